@@ -1,0 +1,55 @@
+# Each target does its own set-up: a virtual environment in .venv, versions from constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check bench clean
+
+demo: .venv/.train
+	$(BIN)/emotune train starter --out runs/starter --overwrite
+	$(BIN)/emotune evaluate runs/starter --split test
+	$(BIN)/emotune predict -m runs/starter \
+		"you absolute legend, that saved me hours, thank you!" \
+		"I can't believe he's gone. The house is so quiet now." \
+		"wait, so the tickets were never booked?? what are we even doing" \
+		"The library closes at eight on weekdays."
+	@echo
+	@echo "The model lies in runs/starter/model; its scores and pictures in runs/starter/eval/test/report.md."
+	@echo "Next, with the virtual environment active (source .venv/bin/activate):"
+	@echo "  emotune predict \"your own text\""
+	@echo "  emotune recipes                               what else there is to train"
+	@echo "  emotune train goemotions --data FOLDER        GoEmotions' train.tsv, dev.tsv and labels.txt"
+	@echo "  emotune train starter --data YOUR.csv         your own labelled texts"
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/python -m pytest -m slow
+
+check: .venv/.dev
+	$(BIN)/ruff check src tests benchmarks scripts
+	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_floors.py
+	$(BIN)/python scripts/check_starter.py
+
+# make bench DATA=folder-with-GoEmotions
+bench: .venv/.dev
+	$(BIN)/python benchmarks/train_throughput.py --data "$(DATA)"
+	$(BIN)/python benchmarks/quality.py goemotions --data "$(DATA)" --seeds 3
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "emotune needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.train: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@touch $@
+
+.venv/.dev: .venv/.train
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

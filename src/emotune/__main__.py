@@ -1,0 +1,5 @@
+"""`python -m emotune`."""
+
+from emotune.cli.app import main
+
+main()

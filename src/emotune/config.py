@@ -1,0 +1,299 @@
+"""The configuration of a run: pydantic models, YAML recipes, and `--set a.b=c`.
+
+A key that does not exist is refused with the nearest one that does, a value of the wrong type with its place. YAML is
+read with the safe loader only.
+"""
+
+import reprlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from emotune.decision import Fallback
+from emotune.errors import ConfigError, MissingInputError, did_you_mean
+from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def _number(value: Any) -> Any:
+    """`1e-4`, which YAML 1.1 reads as a text, made the number that was meant."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys and values of another type are refused; an empty one is the default."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, values: Any) -> Any:
+        return {} if values is None else values
+
+
+class DataConfig(Section):
+    """Which texts to learn from, and how their files are laid out (`auto`: found by looking)."""
+
+    path: str | None = Field(default=None, description="folder with train/valid/test files, or one file that is split")
+    format: Literal["auto", "goemotions", "text_label", "table"] = "auto"
+    task: Literal["auto", "multi_label", "multi_class"] = "auto"
+    delimiter: str | None = Field(default=None, description="between columns; found by looking when null")
+    text_column: str | None = None
+    label_column: str | None = Field(default=None, description="the one column that holds label names")
+    label_columns: list[str] | None = Field(default=None, description="the 0/1 columns, one a label")
+    label_delimiter: str | None = Field(default=None, description="between the label names of one cell")
+    labels: list[str] | None = Field(default=None, description="the label names in order, when the data does not tell")
+    labels_file: str | None = Field(
+        default=None, description="names for label ids, one a line; labels.txt beside the data"
+    )
+    split: list[Number] = Field(
+        default=[0.8, 0.1, 0.1], description="train, valid and test fractions when one file is split"
+    )
+    split_seed: int = Field(default=0, ge=0)
+
+    @field_validator("split")
+    @classmethod
+    def _split_is_whole(cls, split: list[float]) -> list[float]:
+        if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6 or not split[0]:
+            raise ValueError("needs three fractions (train, valid, test) that add up to 1")
+        return split
+
+
+class ModelConfig(Section):
+    """The encoder and how much of it is trained."""
+
+    kind: Literal["encoder"] = "encoder"
+    encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
+    revision: str | None = Field(default=None, description="hub revision: a branch, tag or commit")
+    max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer ones are cut")
+    head_init: Literal["auto", "checkpoint", "identity"] = Field(
+        default="auto", description="start of the head's dense layer; auto: identity for sentence encoders"
+    )
+    dropout: Number = Field(default=0.1, ge=0, lt=1)
+    attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
+    freeze: Literal["none", "all", "last_n"] = Field(default="none", description="what of the encoder stays as it is")
+    last_n: int = Field(default=2, ge=1, description="with freeze last_n: the top layers that are trained")
+    freeze_word_embeddings: bool = True
+    freeze_epochs: int = Field(default=0, ge=0, description="epochs at the start with the whole encoder frozen")
+
+
+class LossConfig(Section):
+    """What is minimised."""
+
+    name: Literal["auto", "bce", "cross_entropy", "focal"] = Field(
+        default="auto", description="auto: bce for multi-label, cross_entropy for multi-class"
+    )
+    weights: Literal["none", "ratio", "sqrt_ratio", "max_ratio", "balanced"] = Field(
+        default="none",
+        description="bce: ratio = negatives/positives, its square root, or max(freq)/freq; cross_entropy: balanced",
+    )
+    max_weight: Number = Field(default=20.0, gt=0)
+    focal_gamma: Number = Field(default=2.0, ge=0)
+
+
+class OptimizerConfig(Section):
+    """AdamW: no decay on biases and norms."""
+
+    lr: Number = Field(default=1.5e-4, gt=0, description="of the encoder")
+    head_lr: Number | None = Field(default=1e-3, gt=0, description="of the head; null: the encoder's")
+    weight_decay: Number = Field(default=0.01, ge=0)
+    betas: list[Annotated[Number, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
+    eps: Number = Field(default=1e-8, gt=0)
+    warmup: Number = Field(default=0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    clip_norm: Number | None = Field(default=1.0, gt=0)
+
+
+class TrainingConfig(Section):
+    """How long, how fast, and when to stop."""
+
+    epochs: int = Field(default=4, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    accumulation: int = Field(default=1, ge=1, description="batches a step")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    metric: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "loss"] = Field(
+        default="macro_f1", description="what names the best epoch, at thresholds tuned out of fold"
+    )
+    keep: Literal["best", "last"] = Field(default="best", description="which epoch's weights become the model")
+    patience: int | None = Field(
+        default=None, ge=1, description="epochs without a better metric before stopping; null: none"
+    )
+    ema: Number = Field(
+        default=0.0, ge=0, lt=1, description="decay of an exponential moving average of the weights; 0: none"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class TuningConfig(Section):
+    """How thresholds and temperature are chosen on the validation logits."""
+
+    method: Literal["auto", "none", "global", "per_label", "shrunk"] = Field(
+        default="shrunk", description="auto: whichever of the others is best out of fold"
+    )
+    objective: Literal["macro_f1", "micro_f1"] = "macro_f1"
+    shrinkage: Number = Field(
+        default=10.0, ge=0, description="shrunk: as many positives as make a label's own threshold count half"
+    )
+    folds: int = Field(default=5, ge=2)
+    calibrate: bool = Field(default=True, description="fold one temperature into the last layer")
+
+
+class DecisionConfig(Section):
+    """What follows from the probabilities; never changed by the tuner."""
+
+    when_nothing_passes: Literal["nothing", "best", "neutral"] = "nothing"
+    neutral_excludes: bool = False
+
+    @property
+    def fallback(self) -> Fallback:
+        return Fallback(self.when_nothing_passes)
+
+
+class Config(Section):
+    """A whole run. Every key can be overridden with `--set section.key=value`."""
+
+    name: str = "run"
+    about: str = ""
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()
+    decision: DecisionConfig = DecisionConfig()
+
+    def to_yaml(self) -> str:
+        """Every key with its value, such that reading it back gives this configuration."""
+        # PyYAML writes these line breaks in a way that it reads as others, unless it escapes all that is not ASCII
+        odd_breaks = set(self.model_dump_json()) & set("\x85\u2028\u2029")
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=not odd_breaks)
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    files = resources.files("emotune.recipes").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe by name or a YAML file by path, with `a.b=c` overrides laid over it, the last on top.
+
+    A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
+    line), MissingInputError for a file that is not there.
+    """
+    tree = _read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe))
+    for override in overrides:
+        _set(tree, override)
+    return _validated(tree)
+
+
+def _read_recipe(name: str) -> Tree:
+    with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
+        return _read_file(path)
+
+
+def _read_file(path: Path) -> Tree:
+    _require_file(path)
+    tree = read_tree(path)
+    name = tree.values.pop("extends", None)
+    if name is None:
+        return tree
+    if name not in recipe_names():
+        place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
+        raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
+    base = _read_recipe(name)
+    return Tree(merged(base.values, tree.values), base.places | tree.places)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
+        raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
+    if not path.is_file():
+        hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
+        raise MissingInputError(f"no such configuration file: {path}", hint=hint)
+
+
+def _set(tree: Tree, override: str) -> None:
+    """Lay `a.b=c` over a tree."""
+    name, equals, text = override.partition("=")
+    keys = tuple(name.split("."))
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+    if len(keys) > 2:
+        raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
+    value = _override_value(name, keys, text)
+    for key in reversed(keys):
+        value = {key: value}
+    tree.values = merged(tree.values, value)
+    tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
+    for end in range(1, len(keys) + 1):
+        tree.places.setdefault(keys[:end], None)
+
+
+def _override_value(name: str, keys: Key, text: str) -> Any:
+    """What the right side of a `--set` means: as YAML, but for a text the characters as they stand (`;` or `no`)."""
+    if _kind(keys) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
+        return text
+    try:
+        return parse_tree(f"value: {text}", Path("--set")).values["value"]
+    except ConfigError as error:
+        raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
+
+
+def _validated(tree: Tree) -> Config:
+    try:
+        return Config.model_validate(tree.values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key: Key = problem["loc"]
+        place = tree.place(key)
+        message = _explain(problem, key)
+        raise ConfigError(message if place else f"--set {message}", place=place) from None
+
+
+def _explain(problem: Any, key: Key) -> str:
+    name, value = ".".join(map(str, key)), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {name!r}. {_nearest_key(key)}"
+    if problem["type"] == "model_type":
+        keys = ", ".join(_kind(key).model_fields)
+        return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
+    if isinstance(value, bool) and problem["type"] in ("string_type", "literal_error"):
+        return f"{name}: YAML reads a bare yes, no, on or off as {value}; put quotes around the word to mean a text"
+    if problem["type"] == "literal_error":
+        choices = get_args(_kind(key))
+        return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        message += "; put quotes around it to mean a text"
+    return f"{name} {message} (found {reprlib.repr(value)})"
+
+
+def _nearest_key(key: Key) -> str:
+    name = str(key[-1])
+    for section, field in Config.model_fields.items():
+        if name in getattr(field.annotation, "model_fields", {}):
+            return f"Did you mean '{section}.{name}'?"
+    beside = list(_kind(key[:-1]).model_fields)
+    return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
+
+
+def _kind(key: Key) -> Any:
+    """The annotated type of a key; None for one that does not exist."""
+    kind: Any = Config
+    for part in key:
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = None if field is None else field.annotation
+    return kind

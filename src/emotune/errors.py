@@ -1,0 +1,88 @@
+"""The one tree of exceptions, and the exit code that each becomes.
+
+EmotuneError                 1   anything that emotune reports to its user
+├── UsageError               2   an option or argument that cannot be meant
+│   └── ConfigError          2   a recipe, YAML file or --set that is wrong
+├── DataError               65   a file of texts or labels that is wrong, with its place
+├── ModelError              65   a directory that is not a sound model of ours
+├── MissingInputError       66   a file, model or encoder that is not there
+│   └── HubError            66   … because the hub could not give it
+├── TrainingError           70   a run that cannot go on (a loss that is not finite)
+└── OutputError             73   a place that cannot be written
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the input something stands: a file and, when known, a line (from 1) and a column name."""
+
+    path: Path
+    line: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        where = str(self.path) if self.line is None else f"{self.path}:{self.line}"
+        return where if self.column is None else f"{where} (column {self.column!r})"
+
+
+class EmotuneError(Exception):
+    """A failure with a message for the user: what was found, what is allowed, what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, place: Place | None = None, hint: str | None = None) -> None:
+        self.message, self.place, self.hint = message, place, hint
+        text = message if place is None else f"{place}: {message}"
+        super().__init__(text if hint is None else f"{text}\n  {hint}")
+
+
+class UsageError(EmotuneError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    pass
+
+
+class DataError(EmotuneError):
+    exit_code = 65
+
+
+class ModelError(EmotuneError):
+    exit_code = 65
+
+
+class MissingInputError(EmotuneError):
+    exit_code = 66
+
+
+class HubError(MissingInputError):
+    pass
+
+
+class TrainingError(EmotuneError):
+    exit_code = 70
+
+
+class OutputError(EmotuneError):
+    exit_code = 73
+
+
+class EmotuneWarning(UserWarning):
+    """Something the user should know that does not stop the work."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """A sentence that names the nearest allowed name, whatever its case, or all of them when none is near."""
+    names = list(allowed)
+    folded = {n.casefold(): n for n in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {folded[near[0]]!r}?"
+    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    return f"Allowed: {shown}."

@@ -1,0 +1,189 @@
+"""Label sets and the mappings between them: names carry the labels, never positions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from unicodedata import category
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune.errors import DataError, UsageError, did_you_mean
+
+NEUTRAL = "neutral"
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
+
+
+class Task(StrEnum):
+    """Whether a text carries any number of labels, or exactly one."""
+
+    MULTI_LABEL = "multi_label"
+    MULTI_CLASS = "multi_class"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Ordered label names, and whether a text carries any number of them or exactly one.
+
+    Raises DataError for an empty set, an empty name or a repeated one.
+    """
+
+    names: tuple[str, ...]
+    task: Task = Task.MULTI_LABEL
+
+    def __post_init__(self) -> None:
+        if len(self.names) < (2 if self.task is Task.MULTI_CLASS else 1):
+            raise DataError(f"a {self.task} label set needs more labels than {list(self.names)}")
+        for name in self.names:
+            if not name or name != name.strip() or any(category(c) in _UNPRINTABLE for c in name):
+                raise DataError(f"label name {name!r} is empty, has blanks around it or control characters in it")
+        if len(set(self.names)) != len(self.names):
+            twice = sorted({n for n in self.names if self.names.count(n) > 1})
+            raise DataError(f"label names stand twice: {', '.join(twice)}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def index(self, name: str) -> int:
+        """The position of `name`; raises DataError, naming the nearest label, when it is not one."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise DataError(f"unknown label {name!r}", hint=did_you_mean(name, self.names)) from None
+
+    @property
+    def neutral(self) -> int | None:
+        """The position of the label `neutral`, None when there is none."""
+        return self.names.index(NEUTRAL) if NEUTRAL in self.names else None
+
+
+@dataclass(frozen=True)
+class LabelMapping:
+    """How the labels of a coarser set are made of those of a finer one.
+
+    `members` gives, for each coarse label that the fine set can express, the fine labels it is made of. A fine label
+    that stands nowhere is dropped.
+    """
+
+    level: str
+    members: Mapping[str, tuple[str, ...]]
+
+    def label_set(self, fine: LabelSet) -> LabelSet:
+        """The coarse labels: multi-class when `fine` is, unless a text whose label is dropped is left without any."""
+        covered = {name for members in self.members.values() for name in members}
+        task = fine.task if covered.issuperset(fine.names) else Task.MULTI_LABEL
+        return LabelSet(tuple(self.members), task)
+
+    def coarsen(self, values: npt.NDArray[Any], fine: LabelSet) -> npt.NDArray[Any]:
+        """Scores or decisions over `fine`, shape (n, fine), to (n, coarse): the largest of the members.
+
+        For scores that is the largest score, for 0/1 or boolean decisions the union.
+        """
+        columns = [[fine.index(name) for name in members] for members in self.members.values()]
+        return np.stack([values[:, column].max(axis=1) for column in columns], axis=1)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+GOEMOTIONS = LabelSet(
+    _names(
+        "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
+        "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
+        "remorse sadness surprise neutral"
+    )
+)
+EKMAN = LabelSet(_names("anger disgust fear joy sadness surprise neutral"))
+SENTIMENT = LabelSet(_names("positive negative ambiguous neutral"))
+DAIR = LabelSet(_names("sadness joy love anger fear surprise"), Task.MULTI_CLASS)
+SEMEVAL = LabelSet(_names("anger fear joy sadness surprise"))
+
+KNOWN: dict[str, LabelSet] = {
+    "goemotions": GOEMOTIONS,
+    "ekman": EKMAN,
+    "sentiment": SENTIMENT,
+    "emotion": DAIR,
+    "semeval2025": SEMEVAL,
+}
+
+
+def _mapping(level: str, **members: str) -> LabelMapping:
+    """The mapping, its coarse labels in the order of the known set of that name."""
+    return LabelMapping(level, {coarse: _names(members[coarse]) for coarse in KNOWN[level].names if coarse in members})
+
+
+_LOVES = "love caring"
+_OTHER_JOYS = "joy amusement approval excitement gratitude optimism relief pride admiration desire"
+_JOYS = f"{_OTHER_JOYS} {_LOVES}"
+_SADS = "sadness disappointment embarrassment grief remorse"
+_ANGERS = "anger annoyance disapproval"
+_FEARS = "fear nervousness"
+_SURPRISES = "surprise realization confusion curiosity"
+_EKMAN = {"anger": _ANGERS, "fear": _FEARS, "joy": _JOYS, "sadness": _SADS, "surprise": _SURPRISES}
+_SAME = {name: name for name in SEMEVAL.names}
+_DAIR = _SAME | {"joy": "joy love"}
+
+# GoEmotions' own two mappings (Demszky et al. 2020, ekman_mapping.json and sentiment_mapping.json), with neutral kept;
+# the others are ours: dair and SemEval names stand for the Ekman group of that name, dair's love for love and caring.
+MAPPINGS: dict[tuple[str, str], LabelMapping] = {
+    ("goemotions", "ekman"): _mapping("ekman", **_EKMAN, disgust="disgust", neutral="neutral"),
+    ("goemotions", "sentiment"): _mapping(
+        "sentiment",
+        positive=_JOYS,
+        negative=f"{_ANGERS} disgust {_FEARS} {_SADS}",
+        ambiguous=_SURPRISES,
+        neutral="neutral",
+    ),
+    ("goemotions", "emotion"): _mapping("emotion", **_EKMAN | {"joy": _OTHER_JOYS, "love": _LOVES}),
+    ("goemotions", "semeval2025"): _mapping("semeval2025", **_EKMAN),
+    ("ekman", "sentiment"): _mapping(
+        "sentiment", positive="joy", negative="anger disgust fear sadness", ambiguous="surprise", neutral="neutral"
+    ),
+    ("ekman", "semeval2025"): _mapping("semeval2025", **_SAME),
+    ("emotion", "ekman"): _mapping("ekman", **_DAIR),
+    ("emotion", "sentiment"): _mapping(
+        "sentiment", positive="joy love", negative="sadness anger fear", ambiguous="surprise"
+    ),
+    ("emotion", "semeval2025"): _mapping("semeval2025", **_DAIR),
+    ("semeval2025", "ekman"): _mapping("ekman", **_SAME),
+    ("semeval2025", "sentiment"): _mapping(
+        "sentiment", positive="joy", negative="anger fear sadness", ambiguous="surprise"
+    ),
+}
+
+
+def known_set(names: Iterable[str]) -> str | None:
+    """The name of the known label set that has exactly these names, in any order; None when there is none."""
+    wanted = set(names)
+    return next((key for key, labels in KNOWN.items() if set(labels.names) == wanted), None)
+
+
+def levels(labels: LabelSet) -> list[str]:
+    """The coarser levels at which a model of these labels can be scored."""
+    source = known_set(labels.names)
+    return [coarse for fine, coarse in MAPPINGS if fine == source]
+
+
+def mapping_to(level: str, labels: LabelSet) -> LabelMapping:
+    """The mapping from `labels` to a coarser level; raises UsageError when there is none."""
+    source = known_set(labels.names)
+    if source is not None and (source, level) in MAPPINGS:
+        return MAPPINGS[source, level]
+    allowed = levels(labels)
+    raise UsageError(
+        f"these labels have no level {level!r}",
+        hint=did_you_mean(level, allowed) if allowed else "Only models of a known label set have coarser levels.",
+    )
+
+
+def to_matrix(rows: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.float32]:
+    """Label positions of each row as 0/1 targets, shape (n, num_labels)."""
+    targets = np.zeros((len(rows), num_labels), dtype=np.float32)
+    for i, row in enumerate(rows):
+        targets[i, list(row)] = 1.0
+    return targets

@@ -1,0 +1,1 @@
+"""Recipes: whole configurations as YAML, read by `emotune.config`."""

@@ -1,0 +1,207 @@
+"""The house rules that a program can check: who imports whom, what is never imported or called, how long things are."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import emotune
+
+PACKAGE = Path(emotune.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# A module imports only from lower floors or its own package; the single modules of one floor may import each other.
+FLOORS: list[set[str]] = [
+    {"errors", "labels", "config", "decision", "yaml_tree", "recipes", "starter"},
+    {"data", "scoring"},
+    {"hub", "artifact", "models"},
+    {"training", "inference"},
+    {"reports", "workflows"},
+    {"cli", "serving", "bulk", "__main__"},
+]
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+JOINS = {
+    ("workflows", "reports"),
+    ("cli", "serving"),
+    ("cli", "bulk"),
+    ("__main__", "cli"),
+}  # where a floor's parts are joined
+PICKLERS = {"pickle", "cPickle", "_pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle"}
+HEAVY = {"torch", "transformers", "accelerate", "sklearn"}
+UNPICKLING_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "pandas.read_pickle"}
+MAX_LINES, MAX_FUNCTION = 400, 60
+
+
+def part_of(path: str) -> str:
+    """The package or single module, right below emotune, that a file belongs to; empty for emotune/__init__.py."""
+    first, *rest = Path(path).parts
+    return first if rest else first.removesuffix(".py").replace("__init__", "")
+
+
+def imports(path: str, tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Line, dotted name, and whether it is not at the top level, of all that a file imports."""
+    package = ["emotune", *Path(path).parts[:-1]]
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name, id(node) not in top) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{alias.name}", id(node) not in top) for alias in node.names)
+
+
+def import_faults(path: str, tree: ast.Module) -> Iterator[str]:
+    part = part_of(path)
+    if part and part not in FLOOR_OF:
+        yield f"{path}: {part!r} stands on no floor; give it one in FLOORS"
+        return
+    for line, name, lazy in imports(path, tree):
+        root, _, inner = name.partition(".")
+        if root in PICKLERS:
+            yield f"{path}:{line}: imports {root}, which unpickles"
+        if root == "matplotlib" and part != "reports":
+            yield f"{path}:{line}: imports matplotlib; only reports/ draws"
+        if root in HEAVY and FLOOR_OF.get(part, 0) <= 1:
+            yield f"{path}:{line}: imports {root}; nothing on floors F0 and F1 does"
+        if root == "emotune":
+            yield from own_import_faults(f"{path}:{line}", part, inner.partition(".")[0], lazy)
+
+
+def own_import_faults(place: str, part: str, other: str, lazy: bool) -> Iterator[str]:
+    if other not in FLOOR_OF:  # emotune.__version__ and the like
+        if part in FLOOR_OF and other != "__version__":
+            yield f"{place}: imports {other!r} from emotune itself; import it from the module that defines it"
+        return
+    if not part:
+        if other != "inference" or not lazy:
+            yield f"{place}: emotune/__init__.py imports {other}; it may import inference, and only when asked for it"
+        return
+    mine, its = FLOOR_OF[part], FLOOR_OF[other]
+    single = is_module(part) and is_module(other)
+    if its > mine:
+        yield f"{place}: {part} (F{mine}) imports {other} (F{its}), which stands above it"
+    elif its == mine and part != other and not single and (part, other) not in JOINS:
+        yield f"{place}: {part} and {other} stand on the same floor (F{mine}) and may not import each other"
+
+
+def is_module(part: str) -> bool:
+    return (PACKAGE / f"{part}.py").is_file()
+
+
+def call_faults(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        if ast.unparse(node.func) in UNPICKLING_CALLS:
+            yield f"{path}:{node.lineno}: calls {ast.unparse(node.func)}, which can run what it reads"
+        for keyword in node.keywords:
+            trusted = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+            if keyword.arg == "trust_remote_code" and not trusted:
+                yield f"{path}:{node.lineno}: trust_remote_code is not False"
+            if keyword.arg == "allow_pickle" and not trusted:
+                yield f"{path}:{node.lineno}: allow_pickle is not False"
+
+
+def size_faults(path: str, text: str, tree: ast.Module) -> Iterator[str]:
+    if Path(path).name in ("utils.py", "helpers.py"):
+        yield f"{path}: a module is named after what is in it"
+    if (lines := len(text.splitlines())) >= MAX_LINES:
+        yield f"{path}: {lines} lines; a file stays under {MAX_LINES}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            if length >= MAX_FUNCTION:
+                yield f"{path}:{node.lineno}: {node.name} has {length} lines; a function stays under {MAX_FUNCTION}"
+
+
+def faults(path: str, text: str) -> list[str]:
+    """What a file, named by its path below src/emotune, does against the rules."""
+    tree = ast.parse(text)
+    return [*import_faults(path, tree), *call_faults(path, tree), *size_faults(path, text, tree)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_module_keeps_the_rules(module: Path) -> None:
+    found = faults(module.relative_to(PACKAGE).as_posix(), module.read_text(encoding="utf-8"))
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "fault"),
+    [
+        (
+            "data/records.py",
+            "from emotune.models.encoder import load",
+            "data (F1) imports models (F2), which stands above",
+        ),
+        ("labels.py", "import emotune.scoring", "labels (F0) imports scoring (F1), which stands above"),
+        ("data/records.py", "from ..scoring import metrics", "data and scoring stand on the same floor"),
+        (
+            "training/fit.py",
+            "from emotune.inference import classifier",
+            "training and inference stand on the same floor",
+        ),
+        (
+            "inference/a.py",
+            "def f():\n    import emotune.training.fit",
+            "inference/a.py:2: inference and training stand on",
+        ),
+        ("models/encoder.py", "from emotune import artifact", "models and artifact stand on the same floor"),
+        ("hub.py", "from . import models", "hub and models stand on the same floor"),
+        ("reports/html.py", "from emotune.workflows import train", "reports and workflows stand on the same floor"),
+        ("labels.py", "from emotune import load", "imports 'load' from emotune itself"),
+        ("__init__.py", "from emotune.inference import classifier", "only when asked for it"),
+        ("__init__.py", "def f():\n    from emotune.training import fit", "it may import inference"),
+        ("novel.py", "", "'novel' stands on no floor"),
+        ("scoring/metrics.py", "def f():\n    import torch.nn", "scoring/metrics.py:2: imports torch"),
+        ("config.py", "from transformers import AutoModel", "imports transformers"),
+        ("workflows.py", "import matplotlib.pyplot as plt", "only reports/ draws"),
+        ("data/records.py", "import pickle", "imports pickle"),
+        ("models/linear.py", "from joblib import load", "imports joblib"),
+        ("config.py", "import yaml\nyaml.load('')", "config.py:2: calls yaml.load"),
+        ("models/a.py", "torch.load('x', weights_only=True)", "calls torch.load"),
+        ("models/a.py", "f(trust_remote_code=True)", "trust_remote_code is not False"),
+        ("models/a.py", "f(trust_remote_code=trusted)", "trust_remote_code is not False"),
+        ("models/a.py", "np.load('x', allow_pickle=True)", "allow_pickle is not False"),
+        ("data/utils.py", "", "named after what is in it"),
+        ("data/a.py", "\n" * 400, "400 lines; a file stays under 400"),
+        ("data/a.py", "def long():\n" + "    x = 1\n" * 59, "data/a.py:1: long has 60 lines"),
+    ],
+)
+def test_each_rule_finds_what_breaks_it(path: str, text: str, fault: str) -> None:
+    found = faults(path, text)
+    assert len(found) == 1
+    assert fault in found[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("labels.py", "from emotune.errors import DataError"),
+        ("data/records.py", "from .formats import read\nfrom . import splits\nfrom ..labels import LabelSet"),
+        ("artifact.py", "from emotune.hub import file_digest"),
+        ("training/fit.py", "import torch\nfrom emotune.models import encoder"),
+        ("workflows.py", "from emotune import __version__\nfrom emotune.reports import html"),
+        ("reports/figures.py", "def f():\n    import matplotlib"),
+        ("__init__.py", "def __getattr__(name):\n    from emotune.inference import classifier"),
+        ("models/a.py", "f(trust_remote_code=False)\nsafetensors.torch.load_file('x')\nyaml.safe_load('x')"),
+        ("data/a.py", "def short():\n" + "    x = 1\n" * 58 + "\n" * 340),
+    ],
+)
+def test_what_the_rules_allow_is_not_found(path: str, text: str) -> None:
+    assert faults(path, text) == []
+
+
+@pytest.mark.parametrize("module", ["emotune", "emotune.cli.app"])
+def test_importing_costs_no_heavy_library(module: str) -> None:
+    if not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file() and module != "emotune":
+        pytest.skip(f"{module} does not exist yet")
+    heavy = sorted(HEAVY | {"matplotlib", "onnxruntime", "huggingface_hub"})
+    code = f"import sys, {module}; print(*sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [], f"import {module} also imports {done.stdout}"
