@@ -1,0 +1,77 @@
+"""What is doubtful about a corpus, found before anything is trained on it."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from emotune.data.records import Corpus, Record, text_key
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One doubtful thing: what it is, how often it occurs, and a few of its places."""
+
+    kind: str
+    count: int
+    message: str
+    examples: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = f" ({', '.join(self.examples)}{', …' if self.count > len(self.examples) else ''})"
+        return self.message + (shown if self.examples else "")
+
+
+def check(corpus: Corpus) -> list[Finding]:
+    """Empty texts, repeated texts with different labels, texts shared by splits, labels without a positive example."""
+    return [*_empty(corpus), *_conflicts(corpus), *_leaks(corpus), *_unlearnable(corpus)]
+
+
+def _finding(kind: str, message: str, records: Sequence[Record]) -> Finding:
+    examples = tuple(f"{r.path.name}:{r.line}" for r in records[:_SHOWN])
+    return Finding(kind, len(records), message, examples)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _empty(corpus: Corpus) -> Iterator[Finding]:
+    for split, records in corpus.splits.items():
+        empty = [r for r in records if not r.text.strip()]
+        if empty:
+            note = ", left out of training" if split == "train" else ""
+            yield _finding("empty", f"{_counted(len(empty), 'empty text')} in {split}{note}", empty)
+
+
+def _conflicts(corpus: Corpus) -> Iterator[Finding]:
+    for split, records in corpus.splits.items():
+        by_text: dict[bytes, list[Record]] = defaultdict(list)
+        for record in records:
+            if record.text.strip():
+                by_text[text_key(record.text)].append(record)
+        differing = [same for same in by_text.values() if len({r.labels for r in same}) > 1]
+        if differing:
+            rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
+            texts = _counted(len(differing), "text")
+            yield _finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows)
+
+
+def _leaks(corpus: Corpus) -> Iterator[Finding]:
+    for (first, known), (second, records) in combinations(corpus.splits.items(), 2):
+        keys = {text_key(r.text) for r in known if r.text.strip()}
+        shared = [r for r in records if text_key(r.text) in keys]
+        if shared:
+            message = f"{_counted(len(shared), 'text')} of {second} also in {first}, which flatters the score"
+            yield _finding("leak", message, shared)
+
+
+def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
+    for split, records in corpus.splits.items():
+        seen = {i for r in records for i in r.labels}
+        missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
+        if missing:
+            labels = _counted(len(missing), "label")
+            yield Finding("no_positives", len(missing), f"{labels} without a positive in {split}: {', '.join(missing)}")

@@ -1,0 +1,129 @@
+"""Texts → token ids → batches of texts of like length. No torch.
+
+Token ids are kept ragged in one array, so that a million texts cost what their tokens cost; a batch is padded to its
+own longest text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from emotune.errors import ModelError, Place
+
+Ints = npt.NDArray[np.int64]
+_CHUNK = 4096
+_BUCKET_BATCHES = 50
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of n texts: those of text i are `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
+
+    `owner[i]` is the text that row i belongs to: a text longer than the model has several rows, its windows.
+    """
+
+    ids: npt.NDArray[np.int32]
+    offsets: Ints
+    owner: Ints
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each row, shape (n,)."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Ints, Ints]:
+        """Token ids and attention mask (1 token, 0 padding) of the rows, each of shape (rows, longest)."""
+        lengths = self.lengths[rows]
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        out = np.full(mask.shape, pad_id, dtype=np.int64)
+        out[mask] = np.concatenate([self.ids[self.offsets[r] : self.offsets[r + 1]] for r in rows])
+        return out, mask.astype(np.int64)
+
+
+class TextEncoder:
+    """A tokenizer without padding and truncation of its own; texts are cut or windowed here.
+
+    `max_tokens` is what the model can take, special tokens included.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_tokens: int, pad_id: int) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.pad_id = pad_id
+        self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    @classmethod
+    def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
+        """Read `tokenizer.json`; raises ModelError when it is not one."""
+        try:
+            return cls(Tokenizer.from_file(str(path)), max_tokens, pad_id)
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
+
+    def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
+        """One row a text, cut to `max_tokens`."""
+        return self._encode(texts, min(max_tokens, self.max_tokens), windowed=False)
+
+    def windows(self, texts: Sequence[str]) -> Encoded:
+        """One row a text, or several for a text longer than the model: windows that overlap by a quarter."""
+        return self._encode(texts, self.max_tokens, windowed=True)
+
+    def _encode(self, texts: Sequence[str], max_tokens: int, *, windowed: bool) -> Encoded:
+        rows: list[npt.NDArray[np.int32]] = []
+        owner: list[int] = []
+        stride = (max_tokens - self._num_special) // 4 if windowed else 0
+        self._tokenizer.enable_truncation(max_tokens, stride=stride)
+        for start in range(0, len(texts), _CHUNK):
+            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
+            for i, encoding in enumerate(chunk, start=start):
+                for window in (encoding, *(encoding.overflowing if windowed else ())):
+                    rows.append(np.asarray(window.ids, dtype=np.int32))
+                    owner.append(i)
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum([len(r) for r in rows], out=offsets[1:])
+        ids = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
+        return Encoded(ids, offsets, np.asarray(owner, dtype=np.int64))
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json`, without padding and truncation."""
+        self._tokenizer.no_truncation()
+        self._tokenizer.save(str(path))
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer takes, replaced."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
+    """Batches of rows sorted by length, the longest first: for scoring, where the order does not matter."""
+    order = np.argsort(-lengths, kind="stable")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def shuffled_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
+    """All rows once, in shuffled batches of texts of like length: for training.
+
+    Rows are shuffled, sorted by length within stretches of 50 batches, cut into batches, and the batches shuffled;
+    the ragged one is the last.
+    """
+    order = rng.permutation(len(lengths))
+    stretch = batch_size * _BUCKET_BATCHES
+    batches: list[Ints] = []
+    for start in range(0, len(order), stretch):
+        part = order[start : start + stretch]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches.extend(part[i : i + batch_size] for i in range(0, len(part), batch_size))
+    ragged = [b for b in batches if len(b) < batch_size]
+    full = [b for b in batches if len(b) == batch_size]
+    return [full[i] for i in rng.permutation(len(full))] + ragged
