@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: metrics, thresholds, calibration. No torch, no files."""

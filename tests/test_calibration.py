@@ -1,0 +1,87 @@
+"""A temperature is found again, is the best there is, and says 1 where there is nothing to say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import log_loss
+
+from emotune.decision import probabilities
+from emotune.labels import Task
+from emotune.scoring.calibration import fit_temperature, negative_log_likelihood
+
+TASKS = list(Task)
+
+
+def drawn(task: Task, n: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of three labels, and targets drawn from the probabilities of logits / temperature."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(scale=3, size=(n, 3))
+    p = probabilities(logits / temperature, task)
+    if task is Task.MULTI_CLASS:
+        return logits, np.eye(3)[(rng.random((n, 1)) > p.cumsum(axis=1)[:, :-1]).sum(axis=1)]
+    return logits, (rng.random((n, 3)) < p).astype(float)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_a_known_temperature_is_found_again(temperature: float, task: Task) -> None:
+    assert fit_temperature(*drawn(task, 10_000, temperature), task) == pytest.approx(temperature, rel=0.05)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_other_temperature_is_better(task: Task) -> None:
+    for seed in range(10):
+        logits, targets = drawn(task, 30, 2.0, seed)
+        best = negative_log_likelihood(logits / fit_temperature(logits, targets, task), targets, task)
+        others = [negative_log_likelihood(logits / t, targets, task) for t in np.geomspace(0.05, 20, 200)]
+        assert best <= min(others) + 1e-12
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_temperature_grows_with_the_logits(task: Task) -> None:
+    logits, targets = drawn(task, 500, 1.0)
+    assert fit_temperature(4 * logits, targets, task) == pytest.approx(4 * fit_temperature(logits, targets, task))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_temperature_stays_in_its_range(task: Task) -> None:
+    targets = np.eye(3)[[0, 1, 2, 0]]
+    logits = 4 * targets - 2
+    assert fit_temperature(logits, targets, task) == pytest.approx(0.05)
+    assert fit_temperature(-logits, targets, task) == pytest.approx(20)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_where_nothing_can_be_fitted_the_temperature_is_1(task: Task) -> None:
+    nothing, zeros = np.zeros((0, 3)), np.zeros((5, 3))
+    assert fit_temperature(nothing, nothing, task) == 1.0
+    assert fit_temperature(zeros, np.eye(3)[[0, 1, 2, 0, 1]], task) == 1.0
+    assert np.isnan(negative_log_likelihood(nothing, nothing, task))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 1000))
+@settings(deadline=None, max_examples=25)
+def test_the_order_of_the_labels_is_unchanged(seed: int, scale: float, task: Task) -> None:
+    logits, targets = drawn(task, 6, 1.0, seed)
+    logits = np.float32(logits * scale)
+    temperature = fit_temperature(logits, targets, task)
+    assert 0.05 <= temperature <= 20
+    np.testing.assert_array_equal(np.argsort(logits / temperature, axis=1), np.argsort(logits, axis=1))
+
+
+def test_the_loss_is_that_of_scikit_learn() -> None:
+    logits, targets = drawn(Task.MULTI_CLASS, 50, 1.0)
+    found = negative_log_likelihood(logits, targets, Task.MULTI_CLASS)
+    assert found == pytest.approx(log_loss(targets, probabilities(logits, Task.MULTI_CLASS)))
+    logits, targets = drawn(Task.MULTI_LABEL, 50, 1.0)
+    found = negative_log_likelihood(logits, targets, Task.MULTI_LABEL)
+    assert found == pytest.approx(log_loss(targets.ravel(), probabilities(logits, Task.MULTI_LABEL).ravel()))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_loss_of_extreme_logits_is_finite(task: Task) -> None:
+    logits, targets = np.array([[1000.0, -1000.0]]), np.array([[0.0, 1.0]])
+    assert negative_log_likelihood(logits, targets, task) == (2000 if task is Task.MULTI_CLASS else 1000)
+    assert negative_log_likelihood(logits, 1 - targets, task) == 0
