@@ -1,0 +1,307 @@
+"""The model directory: its layout, its manifest, how it is written and how it is found.
+
+    config.json  model.safetensors  tokenizer.json  tokenizer_config.json   what plain transformers reads
+    README.md                                                               the model card
+    decision.json                                                           thresholds and policies (emotune.decision)
+    emotune.json                                                            the manifest: written last
+
+A directory is written beside its place and renamed into it, so that it is there whole or not at all. The manifest holds
+the sha256 of every file; a directory whose files differ from it is refused. Nothing is ever unpickled, and no code that
+comes with a model is ever run.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+
+from emotune.decision import Decision
+from emotune.errors import MissingInputError, ModelError, OutputError, Place
+from emotune.hub import fetch_model, file_digest, local_path
+
+MANIFEST = "emotune.json"
+DECISION = "decision.json"
+FORMAT_VERSION = 1
+# .npy and .h5 can hold pickles as well
+_PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
+# what a library would read on its own if it lay there, adapter_config.json for one
+_READ_UNASKED = {".json", ".safetensors", ".py"}
+_MAX_JSON = 64 << 20
+_NO_SPACE = "Free some space, then try again."
+
+
+class FileEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    sha256: str
+    bytes: int
+
+
+class Manifest(BaseModel):
+    """What `emotune.json` says of a model: enough to verify it, and to know what it came from."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    format_version: int
+    kind: str
+    portability: Literal["transformers", "emotune"]
+    encoder: str
+    max_tokens: int
+    versions: dict[str, str]
+    data: dict[str, dict[str, str | int]]
+    files: dict[str, FileEntry]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write (read-only, full disk, no permission) into an OutputError that names the place."""
+    try:
+        yield
+    except SafetensorError as error:
+        hint = _NO_SPACE if f"os error {errno.ENOSPC}" in str(error) else None
+        raise OutputError(f"cannot write: {error}", place=Place(path), hint=hint) from error
+    except OSError as error:
+        hint = _NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
+        place = Place(Path(error.filename)) if isinstance(error.filename, str) else Place(path)
+        raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def json_text(content: Any) -> str:
+    """JSON as our files hold it; raises ValueError for numbers that are not finite."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all; raises ValueError for numbers that are not finite."""
+    write_file(path, json_text(content))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a small JSON object; raises ModelError with the place when it is not one."""
+    try:
+        if not path.is_file():
+            raise ModelError("there is no such file", place=Place(path))
+        if path.stat().st_size > _MAX_JSON:
+            raise ModelError("this JSON file is far too large", place=Place(path))
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
+    except OSError as error:
+        raise ModelError(f"cannot read it: {error.strerror}", place=Place(path)) from error
+    if not isinstance(content, dict):
+        raise ModelError("not a JSON object", place=Place(path))
+    return content
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A new directory to fill; on success it takes the place of `target`, on failure nothing has changed."""
+    target = target.resolve() if target.is_symlink() else target
+    stage = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with writing(target):
+        if target.exists() and not target.is_dir():
+            raise OutputError("cannot write: a file stands where a directory should", place=Place(target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(stage, ignore_errors=True)
+        stage.mkdir()
+        try:
+            yield stage
+            _put_in_place(stage, target)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _put_in_place(stage: Path, target: Path) -> None:
+    for path in stage.rglob("*"):
+        if path.is_file():
+            with path.open("rb" if os.name == "posix" else "r+b") as file:
+                os.fsync(file.fileno())
+    former = target.with_name(f".{target.name}.{os.getpid()}.former")
+    shutil.rmtree(former, ignore_errors=True)
+    if target.exists():
+        target.rename(former)
+    try:
+        stage.rename(target)
+    except BaseException:
+        if former.exists():
+            former.rename(target)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def seal(directory: Path, **fields: Any) -> Manifest:
+    """Write the manifest over all files of a directory, last; `fields` are those of Manifest that say what it is."""
+    files = {name: _entry(path) for name, path in _files(directory).items()}
+    return _write_manifest(directory, Manifest(format_version=FORMAT_VERSION, files=files, **fields))
+
+
+def _files(directory: Path) -> dict[str, Path]:
+    """The files of a model directory by their names in its manifest, without the manifest."""
+    found = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
+    found.pop(MANIFEST, None)
+    return found
+
+
+def _entry(path: Path) -> FileEntry:
+    return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size)
+
+
+def _write_manifest(directory: Path, manifest: Manifest) -> Manifest:
+    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def find_model(name: str) -> Path:
+    """The model directory that a MODEL argument means: a run directory, a model directory, or a hub id.
+
+    Raises MissingInputError when nothing is there, ModelError for a directory that is not a model of ours.
+    """
+    path = local_path(name)
+    if path is not None and path.is_dir():
+        for candidate in (path, path / "model"):
+            if (candidate / MANIFEST).is_file():
+                return candidate
+        raise ModelError(
+            f"no manifest ({MANIFEST}): not a model of ours, or one that was not written to its end", place=Place(path)
+        )
+    if path is not None:
+        raise ModelError("a model is a directory, not a file", place=Place(path))
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise MissingInputError(
+            f"no model {name!r}", hint="MODEL is a run directory, a model directory or a hub id (owner/name)."
+        )
+    return _find_on_hub(name)
+
+
+def _find_on_hub(name: str) -> Path:
+    """Fetch the manifest, then what it lists: nothing else of a repository is of use, and some of it may be huge."""
+    directory = fetch_model(name, [MANIFEST])
+    if not (directory / MANIFEST).is_file():
+        raise ModelError(f"{name} on the hub was not written by emotune: it has no {MANIFEST}")
+    return fetch_model(name, [MANIFEST, *_read_manifest(directory).files], revision=directory.name)
+
+
+def run_of(model: Path) -> Path | None:
+    """The run directory around a model directory; None for a model that stands alone."""
+    run = model.parent
+    return run if model.name == "model" and (run / "config.yaml").is_file() else None
+
+
+def verify(directory: Path) -> Manifest:
+    """Check a model directory against its manifest; raises ModelError for whatever differs or has no place in one."""
+    manifest = _read_manifest(directory)
+    try:
+        _verify_files(directory, manifest)
+    except OSError as error:
+        place = Place(Path(error.filename or directory))
+        raise ModelError(f"cannot read it: {error.strerror}", place=place) from error
+    for name in ("config.json", "tokenizer_config.json"):
+        if name in manifest.files and "auto_map" in read_json(directory / name):
+            message = "this model wants code of its own to be run (auto_map), which emotune never does"
+            raise ModelError(message, place=Place(directory / name))
+    return manifest
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    place = Place(directory / MANIFEST)
+    content = read_json(directory / MANIFEST)
+    version = content.get("format_version")
+    if version != FORMAT_VERSION:
+        newer = isinstance(version, int) and version > FORMAT_VERSION
+        message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
+        raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ModelError(f"{where}: {problem['msg']}", place=place) from None
+    for name in manifest.files:
+        if _is_pickle(Path(name)):
+            raise ModelError(f"the manifest lists {name!r}: a pickle has no place in a model directory", place=place)
+    for required in ("config.json", "model.safetensors", "tokenizer.json", DECISION):
+        if manifest.kind == "encoder" and required not in manifest.files:
+            raise ModelError(f"the manifest does not list {required}", place=place)
+    return manifest
+
+
+def _is_pickle(path: Path) -> bool:
+    return path.suffix.casefold() in _PICKLES
+
+
+def _in_hub_cache(directory: Path) -> bool:
+    """Whether a directory is a snapshot in the hub's cache, which is made of links and not ours to change."""
+    parent = directory.resolve().parent
+    return parent.name == "snapshots" and (parent.parent / "blobs").is_dir()
+
+
+def _verify_files(directory: Path, manifest: Manifest) -> None:
+    """Only names found by walking the directory count, so that no name in a manifest leads out of it."""
+    links_are_meant = _in_hub_cache(directory)
+    for path in sorted(directory.rglob("*")):
+        if _is_pickle(path):
+            raise ModelError("a pickle has no place in a model directory; nothing was read", place=Place(path))
+        if path.is_symlink() and not links_are_meant:
+            raise ModelError("a link has no place in a model directory; put the file there", place=Place(path))
+    found = _files(directory)
+    for name, path in found.items():
+        if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
+            raise ModelError("this file is not in the manifest; take it away", place=Place(path))
+    for name, entry in manifest.files.items():
+        if name not in found:
+            raise ModelError(f"the manifest lists {name!r}, which is not in the directory", place=Place(directory))
+        if found[name].stat().st_size != entry.bytes or file_digest(found[name]) != entry.sha256:
+            message = "the file differs from its sha256 in the manifest: damaged or changed"
+            raise ModelError(message, place=Place(found[name]))
+
+
+def read_decision(directory: Path) -> Decision:
+    """The decision rule of a model directory."""
+    return Decision.from_json(read_json(directory / DECISION))
+
+
+def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | bytes]) -> None:
+    """Replace some files of a sealed model, and its manifest with them; the directory changes at once or not at all.
+
+    Files that stay keep their digests, so that one damaged since it was sealed is still found out. Raises OutputError
+    for a place that cannot be written.
+    """
+    if _in_hub_cache(directory):
+        hint = "Copy it to a folder of your own, and name that."
+        raise OutputError("this model lies in the hub's cache, which is not changed", place=Place(directory), hint=hint)
+    with staged(directory) as stage:
+        for name, path in _files(directory).items():
+            if name not in changed:
+                (stage / name).parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(path.resolve(), stage / name)
+        for name, content in changed.items():
+            write_file(stage / name, content)
+        entries = manifest.files | {name: _entry(stage / name) for name in changed}
+        _write_manifest(stage, manifest.model_copy(update={"files": entries}))
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
