@@ -1,0 +1,155 @@
+"""The classifier that users hold: texts in, labels and scores out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune.artifact import Manifest, find_model, read_decision, read_json, verify
+from emotune.data.encoding import Encoded, TextEncoder
+from emotune.decision import Decision
+from emotune.errors import EmotuneError, ModelError, UsageError
+from emotune.labels import LabelSet, mapping_to
+
+DEFAULT_BATCH_SIZE = 32
+
+
+class Backend(Protocol):
+    """The one seam that runs models."""
+
+    def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
+        """Logits of every row, shape (rows, labels)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is said of one text: the labels decided (most probable first), and the probability of every label.
+
+    `windows` is the number of pieces that a text longer than the model was read in, 1 for all others.
+    """
+
+    text: str
+    labels: tuple[str, ...]
+    scores: dict[str, float]
+    windows: int = 1
+
+    def top(self, k: int) -> dict[str, float]:
+        """The k highest scores, the highest first."""
+        return dict(sorted(self.scores.items(), key=lambda item: -item[1])[:k])
+
+    def to_json(self, top_k: int | None = None) -> dict[str, Any]:
+        """A JSON object: text, labels, scores (all, or the `top_k` highest), windows."""
+        scores = self.scores if top_k is None else self.top(top_k)
+        return {"text": self.text, "labels": list(self.labels), "scores": scores, "windows": self.windows}
+
+
+class EmotionClassifier:
+    """A model directory at work. Call it with a text or many: it answers with a list of predictions, always."""
+
+    def __init__(self, backend: Backend, encoder: TextEncoder, decision: Decision, manifest: Manifest) -> None:
+        self._backend, self._encoder = backend, encoder
+        self.decision, self.manifest = decision, manifest
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels, in the order of the columns of `predict_proba`."""
+        return self.decision.labels
+
+    def __call__(self, texts: str | Sequence[str], **options: Any) -> list[Prediction]:
+        """As `predict`."""
+        return self.predict(texts, **options)
+
+    def predict(
+        self,
+        texts: str | Sequence[str],
+        *,
+        threshold: float | None = None,
+        level: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+    ) -> list[Prediction]:
+        """Labels and scores of each text, in the order given.
+
+        threshold: one for all labels (0 to 1) in place of the tuned ones. level: a coarser label set, such as `ekman`:
+        its scores are the largest of their members', its labels the union of what is decided.
+        Raises UsageError for a level that these labels do not have, a threshold that is none, a batch_size below 1.
+        """
+        texts = _as_list(texts)
+        decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
+        logits, windows = self._logits(texts, batch_size)
+        probabilities = decision.probabilities(logits)
+        decided, labels = decision.decide(probabilities), self.labels
+        if level is not None:
+            mapping = mapping_to(level, labels)
+            decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
+            labels = mapping.label_set(labels)
+        names = Decision.default(labels).names(decided, probabilities)
+        return [
+            Prediction(text, tuple(names[i]), _scores(labels, probabilities[i]), int(windows[i]))
+            for i, text in enumerate(texts)
+        ]
+
+    def predict_proba(
+        self, texts: str | Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+    ) -> npt.NDArray[np.float64]:
+        """Probabilities of shape (texts, labels), columns in the order of `labels.names`."""
+        return self.decision.probabilities(self._logits(_as_list(texts), batch_size)[0])
+
+    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
+        """Logits of shape (texts, labels), before activation and decision."""
+        return self._logits(texts, batch_size)[0]
+
+    def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Logits of each text, and in how many windows it was read; of several windows, the mean weighted by tokens."""
+        if batch_size < 1:
+            raise UsageError(f"batch_size is at least 1, not {batch_size}")
+        encoded = self._encoder.windows(texts)
+        rows = self._backend.logits(encoded, batch_size, self._encoder.pad_id)
+        windows = np.bincount(encoded.owner, minlength=len(texts))
+        if len(encoded) == len(texts):
+            return rows, windows
+        weights = encoded.lengths.astype(np.float64)
+        sums = np.zeros((len(texts), rows.shape[1]))
+        np.add.at(sums, encoded.owner, rows * weights[:, None])
+        return (sums / np.bincount(encoded.owner, weights)[:, None]).astype(np.float32), windows
+
+
+def _as_list(texts: str | Sequence[str]) -> list[str]:
+    found = [texts] if isinstance(texts, str) else list(texts)
+    for text in found:
+        if not isinstance(text, str):
+            raise TypeError(f"a text is a str, not {type(text).__name__}")
+    return found
+
+
+def _scores(labels: LabelSet, row: npt.NDArray[np.float64]) -> dict[str, float]:
+    return dict(zip(labels.names, map(float, row), strict=True))
+
+
+def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
+    """Open a model: a run directory, a model directory or a hub id; verified against its manifest first.
+
+    Raises MissingInputError when it is not there, ModelError when it is not sound.
+    """
+    directory = find_model(str(model))
+    manifest = verify(directory)
+    decision = read_decision(directory)
+    config = read_json(directory / "config.json")
+    id2label = config.get("id2label")
+    names = tuple(id2label.get(str(i)) for i in range(len(id2label))) if isinstance(id2label, dict) else ()
+    if names != decision.labels.names:
+        raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
+    try:
+        from emotune.inference.torch_backend import TorchBackend
+    except ImportError as error:
+        raise EmotuneError(
+            f"running this model needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
+        ) from error
+    pad = config.get("pad_token_id")
+    encoder = TextEncoder.from_file(
+        directory / "tokenizer.json", manifest.max_tokens, pad if isinstance(pad, int) else 0
+    )
+    return EmotionClassifier(TorchBackend(directory, device), encoder, decision, manifest)

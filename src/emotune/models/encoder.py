@@ -1,0 +1,250 @@
+"""Encoder classifiers: the `AutoModelForSequenceClassification` class of each architecture, and parts of it by role.
+
+Foreign names (of transformers' modules and configuration keys) stand here and in `shortcuts` only.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from emotune.config import ModelConfig
+from emotune.data.encoding import TextEncoder
+from emotune.errors import ConfigError, ModelError, Place
+from emotune.labels import LabelSet, Task
+
+_PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "dropout",
+    "seq_classif_dropout",
+    "classifier_dropout",
+    "cls_dropout",
+    "mlp_dropout",
+    "embedding_dropout",
+)
+_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+_SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
+_UNSET_LENGTH = 1_000_000
+
+
+def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.device) -> PreTrainedModel:
+    """The classifier of a checkpoint's architecture with a new head for `labels`, in fp32, to be trained on `device`.
+
+    Raises ModelError for a checkpoint that transformers cannot read, that wants code of its own, or whose weights are
+    not all there.
+    """
+    _refuse_code(source / "config.json")
+    with _reading(source):
+        settings = AutoConfig.from_pretrained(
+            source,
+            local_files_only=True,
+            trust_remote_code=False,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels.names)),
+            label2id={name: i for i, name in enumerate(labels.names)},
+            problem_type=_PROBLEMS[labels.task],
+        )
+    for rate, names in ((config.dropout, _DROPOUTS), (config.attention_dropout, _ATTENTION_DROPOUTS)):
+        for name in names:
+            if hasattr(settings, name):
+                setattr(settings, name, rate)
+    # on a CPU the backward pass of fused attention is slow for short texts: plain products are 1.4 times faster
+    attention = "eager" if device.type == "cpu" else None
+    model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
+    _require_whole(source, [name for name in missing if not _in_head(model, name)])
+    identity = config.head_init == "identity"
+    if config.head_init == "auto":
+        # the dense layer of a sentence encoder's checkpoint was never trained with it
+        identity = any((source / mark).exists() for mark in _SENTENCE_ENCODER_MARKS)
+    if identity:
+        _start_dense_layers_at_identity(model)
+    return model
+
+
+def load(directory: Path) -> PreTrainedModel:
+    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does."""
+    _refuse_code(directory / "config.json")
+    model, missing = _read_weights(directory)
+    _require_whole(directory, missing)
+    return model.eval()
+
+
+def _read_weights(source: Path, **settings: object) -> tuple[PreTrainedModel, list[str]]:
+    """The model, and the names of the parameters that the checkpoint lacks or has in another shape."""
+    with _reading(source), _quiet_transformers():
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            source,
+            dtype=torch.float32,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **settings,
+        )
+    assert isinstance(model, PreTrainedModel)
+    return model, sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """Turn what transformers raises for a checkpoint that it cannot read into a ModelError."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"transformers cannot read this checkpoint: {reason}", place=Place(source)) from error
+
+
+def _require_whole(source: Path, missing: Sequence[str]) -> None:
+    """Refuse weights with holes, which transformers fills with random numbers."""
+    if missing:
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        message = f"the weights do not fit config.json: {len(missing)} are missing or of another shape ({shown})"
+        raise ModelError(message, place=Place(source))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """No progress bars and no advice from transformers: a new head is what we want, and the host draws the progress."""
+    verbosity = transformers_logging.get_verbosity()
+    had_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _refuse_code(path: Path) -> None:
+    """Raise ModelError for a configuration that names code to be run, or that cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read it: {error}", place=Place(path)) from error
+    if "auto_map" in content:
+        message = "this checkpoint wants code of its own to be run (auto_map), which emotune never does"
+        raise ModelError(message, place=Place(path))
+
+
+def _start_dense_layers_at_identity(model: PreTrainedModel) -> None:
+    if model.config.model_type == "distilbert":  # its ReLU would cut half of an identity off
+        return
+    last = final_linear(model)
+    for name, module in model.named_modules():
+        in_head = isinstance(module, nn.Linear) and _in_head(model, name) and module is not last
+        if in_head and module.in_features == module.out_features:
+            nn.init.eye_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
+    """The tokenizer of a checkpoint, and how many tokens its model can take."""
+    tokenizer = _read_tokenizer(source)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
+
+
+def _read_tokenizer(source: Path) -> Any:
+    if (source / "tokenizer_config.json").is_file():
+        _refuse_code(source / "tokenizer_config.json")
+    with _reading(source), _quiet_transformers():
+        return AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+
+
+def max_tokens(model: PreTrainedModel, tokenizer_limit: int) -> int:
+    """The longest text the model can take, in tokens with the special ones."""
+    limit = getattr(model.config, "max_position_embeddings", None) or 512
+    positions = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
+    if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
+        limit -= positions.padding_idx + 1  # as in RoBERTa, where positions are counted from behind the padding's
+    return min(limit, tokenizer_limit) if tokenizer_limit < _UNSET_LENGTH else limit
+
+
+def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:
+    """Write what plain transformers reads: configuration, weights in fp32, tokenizer without padding or truncation."""
+    with _quiet_transformers():
+        model.save_pretrained(directory, max_shard_size="50GB")
+    # safetensors writes for the owner's eyes only; the weights are as public as the files beside them
+    (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
+    tokenizer = _read_tokenizer(source)
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.model_max_length = encoder.max_tokens
+    tokenizer.save_pretrained(directory)
+    encoder.save(directory / "tokenizer.json")
+
+
+def final_linear(model: PreTrainedModel) -> nn.Linear:
+    """The layer whose outputs are the logits."""
+    layers = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n)]
+    last = layers[-1]
+    assert last.out_features == model.config.num_labels, "the last linear layer of a head gives the logits"
+    return last
+
+
+def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], task: Task) -> None:
+    """Set the last bias so that training starts at the labels' frequencies in `targets`, shape (n, labels)."""
+    frequency = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-4, 1 - 1e-4)
+    prior = np.log(frequency) if task is Task.MULTI_CLASS else np.log(frequency / (1 - frequency))
+    bias = final_linear(model).bias
+    if bias is not None:
+        with torch.no_grad():
+            bias.copy_(torch.as_tensor(prior, dtype=bias.dtype))
+
+
+def divide_logits(model: PreTrainedModel, temperature: float) -> None:
+    """Fold a temperature into the last layer: the logits become logits / temperature."""
+    layer = final_linear(model)
+    with torch.no_grad():
+        layer.weight.div_(temperature)
+        if layer.bias is not None:
+            layer.bias.div_(temperature)
+
+
+def _in_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a module or parameter belongs to the head; BERT keeps the head's dense layer in the encoder's pooler."""
+    return not name.startswith(f"{model.base_model_prefix}.") or f"{model.base_model_prefix}.pooler." in name
+
+
+def head_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of the head, with their names."""
+    return ((n, p) for n, p in model.named_parameters() if _in_head(model, n))
+
+
+def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """The parameters of the encoder, with their names."""
+    return ((n, p) for n, p in model.named_parameters() if not _in_head(model, n))
+
+
+def freeze(model: PreTrainedModel, config: ModelConfig) -> None:
+    """Take what the configuration freezes out of training; raises ConfigError for more layers than there are."""
+    word_embeddings = model.get_input_embeddings().weight
+    kept = _last_layers(model, config.last_n) if config.freeze == "last_n" else ()
+    for name, parameter in encoder_parameters(model):
+        trained = config.freeze == "none" or any(name.startswith(f"{prefix}.") for prefix in kept)
+        parameter.requires_grad_(trained)
+    if config.freeze_word_embeddings:
+        word_embeddings.requires_grad_(False)
+
+
+def _last_layers(model: PreTrainedModel, count: int) -> tuple[str, ...]:
+    """The names of the last transformer layers: those of the longest ModuleList."""
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    name, layers = max(lists, key=lambda item: len(item[1]))
+    if count > len(layers):
+        raise ConfigError(f"model.last_n is {count}, but the encoder has {len(layers)} layers")
+    return tuple(f"{name}.{i}" for i in range(len(layers) - count, len(layers)))

@@ -1,0 +1,90 @@
+"""Two ways to the same training step with less work, for the CPU.
+
+A classifier that reads only the first token needs, of its last layer, only that token's output: its query, its
+attention output and its feed-forward. And a dropout mask needs a byte of randomness for each cell, not a float.
+Both change nothing in what is saved; `applied` puts everything back as it was.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+_FIRST_TOKEN_READERS = {"bert", "roberta", "electra"}
+_LEVELS = 256
+
+
+class ByteDropout(nn.Module):
+    """Dropout whose rate is rounded to 1/256: 8 cells for each random 64-bit number."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.p = rate  # attention modules read the rate of their dropout, and drop by themselves
+        self.dropped = min(round(rate * _LEVELS), _LEVELS - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: any → the same."""
+        if not self.training or self.dropped == 0:
+            return x
+        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
+        # random_() without bounds leaves the sign bit out, the two-sided form fills all 64
+        noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
+        kept = (noise >= self.dropped).to(x.dtype)
+        return x * kept.mul_(_LEVELS / (_LEVELS - self.dropped))
+
+
+@contextmanager
+def applied(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+    """Use the shortcuts that suit the model on that device while the context lasts."""
+    undo: list[Callable[[], object]] = []
+    try:
+        if device.type == "cpu":
+            _swap_dropouts(model, undo)
+            if model.config.model_type in _FIRST_TOKEN_READERS and model.config._attn_implementation == "eager":
+                _shorten_last_layer(model, undo)
+        yield
+    finally:
+        for action in reversed(undo):
+            action()
+
+
+def _swap_dropouts(model: PreTrainedModel, undo: list[Callable[[], object]]) -> None:
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.Dropout and child.p < 1:
+                setattr(parent, name, ByteDropout(child.p).train(child.training))
+                undo.append(partial(_put_back, parent, name, child))
+
+
+def _put_back(parent: nn.Module, name: str, dropout: nn.Dropout) -> None:
+    dropout.train(parent.get_submodule(name).training)
+    setattr(parent, name, dropout)
+
+
+def _shorten_last_layer(model: PreTrainedModel, undo: list[Callable[[], object]]) -> None:
+    layer: Any = model.base_model.encoder.layer[-1]
+
+    def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+        """Shapes: (batch, tokens, hidden) → (batch, 1, hidden)."""
+        attention = layer.attention.self
+        first = hidden[:, :1]
+        heads, size = attention.num_attention_heads, attention.attention_head_size
+
+        def split(x: Tensor) -> Tensor:
+            return x.view(x.shape[0], x.shape[1], heads, size).transpose(1, 2)
+
+        query, key, value = split(attention.query(first)), split(attention.key(hidden)), split(attention.value(hidden))
+        scores = query @ key.transpose(2, 3) * attention.scaling
+        if attention_mask is not None:
+            scores = scores + attention_mask[:, :, :1]
+        weights = nn.functional.dropout(scores.softmax(dim=-1), attention.dropout.p, layer.training)
+        context = (weights @ value).transpose(1, 2).reshape(first.shape)
+        attended = layer.attention.output(context, first)
+        return layer.output(layer.intermediate(attended), attended)  # type: ignore[no-any-return]
+
+    layer.forward = forward
+    undo.append(lambda: layer.__dict__.pop("forward"))

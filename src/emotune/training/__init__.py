@@ -1,0 +1,1 @@
+"""Fitting an encoder classifier: the loop, its step, what it steps with."""

@@ -1,0 +1,386 @@
+"""A trained model at work: the same probabilities as plain transformers, whatever the batch, the length or the text."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoModelForSequenceClassification, pipeline
+
+from emotune import artifact
+from emotune.config import ModelConfig
+from emotune.decision import Decision
+from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
+from emotune.inference.classifier import EmotionClassifier, load
+from emotune.inference.torch_backend import pick_device
+from emotune.labels import GOEMOTIONS, mapping_to
+from emotune.models import encoder as encoders
+
+Checkpoint = Callable[[str], Path]
+Floats = npt.NDArray[np.float64]
+
+TEXTS = [
+    "my brother was happy today",
+    "furious",
+    "the dog came home without tears, but it was scared and it felt lonely in the rain again today",
+    "the letter was about the garden",
+    "glad",
+    "a morning in terror before your friend came",
+]
+RUNS = ["multi_label_run", "multi_class_run"]
+
+
+@pytest.fixture(params=RUNS)
+def run(request: pytest.FixtureRequest) -> Path:
+    """A trained run directory, multi-label and multi-class in turn."""
+    return Path(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def classifier(multi_label_run: Path) -> EmotionClassifier:
+    return load(multi_label_run, device="cpu")
+
+
+def by_pipeline(directory: Path, texts: list[str], labels: tuple[str, ...], **options: Any) -> Floats:
+    answers = pipeline("text-classification", model=str(directory), device="cpu", top_k=None)(texts, **options)
+    scores = [{a["label"]: a["score"] for a in answer} for answer in answers]
+    return np.array([[row[name] for name in labels] for row in scores])
+
+
+# --- the same numbers --------------------------------------------------------------------------------------------
+
+
+def test_probabilities_are_those_of_the_pipeline(run: Path) -> None:
+    classifier = load(run, device="cpu")
+    names = classifier.labels.names
+    alone = np.concatenate([classifier.predict_proba(text) for text in TEXTS])
+    np.testing.assert_allclose(alone, by_pipeline(run / "model", TEXTS, names), atol=2e-6)
+    batched = by_pipeline(run / "model", TEXTS, names, batch_size=len(TEXTS))
+    np.testing.assert_allclose(classifier.predict_proba(TEXTS), batched, atol=1e-5)
+
+
+def test_a_trained_model_tells_the_emotions(run: Path) -> None:
+    said = load(run, device="cpu")(["that was a furious letter", "my friend felt happy again"])
+    assert [prediction.labels for prediction in said] == [("anger",), ("joy",)]
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.permutations(TEXTS), st.integers(1, 8))
+def test_neither_batch_nor_order_changes_a_text(
+    classifier: EmotionClassifier, texts: list[str], batch_size: int
+) -> None:
+    alone = {text: classifier.predict_proba(text)[0] for text in TEXTS}
+    together = classifier.predict_proba(texts, batch_size=batch_size)
+    np.testing.assert_allclose(together, [alone[text] for text in texts], atol=1e-6)
+    assert [p.text for p in classifier.predict(texts, batch_size=batch_size)] == texts
+
+
+# --- one shape ---------------------------------------------------------------------------------------------------
+
+
+def test_a_text_many_and_none_are_answered_alike(classifier: EmotionClassifier) -> None:
+    (alone,) = classifier("furious")
+    assert classifier(["furious"]) == [alone] == classifier(("furious",)) == classifier.predict("furious")
+    assert classifier([]) == []
+    assert classifier.predict_proba("furious").shape == (1, 4)
+    assert classifier.predict_proba([]).shape == (0, 4)
+    assert classifier.logits([]).shape == (0, 4)
+
+
+def test_a_prediction_holds_labels_and_all_scores(classifier: EmotionClassifier) -> None:
+    text = "happy and glad but scared"
+    (said,) = classifier(text)
+    probabilities = classifier.predict_proba(text)
+    assert said.scores == dict(zip(classifier.labels.names, probabilities[0].tolist(), strict=True))
+    decided = classifier.decision.decide(probabilities)
+    assert said.labels == tuple(classifier.decision.names(decided, probabilities)[0])
+    ordered = sorted(said.scores.values(), reverse=True)
+    assert list(said.top(2).values()) == ordered[:2]
+    assert said.to_json(top_k=1)["scores"] == said.top(1)
+    assert json.loads(json.dumps(said.to_json())) == {
+        "text": text,
+        "labels": list(said.labels),
+        "scores": said.scores,
+        "windows": 1,
+    }
+
+
+# --- long and strange texts --------------------------------------------------------------------------------------
+
+
+def logits_by_hand(directory: Path, text: str, limit: int) -> tuple[Floats, int]:
+    """Windows of `limit` tokens that overlap by a quarter, each scored alone; their mean weighted by tokens."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    first, *body, last = tokenizer.encode(text).ids
+    size = limit - 2
+    starts = range(0, max(1, len(body) - size // 4), size - size // 4)
+    windows = [[first, *body[start : start + size], last] for start in starts]
+    model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+    with torch.no_grad():
+        logits = [model(input_ids=torch.tensor([window])).logits[0].double().numpy() for window in windows]
+    return np.average(logits, axis=0, weights=[len(window) for window in windows]), len(windows)
+
+
+@pytest.mark.parametrize("words", [46, 47, 120, 300])
+def test_a_long_text_is_the_mean_of_its_windows(
+    words: int, classifier: EmotionClassifier, multi_label_run: Path
+) -> None:
+    assert classifier.manifest.max_tokens == 48
+    text = " ".join((["happy", "the", "dog", "furious", "rain", "tears", "again"] * 50)[:words])
+    expected, num_windows = logits_by_hand(multi_label_run / "model", text, 48)
+    np.testing.assert_allclose(classifier.logits([text, "glad"])[0], expected, atol=1e-5)
+    windows = [p.windows for p in classifier(["glad", text, "sad"])]
+    assert windows == [1, num_windows, 1]
+    assert (num_windows > 1) == (words > 46)
+
+
+def test_what_stands_late_in_a_long_text_is_read(classifier: EmotionClassifier) -> None:
+    calm = "the train came to the market " * 20
+    (early, late) = classifier.predict_proba([calm, calm + "furious rage " * 60])
+    anger = classifier.labels.index("anger")
+    assert late[anger] > early[anger] + 0.2
+
+
+STRANGE = ["", "   ", "😀", "\ud83d", "a\ud800b \udfff", "\x00", "\n\t", "ﷺ" * 50, "[CLS] [SEP] [PAD]", "x" * 5000]
+
+
+@pytest.mark.parametrize("text", STRANGE, ids=ascii)
+def test_strange_texts_are_answered(text: str, classifier: EmotionClassifier) -> None:
+    alone = classifier.predict_proba(text)
+    assert alone.shape == (1, 4)
+    assert ((alone > 0) & (alone < 1)).all()
+    np.testing.assert_allclose(classifier.predict_proba(["furious", text])[1], alone[0], atol=1e-6)
+
+
+def test_ten_thousand_words_are_answered(classifier: EmotionClassifier) -> None:
+    (said,) = classifier("happy " * 10_000)
+    assert said.windows > 200
+    assert said.labels == ("joy",)
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(max_size=30), max_size=4))
+def test_any_text_is_answered(classifier: EmotionClassifier, texts: list[str]) -> None:
+    said = classifier(texts)
+    assert [p.text for p in said] == texts
+    assert all(0 <= score <= 1 for p in said for score in p.scores.values())
+
+
+@pytest.mark.parametrize("texts", [["fine", None], [1], [b"bytes"], b"bytes", None, 3])
+def test_what_is_no_text_is_a_type_error(texts: Any, classifier: EmotionClassifier) -> None:
+    with pytest.raises(TypeError):
+        classifier(texts)
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+
+def test_one_threshold_takes_the_place_of_the_tuned_ones(classifier: EmotionClassifier) -> None:
+    scores = classifier.predict_proba(TEXTS)
+    tuned = [p.labels for p in classifier(TEXTS)]
+    for threshold in (0.0, 0.2, 0.9, 1.0):
+        found = [set(p.labels) for p in classifier(TEXTS, threshold=threshold)]
+        names = classifier.labels.names
+        assert found == [{names[j] for j in np.flatnonzero(row >= threshold)} for row in scores]
+    assert [p.labels for p in classifier(TEXTS)] == tuned
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
+def test_a_threshold_that_is_none_is_refused(threshold: float, classifier: EmotionClassifier) -> None:
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        classifier(TEXTS, threshold=threshold)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_size_that_is_none_is_refused(batch_size: int, classifier: EmotionClassifier) -> None:
+    with pytest.raises(UsageError, match=f"batch_size is at least 1, not {batch_size}"):
+        classifier(TEXTS, batch_size=batch_size)
+
+
+@pytest.fixture(scope="module")
+def goemotions(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
+    """A model of GoEmotions' 28 labels, never trained, with a different bias for each label."""
+    directory = tmp_path_factory.mktemp("goemotions")
+    torch.manual_seed(0)
+    model = encoders.build(checkpoint("bert"), ModelConfig(), GOEMOTIONS, torch.device("cpu"))
+    torch.nn.init.normal_(model.classifier.bias, std=2.0)
+    seal(model, checkpoint("bert"), Decision.default(GOEMOTIONS, 0.6), directory)
+    return load(directory, device="cpu")
+
+
+def seal(model: Any, source: Path, decision: Decision, directory: Path) -> None:
+    encoder = encoders.text_encoder(source, model)
+    encoders.save(model, source, encoder, directory)
+    artifact.write_json(directory / artifact.DECISION, decision.to_json())
+    described: dict[str, Any] = {"portability": "transformers", "encoder": "tiny", "versions": {}, "data": {}}
+    artifact.seal(directory, kind="encoder", max_tokens=encoder.max_tokens, **described)
+
+
+@pytest.mark.parametrize("level", ["ekman", "sentiment"])
+def test_a_level_groups_labels_and_scores(level: str, goemotions: EmotionClassifier) -> None:
+    members = mapping_to(level, GOEMOTIONS).members
+    fine, coarse = goemotions(TEXTS), goemotions(TEXTS, level=level)
+    assert any(p.labels for p in fine)
+    for f, c in zip(fine, coarse, strict=True):
+        assert c.scores == {name: max(f.scores[m] for m in group) for name, group in members.items()}
+        assert set(c.labels) == {name for name, group in members.items() if set(group) & set(f.labels)}
+        assert list(c.labels) == sorted(c.labels, key=lambda name: -c.scores[name])
+
+
+def test_a_level_and_a_threshold_go_together(goemotions: EmotionClassifier) -> None:
+    for said in goemotions(TEXTS, level="ekman", threshold=0.9):
+        assert set(said.labels) == {name for name, score in said.scores.items() if score >= 0.9}
+
+
+def test_an_unknown_level_is_refused(goemotions: EmotionClassifier, classifier: EmotionClassifier) -> None:
+    with pytest.raises(UsageError, match=r"no level 'ekmann'\n.*Did you mean 'ekman'"):
+        goemotions(TEXTS, level="ekmann")
+    with pytest.raises(UsageError, match=r"no level 'ekman'\n.*known label set"):
+        classifier(TEXTS, level="ekman")
+
+
+# --- devices -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["tpu", "", "gpu", "meta", "xpu", "cuda:x"])
+def test_an_unknown_device_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="unknown device"):
+        pick_device(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "message"),
+    [("cuda", 0, "PyTorch sees 0 GPUs"), ("cuda:2", 2, "PyTorch sees 2 GPUs"), ("mps", 0, "no device 'mps'")],
+)
+def test_a_device_that_is_not_there_is_refused(
+    name: str, gpus: int, message: str, multi_label_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=message):
+        load(multi_label_run, device=name)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_takes_the_best_device(cuda: bool, mps: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 * cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto") == torch.device(expected)
+    assert pick_device("cpu") == torch.device("cpu")
+    if cuda:
+        assert pick_device("cuda:1") == torch.device("cuda:1")
+
+
+# --- loading -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(multi_label_run: Path, tmp_path: Path) -> Path:
+    """A copy of a model directory, to be damaged."""
+    return Path(shutil.copytree(multi_label_run / "model", tmp_path / "model"))
+
+
+def test_a_run_and_its_model_directory_are_the_same_model(multi_label_run: Path, copied: Path) -> None:
+    expected = load(multi_label_run, device="cpu").predict_proba(TEXTS)
+    assert np.array_equal(load(str(copied), device="cpu").predict_proba(TEXTS), expected)
+
+
+def flip_a_byte(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a byte flipped": flip_a_byte,
+    "cut short": lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-1]),
+    "no weights": lambda d: (d / "model.safetensors").unlink(),
+    "no manifest": lambda d: (d / "emotune.json").unlink(),
+    "manifest is no JSON": lambda d: (d / "emotune.json").write_text("{"),
+    "thresholds changed": lambda d: (d / "decision.json").write_text((d / "decision.json").read_text() + " "),
+    "a pickle beside": lambda d: (d / "pytorch_model.bin").write_bytes(b"\x80"),
+    "code beside": lambda d: (d / "modeling_evil.py").write_text("raise SystemExit('was imported')"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_refused(damage: str, copied: Path) -> None:
+    DAMAGES[damage](copied)
+    with pytest.raises(ModelError):
+        load(copied)
+
+
+def resealed(directory: Path, **changes: Any) -> None:
+    """Change config.json, and the manifest with it."""
+    config = artifact.read_json(directory / "config.json") | changes
+    artifact.reseal(directory, artifact.verify(directory), {"config.json": artifact.json_text(config)})
+
+
+@pytest.mark.parametrize(
+    "id2label", [{"0": "fear", "1": "anger", "2": "joy", "3": "sadness"}, {"0": "anger"}, ["anger"], None]
+)
+def test_labels_that_contradict_the_decision_are_refused(id2label: Any, copied: Path) -> None:
+    resealed(copied, id2label=id2label)
+    with pytest.raises(ModelError, match="do not name the same labels"):
+        load(copied)
+
+
+def test_labels_count_by_their_ids_and_not_by_their_order(copied: Path, classifier: EmotionClassifier) -> None:
+    names = classifier.labels.names
+    resealed(copied, id2label={str(i): names[i] for i in (3, 1, 0, 2)})
+    assert np.array_equal(load(copied, device="cpu").predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+
+
+def test_weights_that_do_not_fit_are_refused(copied: Path) -> None:
+    resealed(copied, intermediate_size=99)
+    with pytest.raises(ModelError, match="cannot read this checkpoint"):
+        load(copied, device="cpu")
+
+
+def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError):
+        load(tmp_path / "nothing")
+
+
+def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: Path) -> None:
+    """Neither torch nor code that lies with the model; a model with code is refused however well it is sealed."""
+    config = artifact.read_json(copied / "config.json") | {"auto_map": {"AutoConfig": "evil.Config"}}
+    (copied / "evil.py").write_text(f"open({str(copied.parent / 'was_run')!r}, 'w').close()")
+    artifact.write_json(copied / "config.json", config)
+    fields = artifact.read_json(copied / "emotune.json")
+    (copied / "emotune.json").unlink()
+    artifact.seal(copied, **{key: fields[key] for key in fields.keys() - {"format_version", "files"}})
+    code = (
+        "import sys\n"
+        "from emotune.errors import ModelError\n"
+        "from emotune.inference.classifier import load\n"
+        "try:\n"
+        f"    load({str(copied)!r})\n"
+        "except ModelError as error:\n"
+        "    print('auto_map' in str(error), 'torch' in sys.modules, 'transformers' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False"]
+    assert not (copied.parent / "was_run").exists()
+
+
+def test_without_torch_it_is_said_what_to_install(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "emotune.inference.torch_backend", None)
+    with pytest.raises(EmotuneError, match="pip install 'emotune"):
+        load(multi_label_run)

@@ -1,0 +1,149 @@
+"""The shortcuts of a training step: the same numbers with less work, and nothing left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from emotune.config import ModelConfig
+from emotune.labels import LabelSet
+from emotune.models import encoder as encoders
+from emotune.models import shortcuts
+
+Checkpoint = Callable[[str], Path]
+
+CPU = torch.device("cpu")
+TEXTS = ["my brother was happy today", "Furious!", "the dog came home in tears, afraid and lonely", "again"]
+
+
+def build(source: Path, **settings: Any) -> PreTrainedModel:
+    torch.manual_seed(1)
+    return encoders.build(source, ModelConfig(**settings), LabelSet(("anger", "fear", "joy")), CPU)
+
+
+def batch_of(source: Path, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    encoder = encoders.text_encoder(source, model)
+    ids, mask = encoder.cut(TEXTS, 32).padded(np.arange(len(TEXTS)), encoder.pad_id)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+def logits_and_gradients(model: PreTrainedModel, batch: dict[str, Any]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    model.zero_grad(set_to_none=True)
+    logits = model(**batch).logits
+    (logits * torch.linspace(-1, 2, logits.numel()).view(logits.shape)).sum().backward()
+    return logits.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("padded", [True, False])
+def test_shortcuts_change_neither_logits_nor_gradients(padded: bool, family: str, checkpoint: Checkpoint) -> None:
+    model = build(checkpoint(family), dropout=0.0).train()
+    batch: dict[str, Any] = batch_of(checkpoint(family), model)
+    if not padded:
+        batch = {"input_ids": batch["input_ids"][2:3], "attention_mask": None}
+    logits, gradients = logits_and_gradients(model, batch)
+    with shortcuts.applied(model, CPU):
+        short_logits, short_gradients = logits_and_gradients(model, batch)
+    torch.testing.assert_close(short_logits, logits, rtol=1e-5, atol=1e-6)
+    assert short_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        scale = gradient.abs().max().item()
+        torch.testing.assert_close(short_gradients[name], gradient, rtol=1e-4, atol=1e-5 * max(scale, 0.1), msg=name)
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_the_last_layer_works_on_the_first_token_alone(name: str, checkpoint: Checkpoint) -> None:
+    model = build(checkpoint(name)).eval()
+    widths = []
+    layer = model.base_model.encoder.layer[-1]
+    handle = layer.intermediate.register_forward_hook(lambda _m, inputs, _o: widths.append(inputs[0].shape[1]))
+    batch = batch_of(checkpoint(name), model)
+    model(**batch)
+    with shortcuts.applied(model, CPU):
+        model(**batch)
+    model(**batch)
+    handle.remove()
+    assert widths == [batch["input_ids"].shape[1], 1, batch["input_ids"].shape[1]]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_everything_is_put_back(fails: bool, family: str, checkpoint: Checkpoint) -> None:
+    model = build(checkpoint(family), dropout=0.1, attention_dropout=0.1).train()
+    modules, names = list(model.modules()), [name for name, _ in model.named_modules()]
+    attributes = [set(vars(m)) for m in modules]
+
+    def work() -> None:
+        with shortcuts.applied(model, CPU):
+            assert any(isinstance(m, shortcuts.ByteDropout) for m in model.modules())
+            model.eval()
+            if fails:
+                raise KeyboardInterrupt
+
+    if fails:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+    else:
+        work()
+    assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
+    assert [name for name, _ in model.named_modules()] == names
+    assert [set(vars(m)) for m in modules] == attributes
+    assert not any(m.training for m in model.modules()), "put back as the model is now, not as it was"
+
+
+def test_attention_drops_within_the_shortcuts_as_without(family: str, checkpoint: Checkpoint) -> None:
+    model = build(checkpoint(family), dropout=0.0, attention_dropout=0.5).train()
+    batch = batch_of(checkpoint(family), model)
+    with shortcuts.applied(model, CPU):
+        assert not torch.allclose(model(**batch).logits, model(**batch).logits)
+        model.eval()
+        assert torch.equal(model(**batch).logits, model(**batch).logits)
+
+
+def test_the_shortened_layer_drops_attention_at_its_rate(checkpoint: Checkpoint, monkeypatch: Any) -> None:
+    model = build(checkpoint("bert"), dropout=0.0, attention_dropout=0.375).train()
+    rates = []
+    real = nn.functional.dropout
+
+    def spy(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        rates.append((p, training))
+        return real(x, p, training, inplace)
+
+    monkeypatch.setattr(nn.functional, "dropout", spy)
+    with shortcuts.applied(model, CPU):
+        model(**batch_of(checkpoint("bert"), model))
+    assert rates == [(0.375, True)] * 2
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
+def test_byte_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
+    torch.manual_seed(0)
+    dropout = shortcuts.ByteDropout(rate).train()
+    x = torch.ones(200_001)
+    y = dropout(x)
+    share = float((y == 0).float().mean())
+    assert share == pytest.approx(min(round(rate * 256), 255) / 256, abs=0.004)
+    assert len(y.unique()) == 2
+    assert float(y.mean()) == pytest.approx(1.0, abs=0.12 if rate > 0.9 else 0.01)
+
+
+def test_byte_dropout_follows_the_seed() -> None:
+    dropout, x = shortcuts.ByteDropout(0.3).train(), torch.ones(7, 11)
+    draws = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        draws.append(dropout(x))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+
+
+def test_byte_dropout_does_nothing_when_it_should_not() -> None:
+    x = torch.randn(5, 3)
+    assert torch.equal(shortcuts.ByteDropout(0.5).eval()(x), x)
+    assert torch.equal(shortcuts.ByteDropout(0.0).train()(x), x)
+    assert shortcuts.ByteDropout(0.5).train()(x.bfloat16()).dtype is torch.bfloat16
