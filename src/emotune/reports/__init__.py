@@ -1,0 +1,1 @@
+"""Scores made readable: tables, Markdown, pictures, the model card."""

@@ -1,0 +1,143 @@
+"""The model card: README.md of a model directory."""
+
+import re
+from dataclasses import dataclass
+
+import yaml
+
+from emotune.decision import Decision
+from emotune.labels import Task
+from emotune.reports.tables import Table, escape, markdown, metric_name, percent
+
+_BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
+
+_SNIPPET = """\
+```python
+import json
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=MODEL_DIR, top_k=None)
+thresholds = json.load(open(f"{MODEL_DIR}/decision.json"))["thresholds"]
+for scores in classify(["I can't believe you did that for me!"]):
+    print([s["label"] for s in scores if s["score"] >= thresholds[s["label"]]])
+```"""
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card tells of a training: plain words and numbers, ready to print."""
+
+    name: str
+    encoder: str
+    encoder_origin: str
+    encoder_on_hub: bool
+    data: tuple[str, ...]
+    rows: dict[str, int]
+    findings: tuple[str, ...]
+    validation: dict[str, float]
+    settings: dict[str, str]
+    temperature: float
+    portability: str
+
+
+def make_card(facts: CardFacts, decision: Decision) -> str:
+    """The card as Markdown with the YAML front matter that the hub reads."""
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        # the hub refuses a card whose base model is not one of its own
+        **({"base_model": facts.encoder} if facts.encoder_on_hub else {}),
+        "tags": ["emotion", "emotune", str(decision.labels.task).replace("_", "-")],
+    }
+    rows = ", ".join(f"{n:,} {split}" for split, n in facts.rows.items())
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {escape(facts.name)}",
+            "",
+            f"Says which of {len(decision.labels)} emotions a text carries "
+            f"({'any number of them' if decision.labels.task is Task.MULTI_LABEL else 'exactly one'}). "
+            f"Trained with emotune from `{facts.encoder}` ({escape(facts.encoder_origin)}). "
+            f"Portability: {facts.portability}.",
+            "",
+            "## Use",
+            "",
+            "```python",
+            "import emotune",
+            "",
+            'classifier = emotune.load("MODEL_DIR")',
+            'print(classifier("I can\'t believe you did that for me!")[0].labels)',
+            "```",
+            "",
+            *_plain_use(decision),
+            "## Data",
+            "",
+            *[f"- {escape(line)}" for line in facts.data],
+            f"- rows: {rows}",
+            *[f"- doubtful: {escape(line)}" for line in facts.findings],
+            "",
+            "## Validation",
+            "",
+            *_validation(facts, decision),
+            "## Training",
+            "",
+            markdown(Table(("setting", "value"), tuple((k, v) for k, v in facts.settings.items()))),
+            "",
+            _BEGIN,
+            _decision_section(decision),
+            _END,
+            "",
+        ]
+    )
+
+
+def _plain_use(decision: Decision) -> list[str]:
+    if decision.labels.task is Task.MULTI_CLASS:
+        return [
+            'Plain transformers gives the same probabilities: `pipeline("text-classification", model=MODEL_DIR)`.',
+            "",
+        ]
+    return ["Plain transformers gives the same probabilities; the thresholds it does not know:", "", _SNIPPET, ""]
+
+
+def _validation(facts: CardFacts, decision: Decision) -> list[str]:
+    how = "thresholds tuned out of fold" if decision.tuning else "no thresholds were tuned"
+    table = Table(("metric", "value"), tuple((metric_name(k), percent(v)) for k, v in facts.validation.items()))
+    rows = f"the {facts.rows.get('valid', 0):,} validation rows"
+    lines = [f"On {rows} when training ended ({how}):", "", markdown(table), ""]
+    if facts.temperature != 1.0:
+        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the last layer."
+        lines += [note, ""]
+    return lines
+
+
+def _decision_section(decision: Decision) -> str:
+    lines = ["## Decision", ""]
+    if decision.labels.task is Task.MULTI_CLASS:
+        return "\n".join([*lines, "The label with the largest probability."])
+    tuning = decision.tuning
+    if tuning:
+        reached = tuning["out_of_fold"]
+        lines += [
+            f"Thresholds: {tuning['method']}, for {tuning['objective']}, "
+            f"on {tuning['rows']:,} rows of {tuning['split']}.",
+            f"Out of fold: macro-F1 {percent(reached['macro_f1'])}, micro-F1 {percent(reached['micro_f1'])}.",
+        ]
+    nothing = {"nothing": "no label", "best": "the most probable label", "neutral": "neutral"}[str(decision.fallback)]
+    lines.append(f"When no label reaches its threshold: {nothing}.")
+    if decision.neutral_excludes:
+        lines.append("Where another label is given, neutral is not.")
+    table = Table(
+        ("label", "threshold"),
+        tuple((n, f"{t:.3f}") for n, t in zip(decision.labels.names, decision.thresholds, strict=True)),
+    )
+    return "\n".join([*lines, "", markdown(table)])
+
+
+def update_card(card: str, decision: Decision) -> str:
+    """The card with another decision section; a card without one is left as it is."""
+    section = f"{_BEGIN}\n{_decision_section(decision)}\n{_END}"
+    return re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, card, count=1, flags=re.DOTALL)

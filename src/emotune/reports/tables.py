@@ -1,0 +1,144 @@
+"""Scores as tables of plain cells, for the terminal and for Markdown alike. Undefined values are shown as such."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from emotune.labels import LabelSet
+from emotune.scoring.metrics import Scores
+from emotune.scoring.thresholds import Tuned
+
+UNDEFINED = "undefined"
+_HEADLINES = (
+    ("macro_f1", "macro-F1"),
+    ("micro_f1", "micro-F1"),
+    ("weighted_f1", "weighted F1"),
+    ("samples_f1", "samples F1"),
+    ("macro_precision", "macro precision"),
+    ("macro_recall", "macro recall"),
+    ("micro_precision", "micro precision"),
+    ("micro_recall", "micro recall"),
+    ("weighted_precision", "weighted precision"),
+    ("weighted_recall", "weighted recall"),
+    ("accuracy", "accuracy"),
+    ("hamming_loss", "Hamming loss"),
+    ("macro_average_precision", "macro AP"),
+    ("macro_auroc", "macro AUROC"),
+    ("brier", "Brier score"),
+    ("ece", "ECE"),
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header and rows of cells as text."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Whether each column holds numbers, to be set flush right; the first never does."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
+        return tuple(i > 0 and all(map(_is_number, column)) for i, column in enumerate(columns))
+
+
+def _is_number(cell: str) -> bool:
+    return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
+
+
+def metric_name(key: str) -> str:
+    """What a metric is called where people read it."""
+    return dict(_HEADLINES).get(key, key)
+
+
+def percent(value: float | None, digits: int = 3) -> str:
+    """A share with three digits, or that it is undefined."""
+    return UNDEFINED if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def overall_table(scores: Scores, *, multi_label: bool) -> Table:
+    """Each metric with its 95 % interval."""
+    names = dict(_HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
+    rows = []
+    for key, name in names.items():
+        low, high = scores.intervals.get(key, (math.nan, math.nan))
+        interval = "" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
+        rows.append((name, percent(scores.overall[key]), interval))
+    return Table(("metric", "value", "95 % interval"), tuple(rows))
+
+
+def label_table(scores: Scores, labels: LabelSet) -> Table:
+    """Each label with its support and scores, in label order."""
+    each = scores.per_label
+    rows = [
+        (
+            name,
+            f"{each.support[i]:,}",
+            f"{each.predicted[i]:,}",
+            percent(each.precision[i]),
+            percent(each.recall[i]),
+            percent(each.f1[i]),
+            "" if math.isnan(each.f1_low[i]) else f"{each.f1_low[i]:.2f}–{each.f1_high[i]:.2f}",
+            percent(each.average_precision[i]),
+            percent(each.auroc[i]),
+        )
+        for i, name in enumerate(labels.names)
+    ]
+    header = ("label", "support", "given", "precision", "recall", "F1", "95 % interval", "AP", "AUROC")
+    return Table(header, tuple(rows))
+
+
+def labels_without_positives(scores: Scores) -> str:
+    """What to say of labels that leave the macro averages; empty when there are none."""
+    missing = scores.labels_without_positives
+    if not missing:
+        return ""
+    one = len(missing) == 1
+    have = f"label{'' if one else 's'} without a positive example leave{'s' if one else ''} the macro averages"
+    return f"{len(missing)} {have}: {', '.join(missing)}"
+
+
+def confused_table(counts: Sequence[Sequence[int]], labels: LabelSet, *, multi_label: bool, most: int = 10) -> Table:
+    """The pairs most often taken for one another."""
+    pairs = [
+        (int(counts[i][j]), labels.names[i], labels.names[j])
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if i != j and counts[i][j] > 0
+    ]
+    pairs.sort(key=lambda pair: -pair[0])
+    header = ("missed", "said instead", "texts") if multi_label else ("was", "said", "texts")
+    return Table(header, tuple((was, said, f"{n:,}") for n, was, said in pairs[:most]))
+
+
+def markdown(table: Table) -> str:
+    """The table in Markdown, its cells escaped."""
+    lines = [_line(table.header), _line(["---:" if right else "---" for right in table.numeric], escaped=True)]
+    return "\n".join([*lines, *(_line(row) for row in table.rows)])
+
+
+def _line(cells: Sequence[str], *, escaped: bool = False) -> str:
+    return "| " + " | ".join(cell if escaped else escape(cell) for cell in cells) + " |"
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    plain = " ".join(text.split())
+    for mark in "\\`*_[]<>|#":
+        plain = plain.replace(mark, f"\\{mark}" if mark not in "<>" else f"&{'lt' if mark == '<' else 'gt'};")
+    return plain
+
+
+def chosen_thresholds(tuned: Tuned) -> str:
+    """Which method was chosen, what it is worth, and how much better that looks on the rows that it was tuned on."""
+    reached = ", ".join(f"{metric_name(key)} {percent(tuned.out_of_fold_f1[key])}" for key in ("macro_f1", "micro_f1"))
+    objective = tuned.method.objective
+    flattered = f"{metric_name(objective)} {percent(tuned.in_sample_f1[objective])}"
+    return f"thresholds: {tuned.method}; out of fold {reached}; on the very rows it was tuned on {flattered}"
+
+
+def tuned_table(tuned: Tuned) -> Table:
+    """The threshold methods compared out of fold."""
+    rows = [(name, percent(f1["macro_f1"]), percent(f1["micro_f1"])) for name, f1 in tuned.compared.items()]
+    return Table(("thresholds", "macro-F1", "micro-F1"), tuple(rows))
