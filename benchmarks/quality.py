@@ -1,0 +1,149 @@
+"""Quality of a recipe over seeds, honestly: thresholds are never chosen on the rows that they are scored on.
+
+    python benchmarks/quality.py goemotions --data DIR --seeds 3
+    python benchmarks/quality.py semeval2025 --data DIR --seeds 1 --folds 5    # cross-validation on the training rows
+
+Multi-label: 5 stratified folds of the validation rows, seed 0, thresholds chosen on four, decided on the fifth, the
+decisions put together, F1 computed once; micro and macro from the same decisions. With --folds, a model is trained for
+each fold of the training rows, and its logits on the rows it has not seen take the place of the validation logits.
+Prints a line for each seed, then mean, spread and a 95 % interval; the last line is one JSON object.
+"""
+
+import argparse
+import csv
+import json
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune.config import Config, load_config
+from emotune.data.records import Corpus, Record
+from emotune.data.sources import load_corpus
+from emotune.data.splits import stratified_folds
+from emotune.decision import Decision
+from emotune.labels import LabelSet, Task
+from emotune.scoring.metrics import score
+from emotune.scoring.thresholds import out_of_fold
+from emotune.workflows import run_directory
+from emotune.workflows.talk import Silence
+from emotune.workflows.train import train
+from emotune.workflows.tune import FOLD_SEED, methods_of
+
+METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
+JUDGING_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """One seed: metrics of the out-of-fold decisions, their bootstrap intervals, and the training time in seconds."""
+
+    seed: int
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--data", help="the recipe's own when left out")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training rows")
+    parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
+    args = parser.parse_args()
+    overrides = [*args.set, *([f"data.path={args.data}"] if args.data else [])]
+    results = []
+    for seed in range(args.seeds):
+        config = load_config(args.recipe, [*overrides, f"training.seed={seed}"])
+        result = one_seed(config, seed, args.folds)
+        results.append(result)
+        shown = "  ".join(f"{m} {result.metrics[m]:.4f}" for m in METRICS)
+        print(f"seed {seed}: {shown}  ({result.seconds:.0f} s)", flush=True)
+    report(args.recipe, args.folds, results)
+
+
+def one_seed(config: Config, seed: int, folds: int) -> Result:
+    """Train with one seed, or once for each fold, and judge the logits out of fold."""
+    start = time.perf_counter()
+    corpus = load_corpus(config.data)
+    with tempfile.TemporaryDirectory() as folder:
+        if folds:
+            logits, targets = cross_validated(config, corpus, folds, Path(folder))
+        else:
+            logits, targets = trained(config, Path(folder) / "run", corpus.labels)
+    seconds = time.perf_counter() - start
+    decision = Decision.default(corpus.labels)
+    probabilities, positive = decision.probabilities(logits), targets > 0
+    if corpus.labels.task is Task.MULTI_CLASS:
+        decided = decision.decide(probabilities)
+    else:
+        judging = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
+        decided = out_of_fold(probabilities, positive, decision, methods_of(config.tuning), judging)
+    scores = score(positive, decided, probabilities, corpus.labels)
+    return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
+
+
+def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Validation logits and targets of one run."""
+    train(config, run, talk=Silence(), device="auto")
+    return run_directory.read_valid(run, labels)
+
+
+def cross_validated(
+    config: Config, corpus: Corpus, folds: int, folder: Path
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Logits of every training row from the model that was trained without its fold."""
+    records = corpus.splits["train"]
+    targets = corpus.targets("train")
+    parts = stratified_folds(targets, folds, FOLD_SEED)
+    logits = np.zeros(targets.shape, dtype=np.float32)
+    for fold in range(folds):
+        data = folder / f"data-{fold}"
+        data.mkdir()
+        for name, chosen in (("train", parts != fold), ("valid", parts == fold)):
+            write_split(data / f"{name}.csv", [r for r, c in zip(records, chosen, strict=True) if c], corpus.labels)
+        plain = {"path": str(data), "format": "table", "task": str(corpus.labels.task)}
+        plain_data = type(config.data).model_validate({**plain, "label_columns": list(corpus.labels.names)})
+        inner = config.model_copy(update={"data": plain_data})
+        logits[parts == fold], _ = trained(inner, folder / f"run-{fold}", corpus.labels)
+        print(f"  fold {fold} done", file=sys.stderr, flush=True)
+    return logits, targets
+
+
+def write_split(path: Path, records: Sequence[Record], labels: LabelSet) -> None:
+    """Rows as a CSV with a 0/1 column for each label."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", *labels.names])
+        for record in records:
+            writer.writerow([record.text, *(int(i in record.labels) for i in range(len(labels)))])
+
+
+def report(recipe: str, folds: int, results: Sequence[Result]) -> None:
+    """Mean, spread over seeds, and the mean of the bootstrap intervals' ends."""
+    summary: dict[str, object] = {}
+    for name in METRICS:
+        values = [r.metrics[name] for r in results]
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        low, high = (statistics.fmean(r.intervals[name][end] for r in results) for end in (0, 1))
+        shown = "" if spread is None else f" ± {spread:.4f} (sd over seeds)"
+        print(f"{name:12} {statistics.fmean(values):.4f}{shown}, 95 % interval of the rows {low:.4f} to {high:.4f}")
+        summary[name] = {"mean": statistics.fmean(values), "sd": spread, "interval": [low, high], "seeds": values}
+    seconds = [r.seconds for r in results]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"seconds a seed {statistics.fmean(seconds):.0f}, peak memory {peak:.2f} GiB")
+    about = {"recipe": recipe, "folds": folds, "seeds": len(results), "machine": platform.machine()}
+    print(json.dumps({**about, "seconds": seconds, "peak_gib": peak, "metrics": summary}))
+
+
+if __name__ == "__main__":
+    main()

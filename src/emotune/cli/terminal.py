@@ -1,0 +1,122 @@
+"""What the terminal shows: results on stdout, talk, tables and progress on stderr."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from emotune.reports.tables import Table
+    from emotune.training.fit import EpochReport, StepReport
+
+
+def emit(text: str) -> None:
+    """A result, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def emit_json(content: Any) -> None:
+    """One JSON object on one line of stdout."""
+    emit(json.dumps(content, ensure_ascii=False, allow_nan=False))
+
+
+class Terminal:
+    """Talk on stderr, colours only where it is a terminal, and a progress bar while something is trained.
+
+    quiet: warnings only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._since: tuple[float, int] = (0.0, 0)
+        self._seen = 0
+
+    def say(self, message: str) -> None:
+        """One line about what is done."""
+        if not self._quiet:
+            self._console.print(Text(message))
+
+    def warn(self, message: str) -> None:
+        """One line that matters also to the hurried."""
+        self._console.print(Text.assemble(("warning:", "yellow"), " ", message))
+
+    def table(self, table: "Table", title: str = "") -> None:
+        """A table of results, on stdout; as wide as it needs, for a pipe or a narrow terminal must not lose figures."""
+        console = Console(highlight=False, soft_wrap=True)
+        if title:
+            console.print(Text(title, style="bold"))
+        columns = list(zip(table.header, *table.rows, strict=True))
+        widths = [max(map(cell_len, column)) for column in columns]
+        for i, row in enumerate([table.header, *table.rows]):
+            cells = (_padded(cell, width, right) for cell, width, right in zip(row, widths, table.numeric, strict=True))
+            console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """While entered, steps move a progress bar, on a terminal only."""
+        shown = self._console.is_terminal and not self._quiet
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.1e}"),
+            TextColumn("{task.fields[speed]:.0f} examples/s"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not shown,
+            transient=True,
+        )
+        with self._progress:
+            yield
+        self._progress = self._task = None
+
+    def on_step(self, report: "StepReport") -> None:
+        """Move the bar."""
+        if self._progress is None:
+            return
+        if self._task is None:
+            self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed=0.0)
+        now = self._progress.get_time()
+        if report.step % 20 == 1:
+            started, seen = self._since
+            speed = (self._seen - seen) / max(now - started, 1e-9) if started else 0.0
+            self._since = (now, self._seen)
+            self._progress.update(self._task, speed=speed)
+        self._seen += report.examples
+        self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
+
+    def on_epoch(self, report: "EpochReport") -> None:
+        """One line an epoch."""
+        from emotune.reports.tables import metric_name
+
+        shown = "  ".join(f"{metric_name(name)} {value:.3f}" for name, value in report.metrics.items())
+        mark = "  ← best so far" if report.best else ""
+        self.say(
+            f"epoch {report.epoch}: training loss {report.loss:.4f}  validation {shown}  "
+            f"({report.seconds:.0f} s, {report.examples_per_second:.0f} examples/s){mark}"
+        )
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    """The cell with blanks on the left or the right of it, such that it takes `width` places on a terminal."""
+    blanks = " " * (width - cell_len(cell))
+    return blanks + cell if right else cell + blanks

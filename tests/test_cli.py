@@ -1,0 +1,254 @@
+"""The command line as its user meets it: help, recipes, predictions, pipes and terminals."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import emotune
+import tiny
+from emotune.cli.app import app
+from emotune.config import load_config, recipe_names
+
+OPTIONS = {
+    "": ["--version", "--help", "-h"],
+    "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
+    "tune": [
+        *("--method", "--objective", "--shrinkage", "--folds", "--data", "--split", "--device", "--batch-size"),
+        *("--quiet", "--json"),
+    ],
+    "evaluate": ["--data", "--split", "--level", "--out", "--device", "--batch-size", "--quiet", "--json"],
+    "predict": [
+        *("--model", "-m", "--top-k", "-k", "--threshold", "--level", "--device", "--batch-size", "--quiet", "--json"),
+        "EMOTUNE_MODEL",
+    ],
+    "recipes": ["--json", "show"],
+    "recipes show": ["--set"],
+}
+HAPPY, FURIOUS, BLAND = "the cat happy", "furious tea drank", "rain fell"
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def run(base: Path) -> Path:
+    """A multi-label run; not to be changed."""
+    return tiny.trained(base, tiny.multi_label(base))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMOTUNE_MODEL", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def call(*args: object, code: int = 0, stdin: str | bytes | None = None, **env: str) -> Result:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin, env=env)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def predictions(*args: object, stdin: str | None = None) -> list[dict]:
+    """The JSON lines of `emotune predict`."""
+    return [json.loads(line) for line in call("predict", "--json", *args, stdin=stdin).stdout.splitlines()]
+
+
+def python(*args: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """A Python process of its own."""
+    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, timeout=120, **options)
+
+
+# Help, version, recipes
+
+
+@pytest.mark.parametrize("verb", OPTIONS)
+def test_help_lists_every_option(verb: str) -> None:
+    shown = call(*verb.split(), "--help").stdout
+    for name in OPTIONS[verb]:
+        assert name in shown
+    assert call(*verb.split(), "-h").stdout == shown
+
+
+def test_the_version() -> None:
+    assert call("--version").stdout == f"emotune {emotune.__version__}\n"
+
+
+def test_the_recipes() -> None:
+    about = json.loads(call("recipes", "--json").stdout)
+    assert list(about) == recipe_names()
+    lines = call("recipes").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == recipe_names()
+    assert not [line for line in lines if line != line.rstrip()]
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_shown_as_resolved(name: str) -> None:
+    shown = call("recipes", "show", name, "--set", "training.epochs=7").stdout
+    Path("shown.yaml").write_text(shown)
+    assert load_config("shown.yaml") == load_config(name, ["training.epochs=7"])
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "accelerate", "matplotlib", "sklearn", "huggingface_hub"}
+    program = f"import sys, emotune.cli.app; print(sorted({heavy} & set(sys.modules)))"
+    assert python("-c", program).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["train", "starter"], ["evaluate", "RUN"], ["predict", "-m", "RUN", "hello"], ["tune", "RUN", "--data", "DATA"]],
+    ids=lambda args: args[0],
+)
+def test_without_torch_a_verb_says_what_to_install(args: list[str], run: Path, base: Path) -> None:
+    known = {"RUN": str(run), "DATA": str(tiny.multi_label(base))}
+    args = [known.get(arg, arg) for arg in args]
+    program = (
+        f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {args}; from emotune.cli.app import main; main()"
+    )
+    done = python("-c", program)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "torch, which is not installed\n  pip install 'emotune[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# Predictions
+
+
+def test_texts_as_arguments(run: Path) -> None:
+    found = predictions("-m", run, HAPPY, FURIOUS, BLAND)
+    assert [one["text"] for one in found] == [HAPPY, FURIOUS, BLAND]
+    assert [one["labels"] for one in found] == [["joy"], ["anger"], []]
+    for one in found:
+        assert set(one) == {"text", "labels", "scores", "windows"}
+        assert list(one["scores"]) == ["anger", "fear", "joy"]
+        assert all(0 <= score <= 1 for score in one["scores"].values())
+
+
+def test_texts_as_lines_of_stdin(run: Path) -> None:
+    wanted = predictions("-m", run, HAPPY, "", FURIOUS)
+    for args in ([], ["-"]):
+        assert predictions("-m", run, *args, stdin=f"{HAPPY}\n\n{FURIOUS}\n") == wanted
+        assert predictions("-m", run, *args, stdin=f"{HAPPY}\r\n\r\n{FURIOUS}") == wanted
+
+
+def test_the_words_for_people(run: Path) -> None:
+    both = next(row for row in tiny.multi_label_rows(20) if row.endswith(",0,1,1")).split(",")[0]
+    lines = call("predict", "-m", run, HAPPY, BLAND, both).stdout.splitlines()
+    scores = predictions("-m", run, HAPPY)[0]["scores"]
+    assert lines[0] == f"joy {scores['joy']:.2f}\t{HAPPY}"
+    assert lines[1] == f"(no label passes its threshold)\t{BLAND}"
+    assert {part.split()[0] for part in lines[2].split("\t")[0].split(", ")} == {"joy", "fear"}
+
+
+def test_the_highest_scores(run: Path) -> None:
+    (whole,), (two,) = predictions("-m", run, HAPPY), predictions("-m", run, "--top-k", 2, HAPPY)
+    highest = sorted(whole["scores"], key=whole["scores"].get, reverse=True)[:2]
+    assert list(two["scores"]) == highest
+    assert two["labels"] == whole["labels"]
+    line = call("predict", "-m", run, "-k", 2, BLAND).stdout
+    assert len(line.split("\t")[0].split(", ")) == 2
+
+
+def test_one_threshold_for_all_labels(run: Path) -> None:
+    (everything,), (nothing,) = (predictions("-m", run, "--threshold", t, BLAND) for t in (0, 1))
+    assert set(everything["labels"]) == {"anger", "fear", "joy"}
+    assert nothing["labels"] == []
+    assert nothing["scores"] == everything["scores"]
+
+
+def test_a_coarser_level(base: Path) -> None:
+    run = tiny.trained(base, tiny.goemotions(base))
+    (fine,), (coarse,) = (predictions("-m", run, *level, "gratitude") for level in ([], ["--level", "sentiment"]))
+    assert list(coarse["scores"]) == ["positive", "negative", "ambiguous", "neutral"]
+    assert coarse["scores"]["neutral"] == fine["scores"]["neutral"]
+    assert max(coarse["scores"].values()) == max(fine["scores"].values())
+
+
+def test_a_threshold_plays_no_part_in_a_multi_class_model(base: Path) -> None:
+    run = tiny.trained(base, tiny.multi_class(base))
+    result = call("predict", "-m", run, "--threshold", "0.9", "--json", HAPPY)
+    assert "warning: --threshold plays no part" in result.stderr
+    (found,) = map(json.loads, result.stdout.splitlines())
+    assert found["labels"] == ["joy"]
+    assert sum(found["scores"].values()) == pytest.approx(1)
+
+
+def test_a_text_longer_than_the_model_is_read_in_windows(run: Path) -> None:
+    result = call("predict", "-m", run, "--json", f"{BLAND} " * 30 + "happy")
+    assert "warning: 1 text is longer than the model: read in overlapping windows" in result.stderr
+    assert json.loads(result.stdout)["windows"] > 1
+
+
+def test_the_newest_run_is_taken_when_no_model_is_named(run: Path, tmp_path: Path) -> None:
+    for age, name in enumerate(["newest", "older"]):
+        manifest = tiny.copy(run, tmp_path / "runs" / name) / "model" / "emotune.json"
+        os.utime(manifest, (10**9 - age, 10**9 - age))
+    (tmp_path / "runs" / "unfinished").mkdir()
+    result = call("predict", "--json", HAPPY)
+    assert result.stderr == f"model: {Path('runs/newest')} (the newest in runs/; choose with -m)\n"
+    assert json.loads(result.stdout)["labels"] == ["joy"]
+    assert call("predict", "--quiet", HAPPY).stderr == ""
+
+
+def test_the_model_may_be_named_in_the_environment(run: Path) -> None:
+    result = call("predict", "--json", HAPPY, EMOTUNE_MODEL=str(run / "model"))
+    assert (json.loads(result.stdout)["labels"], result.stderr) == (["joy"], "")
+    call("predict", "-m", "nowhere", HAPPY, code=66, EMOTUNE_MODEL=str(run))
+
+
+# Pipes and terminals
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--help"], ["--version"], ["recipes"], ["recipes", "--json"], ["recipes", "show", "starter"]],
+    ids=" ".join,
+)
+def test_a_reader_that_has_gone_is_no_failure_of_ours(args: list[str]) -> None:
+    assert said_into_a_closed_pipe(args) == ""
+
+
+def said_into_a_closed_pipe(args: list[str]) -> str:
+    """What stands on stderr when nobody reads stdout."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "emotune", *args], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    finally:
+        os.close(writer)
+    return done.stderr
+
+
+def test_a_terminal_without_unicode_gets_escapes() -> None:
+    args = ["recipes", "show", "starter", "--set", "about=café"]
+    done = python("-m", "emotune", *args, env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"about: caf\xe9" in done.stdout
+
+
+def test_colours_only_where_they_are_wanted(base: Path) -> None:
+    run = tiny.trained(base, tiny.multi_class(base))
+    args = ["predict", "-m", run, "--threshold", "0.9", HAPPY]
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert "\x1b[33mwarning:" in call(*args, **terminal).stderr
+    assert "\x1b" not in call(*args, **terminal, NO_COLOR="1").stderr
+    assert "\x1b" not in call(*args).stderr
+
+
+def test_a_progress_bar_only_on_a_terminal(base: Path) -> None:
+    args = ["train", "starter", *tiny.options(base, tiny.multi_label(base), epochs=1)]
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert "━" in call(*args, **terminal).stderr
+    assert "━" not in call(*args, "--quiet", **terminal).stderr
+    assert "━" not in call(*args).stderr
