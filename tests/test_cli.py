@@ -221,10 +221,10 @@ def said_into_a_closed_pipe(args: list[str]) -> str:
     """What stands on stderr when nobody reads stdout."""
     reader, writer = os.pipe()
     os.close(reader)
+    command = [sys.executable, "-m", "emotune", *args]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "emotune", *args], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120
-        )
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120, env=buffered)
     finally:
         os.close(writer)
     return done.stderr

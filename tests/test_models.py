@@ -298,6 +298,8 @@ def test_what_is_saved_neither_pads_nor_cuts_nor_wants_code(
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     assert tokenizer["padding"] is None
     assert tokenizer["truncation"] is None
+    described = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert described.keys().isdisjoint({"max_length", "truncation_strategy", "stride", "local_files_only", "is_local"})
     plain = AutoTokenizer.from_pretrained(tmp_path)
     assert len(plain("the " * 45)["input_ids"]) == 47
     assert plain.model_max_length == encoders.text_encoder(source, model).max_tokens

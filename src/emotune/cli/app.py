@@ -87,7 +87,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from emotune import __version__
 
-        emit(f"emotune {__version__}")
+        typer.echo(f"emotune {__version__}")  # which flushes, so that a reader that has gone shows here
         raise typer.Exit
 
 

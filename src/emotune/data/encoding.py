@@ -96,7 +96,8 @@ class TextEncoder:
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
         self._tokenizer.no_truncation()
-        self._tokenizer.save(str(path))
+        # not Tokenizer.save, whose failures are bare exceptions: a full disk must be an OSError
+        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
 
 def _encodable(text: str) -> str:

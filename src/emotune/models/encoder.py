@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from emotune.config import ModelConfig
 from emotune.data.encoding import TextEncoder
-from emotune.errors import ConfigError, ModelError, Place
+from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
@@ -34,6 +34,15 @@ _DROPOUTS = (
 )
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 _SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
+# what transformers would write of how the tokenizer was read, and of the padding and truncation that it had
+_TOKENIZER_LEFTOVERS = (
+    "is_local",
+    "local_files_only",
+    "max_length",
+    "pad_to_multiple_of",
+    "stride",
+    "truncation_strategy",
+)
 _UNSET_LENGTH = 1_000_000
 
 
@@ -181,10 +190,15 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     # safetensors writes for the owner's eyes only; the weights are as public as the files beside them
     (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
     tokenizer = _read_tokenizer(source)
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
     tokenizer.model_max_length = encoder.max_tokens
-    tokenizer.save_pretrained(directory)
+    for name in _TOKENIZER_LEFTOVERS:
+        tokenizer.init_kwargs.pop(name, None)
+    try:
+        tokenizer.save_pretrained(directory)
+    except OSError:
+        raise
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise OutputError(f"cannot write the tokenizer: {error}", place=Place(directory)) from error
     encoder.save(directory / "tokenizer.json")
 
 

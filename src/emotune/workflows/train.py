@@ -181,7 +181,7 @@ class _Session:
         self.precision = precision.choose(config.training.precision, target)
         talk.say(f"training on {target} in {self.precision.reason}")
         seed_everything(config.training.seed)
-        self.accelerator = make_accelerator(target.type, self.precision.name)
+        self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = encoders.build(source.directory, config.model, corpus.labels, target)
         self.encoder = encoders.text_encoder(source.directory, self.model)
         self.start = start_decision(corpus.labels, config.decision)
@@ -226,7 +226,7 @@ def _finish(session: _Session, fitted: Fitted, out: Path, findings: Sequence[str
     fingerprints = _fingerprints(corpus)
     with artifact.staged(out / "model") as stage:
         encoders.save(session.model, session.source.directory, session.encoder, stage)
-        backend = TorchBackend(stage, session.accelerator.device.type)
+        backend = TorchBackend(stage, str(session.accelerator.device))
         logits = backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
         temperature = 1.0
         if config.tuning.calibrate:
