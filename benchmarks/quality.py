@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config, load_config
+from emotune.config import Config
+from emotune.config_files import load_config
 from emotune.data.records import Corpus, Record
 from emotune.data.sources import load_corpus
 from emotune.data.splits import stratified_folds

@@ -28,7 +28,8 @@ from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArgum
 from transformers import Trainer as TheirTrainer
 
 from emotune import hub
-from emotune.config import Config, load_config
+from emotune.config import Config
+from emotune.config_files import load_config
 from emotune.data.records import Corpus, targets_of
 from emotune.data.sources import load_corpus
 from emotune.inference.torch_backend import pick_device

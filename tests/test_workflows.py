@@ -17,7 +17,8 @@ import tiny
 from emotune import artifact, reports
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
-from emotune.config import Config, load_config
+from emotune.config import Config
+from emotune.config_files import load_config
 from emotune.data.sources import load_corpus
 from emotune.errors import OutputError
 from emotune.labels import EKMAN, SENTIMENT

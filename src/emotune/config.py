@@ -1,21 +1,11 @@
-"""The configuration of a run: pydantic models, YAML recipes, and `--set a.b=c`.
+"""The configuration of a run, key by key. `config_files` reads it from recipes, YAML files and `--set a.b=c`."""
 
-A key that does not exist is refused with the nearest one that does, a value of the wrong type with its place. YAML is
-read with the safe loader only.
-"""
-
-import reprlib
-from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from emotune.decision import Fallback
-from emotune.errors import ConfigError, MissingInputError, did_you_mean
-from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -178,122 +168,3 @@ class Config(Section):
         # PyYAML writes these line breaks in a way that it reads as others, unless it escapes all that is not ASCII
         odd_breaks = set(self.model_dump_json()) & set("\x85\u2028\u2029")
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=not odd_breaks)
-
-
-def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    files = resources.files("emotune.recipes").iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
-
-
-def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe by name or a YAML file by path, with `a.b=c` overrides laid over it, the last on top.
-
-    A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
-    line), MissingInputError for a file that is not there.
-    """
-    tree = _read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe))
-    for override in overrides:
-        _set(tree, override)
-    return _validated(tree)
-
-
-def _read_recipe(name: str) -> Tree:
-    with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
-        return _read_file(path)
-
-
-def _read_file(path: Path) -> Tree:
-    _require_file(path)
-    tree = read_tree(path)
-    name = tree.values.pop("extends", None)
-    if name is None:
-        return tree
-    if name not in recipe_names():
-        place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
-        raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
-    base = _read_recipe(name)
-    return Tree(merged(base.values, tree.values), base.places | tree.places)
-
-
-def _require_file(path: Path) -> None:
-    if not path.exists() and path.suffix not in (".yaml", ".yml"):
-        hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
-        raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
-    if not path.is_file():
-        hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
-        raise MissingInputError(f"no such configuration file: {path}", hint=hint)
-
-
-def _set(tree: Tree, override: str) -> None:
-    """Lay `a.b=c` over a tree."""
-    name, equals, text = override.partition("=")
-    keys = tuple(name.split("."))
-    if not equals or not all(keys):
-        raise ConfigError(f"--set takes section.key=value, not {override!r}")
-    if len(keys) > 2:
-        raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
-    value = _override_value(name, keys, text)
-    for key in reversed(keys):
-        value = {key: value}
-    tree.values = merged(tree.values, value)
-    tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
-    for end in range(1, len(keys) + 1):
-        tree.places.setdefault(keys[:end], None)
-
-
-def _override_value(name: str, keys: Key, text: str) -> Any:
-    """What the right side of a `--set` means: as YAML, but for a text the characters as they stand (`;` or `no`)."""
-    if _kind(keys) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
-        return text
-    try:
-        return parse_tree(f"value: {text}", Path("--set")).values["value"]
-    except ConfigError as error:
-        raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
-
-
-def _validated(tree: Tree) -> Config:
-    try:
-        return Config.model_validate(tree.values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key: Key = problem["loc"]
-        place = tree.place(key)
-        message = _explain(problem, key)
-        raise ConfigError(message if place else f"--set {message}", place=place) from None
-
-
-def _explain(problem: Any, key: Key) -> str:
-    name, value = ".".join(map(str, key)), problem["input"]
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {name!r}. {_nearest_key(key)}"
-    if problem["type"] == "model_type":
-        keys = ", ".join(_kind(key).model_fields)
-        return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
-    if isinstance(value, bool) and problem["type"] in ("string_type", "literal_error"):
-        return f"{name}: YAML reads a bare yes, no, on or off as {value}; put quotes around the word to mean a text"
-    if problem["type"] == "literal_error":
-        choices = get_args(_kind(key))
-        return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
-    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if problem["type"] == "string_type" and isinstance(value, int | float):
-        message += "; put quotes around it to mean a text"
-    return f"{name} {message} (found {reprlib.repr(value)})"
-
-
-def _nearest_key(key: Key) -> str:
-    name = str(key[-1])
-    for section, field in Config.model_fields.items():
-        if name in getattr(field.annotation, "model_fields", {}):
-            return f"Did you mean '{section}.{name}'?"
-    beside = list(_kind(key[:-1]).model_fields)
-    return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
-
-
-def _kind(key: Key) -> Any:
-    """The annotated type of a key; None for one that does not exist."""
-    kind: Any = Config
-    for part in key:
-        field = getattr(kind, "model_fields", {}).get(part)
-        kind = None if field is None else field.annotation
-    return kind

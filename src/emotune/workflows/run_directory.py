@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from emotune.artifact import MANIFEST, write_file, writing
-from emotune.config import Config, DataConfig, load_config
+from emotune.config import Config, DataConfig
+from emotune.config_files import load_config
 from emotune.data.records import Corpus, text_keys
 from emotune.data.sources import load_split
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place

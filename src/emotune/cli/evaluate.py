@@ -1,0 +1,55 @@
+"""`emotune evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+
+
+@reported
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[str | None, typer.Option(help="Score this data instead of the run's own.")] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test [default: test, else valid].")] = None,
+    level: Annotated[str | None, typer.Option(help="Score at a coarser level: ekman, sentiment, …")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the reports [default: in eval/ of the run, by split].")
+    ] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a model on a split of data.
+
+    Metrics with 95 % intervals, overall and by label, and where it errs.
+    """
+    from emotune.reports.tables import confused_table, label_table, labels_without_positives, overall_table
+    from emotune.workflows.evaluate import evaluate as run_evaluation
+
+    terminal = Terminal(quiet=quiet)
+    outcome = run_evaluation(
+        model, talk=terminal, data=data, split=split, level=level, out=out, device=device, batch_size=batch_size
+    )
+    if as_json:
+        emit_json(outcome.to_json())
+        return
+    found = outcome.evaluation
+    multi = found.multi_label
+    terminal.table(overall_table(found.scores, multi_label=multi), f"{found.title}: {found.scores.num_rows:,} rows")
+    emit("")
+    terminal.table(label_table(found.scores, found.labels))
+    confused = confused_table(found.confusion.tolist(), found.labels, multi_label=multi)
+    if confused.rows:
+        emit("")
+        terminal.table(confused, "Most confused")
+    missing = labels_without_positives(found.scores)
+    if missing:
+        terminal.warn(missing)
+    if outcome.folder is not None:
+        terminal.say(f"written to {outcome.folder}: report.md, metrics.json, predictions.csv")
+    else:
+        terminal.say("this model stands alone, so nothing was written; say where: --out DIR")

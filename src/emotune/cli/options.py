@@ -1,0 +1,50 @@
+"""What the verbs share: their common options, and how a failure is told."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, TypeVar, cast
+
+import typer
+
+from emotune.errors import EmotuneError
+
+INTERRUPTED = 130
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, …, mps.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only results and warnings.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a configuration key; may be repeated.")
+]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a model directory or a hub id.")]
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def reported(command: Command) -> Command:
+    """Make every failure that the user can mend one message on stderr and an exit code; the rest are our own faults."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+            sys.stdout.flush()
+        except EmotuneError as error:
+            complain(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            complain("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # whoever read our output has seen enough; keep the interpreter from complaining at its exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return cast(Command, run)
+
+
+def complain(message: str) -> None:
+    """Say on stderr what went wrong."""
+    sys.stderr.write(f"error: {message}\n")

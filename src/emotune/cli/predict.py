@@ -1,0 +1,87 @@
+"""`emotune predict`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+from emotune.errors import MissingInputError, UsageError
+
+
+@reported
+def predict(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; without any, one a line from stdin.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="EMOTUNE_MODEL",
+            help="Run directory, model directory or hub id [default: the newest in runs/].",
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show the k highest scores.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, max=1, help="One threshold instead of the tuned ones.")
+    ] = None,
+    level: Annotated[str | None, typer.Option(help="Answer at a coarser level: ekman, sentiment, …")] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell which emotions texts carry."""
+    terminal = Terminal(quiet=quiet)
+    found = _texts(texts, terminal)
+    from emotune.inference.classifier import load
+
+    classifier = load(_model_or_newest(model, terminal), device=device)
+    if threshold is not None and classifier.labels.task == "multi_class":
+        terminal.warn("--threshold plays no part: a multi-class model answers with the most probable label")
+    predictions = classifier.predict(found, threshold=threshold, level=level, batch_size=batch_size)
+    for prediction in predictions:
+        if as_json:
+            emit_json(prediction.to_json(top_k))
+            continue
+        shown = prediction.top(top_k) if top_k else {name: prediction.scores[name] for name in prediction.labels}
+        said = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
+        emit(f"{said}\t{prediction.text}")
+    long = sum(prediction.windows > 1 for prediction in predictions)
+    if long:
+        are = "1 text is" if long == 1 else f"{long:,} texts are"
+        terminal.warn(f"{are} longer than the model: read in overlapping windows, averaged")
+
+
+def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
+    """The texts of the arguments, or the lines of stdin."""
+    if texts and texts != ["-"]:
+        return texts
+    if sys.stdin.isatty():
+        terminal.say("reading one text a line; end with Ctrl-D")
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not UTF-8: byte {error.start}") from None
+    found = [line.removesuffix("\r") for line in lines]
+    if found and not found[-1]:
+        found.pop()
+    if not found:
+        raise MissingInputError("no text given", hint='Try: emotune predict "I did not see that coming!"')
+    return found
+
+
+def _model_or_newest(model: str | None, terminal: Terminal) -> str:
+    if model is not None:
+        return model
+    from emotune.workflows.run_directory import newest_model
+
+    newest = newest_model(Path("runs"))
+    if newest is None:
+        raise MissingInputError("no model given, and none in runs/", hint="Pass one with -m, or: emotune train starter")
+    terminal.say(f"model: {newest} (the newest in runs/; choose with -m)")
+    return str(newest)

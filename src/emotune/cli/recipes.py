@@ -1,0 +1,38 @@
+"""`emotune recipes`."""
+
+from typing import Annotated
+
+import typer
+
+from emotune.cli.options import JsonOption, SetOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+
+recipes = typer.Typer(help="List the recipes that come with emotune, or show one.", invoke_without_command=True)
+
+
+@recipes.callback()
+@reported
+def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
+    """List the recipes that come with emotune."""
+    if context.invoked_subcommand is not None:
+        return
+    from emotune.config_files import load_config, recipe_names
+    from emotune.reports.tables import Table
+
+    about = {name: load_config(name).about for name in recipe_names()}
+    if as_json:
+        emit_json(about)
+    else:
+        Terminal().table(Table(("recipe", "what for"), tuple(about.items())))
+
+
+@recipes.command()
+@reported
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or a YAML file.")],
+    override: SetOption = None,
+) -> None:
+    """Print a recipe as resolved: every key with its value."""
+    from emotune.config_files import load_config
+
+    emit(load_config(name, override or []).to_yaml().rstrip())
