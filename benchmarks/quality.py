@@ -5,7 +5,8 @@
 
 Multi-label: 5 stratified folds of the validation rows, seed 0, thresholds chosen on four, decided on the fifth, the
 decisions put together, F1 computed once; micro and macro from the same decisions. With --folds, a model is trained for
-each fold of the training rows, and its logits on the rows it has not seen take the place of the validation logits.
+each fold of the training rows, and its logits on the rows it has not seen take the place of the validation logits;
+nothing may then be chosen on those rows: the last epoch's weights are scored, without a temperature.
 Prints a line for each seed, then mean, spread and a 95 % interval; the last line is one JSON object.
 """
 
@@ -63,6 +64,8 @@ def main() -> None:
     args = parser.parse_args()
     overrides = [*args.set, *([f"data.path={args.data}"] if args.data else [])]
     results = []
+    if args.folds:
+        overrides += ["training.keep=last", "training.patience=null", "tuning.calibrate=false"]
     for seed in range(args.seeds):
         config = load_config(args.recipe, [*overrides, f"training.seed={seed}"])
         result = one_seed(config, seed, args.folds)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import tiny
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny models run slower on many threads
 
 WORDS_OF = {
@@ -41,6 +43,18 @@ POSITIONS = 48
 def family(request: pytest.FixtureRequest) -> str:
     """Each architecture in turn."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this test session, in which `tiny` keeps what several tests use."""
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(scope="session")
+def run(base: Path) -> Path:
+    """A multi-label run; not to be changed."""
+    return tiny.trained(base, tiny.multi_label(base))
 
 
 @pytest.fixture(scope="session")

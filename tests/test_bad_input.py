@@ -229,11 +229,6 @@ PLACES = [
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
 def known(base: Path) -> dict[str, Path]:
     """What a command line can refer to."""
     return {

@@ -33,17 +33,6 @@ METRICS = {
 }
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
-def run(base: Path) -> Path:
-    """A multi-label run; not to be changed."""
-    return tiny.trained(base, tiny.multi_label(base))
-
-
 @pytest.fixture
 def copied(run: Path, tmp_path: Path) -> Path:
     """The same, to be changed."""

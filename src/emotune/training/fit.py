@@ -256,6 +256,7 @@ class Trainer:
                 out[torch.from_numpy(rows).to(device)] = logits.float()
             if self.accelerator.num_processes > 1:
                 out = self.accelerator.reduce(out, reduction="sum")
+        memory.give_back()  # or the next epoch's peak comes on top of what this pass left
         return out.cpu().numpy()
 
     def _is_better(self, metrics: dict[str, float], fitted: Fitted) -> bool:
