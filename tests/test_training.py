@@ -25,8 +25,10 @@ from emotune.data.sources import load_corpus
 from emotune.errors import TrainingError
 from emotune.models import encoder as encoders
 from emotune.training import fit
-from emotune.training.fit import EpochReport, Examples, Fitted, StepReport, Trainer, make_accelerator, seed_everything
+from emotune.training.devices import make_accelerator, seed_everything
+from emotune.training.fit import Trainer
 from emotune.training.interrupt import Interrupt
+from emotune.training.progress import EpochReport, Examples, Fitted, StepReport
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float32]
@@ -46,7 +48,11 @@ class Recorder:
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
     weights: list[dict[str, Tensor]] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
+
+    def on_trouble(self, message: str) -> None:
+        self.trouble.append(message)
 
     def on_step(self, report: StepReport) -> None:
         self.steps.append(report)
@@ -225,8 +231,9 @@ def test_the_first_loss_is_the_mean_over_the_examples_of_the_step(
 # --- accumulation ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("accumulation", [2, 4, 8])
 def test_accumulation_gives_the_weights_of_the_large_batch(
-    checkpoint: Checkpoint, multi_label_corpus: Path, monkeypatch: pytest.MonkeyPatch
+    accumulation: int, checkpoint: Checkpoint, multi_label_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_order(lengths: npt.NDArray[np.int64], batch_size: int, _: object) -> list[npt.NDArray[np.int64]]:
         rows = np.arange(len(lengths))
@@ -235,7 +242,8 @@ def test_accumulation_gives_the_weights_of_the_large_batch(
     monkeypatch.setattr(fit, "shuffled_buckets", in_order)
     once = {"rows": 45, "optimizer": SMOOTH, "training": {"batch_size": 32}}
     whole = trained(checkpoint("bert"), multi_label_corpus, **once)
-    parts = trained(checkpoint("bert"), multi_label_corpus, **once | {"training": {"batch_size": 8, "accumulation": 4}})
+    training = {"batch_size": 32 // accumulation, "accumulation": accumulation}
+    parts = trained(checkpoint("bert"), multi_label_corpus, **once | {"training": training})
     assert [s.examples for s in whole.seen.steps] == [s.examples for s in parts.seen.steps] == [32, 13] * 2
     assert_same(copy_of(parts.model), copy_of(whole.model), rtol=1e-5, atol=1e-6)
     assert differ(copy_of(parts.model), whole.start)
@@ -374,6 +382,85 @@ def test_a_model_broken_by_its_last_step_is_not_kept(checkpoint: Checkpoint, mul
     rate = {"lr": 1e30, "head_lr": 1e30, "warmup": 0.0}
     with pytest.raises(TrainingError, match="validation logits after epoch 1 are not finite"):
         trained(checkpoint("bert"), multi_label_corpus, rows=8, training={"epochs": 1}, optimizer=rate)
+
+
+# --- too little memory -------------------------------------------------------------------------------------------
+
+
+def limited(run: Run, rows: int, error: type[RuntimeError] = torch.OutOfMemoryError, words: str = "CUDA") -> list[int]:
+    """Have the model run out of memory at more than so many texts, after it drew random numbers; the sizes asked for."""
+    forward, asked = run.trainer.model.forward, []
+
+    def exhausted(**inputs: Any) -> Any:
+        asked.append(len(inputs["input_ids"]))
+        out = forward(**inputs)
+        if asked[-1] > rows and torch.is_grad_enabled():
+            raise error(words)
+        return out
+
+    run.trainer.model.forward = exhausted
+    return asked
+
+
+SMALL = {"rows": 45, "training": {"accumulation": 2, "epochs": 1}, "model": {"dropout": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(torch.OutOfMemoryError, "CUDA"), (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)")],
+)
+def test_out_of_memory_the_step_is_repeated_in_smaller_pieces(
+    error: type[RuntimeError], words: str, checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    asked = limited(run, 2, error, words)
+    run.trainer.fit()
+    assert asked[:4] == [8, 4, 2, 2]
+    assert max(asked[2:20]) == 2
+    assert run.seen.trouble == [
+        "out of memory at 8 texts at a time: going on with 4, and accumulating twice as many, so that a step is what it was",
+        "out of memory at 4 texts at a time: going on with 2, and accumulating twice as many, so that a step is what it was",
+    ]
+    small = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    small.trainer.progress.parts = 4
+    small.trainer.fit()
+    assert [s.examples for s in run.seen.steps] == [s.examples for s in small.seen.steps] == [16, 16, 13]
+    assert_same(copy_of(run.trainer.core), copy_of(small.trainer.core))
+
+
+def test_what_was_left_of_the_failed_attempt_is_not_in_the_gradient(
+    checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    once = {"rows": 45, "training": {"accumulation": 4, "epochs": 1, "keep": "last"}, "optimizer": SMOOTH}
+    whole = trained(checkpoint("bert"), multi_label_corpus, **once)
+    run = prepared(checkpoint("bert"), multi_label_corpus, **once)
+    forward, calls = run.trainer.model.forward, []
+
+    def third_fails(**inputs: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA")
+        return forward(**inputs)
+
+    run.trainer.model.forward = third_fails
+    run.trainer.fit()
+    assert_same(copy_of(run.trainer.core), copy_of(whole.model), rtol=1e-5, atol=1e-6)
+
+
+def test_too_little_memory_for_one_text_is_said(checkpoint: Checkpoint, multi_label_corpus: Path) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    limited(run, 0)
+    with pytest.raises(TrainingError, match=r"out of memory at 1 texts at a time\n.*model.max_length"):
+        run.trainer.fit()
+    assert not run.seen.steps
+
+
+def test_other_failures_are_not_taken_for_it(checkpoint: Checkpoint, multi_label_corpus: Path) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    limited(run, 0, RuntimeError, "shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run.trainer.fit()
+    assert not run.seen.trouble
 
 
 # --- interrupts --------------------------------------------------------------------------------------------------
