@@ -21,14 +21,11 @@ POINTS = (
     *(f"{name} {what}" for name in ("state.json", "manifest.json") for what in ("written", "synced")),
     *("before rename", "renamed", "half removed", "done"),
 )
-FUNCTIONS = (
-    *("run_directory.save_train_texts", "run_directory.cut_log", "run_directory.save_arrays"),
-    *("finish.fit_temperature", "finish.tune_decision", "finish.make_card", "train.remove_all", "former.remove"),
-)
-PLACES = (
-    *(f"emotune.workflows.{name}" for name in FUNCTIONS),
-    "emotune.artifact.seal",
-    "emotune.artifact._put_in_place",
+PLACES = (  # in their order in time
+    *(f"emotune.workflows.run_directory.{name}" for name in ("save_train_texts", "cut_log")),
+    *(f"emotune.workflows.finish.{name}" for name in ("fit_temperature", "tune_decision", "make_card")),
+    *("emotune.artifact.seal", "emotune.workflows.run_directory.save_arrays", "emotune.artifact._put_in_place"),
+    *("emotune.workflows.former.remove", "emotune.workflows.train.remove_all"),
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts

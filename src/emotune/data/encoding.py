@@ -43,10 +43,11 @@ class Encoded:
 
     def padded(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Ints, Ints]:
         """Token ids and attention mask (1 token, 0 padding) of the rows, each of shape (rows, longest)."""
-        lengths = self.lengths[rows]
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]  # not `lengths`, which are those of all rows
+        lengths = ends - starts
         mask = np.arange(lengths.max()) < lengths[:, None]
         out = np.full(mask.shape, pad_id, dtype=np.int64)
-        out[mask] = np.concatenate([self.ids[self.offsets[r] : self.offsets[r + 1]] for r in rows])
+        out[mask] = np.concatenate([self.ids[start:end] for start, end in zip(starts, ends, strict=True)])
         return out, mask.astype(np.int64)
 
 

@@ -154,6 +154,7 @@ class Trainer:
     def _pause(self, interrupt: Interrupt) -> bool:
         """Between two steps: write a checkpoint when it is time; whether to stop."""
         due = self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
+        due = due and self.accelerator.is_main_process  # it writes, and its clock decides
         stop, due = self._agree(interrupt.requested, due)
         if stop or due:
             self._write_checkpoint()

@@ -17,6 +17,7 @@ from emotune import artifact, hub
 from emotune.decision import Decision
 from emotune.inference.torch_backend import TorchBackend
 from emotune.models import encoder as encoders
+from emotune.models.weights_file import update_layer
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
@@ -72,7 +73,7 @@ def finish(
         if config.tuning.calibrate:
             temperature = fit_temperature(logits, session.valid.targets, corpus.labels.task)
             encoders.divide_logits(model, temperature)
-            encoders.save(model, session.source.directory, session.encoder, stage)
+            update_layer(stage / "model.safetensors", model, encoders.final_linear(model))
             logits = logits / np.float32(temperature)
         tuned_on = {"split": "valid", "data_sha256": session.fingerprints["valid"]["sha256"]}
         decision, tuned = tune_decision(logits, session.valid.targets, session.start, config.tuning, tuned_on)

@@ -1,5 +1,6 @@
 """Going on with a training that stopped: whether it is the same one, and from where."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def settings_of(session: Session, config: Config, trainer: Trainer) -> dict[str,
     return {
         "config": _config(config),
         "data": session.fingerprints,
+        "tokens": _tokens_digest(session),
         "untrained_weights": trainer.machinery.fixed_digest,
         "processes": int(session.accelerator.num_processes),
         "environment": {
@@ -60,6 +62,14 @@ def settings_of(session: Session, config: Config, trainer: Trainer) -> dict[str,
             **versions(),
         },
     }
+
+
+def _tokens_digest(session: Session) -> str:
+    digest = hashlib.sha256()
+    for examples in (session.train, session.valid):
+        digest.update(examples.encoded.ids.data)
+        digest.update(examples.encoded.offsets.data)
+    return digest.hexdigest()
 
 
 def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
@@ -73,6 +83,8 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
             if before.get("rows") != now["rows"]:
                 message += f" ({before.get('rows', 0):,} rows then, {now['rows']:,} now)"
             raise DataError(message, place=place, hint=_ANEW)
+    if then["tokens"] != settings["tokens"]:
+        raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_ANEW)
     if then["untrained_weights"] != settings["untrained_weights"]:
         raise ModelError("the encoder is not the one that the run began with", place=place, hint=_ANEW)
     if then["processes"] != settings["processes"]:
