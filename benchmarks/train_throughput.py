@@ -35,7 +35,9 @@ from emotune.data.sources import load_corpus
 from emotune.inference.torch_backend import pick_device
 from emotune.models import encoder as encoders
 from emotune.training import precision
-from emotune.training.fit import EpochReport, Examples, StepReport, Trainer, make_accelerator
+from emotune.training.devices import make_accelerator
+from emotune.training.fit import Trainer
+from emotune.training.progress import EpochReport, Examples, StepReport
 
 WARM_UP = 10
 
@@ -66,6 +68,9 @@ class _Observer(Clock):
 
     def on_epoch(self, report: EpochReport) -> None:
         """Nothing: only steps are timed."""
+
+    def on_trouble(self, message: str) -> None:
+        raise RuntimeError(message)
 
 
 class _Callback(TrainerCallback):  # type: ignore[misc]

@@ -65,6 +65,7 @@ def test_cut_keeps_the_first_tokens_of_each_text(texts: list[list[int]], cut_at:
     room = min(cut_at, 12) - 2
     assert rows_of(encoded) == [[CLS, *tokens_of(words)[:room], SEP] for words in texts]
     assert encoded.owner.tolist() == list(range(len(texts)))
+    assert encoded.num_cut == sum(len(tokens_of(words)) > room for words in texts)
 
 
 @PROPERTY

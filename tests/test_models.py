@@ -20,6 +20,7 @@ from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
 from emotune.labels import LabelSet, Task
 from emotune.models import encoder as encoders
+from emotune.models.weights_file import update_layer
 
 Checkpoint = Callable[[str], Path]
 
@@ -287,6 +288,19 @@ def test_plain_transformers_reads_what_is_saved(
         for a in answer:
             assert a["score"] == pytest.approx(expected[i, labels.index(a["label"])], abs=2e-6)
     torch.testing.assert_close(encoders.load(tmp_path).state_dict(), model.state_dict(), rtol=0, atol=0)
+
+
+def test_a_layer_is_changed_in_the_file_as_if_all_were_saved_again(
+    family: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    source = checkpoint(family)
+    model = build(source)
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path / "changed")
+    encoders.divide_logits(model, 1.3)
+    update_layer(tmp_path / "changed" / "model.safetensors", model, encoders.final_linear(model))
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path / "again")
+    changed, again = (tmp_path / name / "model.safetensors" for name in ("changed", "again"))
+    assert changed.read_bytes() == again.read_bytes()
 
 
 def test_what_is_saved_neither_pads_nor_cuts_nor_wants_code(

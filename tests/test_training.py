@@ -24,9 +24,13 @@ from emotune.data.encoding import TextEncoder
 from emotune.data.sources import load_corpus
 from emotune.errors import TrainingError
 from emotune.models import encoder as encoders
+from emotune.training import checkpoint as checkpoint_files
 from emotune.training import fit
-from emotune.training.fit import EpochReport, Examples, Fitted, StepReport, Trainer, make_accelerator, seed_everything
+from emotune.training.checkpoint import Checkpoints
+from emotune.training.devices import make_accelerator, seed_everything
+from emotune.training.fit import Trainer
 from emotune.training.interrupt import Interrupt
+from emotune.training.progress import EpochReport, Examples, Fitted, StepReport
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float32]
@@ -46,7 +50,11 @@ class Recorder:
     steps: list[StepReport] = field(default_factory=list)
     epochs: list[EpochReport] = field(default_factory=list)
     weights: list[dict[str, Tensor]] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
+
+    def on_trouble(self, message: str) -> None:
+        self.trouble.append(message)
 
     def on_step(self, report: StepReport) -> None:
         self.steps.append(report)
@@ -225,8 +233,9 @@ def test_the_first_loss_is_the_mean_over_the_examples_of_the_step(
 # --- accumulation ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("accumulation", [2, 4, 8])
 def test_accumulation_gives_the_weights_of_the_large_batch(
-    checkpoint: Checkpoint, multi_label_corpus: Path, monkeypatch: pytest.MonkeyPatch
+    accumulation: int, checkpoint: Checkpoint, multi_label_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_order(lengths: npt.NDArray[np.int64], batch_size: int, _: object) -> list[npt.NDArray[np.int64]]:
         rows = np.arange(len(lengths))
@@ -235,7 +244,8 @@ def test_accumulation_gives_the_weights_of_the_large_batch(
     monkeypatch.setattr(fit, "shuffled_buckets", in_order)
     once = {"rows": 45, "optimizer": SMOOTH, "training": {"batch_size": 32}}
     whole = trained(checkpoint("bert"), multi_label_corpus, **once)
-    parts = trained(checkpoint("bert"), multi_label_corpus, **once | {"training": {"batch_size": 8, "accumulation": 4}})
+    training = {"batch_size": 32 // accumulation, "accumulation": accumulation}
+    parts = trained(checkpoint("bert"), multi_label_corpus, **once | {"training": training})
     assert [s.examples for s in whole.seen.steps] == [s.examples for s in parts.seen.steps] == [32, 13] * 2
     assert_same(copy_of(parts.model), copy_of(whole.model), rtol=1e-5, atol=1e-6)
     assert differ(copy_of(parts.model), whole.start)
@@ -376,6 +386,85 @@ def test_a_model_broken_by_its_last_step_is_not_kept(checkpoint: Checkpoint, mul
         trained(checkpoint("bert"), multi_label_corpus, rows=8, training={"epochs": 1}, optimizer=rate)
 
 
+# --- too little memory -------------------------------------------------------------------------------------------
+
+
+def limited(run: Run, rows: int, error: type[RuntimeError] = torch.OutOfMemoryError, words: str = "CUDA") -> list[int]:
+    """Have the model run out of memory at more texts, after it drew random numbers; the sizes that it was asked for."""
+    forward, asked = run.trainer.model.forward, []
+
+    def exhausted(**inputs: Any) -> Any:
+        asked.append(len(inputs["input_ids"]))
+        out = forward(**inputs)
+        if asked[-1] > rows and torch.is_grad_enabled():
+            raise error(words)
+        return out
+
+    run.trainer.model.forward = exhausted
+    return asked
+
+
+SMALL = {"rows": 45, "training": {"accumulation": 2, "epochs": 1}, "model": {"dropout": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(torch.OutOfMemoryError, "CUDA"), (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)")],
+)
+def test_out_of_memory_the_step_is_repeated_in_smaller_pieces(
+    error: type[RuntimeError], words: str, checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    asked = limited(run, 2, error, words)
+    run.trainer.fit()
+    assert asked[:4] == [8, 4, 2, 2]
+    assert max(asked[2:20]) == 2
+    assert [said.partition(", and")[0] for said in run.seen.trouble] == [
+        "out of memory at 8 texts at a time: going on with 4",
+        "out of memory at 4 texts at a time: going on with 2",
+    ]
+    small = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    small.trainer.progress.parts = 4
+    small.trainer.fit()
+    assert [s.examples for s in run.seen.steps] == [s.examples for s in small.seen.steps] == [16, 16, 13]
+    assert_same(copy_of(run.trainer.core), copy_of(small.trainer.core))
+
+
+def test_what_was_left_of_the_failed_attempt_is_not_in_the_gradient(
+    checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    once = {"rows": 45, "training": {"accumulation": 4, "epochs": 1, "keep": "last"}, "optimizer": SMOOTH}
+    whole = trained(checkpoint("bert"), multi_label_corpus, **once)
+    run = prepared(checkpoint("bert"), multi_label_corpus, **once)
+    forward, calls = run.trainer.model.forward, []
+
+    def third_fails(**inputs: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 3:
+            raise torch.OutOfMemoryError("CUDA")
+        return forward(**inputs)
+
+    run.trainer.model.forward = third_fails
+    run.trainer.fit()
+    assert_same(copy_of(run.trainer.core), copy_of(whole.model), rtol=1e-5, atol=1e-6)
+
+
+def test_too_little_memory_for_one_text_is_said(checkpoint: Checkpoint, multi_label_corpus: Path) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    limited(run, 0)
+    with pytest.raises(TrainingError, match=r"out of memory at 1 texts at a time\n.*model.max_length"):
+        run.trainer.fit()
+    assert not run.seen.steps
+
+
+def test_other_failures_are_not_taken_for_it(checkpoint: Checkpoint, multi_label_corpus: Path) -> None:
+    run = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
+    limited(run, 0, RuntimeError, "shapes do not match")
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run.trainer.fit()
+    assert not run.seen.trouble
+
+
 # --- interrupts --------------------------------------------------------------------------------------------------
 
 
@@ -440,22 +529,41 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
 # --- several processes -------------------------------------------------------------------------------------------
 
 
-def work_as_one_of(rank: int, world: int, port: int, source: Path, corpus: Path, out: Path, stop_at: int) -> None:
+def work_as_one_of(
+    rank: int, world: int, port: int, source: Path, corpus: Path, out: Path, stop_at: int, resume: bool
+) -> None:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in place.items()}
     then = control_c(stop_at) if rank == 1 else lambda _: None
-    run = trained(source, corpus, **shared_work(BATCH // world), then=then)
+    run = prepared(source, corpus, **shared_work(BATCH // world), then=then)
     assert run.trainer.accelerator.num_processes == world
-    assert run.fitted.interrupted == (stop_at > 0)
-    assert len(run.seen.steps) == (stop_at or 2 * 3)
-    save_file(copy_of(run.model), out / f"{rank}.safetensors")
+    if resume:
+        found = checkpoint_files.newest(out / "checkpoints")
+        assert found is not None
+        run.trainer.go_on_from(found)
+    fitted = run.trainer.fit(Checkpoints(out / "checkpoints", {}, every_steps=2, every_minutes=None))
+    assert fitted.interrupted == (stop_at > 0)
+    assert len(run.seen.steps) == (stop_at or (2 if resume else 2 * 3))
+    save_file(copy_of(run.trainer.core), out / f"{rank}.safetensors")
     torch.distributed.destroy_process_group()
+
+
+def together(source: Path, corpus: Path, out: Path, *, stop_at: int = 0, resume: bool = False) -> dict[str, Tensor]:
+    """The weights of two processes, which have the same."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    out.mkdir(exist_ok=True)
+    torch.multiprocessing.spawn(work_as_one_of, args=(2, port, source, corpus, out, stop_at, resume), nprocs=2)
+    both = [load_file(out / f"{rank}.safetensors") for rank in range(2)]
+    assert_same(both[1], both[0])
+    return both[0]
 
 
 def shared_work(batch_size: int) -> dict[str, Any]:
     """41 rows: the last batch has one row, so that one of two processes has none."""
     training = {"batch_size": batch_size, "accumulation": 2, "keep": "last"}
-    return {"rows": 41, "training": training, "model": {"freeze_epochs": 1}, "optimizer": SMOOTH}
+    return {"rows": 41, "training": training, "model": {"freeze_epochs": 1, "dropout": 0.0}, "optimizer": SMOOTH}
 
 
 @pytest.mark.slow
@@ -463,13 +571,19 @@ def shared_work(batch_size: int) -> dict[str, Any]:
 def test_two_processes_give_the_weights_of_one(
     stop_at: int, checkpoint: Checkpoint, multi_label_corpus: Path, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     source = checkpoint("bert")
     one = trained(source, multi_label_corpus, **shared_work(BATCH), then=control_c(stop_at))
-    torch.multiprocessing.spawn(work_as_one_of, args=(2, port, source, multi_label_corpus, tmp_path, stop_at), nprocs=2)
-    both = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
-    assert_same(both[1], both[0])
-    assert_same(both[0], copy_of(one.model), rtol=0, atol=1e-6)
-    assert len(differ(both[0], one.start)) > (1 if stop_at else 20)
+    two = together(source, multi_label_corpus, tmp_path / "two", stop_at=stop_at)
+    for name, weights in copy_of(one.model).items():
+        assert torch.linalg.vector_norm(two[name] - weights) <= 1e-6 * torch.linalg.vector_norm(weights)
+    assert len(differ(two, one.start)) > (1 if stop_at else 20)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_same_bytes(
+    checkpoint: Checkpoint, multi_label_corpus: Path, tmp_path: Path
+) -> None:
+    source, folder = checkpoint("bert"), tmp_path / "stopped"
+    whole = together(source, multi_label_corpus, tmp_path / "whole")
+    together(source, multi_label_corpus, folder, stop_at=4)
+    assert_same(together(source, multi_label_corpus, folder, resume=True), whole)

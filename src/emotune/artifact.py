@@ -13,9 +13,10 @@ comes with a model is ever run.
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,8 @@ _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy"
 # what a library would read on its own if it lay there, adapter_config.json for one
 _READ_UNASKED = {".json", ".safetensors", ".py"}
 _MAX_JSON = 64 << 20
+# what a process writes beside its place (.part), and what is about to be replaced (.former)
+_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>part|former)")
 _NO_SPACE = "Free some space, then try again."
 
 
@@ -122,7 +125,7 @@ def staged(target: Path) -> Iterator[Path]:
         if target.exists() and not target.is_dir():
             raise OutputError("cannot write: a file stands where a directory should", place=Place(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(stage, ignore_errors=True)
+        sweep(target.parent, target.name)
         stage.mkdir()
         try:
             yield stage
@@ -137,7 +140,6 @@ def _put_in_place(stage: Path, target: Path) -> None:
             with path.open("rb" if os.name == "posix" else "r+b") as file:
                 os.fsync(file.fileno())
     former = target.with_name(f".{target.name}.{os.getpid()}.former")
-    shutil.rmtree(former, ignore_errors=True)
     if target.exists():
         target.rename(former)
     try:
@@ -147,6 +149,38 @@ def _put_in_place(stage: Path, target: Path) -> None:
             former.rename(target)
         raise
     shutil.rmtree(former, ignore_errors=True)
+
+
+def sweep(directory: Path, name: str | None = None) -> None:
+    """Put right what killed processes left in a directory while they wrote `name`, or anything when that is None.
+
+    A directory that was to be replaced goes back when the new one is not there; whatever else they left is removed.
+    """
+    for path in sorted(directory.glob(".*")):
+        left = _LEFT.fullmatch(path.name)
+        if left is None or name not in (None, left["name"]) or _may_be_at_work(int(left["pid"])):
+            continue
+        if left["kind"] == "former" and not (directory / left["name"]).exists():
+            path.rename(directory / left["name"])
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _may_be_at_work(pid: int) -> bool:
+    """Whether another process has that id; what bears our own was left by one before us, as in a container."""
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def seal(directory: Path, **fields: Any) -> Manifest:
@@ -177,6 +211,9 @@ def find_model(name: str) -> Path:
     Raises MissingInputError when nothing is there, ModelError for a directory that is not a model of ours.
     """
     path = local_path(name)
+    if path is None or not (path / MANIFEST).is_file():
+        _recover(name)
+        path = local_path(name)
     if path is not None and path.is_dir():
         for candidate in (path, path / "model"):
             if (candidate / MANIFEST).is_file():
@@ -191,6 +228,14 @@ def find_model(name: str) -> Path:
             f"no model {name!r}", hint="MODEL is a run directory, a model directory or a hub id (owner/name)."
         )
     return _find_on_hub(name)
+
+
+def _recover(name: str) -> None:
+    """Bring back the model of a place, or of a run there, that was being replaced when a process was killed."""
+    with suppress(OSError, ValueError, RuntimeError):  # no such place
+        path = Path(name).expanduser()
+        sweep(path.parent, path.name)
+        sweep(path, "model")
 
 
 def _find_on_hub(name: str) -> Path:

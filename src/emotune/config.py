@@ -122,6 +122,12 @@ class TrainingConfig(Section):
     ema: Number = Field(
         default=0.0, ge=0, lt=1, description="decay of an exponential moving average of the weights; 0: none"
     )
+    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps after which to end; null: all")
+    checkpoint_steps: int | None = Field(default=None, ge=0, description="steps between checkpoints; null or 0: none")
+    checkpoint_minutes: Number | None = Field(
+        default=10.0, ge=0, description="minutes between checkpoints, and one after each epoch; null or 0: none"
+    )
+    keep_checkpoints: bool = Field(default=False, description="keep the checkpoints of a run that has succeeded")
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
-    from emotune.training.fit import EpochReport, StepReport
+    from emotune.training.progress import EpochReport, StepReport
 
 
 def emit(text: str) -> None:

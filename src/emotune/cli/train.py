@@ -7,6 +7,7 @@ import typer
 
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
+from emotune.errors import UsageError
 
 if TYPE_CHECKING:
     from emotune.config import Config
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
 @reported
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE|FILE.yaml", help="A recipe (see: emotune recipes) or a YAML file.")
+        str,
+        typer.Argument(
+            metavar="RECIPE|FILE.yaml|RUN",
+            help="A recipe (see: emotune recipes) or a YAML file; with --resume also a run directory.",
+        ),
     ],
     data: Annotated[
         str | None, typer.Option(help="Folder with train/valid/test files, or one file that is split.")
@@ -24,6 +29,9 @@ def train(
     override: SetOption = None,
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that stopped, from its newest checkpoint.")
+    ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,23 +39,52 @@ def train(
 
     Fits, calibrates, tunes, and writes a verified model directory.
 
-    Ctrl-C stops after the step at hand and keeps the best model so far.
+    Ctrl-C stops after the step at hand and keeps the best model so far. --resume goes on, also after a crash.
     """
     from emotune.workflows import run_directory
+    from emotune.workflows.train import completed
     from emotune.workflows.train import train as run_training
 
+    recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
     config = _config(recipe, data, override)
     terminal = Terminal(quiet=quiet)
     run = out if out is not None else run_directory.next_free(Path("runs"), config.name)
+    if resume and completed(run, config):
+        terminal.say(f"{run} is complete: there is nothing to go on with")
+        _emit_model(run, {"run": str(run), "model": str(run / "model"), "complete": True}, as_json=as_json)
+        return
     with terminal.training():
-        outcome = run_training(config, run, talk=terminal, device=device, overwrite=overwrite)
-    if as_json:
-        emit_json(outcome.to_json())
-    else:
-        emit(f"model: {run / 'model'}")
+        outcome = run_training(config, run, talk=terminal, device=device, overwrite=overwrite, resume=resume)
+    if outcome is None:  # one of several processes: the first says what came of it
+        return
+    _emit_model(run, outcome.to_json(), as_json=as_json)
+    if not as_json:
         terminal.say(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
     if outcome.fitted.interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _emit_model(run: Path, content: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        emit_json(content)
+    else:
+        emit(f"model: {run / 'model'}")
+
+
+def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
+    """What to read the configuration from, and the run: the first argument may name a run in place of a recipe."""
+    from emotune.workflows.run_directory import CONFIG
+
+    if overwrite:
+        raise UsageError("--resume goes on with a run, --overwrite replaces it", hint="Leave one of them out.")
+    named = Path(recipe)
+    if named.is_dir():
+        if out is not None and out.resolve() != named.resolve():
+            raise UsageError(f"two runs to go on with: {named} and {out}", hint="Leave one of them out.")
+        return str(named / CONFIG), named
+    if out is None:
+        raise UsageError("--resume: of which run?", hint="emotune train --resume RUN, or --out RUN beside the recipe.")
+    return recipe, out
 
 
 def _config(recipe: str, data: str | None, override: list[str] | None) -> "Config":

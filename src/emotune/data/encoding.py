@@ -6,6 +6,7 @@ own longest text.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +24,14 @@ _BUCKET_BATCHES = 50
 class Encoded:
     """Token ids of n texts: those of text i are `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
 
-    `owner[i]` is the text that row i belongs to: a text longer than the model has several rows, its windows.
+    `owner[i]` is the text that row i belongs to: a text longer than the model has several rows, its windows. `num_cut`
+    counts the texts that lost tokens.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: Ints
     owner: Ints
+    num_cut: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -40,10 +43,11 @@ class Encoded:
 
     def padded(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Ints, Ints]:
         """Token ids and attention mask (1 token, 0 padding) of the rows, each of shape (rows, longest)."""
-        lengths = self.lengths[rows]
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]  # not `lengths`, which are those of all rows
+        lengths = ends - starts
         mask = np.arange(lengths.max()) < lengths[:, None]
         out = np.full(mask.shape, pad_id, dtype=np.int64)
-        out[mask] = np.concatenate([self.ids[self.offsets[r] : self.offsets[r + 1]] for r in rows])
+        out[mask] = np.concatenate([self.ids[start:end] for start, end in zip(starts, ends, strict=True)])
         return out, mask.astype(np.int64)
 
 
@@ -78,20 +82,27 @@ class TextEncoder:
         return self._encode(texts, self.max_tokens, windowed=True)
 
     def _encode(self, texts: Sequence[str], max_tokens: int, *, windowed: bool) -> Encoded:
-        rows: list[npt.NDArray[np.int32]] = []
+        ids: list[npt.NDArray[np.int32]] = []
+        lengths: list[int] = []
         owner: list[int] = []
+        num_cut = 0
         stride = (max_tokens - self._num_special) // 4 if windowed else 0
         self._tokenizer.enable_truncation(max_tokens, stride=stride)
         for start in range(0, len(texts), _CHUNK):
             chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
+            rows: list[list[int]] = []
             for i, encoding in enumerate(chunk, start=start):
-                for window in (encoding, *(encoding.overflowing if windowed else ())):
-                    rows.append(np.asarray(window.ids, dtype=np.int32))
-                    owner.append(i)
-        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
-        np.cumsum([len(r) for r in rows], out=offsets[1:])
-        ids = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
-        return Encoded(ids, offsets, np.asarray(owner, dtype=np.int64))
+                more = encoding.overflowing if len(encoding.ids) == max_tokens else []
+                num_cut += bool(more) and not windowed
+                windows = [encoding, *(more if windowed else ())]
+                rows.extend(window.ids for window in windows)
+                owner.extend([i] * len(windows))
+            lengths.extend(map(len, rows))
+            ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))  # one array a chunk, not one a text
+        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        joined = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
+        return Encoded(joined, offsets, np.asarray(owner, dtype=np.int64), num_cut)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""

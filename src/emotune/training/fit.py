@@ -1,23 +1,20 @@
 """The training loop.
 
-    batches of like length → logits → summed loss / examples of the step → gradient → clip → AdamW → schedule
+    batches of like length → logits → summed loss / examples of the step → gradient → clip → optimizer → schedule
     after each epoch: validation logits → thresholds tuned out of fold → metric → keep the weights or not
+    every so often, and after each epoch: a checkpoint
 
-Knows nothing of files: it is given token ids and targets, and tells an observer what happens.
+Knows nothing of label files: it is given token ids and targets, and tells an observer what happens.
 """
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -29,68 +26,16 @@ from emotune.labels import Task
 from emotune.models import encoder as encoders
 from emotune.models import shortcuts
 from emotune.models.losses import make_loss
-from emotune.training import memory
+from emotune.training import memory, rng
+from emotune.training.checkpoint import Checkpoint, Checkpoints
 from emotune.training.interrupt import Interrupt
 from emotune.training.optim import MovingAverage, make_optimizer, make_schedule
+from emotune.training.progress import Examples, Fitted, Floats32, Ints, Metric, Observer, Progress, StepReport
+from emotune.training.snapshot import Machinery
 
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Metric = Callable[[Floats32], dict[str, float]]
 _SCORING_BATCH = 128
 _STEPS_BETWEEN_TRIMS = 50
 _NOT_FINITE = "Lower the rate (--set optimizer.lr=…), or train in fp32 (--set training.precision=fp32)."
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Token ids and 0/1 targets (n, labels) of n texts; `place` says where row i comes from."""
-
-    encoded: Encoded
-    targets: Floats32
-    place: Callable[[int], str]
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One optimizer step: `loss` is the mean over its examples, `rate` the encoder's (all frozen: the head's)."""
-
-    epoch: int
-    step: int
-    num_steps: int
-    loss: float
-    rate: float
-    grad_norm: float | None
-    examples: int
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch (from 1): mean training loss, validation metrics, and whether it is the best so far."""
-
-    epoch: int
-    loss: float
-    metrics: dict[str, float]
-    best: bool
-    seconds: float
-    examples_per_second: float
-
-
-class Observer(Protocol):
-    """What is told of a run while it goes on."""
-
-    def on_step(self, report: StepReport) -> None: ...
-
-    def on_epoch(self, report: EpochReport) -> None: ...
-
-
-@dataclass
-class Fitted:
-    """How a run ended; the model holds the weights that it was run for."""
-
-    epochs: list[EpochReport] = field(default_factory=list)
-    best_epoch: int = 0
-    stopped: str | None = None
-    interrupted: bool = False
 
 
 class Trainer:
@@ -121,93 +66,119 @@ class Trainer:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.steps_per_epoch = math.ceil(len(train.encoded) / (self._global_batch * config.training.accumulation))
-        self.num_steps = self.steps_per_epoch * config.training.epochs
+        self.num_steps = self._count_steps()
         self.schedule = make_schedule(self.optimizer.optimizer, config.optimizer, self.num_steps)
-        self.step = 0
+        self.machinery = Machinery.of(model, self.optimizer.optimizer, self.schedule, self.average, accelerator)
+        self.progress = Progress()
+        self.epoch_rng = self.rng.bit_generator.state
+        self.kept: dict[str, Tensor] | None = None
+        self.checkpoints: Checkpoints | None = None
+
+    @property
+    def fitted(self) -> Fitted:
+        """What has come of it so far."""
+        return self.progress.fitted
+
+    @property
+    def kept_epoch(self) -> int:
+        """Which epoch's weights are kept so far; 0 before the first is over."""
+        return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
+
+    def _count_steps(self) -> int:
+        training = self.config.training
+        steps = training.epochs * math.ceil(len(self.train.encoded) / (self._global_batch * training.accumulation))
+        return steps if training.max_steps is None else min(steps, training.max_steps)
 
     @property
     def _global_batch(self) -> int:
         return self.config.training.batch_size * int(self.accelerator.num_processes)
 
-    def fit(self) -> Fitted:
-        """Train until the last epoch, until the metric stops growing, or until Ctrl-C.
+    def fit(self, checkpoints: Checkpoints | None = None) -> Fitted:
+        """Train until the last epoch or step, until the metric stops growing, or until Ctrl-C.
 
-        Raises TrainingError when the loss (the rows of its batch are named) or a validation logit is not finite.
+        Raises TrainingError when the loss (the rows of its batch are named) or a validation logit is not finite, and
+        OutputError when a checkpoint cannot be written.
         """
-        fitted = Fitted()
-        kept: dict[str, Tensor] | None = None
+        self.checkpoints = checkpoints
+        fitted = self.fitted
         with ExitStack() as stack:
             interrupt = stack.enter_context(Interrupt())
             stack.enter_context(shortcuts.applied(self.core, self.accelerator.device))
-            for epoch in range(1, self.config.training.epochs + 1):
-                self._thaw(epoch)
-                report = self._epoch(epoch, interrupt, fitted)
-                if report is None:
-                    fitted.interrupted = True
-                    break
-                fitted.epochs.append(report)
-                if report.best:
-                    fitted.best_epoch = epoch
-                if report.best or self.config.training.keep == "last":
-                    kept = self._snapshot()
-                self.observer.on_epoch(report)
-                if self._out_of_patience(fitted, epoch):
-                    fitted.stopped = (
-                        f"no better {self.config.training.metric} for {self.config.training.patience} epochs"
-                    )
-                    break
-        self._finish(kept)
+            while self.progress.step < self.num_steps and not (fitted.stopped or fitted.interrupted):
+                fitted.interrupted = self._epoch(interrupt)
+        self._finish()
         return fitted
 
-    def _epoch(self, epoch: int, interrupt: Interrupt, fitted: Fitted) -> EpochReport | None:
-        """Train one epoch and score it; None when it was interrupted."""
-        start = time.perf_counter()
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take the place of the training that wrote the checkpoint: the next step is the one that it had before it."""
+        self.machinery.restore(checkpoint.tensors(), checkpoint.state)
+        self.rng.bit_generator.state = checkpoint.state["epoch_rng"]
+        self.progress = Progress.from_json(checkpoint.state["progress"])
+        self.kept = checkpoint.kept()
+
+    def _epoch(self, interrupt: Interrupt) -> bool:
+        """Train what is left of the epoch at hand and score it; whether it was interrupted."""
+        now = self.progress
+        self._thaw(now.epoch)
         self.model.train()
+        self.epoch_rng = self.rng.bit_generator.state  # from which the same batches come again
         batches = shuffled_buckets(self.train.encoded.lengths, self._global_batch, self.rng)
-        loss_sum, seen = 0.0, 0
-        for window in _windows(batches, self.config.training.accumulation):
-            report = self._step(epoch, window)
-            loss_sum, seen = loss_sum + report.loss * report.examples, seen + report.examples
+        windows = _windows(batches, self.config.training.accumulation)
+        start = now.step - now.step_in_epoch
+        for window in windows[now.step_in_epoch : self.num_steps - start]:
+            started = time.perf_counter()
+            report = self._step(now.epoch, window)
+            now.count(report, time.perf_counter() - started)
             self.observer.on_step(report)
-            if self._is_requested(interrupt):
-                return None
-        seconds = time.perf_counter() - start
+            whole = now.step_in_epoch == len(windows) or now.step == self.num_steps
+            if not whole and self._pause(interrupt):
+                return True
+        self._score()
+        over = now.step == self.num_steps or now.fitted.stopped is not None
+        return self._agree(interrupt.requested)[0] and not over
+
+    def _score(self) -> None:
+        """End the epoch: validation metrics, the weights worth keeping, a checkpoint."""
         with self.average.in_place() if self.average else nullcontext():
             logits = self._valid_logits()
         if not np.isfinite(logits).all():
-            raise TrainingError(f"the validation logits after epoch {epoch} are not finite", hint=_NOT_FINITE)
-        metrics = self.metric(logits)
-        best = self._is_better(metrics, fitted)
-        return EpochReport(epoch, loss_sum / seen, metrics, best, seconds, seen / seconds)
+            message = f"the validation logits after epoch {self.progress.epoch} are not finite"
+            raise TrainingError(message, hint=_NOT_FINITE)
+        report = self.progress.end_epoch(self.metric(logits), self.config.training)
+        if report.best or self.config.training.keep == "last":
+            self.kept = self._snapshot()
+        self.observer.on_epoch(report)
+        self.epoch_rng = self.rng.bit_generator.state
+        self._write_checkpoint()
 
-    def _is_requested(self, interrupt: Interrupt) -> bool:
-        """Whether any process was asked to stop: all of them leave after the same step."""
+    def _pause(self, interrupt: Interrupt) -> bool:
+        """Between two steps: write a checkpoint when it is time; whether to stop."""
+        due = self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
+        due = due and self.accelerator.is_main_process  # it writes, and its clock decides
+        stop, due = self._agree(interrupt.requested, due)
+        if stop or due:
+            self._write_checkpoint()
+        return stop
+
+    def _agree(self, *asked: bool) -> list[bool]:
+        """Whether any process says so, for each question: all of them do the same after the same step."""
         if self.accelerator.num_processes == 1:
-            return interrupt.requested
-        asked = torch.tensor(float(interrupt.requested), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(asked, reduction="sum") > 0)
+            return list(asked)
+        votes = torch.tensor(asked, dtype=torch.float32, device=self.accelerator.device)
+        return [bool(sum_ > 0) for sum_ in self.accelerator.reduce(votes, reduction="sum")]
+
+    def _write_checkpoint(self) -> None:
+        if self.checkpoints is None:
+            return
+        tensors = self.machinery.tensors()  # in all processes
+        if self.accelerator.is_main_process:
+            state = self.machinery.numbers() | {"progress": self.progress.to_json(), "epoch_rng": self.epoch_rng}
+            self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
 
     def _step(self, epoch: int, window: Sequence[Ints]) -> StepReport:
         """One optimizer step over a window of batches, as if they were one batch."""
         examples = sum(len(batch) for batch in window)
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        loss_sum = 0.0
-        for i, batch in enumerate(window):
-            rows = batch[rank::world]
-            share = 1.0 if len(rows) else 0.0  # a process without rows still takes part in the exchange of gradients
-            rows = rows if len(rows) else batch[:1]
-            targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
-            last = i == len(window) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                logits = self.model(**self._inputs(self.train.encoded, rows)).logits
-                loss = self.loss(logits.float(), targets) * share
-                # gradients are averaged over processes: world / examples makes that the mean over the step's examples
-                self.accelerator.backward(loss * (world / examples))
-            batch_loss = float(loss.detach())
-            if not math.isfinite(batch_loss):
-                raise self._not_finite(epoch, batch_loss, rows)
-            loss_sum += batch_loss
+        loss = self._gradient(epoch, window, examples)
         norm = self._clip()
         rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
@@ -215,10 +186,59 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update()
-        self.step += 1
-        if self.step % _STEPS_BETWEEN_TRIMS == 0:
+        step = self.progress.step + 1
+        if step % _STEPS_BETWEEN_TRIMS == 0:
             memory.give_back()
-        return StepReport(epoch, self.step, self.num_steps, loss_sum * world / examples, rate, norm, examples)
+        return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
+
+    def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
+        """Leave the gradient of the mean loss over the window, and return the sum of the loss.
+
+        When the device runs out of memory, again from the start, with the same random numbers, in pieces half as large.
+        """
+        generators = rng.capture(self.accelerator.device)
+        while True:
+            pieces = [piece for batch in window for piece in _pieces(batch, self.progress.parts)]
+            try:
+                return self._backward(epoch, pieces, examples)
+            except RuntimeError as error:
+                if not memory.is_exhausted(error):
+                    raise
+                self._halve(max(map(len, pieces)))
+            memory.release()
+            self.optimizer.zero_grad(set_to_none=True)
+            rng.restore(generators, self.accelerator.device)
+
+    def _backward(self, epoch: int, pieces: Sequence[Ints], examples: int) -> float:
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        loss_sum = 0.0
+        for i, piece in enumerate(pieces):
+            rows = piece[rank::world]
+            share = 1.0 if len(rows) else 0.0  # a process without rows still takes part in the exchange of gradients
+            rows = rows if len(rows) else piece[:1]
+            targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
+            last = i == len(pieces) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                logits = self.model(**self._inputs(self.train.encoded, rows)).logits
+                loss = self.loss(logits.float(), targets) * share
+                # gradients are averaged over processes: world / examples makes that the mean over the step's examples
+                self.accelerator.backward(loss * (world / examples))
+            piece_loss = float(loss.detach())
+            if not math.isfinite(piece_loss):
+                raise self._not_finite(epoch, piece_loss, rows)
+            loss_sum += piece_loss
+        return float(loss_sum * world)
+
+    def _halve(self, rows: int) -> None:
+        """Compute batches in pieces half as large from here on; raises TrainingError when that cannot help."""
+        if rows == 1 or self.accelerator.num_processes > 1:  # the other processes wait for this one's gradients
+            hint = "Lower training.batch_size and raise training.accumulation by as much, or lower model.max_length."
+            raise TrainingError(f"the device ran out of memory at {rows} texts at a time", hint=hint)
+        self.progress.parts *= 2
+        self.observer.on_trouble(
+            f"out of memory at {rows} texts at a time: going on with {math.ceil(rows / 2)}, and accumulating twice as "
+            "many, so that a step is what it was"
+        )
 
     def _clip(self) -> float | None:
         limit = self.config.optimizer.clip_norm
@@ -239,7 +259,7 @@ class Trainer:
         places = ", ".join(self.train.place(int(row)) for row in rows[:4])
         more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
         return TrainingError(
-            f"the loss is {loss} in epoch {epoch}, step {self.step + 1}, in the batch of {places}{more}",
+            f"the loss is {loss} in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}",
             hint=_NOT_FINITE,
         )
 
@@ -259,16 +279,6 @@ class Trainer:
         memory.give_back()  # or the next epoch's peak comes on top of what this pass left
         return out.cpu().numpy()
 
-    def _is_better(self, metrics: dict[str, float], fitted: Fitted) -> bool:
-        name = self.config.training.metric
-        sign = -1.0 if name == "loss" else 1.0
-        best = max((sign * e.metrics[name] for e in fitted.epochs), default=-math.inf)
-        return sign * metrics[name] > best
-
-    def _out_of_patience(self, fitted: Fitted, epoch: int) -> bool:
-        patience = self.config.training.patience
-        return patience is not None and epoch - fitted.best_epoch >= patience and epoch < self.config.training.epochs
-
     def _thaw(self, epoch: int) -> None:
         """Freeze the whole encoder in the first `freeze_epochs`."""
         frozen = epoch <= self.config.model.freeze_epochs
@@ -278,13 +288,13 @@ class Trainer:
 
     def _snapshot(self) -> dict[str, Tensor]:
         with self.average.in_place() if self.average else nullcontext():
-            return {name: value.detach().clone() for name, value in self.core.state_dict().items()}
+            return {name: value.detach().clone() for name, value in self.machinery.weights().items()}
 
-    def _finish(self, kept: dict[str, Tensor] | None) -> None:
+    def _finish(self) -> None:
         """Leave the weights worth keeping in the model: those of the kept epoch, or the latest when there is none."""
-        state = kept if kept is not None else self._snapshot()
+        state = self.kept if self.kept is not None else self._snapshot()
         self.core = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.core.load_state_dict(state)
+        self.core.load_state_dict(state, strict=False)
         self.core.to("cpu").eval()
 
 
@@ -292,16 +302,6 @@ def _windows(batches: Sequence[Ints], size: int) -> list[Sequence[Ints]]:
     return [batches[i : i + size] for i in range(0, len(batches), size)]
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch on all devices; everything else here takes its own generator."""
-    torch.manual_seed(seed)
-
-
-def make_accelerator(device: str, precision: str) -> Accelerator:
-    """An Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and chosen.index is not None:
-        torch.cuda.set_device(chosen)
-    # Accelerate keeps its settings for the whole process, and would refuse a second training with others
-    AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
+def _pieces(batch: Ints, parts: int) -> list[Ints]:
+    """The batch in that many pieces of like size; of fewer rows, one piece a row."""
+    return np.array_split(batch, min(parts, len(batch)))

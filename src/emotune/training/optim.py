@@ -1,7 +1,7 @@
 """The optimizer's parameter groups, the learning-rate schedule, and the moving average of the weights."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -68,6 +68,17 @@ class MovingAverage:
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, self._trained, 1 - decay)
+
+    def state(self) -> tuple[int, list[Tensor]]:
+        """The steps taken in, and the average of each trained weight, not copied."""
+        return self._steps, self._average
+
+    @torch.no_grad()
+    def restore(self, steps: int, average: Sequence[Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self._steps = steps
+        for kept, value in zip(self._average, average, strict=True):
+            kept.copy_(value)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

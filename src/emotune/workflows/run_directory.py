@@ -2,13 +2,17 @@
 
 config.yaml           the resolved configuration
 data.json             how the data was read, what was found doubtful, fingerprints of the splits
-log.jsonl             one JSON object a line: steps and epochs
+log.jsonl             one JSON object a line: start, steps, epochs, resume, end
 valid.safetensors     validation logits (fp32, of the saved model) and targets
 train_texts.safetensors   8-byte digests of the training texts, so that a leak into a scored split is seen
 model/                the model directory
 eval/SPLIT/           what `emotune evaluate` wrote
+checkpoints/step-N/   what `--resume` goes on from (emotune.training.checkpoint); gone when the run has succeeded
+.lock                 which process trains here (emotune.workflows.run_lock)
+.former/              the run that is being replaced (emotune.workflows.former)
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -30,6 +34,8 @@ from emotune.data.records import Corpus, text_keys
 from emotune.data.sources import load_split
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place
 from emotune.labels import LabelSet
+from emotune.workflows import former
+from emotune.workflows.former import FORMER, MOVING
 
 CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "config.yaml",
@@ -38,7 +44,9 @@ CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "valid.safetensors",
     "train_texts.safetensors",
 )
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval"}
+CHECKPOINTS, LOCK = "checkpoints", ".lock"
+_KEPT_ASIDE = {LOCK, FORMER, MOVING}
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval", CHECKPOINTS} | _KEPT_ASIDE
 
 
 def next_free(parent: Path, name: str) -> Path:
@@ -54,20 +62,31 @@ def newest_model(parent: Path) -> Path | None:
 
 
 def require_free(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError unless nothing is there, or an unfinished run, or a run that we are told to replace."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    """Raise OutputError unless nothing is there, or a run with nothing to lose, or one that we are told to replace."""
+    require_ours(path)
+    if overwrite or not path.exists():
         return
-    if not _is_run(path):
-        message = "the output directory exists and is not a run of emotune"
-        raise OutputError(message, place=Place(path), hint="Choose another place: --out DIR")
-    if (path / "model").exists() and not overwrite:
+    if (path / "model").exists():
         message = "the output directory exists and holds a trained model"
         raise OutputError(message, place=Place(path), hint="Choose another place (--out DIR), or --overwrite this one.")
+    if any((path / CHECKPOINTS).glob("step-*")):
+        message = "the output directory exists and holds a run that did not come to its end"
+        hint = f"Go on with it: emotune train --resume {path}. Or choose another place (--out DIR), or --overwrite it."
+        raise OutputError(message, place=Place(path), hint=hint)
+
+
+def require_ours(path: Path) -> None:
+    """Raise OutputError unless nothing is there, or a run of emotune and nothing else."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())) or _is_run(path):
+        return
+    message = "the output directory exists and is not a run of emotune"
+    raise OutputError(message, place=Place(path), hint="Choose another place: --out DIR")
 
 
 def _is_run(path: Path) -> bool:
     """Whether a directory holds a run and nothing else; a lone config.yaml or model folder may be anybody's."""
-    started = (path / CONFIG).is_file() and (path / DATA).is_file()
+    # a process killed before it wrote the configuration leaves its lock
+    started = ((path / CONFIG).is_file() and (path / DATA).is_file()) or (path / LOCK).is_file()
     return started and all(map(_is_ours, path.iterdir()))
 
 
@@ -76,19 +95,24 @@ def _is_ours(path: Path) -> bool:
     return path.name in _OURS or (path.name.startswith(".") and path.suffix in (".part", ".former"))
 
 
-def create(path: Path) -> None:
-    """An empty run directory; the contents of a former run, which `require_free` allowed, are gone."""
+def clear(path: Path) -> None:
+    """Make room in a run directory for a new run, where `require_free` allowed it.
+
+    A former run with a model goes to a place of its own until the new one has succeeded; what never came to its end is
+    removed.
+    """
     with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        for former in path.iterdir():
-            if not _is_ours(former):
-                continue
-            if former.is_dir() and not former.is_symlink():
-                shutil.rmtree(former)
-            else:
-                former.unlink()
         if not os.access(path, os.W_OK):
             raise OutputError("the output directory is read-only", place=Place(path))
+        entries = [entry for entry in path.iterdir() if _is_ours(entry) and entry.name not in _KEPT_ASIDE]
+        if (path / "model").is_dir() and not (path / FORMER).exists():
+            former.set_aside(path, entries)
+            return
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
 
 class Log:
@@ -99,8 +123,6 @@ class Log:
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
-        with writing(self._path):
-            self._file = self._path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -110,11 +132,49 @@ class Log:
 
     def write(self, event: str, **values: Any) -> None:
         """One line: the event's name and its values; numbers that are not finite become null."""
-        assert self._file is not None, "the log is open"
         line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
         with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8")
             self._file.write(line + "\n")
             self._file.flush()
+
+
+def cut_log(path: Path, step: int, epochs: int) -> None:
+    """Take out of a log what came after a step and so many whole epochs: who goes on from there says it again."""
+    if not path.exists():
+        return
+    with writing(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+    kept = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+    write_file(path, b"".join(kept))
+
+
+def _is_before(line: bytes, step: int, epochs: int) -> bool:
+    """Whether a line of the log is whole, and tells of what was done by then."""
+    event = _event(line)
+    if event.get("event") == "epoch":
+        return bool(event["epoch"] <= epochs)
+    return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """The event of a line; empty for one that was not written to its end."""
+    try:
+        event = json.loads(line)
+        return event if line.endswith(b"\n") and isinstance(event, dict) else {}
+    except ValueError:
+        return {}
+
+
+def was_interrupted(run: Path) -> bool | None:
+    """Whether the log says that the run was ended by Ctrl-C; None when it does not say that the run ended."""
+    try:
+        lines = (run / LOG).read_bytes().splitlines(keepends=True)
+    except OSError:
+        return None
+    last = _event(lines[-1]) if lines else {}
+    return bool(last.get("interrupted")) if last.get("event") == "end" else None
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # without torch, a workflow still says what it needs
-    from emotune.training.fit import EpochReport, StepReport
+    from emotune.training.progress import EpochReport, StepReport
 
 
 class Talk(Protocol):
@@ -36,3 +36,5 @@ class Silence:
     def on_step(self, report: "StepReport") -> None: ...
 
     def on_epoch(self, report: "EpochReport") -> None: ...
+
+    def on_trouble(self, message: str) -> None: ...

@@ -1,0 +1,222 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped, in safetensors and JSON.
+
+    step-00000120/   training.safetensors   trained weights, their average, optimizer moments, states of generators
+                     kept.safetensors       the weights worth keeping so far; shared by checkpoints until they change
+                     state.json             where the run stands, rates, settings of the run
+                     manifest.json          the sha256 of each file: written last
+
+A checkpoint is written beside its place, brought to the disk, and renamed: it is there whole or not at all. What does
+not match its manifest is passed over by `newest`. This module knows files; what is in them is `snapshot`'s business.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from emotune.artifact import writing
+from emotune.errors import ModelError, Place
+from emotune.hub import file_digest
+
+FORMAT_VERSION = 1
+TRAINING, KEPT, STATE, MANIFEST = "training.safetensors", "kept.safetensors", "state.json", "manifest.json"
+_NUM_KEPT = 2
+
+
+def reached(point: str) -> None:
+    """Called at each point of the writing between two of which the disk holds something else; tests kill here."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint on the disk."""
+
+    path: Path
+    state: dict[str, Any]
+    digests: dict[str, str]
+
+    @property
+    def step(self) -> int:
+        """The optimizer steps that were done."""
+        return int(self.state["progress"]["step"])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What the run computes with, by name, in memory of its own."""
+        return _load(self.path / TRAINING)
+
+    def kept(self) -> dict[str, Tensor] | None:
+        """The weights worth keeping, by name; None when no epoch was over."""
+        return _load(self.path / KEPT) if KEPT in self.digests else None
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    # copies: a loaded tensor is a view of the file, at any address, and the file will be deleted
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
+
+
+def newest(directory: Path) -> Checkpoint | None:
+    """The complete checkpoint with the most steps; None without one. Torn ones are passed over.
+
+    Raises ModelError for one of another format version.
+    """
+    for path in sorted(directory.glob("step-*"), reverse=True):
+        found = _read(path)
+        if found is not None:
+            return found
+    return None
+
+
+def remove_all(directory: Path) -> None:
+    """Remove the checkpoints of a run that needs none any more; raises OutputError when it cannot."""
+    with writing(directory):
+        if directory.exists():
+            shutil.rmtree(directory)
+
+
+def _read(path: Path) -> Checkpoint | None:
+    """The checkpoint there; None when a file of it is missing or differs from the manifest."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        version, digests = manifest["format_version"], dict(manifest["files"])
+        if version != FORMAT_VERSION:
+            message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
+            raise ModelError(message, place=Place(path / MANIFEST))
+        if not {TRAINING, STATE} <= digests.keys() <= {TRAINING, KEPT, STATE}:
+            return None
+        if any(file_digest(path / name) != digest for name, digest in digests.items()):
+            return None
+        return Checkpoint(path, json.loads((path / STATE).read_bytes()), digests)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class Checkpoints:
+    """Writes the checkpoints of a run to `directory`, every so many steps or minutes, and keeps the newest two.
+
+    `settings` are kept with each: a run goes on only with the same.
+    """
+
+    def __init__(
+        self, directory: Path, settings: Mapping[str, Any], *, every_steps: int | None, every_minutes: float | None
+    ) -> None:
+        self._directory, self._settings = directory, settings
+        self._every_steps, self._every_minutes = every_steps, every_minutes
+        self._written = time.monotonic()
+        self._shared: tuple[int, Path, str] | None = None
+
+    def go_on_from(self, checkpoint: Checkpoint, kept_epoch: int) -> None:
+        """Share the kept weights of a checkpoint that is there."""
+        if KEPT in checkpoint.digests:
+            self._shared = kept_epoch, checkpoint.path / KEPT, checkpoint.digests[KEPT]
+
+    def is_due(self, step: int) -> bool:
+        """Whether one should be written after that step."""
+        by_steps = self._every_steps is not None and step % self._every_steps == 0
+        minutes = (time.monotonic() - self._written) / 60
+        return by_steps or (self._every_minutes is not None and minutes >= self._every_minutes)
+
+    def write(
+        self,
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        kept: Mapping[str, Tensor] | None,
+        kept_epoch: int,
+    ) -> None:
+        """Write a checkpoint; `kept_epoch` says whose weights `kept` are. Raises OutputError when it cannot.
+
+        Whatever happens, the checkpoint before it is whole until this one is.
+        """
+        step = int(state["progress"]["step"])
+        target = self._directory / f"step-{step:08d}"
+        with writing(self._directory), _part(self._directory, step) as part:
+            reached("begun")
+            digests = {TRAINING: _save(tensors, part / TRAINING)}
+            if kept is not None:
+                digests[KEPT] = self._save_kept(kept, kept_epoch, part / KEPT)
+            content = json.dumps(dict(state) | {"settings": self._settings}, indent=1)
+            digests[STATE] = _write(content, part / STATE)
+            _write(json.dumps({"format_version": FORMAT_VERSION, "files": digests}, indent=1), part / MANIFEST)
+            _sync_directory(part)
+            if target.exists():  # torn, or it would have been the one to go on from
+                shutil.rmtree(target)
+            reached("before rename")
+            part.rename(target)
+            reached("renamed")
+            _sync_directory(self._directory)
+            if kept is not None:
+                self._shared = kept_epoch, target / KEPT, digests[KEPT]
+            self._remove_others(target)
+        self._written = time.monotonic()
+        reached("done")
+
+    def _save_kept(self, kept: Mapping[str, Tensor], epoch: int, path: Path) -> str:
+        """A link to the former checkpoint's file while the weights are the same: they are written once."""
+        if self._shared is not None and self._shared[0] == epoch:
+            try:
+                os.link(self._shared[1], path)
+            except OSError:  # a file system without links
+                return _save(kept, path)
+            reached(f"{KEPT} linked")
+            return self._shared[2]
+        return _save(kept, path)
+
+    def _remove_others(self, last: Path) -> None:
+        """Remove all but the newest two; any of later steps were torn, and passed over."""
+        found = sorted(self._directory.glob("step-*"))
+        for path in set(found) - set([p for p in found if p <= last][-_NUM_KEPT:]):
+            (path / MANIFEST).unlink(missing_ok=True)  # first, so that it is torn and known as such
+            reached("half removed")
+            shutil.rmtree(path)
+
+
+@contextmanager
+def _part(directory: Path, step: int) -> Iterator[Path]:
+    """A folder to fill beside the checkpoints; what killed processes left of others goes first."""
+    directory.mkdir(exist_ok=True)
+    for left in directory.glob(".*.part"):
+        shutil.rmtree(left)
+    part = directory / f".step-{step:08d}.part"
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _save(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Write tensors and bring them to the disk; the file's digest."""
+    save_file(dict(tensors), path)
+    reached(f"{path.name} written")
+    return _synced(path)
+
+
+def _write(content: str, path: Path) -> str:
+    path.write_text(content, encoding="ascii")
+    reached(f"{path.name} written")
+    return _synced(path)
+
+
+def _synced(path: Path) -> str:
+    with path.open("rb" if os.name == "posix" else "r+b") as file:
+        os.fsync(file.fileno())
+    reached(f"{path.name} synced")
+    return file_digest(path)
+
+
+def _sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk, where the system knows how."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,20 @@
+"""Where a training computes, and what it starts from."""
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch on all devices; everything else here takes its own generator."""
+    torch.manual_seed(seed)
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """An Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
+    # Accelerate keeps its settings for the whole process, and would refuse a second training with others
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)

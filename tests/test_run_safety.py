@@ -1,0 +1,490 @@
+"""What keeps a run safe besides its checkpoints: the lock, refusals to go on, full disks, former runs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
+
+import tiny
+from emotune import artifact
+from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
+from emotune.errors import OutputError
+from emotune.training import checkpoint
+from emotune.workflows.run_lock import locked, require_unlocked
+
+SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.getbasetemp()
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def call(*args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def options(base: Path, *settings: str, epochs: int = 2) -> list[object]:
+    return ["starter", *tiny.options(base, tiny.multi_label(base), epochs=epochs), *set_to(*settings), "--out", "run"]
+
+
+def set_to(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+class Stop(BaseException):
+    """As a kill: nothing that is caught."""
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException | None = None) -> None:
+    """Have a training end after that step as if it had been killed."""
+
+    def on_step(self: Terminal, report: object) -> None:
+        if report.step == step:
+            raise error or Stop
+
+    monkeypatch.setattr(Terminal, "on_step", on_step)
+
+
+@pytest.fixture
+def stopped(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of 40 steps that stopped after step 25, with checkpoints at 15, 20 (its first epoch) … and 24."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, 25)
+        result = CliRunner().invoke(app, [str(arg) for arg in ["train", *options(base, "training.checkpoint_steps=6")]])
+        assert isinstance(result.exception, Stop)
+    return Path("run")
+
+
+def steps(run: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
+
+
+# The lock
+
+
+def holder(**changed: object) -> str:
+    ours = {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
+    return json.dumps(ours | changed)
+
+
+def dead_process() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({}, r"run: process \d+ trains in this run directory\n  Wait for it, stop it, or choose another place"),
+        ({"host": "elsewhere"}, r"process \d+ on host elsewhere trains .*\n  If it no longer runs.*: rm .*\.lock"),
+    ],
+)
+def test_the_lock_of_a_process_that_may_run_is_respected(changed: dict[str, object], says: str, base: Path) -> None:
+    Path("run").mkdir()
+    Path("run/.lock").write_text(holder(**changed))
+    before = tiny.contents(Path("run"))
+    with pytest.raises(OutputError, match=says) as caught, locked(Path("run")):
+        raise AssertionError("not reached")
+    assert caught.value.exit_code == 73
+    for more in ([], ["--resume"], ["--overwrite"]):
+        assert "trains in this run directory" in call("train", *options(base), *more, code=73).stderr
+    assert tiny.contents(Path("run")) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"pid": 1}', "[]", "dead", "reused"])
+def test_a_stale_lock_is_taken_over(content: str, tmp_path: Path) -> None:
+    content = {"dead": holder(pid=dead_process()), "reused": holder(started=1.0)}.get(content, content)
+    (tmp_path / ".lock").write_text(content)
+    require_unlocked(tmp_path)
+    with locked(tmp_path):
+        assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from emotune.workflows.run_lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of `tmp_path/run` until its input ends."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_another_process_is_refused_until_the_first_has_ended(held: subprocess.Popen[str], tmp_path: Path) -> None:
+    (tmp_path / "run/.lock").write_text("")  # even if what it says is lost
+    with pytest.raises(OutputError, match="another process trains"):
+        require_unlocked(tmp_path / "run")
+    held.communicate("")
+    assert not (tmp_path / "run").exists(), "a directory made for the lock alone goes with it"
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(held: subprocess.Popen[str], tmp_path: Path) -> None:
+    held.kill()
+    held.wait()
+    assert (tmp_path / "run/.lock").exists()
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("emotune.workflows.run_lock.fcntl.flock", unknown)
+    with locked(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()} trains"):
+        require_unlocked(tmp_path)
+    (tmp_path / ".lock").write_text(holder(pid=dead_process()))
+    require_unlocked(tmp_path)
+
+
+# Going on
+
+
+def test_it_says_what_it_goes_on_from_and_logs_no_step_twice(stopped: Path) -> None:
+    said = call("train", "--resume", "run").stderr
+    assert "\ngoing on from step 24 of 40 (epoch 2)\n" in said
+    events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["start", "step", "step", "epoch", "resume", "step", "epoch", "end"]
+    assert [event["step"] for event in events if "step" in event] == [1, 20, 24, 40]
+    assert not Path("run/checkpoints").exists()
+    assert not Path("run/.lock").exists()
+
+
+def test_the_newest_two_are_kept_and_the_kept_weights_are_written_once(stopped: Path) -> None:
+    assert steps(stopped) == [20, 24]
+    kept = [path.stat() for path in stopped.glob("checkpoints/*/kept.safetensors")]
+    assert len(kept) == 2
+    assert os.path.samestat(*kept)
+    assert {path.suffix for path in stopped.glob("checkpoints/*/*")} == {".json", ".safetensors"}
+
+
+def damages() -> Iterator[tuple[str, Callable[[Path], object]]]:
+    for name in (checkpoint.TRAINING, checkpoint.KEPT, checkpoint.STATE, checkpoint.MANIFEST):
+        yield f"{name} missing", lambda path, name=name: (path / name).unlink()
+        yield f"{name} cut", lambda path, name=name: os.truncate(path / name, (path / name).stat().st_size - 1)
+        yield f"{name} flipped", lambda path, name=name: flip(path / name)
+        yield f"{name} empty", lambda path, name=name: (path / name).write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()  # it may be shared with another checkpoint
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("what", "damage"), damages(), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
+    for path in stopped.glob("checkpoints/*"):
+        if path.name != "step-00000020" and what.startswith(checkpoint.KEPT):  # so that the other keeps its own
+            shutil.copy(path / checkpoint.KEPT, "copy")
+            Path("copy").replace(path / checkpoint.KEPT)
+    damage(stopped / "checkpoints" / "step-00000024")
+    found = checkpoint.newest(stopped / "checkpoints")
+    assert found is not None
+    assert found.step == 20
+    damage(stopped / "checkpoints" / "step-00000020")
+    assert checkpoint.newest(stopped / "checkpoints") is None
+
+
+def test_without_a_sound_checkpoint_it_begins_again(stopped: Path) -> None:
+    for path in stopped.glob("checkpoints/*/state.json"):
+        path.unlink()
+    said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=7").stderr
+    assert "no checkpoint to go on from: starting at the beginning" in said
+    events = [json.loads(line)["event"] for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert events.count("start") == 1
+    assert events.count("step") == 3
+
+
+def test_a_complete_run_says_so(base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    result = call("train", "--resume", "run")
+    assert result.stdout == "model: run/model\n"
+    assert result.stderr == "run is complete: there is nothing to go on with\n"
+    assert json.loads(call("train", "run", "--resume", "--json").stdout)["complete"] is True
+    assert tiny.contents(run) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("optimizer.lr=1e-4", "optimizer.lr is 0.0001, and 0.005 in the run"),
+        ("training.epochs=9", "training.epochs is 9, and 2 in the run"),
+        ("model.dropout=0.2", "model.dropout is 0.2, and 0.0 in the run"),
+    ],
+)
+def test_another_configuration_is_refused(setting: str, says: str, stopped: Path) -> None:
+    before = tiny.contents(stopped)
+    assert says in call("train", "--resume", "run", "--set", setting, code=2).stderr
+    assert tiny.contents(stopped) == before
+
+
+def test_an_edited_configuration_is_refused(stopped: Path) -> None:
+    edited = (stopped / "config.yaml").read_text().replace("batch_size: 8", "batch_size: 16")
+    (stopped / "config.yaml").write_text(edited)
+    assert "training.batch_size is 16, and 8 in the checkpoint" in call("train", "--resume", "run", code=2).stderr
+
+
+@pytest.mark.parametrize(("split", "row"), [("train", "happy rain,0,0,1\n"), ("valid", "happy rain,0,0,1\n")])
+def test_other_data_are_refused(split: str, row: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny.copy(tiny.multi_label(base), Path("data"))
+    args = ["starter", *tiny.options(base, data, epochs=2), *set_to("training.checkpoint_steps=6"), "--out", "run"]
+    with monkeypatch.context() as patch:
+        stop_at(patch, 10)
+        CliRunner().invoke(app, ["train", *args])
+    rows = tiny.SPLITS[split]
+    with (data / f"{split}.csv").open("a") as file:
+        file.write(row)
+    said = call("train", "--resume", "run", code=65).stderr
+    assert f"the {split} split is not the one that the run began with ({rows} rows then, {rows + 1} now)" in said
+
+
+def test_another_encoder_is_refused(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = tiny.copy(tiny.encoder(base), Path("encoder"))
+    with monkeypatch.context() as patch:
+        stop_at(patch, 10)
+        settings = (f"model.encoder={encoder}", "training.checkpoint_steps=6")
+        CliRunner().invoke(app, [str(arg) for arg in ["train", *options(base, *settings)]])
+    flip_weight(encoder / "model.safetensors")
+    assert "the encoder is not the one that the run began with" in call("train", "--resume", "run", code=65).stderr
+
+
+def flip_weight(path: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: value.clone() for name, value in load_file(path).items()}
+    weights["embeddings.word_embeddings.weight"][0, 0] += 1
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["starter", "--resume"], "--resume: of which run?"),
+        (["run", "--resume", "--overwrite"], "--resume goes on with a run, --overwrite replaces it"),
+        (["run", "--resume", "--out", "other"], "two runs to go on with: run and other"),
+    ],
+)
+def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
+    Path("run").mkdir()
+    assert says in call("train", *args, code=2).stderr
+
+
+def test_a_run_that_never_began_cannot_go_on() -> None:
+    Path("run").mkdir()
+    assert "no such configuration file: run/config.yaml" in call("train", "run", "--resume", code=66).stderr
+
+
+def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: Path) -> None:
+    before = tiny.contents(stopped)
+    said = call("train", *options(base), code=73).stderr
+    assert "did not come to its end\n  Go on with it: emotune train --resume run." in said
+    assert tiny.contents(stopped) == before
+    call("train", *options(base, epochs=1), "--overwrite")
+    assert not (stopped / "checkpoints").exists()
+
+
+# Ctrl-C
+
+
+def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    call("train", *options(base), "--out", "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
+        said = call("train", *options(base), code=130).stderr
+    assert "\nto train on from where it stopped: emotune train --resume run\n" in said
+    artifact.verify(Path("run/model"))
+    assert steps(Path("run")) == [20, 23]
+    assert "going on from step 23 of 40" in call("train", "--resume", "run").stderr
+    assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
+
+
+def test_without_checkpoints_an_interrupted_run_cannot_go_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        said = call("train", *options(base, "training.checkpoint_minutes=0"), code=130).stderr
+    assert "--resume" not in said
+    assert not Path("run/checkpoints").exists()
+    said = call("train", "--resume", "run", code=66).stderr
+    assert "was interrupted and left no checkpoint to go on from" in said
+
+
+def test_checkpoints_stay_when_asked(base: Path) -> None:
+    settings = ("training.keep_checkpoints=true", "training.checkpoint_steps=15")
+    call("train", *options(base, *settings))
+    assert steps(Path("run")) == [30, 40]
+    assert "is complete" in call("train", "--resume", "run").stderr
+
+
+def test_a_limit_on_steps_ends_the_last_epoch_early(base: Path) -> None:
+    call("train", *options(base, "training.max_steps=25"))
+    events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 20, 25]
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1, 2]
+    assert events[-2]["loss"] > 0
+
+
+# Full disks
+
+
+def points(monkeypatch: pytest.MonkeyPatch, fail: Callable[[int, str], None]) -> None:
+    seen: list[str] = []
+
+    def reached(point: str) -> None:
+        seen.append(point)
+        fail(len(seen), point)
+
+    monkeypatch.setattr(checkpoint, "reached", reached)
+
+
+@pytest.mark.parametrize("point", ["begun", "training.safetensors", "kept.safetensors", "state.json", "manifest.json"])
+def test_a_full_disk_leaves_the_last_good_checkpoint(point: str, stopped: Path, monkeypatch) -> None:
+    def fail(_: int, name: str) -> None:
+        if name.startswith(point):
+            raise SPACE
+
+    with monkeypatch.context() as patch:
+        points(patch, fail)
+        said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=3", code=73).stderr
+    assert "cannot write: No space left on device" in said
+    assert "go on with: emotune train --resume run" in said
+    assert not list((stopped / "checkpoints").glob(".*"))
+    assert checkpoint.newest(stopped / "checkpoints").step in (24, 39)
+    call("train", "--resume", "run")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
+def test_a_log_that_cannot_be_written_says_how_to_go_on(number: int, stopped: Path, monkeypatch) -> None:
+    error = OutputError(f"cannot write: {os.strerror(number)}")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 30, error)
+        said = call("train", "--resume", "run", code=73).stderr
+    assert said.endswith(f"error: {error}\n  When that is mended, go on with: emotune train --resume run\n")
+    call("train", "--resume", "run")
+
+
+# Former runs
+
+
+def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        result = CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
+        assert isinstance(result.exception, Stop)
+    assert tiny.contents(run) == before, "nothing to go on from: the former run is back"
+    with monkeypatch.context() as patch:
+        stop_at(patch, 25)
+        CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
+    assert tiny.contents(run / ".former") == before
+    call("train", "--resume", "run")
+    assert not (run / ".former").exists()
+    assert tiny.contents(run / "model") != {k.removeprefix("model/"): v for k, v in before.items() if "model/" in k}
+
+
+def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    (run / ".former.moving").mkdir()
+    (run / "model").rename(run / ".former.moving" / "model")
+    (run / "log.jsonl").rename(run / ".former.moving" / "log.jsonl")
+    call("train", *options(base, epochs=1), "--overwrite")
+    assert {path.name for path in run.iterdir()}.isdisjoint({".former", ".former.moving"})
+    artifact.verify(run / "model")
+
+
+# A model that was being replaced
+
+
+def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    pid = dead_process()
+    for name in (f".model.{pid}.former", f".model.{os.getpid()}.former"):  # in a container, ids come again
+        (run / "model").rename(run / name)
+        (run / f".model.{pid}.part").mkdir()
+        assert artifact.find_model("run") == run / "model"
+        assert tiny.contents(run) == before
+    alone = tiny.copy(run / "model", Path("alone"))
+    alone.rename(f".alone.{pid}.former")
+    assert artifact.find_model("alone") == Path("alone")
+
+
+def test_what_a_living_process_replaces_is_left_alone(tmp_path: Path) -> None:
+    for name in (f".model.{os.getppid()}.former", f".model.{os.getppid()}.part"):
+        (tmp_path / name).mkdir()
+    artifact.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# Several processes
+
+
+@pytest.mark.slow
+def test_of_several_processes_the_first_alone_writes_and_talks(base: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "emotune", "train", *map(str, options(base, "training.checkpoint_steps=4"))]
+    processes = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert said[0][0] == "model: run/model\n"
+    assert "epoch 2: " in said[0][1]
+    assert said[1][0] == ""
+    assert "epoch" not in said[1][1]
+    artifact.verify(Path("run/model"))
+    steps_logged = [json.loads(line).get("step") for line in Path("run/log.jsonl").read_text().splitlines()]
+    assert [step for step in steps_logged if step] == [1, 20]
