@@ -16,12 +16,21 @@ _HEAD, _ENCODER, _EMBEDDINGS = "head", "encoder", "embeddings"
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with their names, their learning rate before the schedule, and their weight decay."""
+    """Parameters with their names, their learning rate before the schedule, and their weight decay.
 
-    name: str
+    `part` says what they are of: `encoder`, `layer 3`, `embeddings` or `head`.
+    """
+
+    part: str
+    decays: bool
     lr: float
     weight_decay: float
     parameters: dict[str, nn.Parameter]
+
+    @property
+    def name(self) -> str:
+        """The part, and whether the group is that of its parameters without weight decay."""
+        return self.part if self.decays else f"{self.part}, no decay"
 
     def to_json(self) -> dict[str, Any]:
         """What the log keeps: how many numbers are stepped at this rate, in which parameters."""
@@ -42,8 +51,7 @@ def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Gr
         for decays in (True, False):
             chosen = {name: p for name, p in members.items() if (name not in spared) is decays}
             if chosen:
-                name = part if decays else f"{part}, no decay"
-                groups.append(Group(name, lr, config.weight_decay if decays else 0.0, chosen))
+                groups.append(Group(part, decays, lr, config.weight_decay if decays else 0.0, chosen))
     return groups
 
 

@@ -5,6 +5,7 @@ data.json             how the data was read, what was found doubtful, fingerprin
 log.jsonl             one JSON object a line: steps and epochs
 valid.safetensors     validation logits (fp32, of the saved model) and targets
 train_texts.safetensors   8-byte digests of the training texts, so that a leak into a scored split is seen
+tracking/             what TensorBoard and Weights & Biases keep of it, when `tracking.with` names them
 model/                the model directory
 eval/SPLIT/           what `emotune evaluate` wrote
 """
@@ -38,7 +39,7 @@ CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "valid.safetensors",
     "train_texts.safetensors",
 )
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval"}
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval", "tracking"}
 
 
 def next_free(parent: Path, name: str) -> Path:

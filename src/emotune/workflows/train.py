@@ -24,7 +24,7 @@ from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.thresholds import Tuned
-from emotune.workflows import run_directory
+from emotune.workflows import run_directory, tracking
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, finite, start_decision, tune_decision, validation_metrics
 
@@ -36,7 +36,7 @@ try:
 
     from emotune.inference.torch_backend import TorchBackend, pick_device
     from emotune.models import encoder as encoders
-    from emotune.training import precision
+    from emotune.training import groups, precision
     from emotune.training.fit import (
         EpochReport,
         Examples,
@@ -51,7 +51,6 @@ except ImportError as error:
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
     ) from error
 
-_LOG_EVERY = 20
 _SCORING_BATCH = 64
 
 
@@ -85,18 +84,20 @@ class TrainOutcome:
 
 
 class _Observer:
-    """Tells the log and the user of every step and epoch."""
+    """Tells the log, the trackers and the user of every step and epoch."""
 
-    def __init__(self, log: run_directory.Log, talk: Talk) -> None:
-        self._log, self._talk = log, talk
+    def __init__(self, log: run_directory.Log, trackers: tracking.Trackers, talk: Talk) -> None:
+        self._log, self._trackers, self._talk = log, trackers, talk
 
     def on_step(self, report: StepReport) -> None:
-        if report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps):
+        if tracking.is_logged(report):
             self._log.write("step", **asdict(report))
+        self._trackers.on_step(report)
         self._talk.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
         self._log.write("epoch", **asdict(report))
+        self._trackers.on_epoch(report)
         self._talk.on_epoch(report)
 
 
@@ -107,6 +108,7 @@ def train(config: Config, out: Path, *, talk: Talk, device: str = "auto", overwr
     user can mend; nothing is written before data, configuration and encoder have been found sound.
     """
     run_directory.require_free(out, overwrite=overwrite)
+    tracking.require(config.tracking)
     corpus = load_corpus(config.data)
     for line in corpus.description:
         talk.say(line)
@@ -124,15 +126,20 @@ def train(config: Config, out: Path, *, talk: Talk, device: str = "auto", overwr
     artifact.write_file(out / run_directory.CONFIG, _resolved(config).to_yaml())
     artifact.write_json(out / run_directory.DATA, _data_record(corpus, findings))
     run_directory.save_train_texts(out, corpus)
-    with run_directory.Log(out / run_directory.LOG) as log:
-        log.write("start", precision=session.precision.name, device=str(session.accelerator.device))
-        fitted = session.fit(_Observer(log, talk))
-        log.write("end", best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted)
-    if fitted.interrupted:
-        talk.warn(f"interrupted: going on with the weights of {_kept_epoch(fitted, config)}")
-    elif fitted.stopped:
-        talk.say(f"stopped early: {fitted.stopped}")
-    return _finish(session, fitted, out, findings, talk)
+    with tracking.Trackers(config, out, talk) as trackers:
+        trackers.on_start(session.groups)
+        with run_directory.Log(out / run_directory.LOG) as log:
+            rates = [group.to_json() for group in session.groups]
+            log.write("start", precision=session.precision.name, device=str(session.accelerator.device), groups=rates)
+            fitted = session.fit(_Observer(log, trackers, talk))
+            log.write("end", best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted)
+        if fitted.interrupted:
+            talk.warn(f"interrupted: going on with the weights of {_kept_epoch(fitted, config)}")
+        elif fitted.stopped:
+            talk.say(f"stopped early: {fitted.stopped}")
+        outcome = _finish(session, fitted, out, findings, talk)
+        trackers.on_end(outcome.validation)
+    return outcome
 
 
 def _kept_epoch(fitted: Fitted, config: Config) -> str:
@@ -190,6 +197,8 @@ class _Session:
         self.valid = self._examples(corpus.splits["valid"])
         self.folds = stratified_folds(self.valid.targets, config.tuning.folds, FOLD_SEED)
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
+        encoders.freeze(self.model, config.model)  # what cannot be frozen or spared is said before anything is written
+        self.groups = groups.parameter_groups(self.model, config.optimizer)
         cut = int((self.train.encoded.lengths >= config.model.max_length).sum())
         if cut:
             talk.say(f"{cut:,} training texts are cut to {config.model.max_length} tokens (model.max_length)")
