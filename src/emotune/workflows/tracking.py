@@ -60,7 +60,7 @@ class Trackers:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for name, tracker in list(self._open.items()):
-            self._try(name, "finish", tracker.finish)
+            self._try(name, "finish", partial(_finish, name, tracker))
         self._open.clear()
 
     def on_start(self, groups: "Sequence[Group]") -> None:
@@ -125,6 +125,15 @@ def _make(name: str, config: TrackingConfig, run: Path) -> Any:
         # its copy of the terminal would carry texts and paths to wherever it reports to
         return make(config.project, name=run_name, dir=folder, settings={"console": "off"})
     return make(config.project, **{"run_name" if name == "mlflow" else "name": run_name})
+
+
+def _finish(name: str, tracker: Any) -> None:
+    if name == "trackio":  # Accelerate's tracker leaves the run open, to be closed, aloud, when the interpreter ends
+        import trackio
+
+        trackio.finish()
+    else:
+        tracker.finish()
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
