@@ -268,11 +268,13 @@ def test_what_an_optimizer_remembers_are_tensors_by_parameter(choices: dict[str,
             ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"],
             "optimizer.nesterov needs an optimizer.momentum above 0",
         ),
+        (["optimizer.no_decay=[*.bias]"], r"put quotes around a text that begins with \*"),
+        (["optimizer.no_decay=[*bias]"], "put quotes around a text"),
         (["optimizer.name=lion"], "optimizer.name is one of adamw, adam, sgd, not 'lion'"),
         (["optimizer.layer_decay=1.1"], "optimizer.layer_decay should be less than or equal to 1"),
     ],
 )
-def test_an_argument_that_is_not_taken_is_refused(overrides: list[str], message: str) -> None:
+def test_an_optimizer_setting_that_cannot_be_meant_is_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config("starter", overrides)
 
