@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config
+from emotune.config import Config, TuningConfig
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, Record
 from emotune.data.sources import load_corpus
@@ -85,15 +85,21 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
         else:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
-    decision = Decision.default(corpus.labels)
-    probabilities, positive = decision.probabilities(logits), targets > 0
-    if corpus.labels.task is Task.MULTI_CLASS:
-        decided = decision.decide(probabilities)
-    else:
-        judging = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
-        decided = out_of_fold(probabilities, positive, decision, methods_of(config.tuning), judging)
-    scores = score(positive, decided, probabilities, corpus.labels)
+    decided, probabilities = judged(logits, targets, corpus.labels, config.tuning)
+    scores = score(targets > 0, decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
+
+
+def judged(
+    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], labels: LabelSet, tuning: TuningConfig
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Decisions whose thresholds were chosen on other rows, and probabilities, each (n, labels)."""
+    decision = Decision.default(labels)
+    probabilities = decision.probabilities(logits)
+    if labels.task is Task.MULTI_CLASS:
+        return decision.decide(probabilities), probabilities
+    judging = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
+    return out_of_fold(probabilities, targets > 0, decision, methods_of(tuning), judging), probabilities
 
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -106,21 +112,25 @@ def cross_validated(
     config: Config, corpus: Corpus, folds: int, folder: Path
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits of every training row from the model that was trained without its fold."""
-    records = corpus.splits["train"]
     targets = corpus.targets("train")
     parts = stratified_folds(targets, folds, FOLD_SEED)
     logits = np.zeros(targets.shape, dtype=np.float32)
     for fold in range(folds):
-        data = folder / f"data-{fold}"
-        data.mkdir()
-        for name, chosen in (("train", parts != fold), ("valid", parts == fold)):
-            write_split(data / f"{name}.csv", [r for r, c in zip(records, chosen, strict=True) if c], corpus.labels)
-        plain = {"path": str(data), "format": "table", "task": str(corpus.labels.task)}
-        plain_data = type(config.data).model_validate({**plain, "label_columns": list(corpus.labels.names)})
-        inner = config.model_copy(update={"data": plain_data})
+        inner = held_out(config, corpus, parts == fold, folder / f"data-{fold}")
         logits[parts == fold], _ = trained(inner, folder / f"run-{fold}", corpus.labels)
         print(f"  fold {fold} done", file=sys.stderr, flush=True)
     return logits, targets
+
+
+def held_out(config: Config, corpus: Corpus, held: npt.NDArray[np.bool_], folder: Path) -> Config:
+    """The configuration with the training rows in `folder`, those that are held out as its validation split."""
+    folder.mkdir()
+    for name, chosen in (("train", ~held), ("valid", held)):
+        rows = [r for r, c in zip(corpus.splits["train"], chosen, strict=True) if c]
+        write_split(folder / f"{name}.csv", rows, corpus.labels)
+    plain = {"path": str(folder), "format": "table", "task": str(corpus.labels.task)}
+    data = type(config.data).model_validate({**plain, "label_columns": list(corpus.labels.names)})
+    return config.model_copy(update={"data": data})
 
 
 def write_split(path: Path, records: Sequence[Record], labels: LabelSet) -> None:

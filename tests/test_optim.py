@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emotune.config import ModelConfig, OptimizerConfig
+from emotune.config_files import load_config
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
 from emotune.training import precision
+from emotune.training.groups import parameter_groups
 from emotune.training.optim import MovingAverage, make_optimizer, make_schedule, rate_factor
 
 Checkpoint = Callable[[str], Path]
@@ -51,6 +54,229 @@ def test_every_trained_parameter_stands_in_one_group(freeze: str, family: str, c
         assert group["lr"] == (1e-3 if id(parameter) in head else 1e-4), name
         spared = name.endswith("bias") or "norm" in name.lower()
         assert group["weight_decay"] == (0.0 if spared else 0.1), name
+
+
+def rate_of(model: PreTrainedModel, **choices: Any) -> dict[str, float]:
+    """The rate of each trained parameter, by its name."""
+    groups = parameter_groups(model, OptimizerConfig(**choices))
+    return {name: group.lr for group in groups for name in group.parameters}
+
+
+def test_each_layer_has_its_share_of_the_rate_above_and_the_embeddings_the_least(
+    family: str, checkpoint: Checkpoint
+) -> None:
+    model = built(checkpoint(family), freeze_word_embeddings=False)
+    found = rate_of(model, lr=1e-4, head_lr=1e-3, layer_decay=0.5)
+    assert set(found) == {name for name, _ in model.named_parameters()}
+    top, bottom = (f"{name}." for name in reversed(encoders.layer_names(model)))
+    head = {name for name, _ in encoders.head_parameters(model)}
+    for name, rate in found.items():
+        share = 1.0
+        if name.startswith(bottom):
+            share = 0.5
+        elif "embeddings" in name:
+            share = 0.25
+        elif name not in head:
+            assert name.startswith(top) or "norm" in name.lower(), f"{name} is of no part that is known"
+        assert rate == pytest.approx(1e-3 if name in head else share * 1e-4), name
+
+
+def test_the_rate_that_is_told_is_that_of_the_top_layer(checkpoint: Checkpoint) -> None:
+    optimizer = make_optimizer(built(checkpoint("bert")), OptimizerConfig(lr=1e-4, head_lr=1e-3, layer_decay=0.5))
+    assert make_schedule(optimizer, OptimizerConfig(warmup=0.0), 10).get_last_lr()[0] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize(
+    ("no_decay", "spared"),
+    [
+        ([], set()),
+        (["classifier.weight"], {"classifier.weight"}),
+        (["*.bias"], {"*.bias"}),
+        (["*LayerNorm*", "bert.encoder.layer.0.*"], {"*LayerNorm*", "bert.encoder.layer.0.*"}),
+    ],
+)
+def test_what_does_not_decay_can_be_named(no_decay: list[str], spared: set[str], checkpoint: Checkpoint) -> None:
+    model = built(checkpoint("bert"))
+    groups = parameter_groups(model, OptimizerConfig(weight_decay=0.1, no_decay=no_decay))
+    found = {name: group.weight_decay for group in groups for name in group.parameters}
+    assert set(found) == {name for name, p in model.named_parameters() if p.requires_grad}
+    for name, decay in found.items():
+        assert (decay == 0.0) == any(fnmatch(name, pattern) for pattern in spared), name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hint"),
+    [
+        ("clasifier.weight", "near are classifier.weight"),
+        ("*.layernorm.weight", "near are bert.embeddings.LayerNorm.weight"),
+        ("classifier", "Did you mean 'classifier.*'?"),
+        ("bert.encoder.layer.1", "Did you mean 'bert.encoder.layer.1.*'?"),
+        ("xyzzy", r"It has bert.embeddings.*, bert.encoder.*, bert.pooler.*, classifier.weight"),
+    ],
+)
+@pytest.mark.parametrize("key", ["optimizer.no_decay", "model.train_only", "model.freeze_parameters"])
+def test_a_name_that_no_parameter_has_is_refused_with_near_ones(
+    key: str, pattern: str, hint: str, checkpoint: Checkpoint
+) -> None:
+    section, _, name = key.partition(".")
+    choices = {section: {name: ["*.bias", pattern]}}
+    with pytest.raises(ConfigError) as caught:
+        make_optimizer(
+            built(checkpoint("bert"), **choices.get("model", {})), OptimizerConfig(**choices.get("optimizer", {}))
+        )
+    assert f"{key}: {pattern!r} matches no parameter of this model" in str(caught.value)
+    assert hint in str(caught.value)
+
+
+# --- what is trained, by names -----------------------------------------------------------------------------------
+
+
+def trained(model: PreTrainedModel) -> set[str]:
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_only_what_is_named_is_trained(checkpoint: Checkpoint) -> None:
+    words = "bert.embeddings.word_embeddings.weight"
+    model = built(checkpoint("bert"), train_only=["classifier.*", "bert.encoder.layer.1.attention.*.bias", words])
+    expected = {"classifier.weight", "classifier.bias", words}
+    expected |= {f"bert.encoder.layer.1.attention.self.{part}.bias" for part in ("query", "key", "value")}
+    expected |= {f"bert.encoder.layer.1.attention.output.{part}.bias" for part in ("dense", "LayerNorm")}
+    assert trained(model) == expected
+
+
+def test_what_is_named_stays_as_it_is(checkpoint: Checkpoint) -> None:
+    everything = trained(built(checkpoint("bert")))
+    frozen = trained(built(checkpoint("bert"), freeze_parameters=["*.bias", "bert.pooler.dense.weight"]))
+    assert frozen == {n for n in everything if not n.endswith("bias") and n != "bert.pooler.dense.weight"}
+    both = built(checkpoint("bert"), train_only=["classifier.*"], freeze_parameters=["classifier.bias"])
+    assert trained(both) == {"classifier.weight"}
+    last = built(checkpoint("bert"), freeze="last_n", last_n=1, freeze_parameters=["bert.encoder.layer.?.output.*"])
+    assert not [name for name in trained(last) if name.startswith("bert.encoder.layer.1.output.")]
+    assert [name for name in trained(last) if name.startswith("bert.encoder.layer.1.")]
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"train_only": []}, "leave nothing to train"),
+        ({"freeze_parameters": ["*"]}, "leave nothing to train"),
+        ({"train_only": ["classifier.*"], "freeze": "all"}, "model.freeze all contradicts it"),
+        ({"train_only": ["bert.encoder.*"], "freeze_epochs": 1}, "model.freeze_epochs leaves nothing to train"),
+    ],
+)
+def test_choices_that_cannot_be_meant_are_refused(
+    choices: dict[str, Any], message: str, checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        built(checkpoint("bert"), **choices)
+
+
+# --- optimizers --------------------------------------------------------------------------------------------------
+
+
+def after(steps: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Take steps along gradients that are the same whoever takes them."""
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(steps):
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+
+
+OPTIMIZERS = [
+    {},
+    {"name": "adamw", "betas": [0.8, 0.95], "eps": 1e-3},
+    {"name": "adam", "eps": 1e-6},
+    {"name": "sgd"},
+    {"name": "sgd", "momentum": 0.5, "nesterov": True},
+    {"name": "sgd", "momentum": 0.0},
+]
+
+
+def by_hand(choices: dict[str, Any], start: Tensor, gradients: list[Tensor], lr: float, decay: float) -> Tensor:
+    """The weights after these gradients, by the papers' formulas, in double precision."""
+    w, m, v = start.double(), torch.zeros_like(start).double(), torch.zeros_like(start).double()
+    name = choices.get("name", "adamw")
+    beta1, beta2 = choices.get("betas", [0.9, 0.999])
+    momentum = choices.get("momentum", 0.9)
+    for t, gradient in enumerate(gradients, start=1):
+        g = gradient.double()
+        if name == "adamw":
+            w = w - lr * decay * w
+        else:
+            g = g + decay * w
+        if name == "sgd":
+            m = g if t == 1 else momentum * m + g
+            w = w - lr * (g + momentum * m if choices.get("nesterov") else m)
+            continue
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+        w = w - lr * (m / (1 - beta1**t)) / ((v / (1 - beta2**t)).sqrt() + choices.get("eps", 1e-8))
+    return w.float()
+
+
+@pytest.mark.parametrize("choices", OPTIMIZERS, ids=str)
+def test_an_optimizer_steps_as_its_formula_says(choices: dict[str, Any], checkpoint: Checkpoint) -> None:
+    model = built(checkpoint("bert"), train_only=["classifier.weight", "bert.pooler.dense.bias"])
+    starts = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    config = OptimizerConfig(head_lr=0.01, weight_decay=0.1, **choices)
+    optimizer = make_optimizer(model, config)
+    seen: dict[str, list[Tensor]] = {name: [] for name in starts}
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        for name, parameter in model.named_parameters():
+            if name in seen:
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+                seen[name].append(parameter.grad.clone())
+        optimizer.step()
+    for name, start in starts.items():
+        decay = 0.1 if start.ndim > 1 else 0.0
+        expected = by_hand(choices, start, seen[name], 0.01, decay)
+        torch.testing.assert_close(model.get_parameter(name).detach(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("choices", OPTIMIZERS, ids=str)
+def test_what_an_optimizer_remembers_are_tensors_by_parameter(choices: dict[str, Any], checkpoint: Checkpoint) -> None:
+    """Kept under names and put into another optimizer, they make it go on as the first does, to the byte."""
+    first, second = (built(checkpoint("bert"), freeze="all") for _ in range(2))
+    second.load_state_dict(first.state_dict())
+    config = OptimizerConfig(weight_decay=0.1, **choices)
+    optimizers = [make_optimizer(model, config) for model in (first, second)]
+    after(3, first, optimizers[0])
+    names = {id(p): name for name, p in first.named_parameters()}
+    kept = {f"{names[id(p)]}:{key}": value for p, s in optimizers[0].state.items() for key, value in s.items()}
+    assert all(isinstance(value, Tensor) for value in kept.values())
+    second.load_state_dict(first.state_dict())
+    for name, value in kept.items():
+        parameter, _, key = name.rpartition(":")
+        optimizers[1].state[second.get_parameter(parameter)][key] = value.clone()
+    for model, optimizer in zip((first, second), optimizers, strict=True):
+        after(2, model, optimizer)
+    torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optimizer.momentum=0.9"], "optimizer.momentum is nothing that adamw takes; it takes betas and eps"),
+        (
+            ["optimizer.name=sgd", "optimizer.eps=1e-8"],
+            "optimizer.eps is nothing that sgd takes; it takes momentum and",
+        ),
+        (["optimizer.name=adam", "optimizer.nesterov=false"], "optimizer.nesterov is nothing that adam takes"),
+        (
+            ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"],
+            "optimizer.nesterov needs an optimizer.momentum above 0",
+        ),
+        (["optimizer.no_decay=[*.bias]"], r"put quotes around a text that begins with \*"),
+        (["optimizer.no_decay=[*bias]"], "put quotes around a text"),
+        (["optimizer.name=lion"], "optimizer.name is one of adamw, adam, sgd, not 'lion'"),
+        (["optimizer.layer_decay=1.1"], "optimizer.layer_decay should be less than or equal to 1"),
+    ],
+)
+def test_an_optimizer_setting_that_cannot_be_meant_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("starter", overrides)
 
 
 def test_without_a_rate_of_its_own_the_head_has_the_encoders(checkpoint: Checkpoint) -> None:

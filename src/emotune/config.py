@@ -3,7 +3,8 @@
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from emotune.decision import Fallback
 
@@ -30,6 +31,11 @@ class Section(BaseModel):
     @classmethod
     def _empty_is_default(cls, values: Any) -> Any:
         return {} if values is None else values
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """The keys as they are written, with what each holds."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 class DataConfig(Section):
@@ -67,8 +73,18 @@ class ModelConfig(Section):
     encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
     revision: str | None = Field(default=None, description="hub revision: a branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer ones are cut")
+    head: Literal["linear", "mlp"] = Field(
+        default="linear",
+        description="linear: a new layer over the class's own pooling; mlp: a new hidden layer in the pooling's place",
+    )
+    head_hidden: int | None = Field(
+        default=None, ge=1, description="units of an mlp head, no more than the encoder is wide; null: as many"
+    )
+    head_activation: Literal["auto", "tanh", "relu", "gelu"] = Field(
+        default="auto", description="of an mlp head; auto: the class's own, which most classes fix"
+    )
     head_init: Literal["auto", "checkpoint", "identity"] = Field(
-        default="auto", description="start of the head's dense layer; auto: identity for sentence encoders"
+        default="auto", description="start of a linear head's pooling; auto: identity for sentence encoders"
     )
     dropout: Number = Field(default=0.1, ge=0, lt=1)
     attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
@@ -76,33 +92,91 @@ class ModelConfig(Section):
     last_n: int = Field(default=2, ge=1, description="with freeze last_n: the top layers that are trained")
     freeze_word_embeddings: bool = True
     freeze_epochs: int = Field(default=0, ge=0, description="epochs at the start with the whole encoder frozen")
+    train_only: list[str] | None = Field(
+        default=None,
+        description="names or patterns (*.bias) of the parameters that are trained, in place of freeze and "
+        "freeze_word_embeddings",
+    )
+    freeze_parameters: list[str] = Field(
+        default=[], description="names or patterns of parameters that stay as they are, whatever else is trained"
+    )
 
 
 class LossConfig(Section):
     """What is minimised."""
 
-    name: Literal["auto", "bce", "cross_entropy", "focal"] = Field(
+    name: Literal["auto", "bce", "cross_entropy", "focal", "asl"] = Field(
         default="auto", description="auto: bce for multi-label, cross_entropy for multi-class"
     )
-    weights: Literal["none", "ratio", "sqrt_ratio", "max_ratio", "balanced"] = Field(
+    weights: Literal["none", "ratio", "sqrt_ratio", "max_ratio", "balanced", "effective_number"] = Field(
         default="none",
-        description="bce: ratio = negatives/positives, its square root, or max(freq)/freq; cross_entropy: balanced",
+        description="multi-label, of positives: ratio = negatives/positives, its square root, max(freq)/freq; "
+        "multi-class: balanced; both: effective_number",
     )
-    max_weight: Number = Field(default=20.0, gt=0)
-    focal_gamma: Number = Field(default=2.0, ge=0)
+    max_weight: Number = Field(default=20.0, gt=0, description="what no weight exceeds")
+    beta: Number = Field(default=0.999, ge=0, lt=1, description="of effective_number: n count (1 - beta^n)/(1 - beta)")
+    smoothing: Number = Field(
+        default=0.0, ge=0, lt=1, description="how far targets are drawn to 1/2 (multi-label) or 1/classes"
+    )
+    focal_gamma: Number = Field(default=2.0, ge=0, description="of focal: weakens what is known by (1 - p)^gamma")
+    gamma_pos: Number = Field(default=0.0, ge=0, description="of asl: the focal gamma of positives")
+    gamma_neg: Number = Field(default=4.0, ge=0, description="of asl: the focal gamma of negatives")
+    clip: Number = Field(default=0.05, ge=0, lt=1, description="of asl: negatives below this probability cost nothing")
+
+    @field_validator("beta", "focal_gamma", "gamma_pos", "gamma_neg", "clip")
+    @classmethod
+    def _is_used(cls, value: float, info: ValidationInfo) -> float:
+        key = str(info.field_name)
+        chooser, choice = _USED_WITH[key]
+        if value != cls.model_fields[key].default and info.data.get(chooser, choice) != choice:
+            raise ValueError(f"has a meaning with loss.{chooser} {choice} only, not with {info.data[chooser]}")
+        return value
+
+
+_USED_WITH = {
+    "beta": ("weights", "effective_number"),
+    "focal_gamma": ("name", "focal"),
+    "gamma_pos": ("name", "asl"),
+    "gamma_neg": ("name", "asl"),
+    "clip": ("name", "asl"),
+}
+_ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
 
 
 class OptimizerConfig(Section):
-    """AdamW: no decay on biases and norms."""
+    """Who makes the steps, and how large they are."""
 
+    name: Literal["adamw", "adam", "sgd"] = Field(
+        default="adamw", description="adamw decays weights beside the gradient, adam and sgd through it"
+    )
     lr: Number = Field(default=1.5e-4, gt=0, description="of the encoder")
     head_lr: Number | None = Field(default=1e-3, gt=0, description="of the head; null: the encoder's")
+    layer_decay: Number = Field(
+        default=1.0, gt=0, le=1, description="rate of a layer as a share of the one above it; the embeddings come last"
+    )
     weight_decay: Number = Field(default=0.01, ge=0)
-    betas: list[Annotated[Number, Field(ge=0, lt=1)]] = Field(default=[0.9, 0.999], min_length=2, max_length=2)
-    eps: Number = Field(default=1e-8, gt=0)
+    no_decay: list[str] | None = Field(
+        default=None, description="names or patterns of parameters without weight decay; null: biases and norms"
+    )
+    betas: list[Annotated[Number, Field(ge=0, lt=1)]] | None = Field(
+        default=None, min_length=2, max_length=2, description="of adamw and adam; null: 0.9 and 0.999"
+    )
+    eps: Number | None = Field(default=None, gt=0, description="of adamw and adam; null: 1e-8")
+    momentum: Number | None = Field(default=None, ge=0, lt=1, description="of sgd; null: 0.9")
+    nesterov: bool | None = Field(default=None, description="of sgd: its momentum looks ahead; null: false")
     warmup: Number = Field(default=0.1, ge=0, lt=1, description="share of the steps in which the rate rises")
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    clip_norm: Number | None = Field(default=1.0, gt=0)
+    clip_norm: Number | None = Field(default=1.0, gt=0, description="longer gradients are cut to this; null: none")
+
+    @field_validator("betas", "eps", "momentum", "nesterov")
+    @classmethod
+    def _is_taken(cls, value: object, info: ValidationInfo) -> object:
+        name = info.data.get("name", "adamw")
+        if value is not None and info.field_name not in _ARGUMENTS[name]:
+            raise ValueError(f"is nothing that {name} takes; it takes {' and '.join(_ARGUMENTS[name])}")
+        if info.field_name == "nesterov" and value and info.data.get("momentum") == 0:
+            raise ValueError("needs an optimizer.momentum above 0")
+        return value
 
 
 class TrainingConfig(Section):
@@ -156,6 +230,16 @@ class DecisionConfig(Section):
         return Fallback(self.when_nothing_passes)
 
 
+class TrackingConfig(Section):
+    """Who else is told of a training; `log.jsonl` always is."""
+
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
+        default=[], alias="with", description="tensorboard, wandb, mlflow, trackio; each is an extra of the same name"
+    )
+    project: str = Field(default="emotune", min_length=1, description="under which runs stand side by side")
+    run_name: str | None = Field(default=None, min_length=1, description="null: the name of the run's directory")
+
+
 class Config(Section):
     """A whole run. Every key can be overridden with `--set section.key=value`."""
 
@@ -168,9 +252,12 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
     decision: DecisionConfig = DecisionConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     def to_yaml(self) -> str:
         """Every key with its value, such that reading it back gives this configuration."""
         # PyYAML writes these line breaks in a way that it reads as others, unless it escapes all that is not ASCII
         odd_breaks = set(self.model_dump_json()) & set("\x85\u2028\u2029")
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=not odd_breaks)
+        return yaml.safe_dump(
+            self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=not odd_breaks
+        )

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from emotune.config import Config
+from emotune.config import Config, Section
 from emotune.errors import ConfigError, MissingInputError, did_you_mean
 from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
 
@@ -105,7 +106,7 @@ def _explain(problem: Any, key: Key) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown key {name!r}. {_nearest_key(key)}"
     if problem["type"] == "model_type":
-        keys = ", ".join(_kind(key).model_fields)
+        keys = ", ".join(_kind(key).keys())
         return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
     if isinstance(value, bool) and problem["type"] in ("string_type", "literal_error"):
         return f"{name}: YAML reads a bare yes, no, on or off as {value}; put quotes around the word to mean a text"
@@ -120,10 +121,10 @@ def _explain(problem: Any, key: Key) -> str:
 
 def _nearest_key(key: Key) -> str:
     name = str(key[-1])
-    for section, field in Config.model_fields.items():
-        if name in getattr(field.annotation, "model_fields", {}):
+    for section, field in Config.keys().items():
+        if name in _keys_of(field.annotation):
             return f"Did you mean '{section}.{name}'?"
-    beside = list(_kind(key[:-1]).model_fields)
+    beside = list(_kind(key[:-1]).keys())
     return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
 
 
@@ -131,6 +132,14 @@ def _kind(key: Key) -> Any:
     """The annotated type of a key; None for one that does not exist."""
     kind: Any = Config
     for part in key:
-        field = getattr(kind, "model_fields", {}).get(part)
+        if isinstance(part, int):
+            kind = next(iter(get_args(kind)), None)
+            continue
+        field = _keys_of(kind).get(str(part))
         kind = None if field is None else field.annotation
     return kind
+
+
+def _keys_of(kind: Any) -> dict[str, FieldInfo]:
+    """The keys of a section; none for what is not one."""
+    return kind.keys() if isinstance(kind, type) and issubclass(kind, Section) else {}

@@ -21,6 +21,8 @@ from emotune.config import ModelConfig
 from emotune.data.encoding import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
+from emotune.models import heads
+from emotune.models.parameter_names import matching
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
 _DROPOUTS = (
@@ -67,6 +69,7 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
         for name in names:
             if hasattr(settings, name):
                 setattr(settings, name, rate)
+    heads.prepare(settings, config)
     # on a CPU the backward pass of fused attention is slow for short texts: plain products are 1.4 times faster
     attention = "eager" if device.type == "cpu" else None
     model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
@@ -75,7 +78,10 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     if config.head_init == "auto":
         # the dense layer of a sentence encoder's checkpoint was never trained with it
         identity = any((source / mark).exists() for mark in _SENTENCE_ENCODER_MARKS)
-    if identity:
+    if config.head == "mlp":
+        (dense,) = _dense_layers(model)  # `prepare` lets no class through that has another number
+        heads.start_mlp(dense, final_linear(model), config.head_hidden)
+    elif identity:
         _start_dense_layers_at_identity(model)
     return model
 
@@ -151,13 +157,17 @@ def _refuse_code(path: Path) -> None:
 def _start_dense_layers_at_identity(model: PreTrainedModel) -> None:
     if model.config.model_type == "distilbert":  # its ReLU would cut half of an identity off
         return
+    for module in _dense_layers(model):
+        nn.init.eye_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _dense_layers(model: PreTrainedModel) -> list[nn.Linear]:
+    """The square layers of the head before the last: one, in the classes that we know."""
     last = final_linear(model)
-    for name, module in model.named_modules():
-        in_head = isinstance(module, nn.Linear) and _in_head(model, name) and module is not last
-        if in_head and module.in_features == module.out_features:
-            nn.init.eye_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    layers = (m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n))
+    return [layer for layer in layers if layer is not last and layer.in_features == layer.out_features]
 
 
 def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
@@ -245,20 +255,44 @@ def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Paramet
 
 
 def freeze(model: PreTrainedModel, config: ModelConfig) -> None:
-    """Take what the configuration freezes out of training; raises ConfigError for more layers than there are."""
-    word_embeddings = model.get_input_embeddings().weight
-    kept = _last_layers(model, config.last_n) if config.freeze == "last_n" else ()
+    """Take what the configuration freezes out of training.
+
+    Raises ConfigError for more layers than there are, for a pattern that matches no parameter, and when nothing is left
+    to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    trained = _trained_by_part(model, config)
+    if config.train_only is not None:
+        if config.freeze != "none":
+            raise ConfigError(f"model.train_only says all that is trained; model.freeze {config.freeze} contradicts it")
+        trained = matching(names, config.train_only, "model.train_only")
+    trained -= matching(names, config.freeze_parameters, "model.freeze_parameters")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    if not trained:
+        raise ConfigError("model.train_only and model.freeze_parameters leave nothing to train")
+    if config.freeze_epochs and trained.isdisjoint(name for name, _ in head_parameters(model)):
+        raise ConfigError("model.freeze_epochs leaves nothing to train: the parameters of the head are frozen")
+
+
+def _trained_by_part(model: PreTrainedModel, config: ModelConfig) -> set[str]:
+    """The names of what `freeze` and `freeze_word_embeddings` leave to be trained."""
+    kept = layer_names(model)
+    if config.freeze == "last_n":
+        if config.last_n > len(kept):
+            raise ConfigError(f"model.last_n is {config.last_n}, but the encoder has {len(kept)} layers")
+        kept = kept[-config.last_n :]
+    words = model.get_input_embeddings().weight if config.freeze_word_embeddings else None
+    trained = {name for name, _ in head_parameters(model)}
     for name, parameter in encoder_parameters(model):
-        trained = config.freeze == "none" or any(name.startswith(f"{prefix}.") for prefix in kept)
-        parameter.requires_grad_(trained)
-    if config.freeze_word_embeddings:
-        word_embeddings.requires_grad_(False)
+        in_layer = config.freeze == "last_n" and any(name.startswith(f"{prefix}.") for prefix in kept)
+        if (config.freeze == "none" or in_layer) and parameter is not words:
+            trained.add(name)
+    return trained
 
 
-def _last_layers(model: PreTrainedModel, count: int) -> tuple[str, ...]:
-    """The names of the last transformer layers: those of the longest ModuleList."""
+def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """The names of the transformer layers from the bottom: those of the longest ModuleList."""
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
     name, layers = max(lists, key=lambda item: len(item[1]))
-    if count > len(layers):
-        raise ConfigError(f"model.last_n is {count}, but the encoder has {len(layers)} layers")
-    return tuple(f"{name}.{i}" for i in range(len(layers) - count, len(layers)))
+    return tuple(f"{name}.{i}" for i in range(len(layers)))

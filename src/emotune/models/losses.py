@@ -2,6 +2,9 @@
 
 The training loop divides by the examples of a whole step, so that accumulation and several processes give the gradient
 of one large batch.
+
+Targets may be soft. For many labels each is a number in [0, 1], for classes a row is a distribution; every loss is
+linear in them, so that a soft target costs the mean of what the hard ones, drawn with its probabilities, would cost.
 """
 
 from collections.abc import Callable
@@ -18,44 +21,71 @@ from emotune.labels import Task
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+_LOSSES = {Task.MULTI_LABEL: ("bce", "focal", "asl"), Task.MULTI_CLASS: ("cross_entropy", "focal")}
+_WEIGHTS = {
+    Task.MULTI_LABEL: ("ratio", "sqrt_ratio", "max_ratio", "effective_number"),
+    Task.MULTI_CLASS: ("balanced", "effective_number"),
+}
+
 
 def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], device: torch.device) -> Loss:
     """The loss of a configuration; `targets` (n, labels) are the training rows that weights are counted on.
 
-    The loss takes logits and 0/1 targets, each of shape (batch, labels). Raises ConfigError for one that does not suit
-    the task.
+    The loss takes logits and targets in [0, 1], each of shape (batch, labels). Raises ConfigError for one that does not
+    suit the task.
     """
-    name = config.name
-    if name == "auto":
-        name = "bce" if task is Task.MULTI_LABEL else "cross_entropy"
-    if (name == "cross_entropy") != (task is Task.MULTI_CLASS) and name != "focal":
-        raise ConfigError(f"loss.name {name} does not suit {task} data", hint="Leave it at auto.")
-    weights = _weights(config, task, targets)
-    tensor = None if weights is None else torch.as_tensor(weights, dtype=torch.float32, device=device)
+    name = _LOSSES[task][0] if config.name == "auto" else config.name
+    if name not in _LOSSES[task]:
+        hint = f"It takes {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
+        raise ConfigError(f"loss.name {name} does not suit {task} data", hint=hint)
+    counted = _weights(config, task, targets)
+    weights = None if counted is None else torch.as_tensor(counted, dtype=torch.float32, device=device)
+    plain = _unsmoothed(config, name, task, weights)
+    return (lambda logits, y: plain(logits, smoothed(y, config.smoothing, task))) if config.smoothing else plain
+
+
+def _unsmoothed(config: LossConfig, name: str, task: Task, weights: Tensor | None) -> Loss:
+    if name == "asl":
+        return lambda logits, y: asymmetric(logits, y, weights, config.gamma_pos, config.gamma_neg, config.clip)
     if name == "focal":
-        return lambda logits, y: focal(logits, y, tensor, config.focal_gamma, task)
-    if name == "cross_entropy":
-        return lambda logits, y: cross_entropy(logits, y, tensor)
-    return lambda logits, y: bce(logits, y, tensor)
+        return lambda logits, y: focal(logits, y, weights, config.focal_gamma, task)
+    function = cross_entropy if name == "cross_entropy" else bce
+    return lambda logits, y: function(logits, y, weights)
 
 
 def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
     """Weights of shape (labels,): of positives for multi-label, of classes for multi-class; None for none."""
     if config.weights == "none":
         return None
-    balanced = config.weights == "balanced"
-    if balanced != (task is Task.MULTI_CLASS):
-        allowed = "balanced" if task is Task.MULTI_CLASS else "ratio, sqrt_ratio or max_ratio"
+    if config.weights not in _WEIGHTS[task]:
+        allowed = _either(_WEIGHTS[task])
         raise ConfigError(f"loss.weights {config.weights} does not suit {task} data; it takes none, {allowed}")
     count = np.maximum(targets.sum(axis=0, dtype=np.float64), 1.0)
-    if balanced:
+    rest = np.maximum(len(targets) - count, 1.0) if config.weights == "effective_number" else len(targets) - count
+    if config.weights == "balanced":
         weights = len(targets) / (len(count) * count)
     elif config.weights == "max_ratio":
         weights = count.max() / count
+    elif config.weights == "effective_number" and task is Task.MULTI_CLASS:
+        inverse = 1 / effective_number(count, config.beta)
+        weights = len(count) * inverse / inverse.sum()
+    elif config.weights == "effective_number":  # each label as two classes, the weights such that the negatives' is 1
+        weights = effective_number(rest, config.beta) / effective_number(count, config.beta)
     else:
-        ratio = (len(targets) - count) / count
-        weights = np.sqrt(ratio) if config.weights == "sqrt_ratio" else ratio
+        weights = np.sqrt(rest / count) if config.weights == "sqrt_ratio" else rest / count
     return np.asarray(np.clip(weights, 1e-3, config.max_weight))
+
+
+def effective_number(count: npt.NDArray[np.float64], beta: float) -> npt.NDArray[np.float64]:
+    """How many different examples so many are worth: (1 - beta ** n) / (1 - beta) (Cui et al. 2019)."""
+    return np.asarray(-np.expm1(count * np.log(beta)) / (1 - beta)) if beta else np.ones_like(count)
+
+
+def smoothed(targets: Tensor, smoothing: float, task: Task) -> Tensor:
+    """Targets drawn towards what is said of no text: 1/2 for each label, or 1/labels for each class."""
+    return torch.lerp(
+        targets, torch.full_like(targets, 0.5 if task is Task.MULTI_LABEL else 1 / targets.shape[1]), smoothing
+    )
 
 
 def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None) -> Tensor:
@@ -66,23 +96,44 @@ def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None)
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross entropy summed over examples, each weighted by its class."""
-    return F.cross_entropy(logits, targets.argmax(dim=1), weight=class_weights, reduction="sum")
+    return F.cross_entropy(logits, targets, weight=class_weights, reduction="sum")
 
 
 def focal(logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float, task: Task) -> Tensor:
     """Focal loss (Lin et al. 2017): cross entropy times (1 - p of the truth) ** gamma, summed over examples."""
-    if task is Task.MULTI_CLASS:
-        index = targets.argmax(dim=1)
-        nll = F.cross_entropy(logits, index, reduction="none")
-        each = _focused(nll, gamma)
-        return (each if weights is None else each * weights[index]).sum()
-    nll = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    cells = _focused(nll, gamma)
-    if weights is not None:
-        cells = cells * torch.where(targets > 0, weights, torch.ones_like(weights))
-    return cells.sum() / logits.shape[1]
+    if task is Task.MULTI_LABEL:
+        return asymmetric(logits, targets, weights, gamma, gamma, clip=0.0)
+    log_p = logits.log_softmax(dim=1)
+    cells = -targets * _power(-torch.expm1(log_p), gamma) * log_p
+    return (cells if weights is None else cells * weights).sum()
 
 
-def _focused(nll: Tensor, gamma: float) -> Tensor:
-    missed = -torch.expm1(-nll)  # 1 - p
-    return missed.clamp(min=1e-7) ** gamma * nll  # at 0, a power below 1 has no finite slope
+def asymmetric(
+    logits: Tensor,
+    targets: Tensor,
+    positive_weights: Tensor | None,
+    gamma_pos: float,
+    gamma_neg: float,
+    clip: float,
+) -> Tensor:
+    """Asymmetric loss (Ridnik et al. 2021), averaged over labels, summed over examples.
+
+    With p the probability of a label and q = max(p - clip, 0), a positive costs -(1 - p) ** gamma_pos * log(p), and a
+    negative -q ** gamma_neg * log(1 - q).
+    """
+    p, not_p = logits.sigmoid(), (-logits).sigmoid()
+    positive = -_power(not_p, gamma_pos) * F.logsigmoid(logits)
+    if positive_weights is not None:
+        positive = positive * positive_weights
+    log_not_q = (not_p + clip).clamp(max=1.0).log() if clip else F.logsigmoid(-logits)
+    negative = -_power((p - clip).clamp(min=0.0), gamma_neg) * log_not_q
+    return (targets * positive + (1 - targets) * negative).sum() / logits.shape[1]
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    # at 0, a power below 1 has no finite slope
+    return base.clamp(min=1e-7) ** exponent if exponent < 1 else base**exponent
+
+
+def _either(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,38 +1,41 @@
-"""The optimizer's parameter groups, the learning-rate schedule, and the moving average of the weights."""
+"""The optimizer, the learning-rate schedule, and the moving average of the weights."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
+from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from emotune.config import OptimizerConfig
-from emotune.models.encoder import encoder_parameters, head_parameters
+from emotune.training.groups import parameter_groups
+
+_BETAS, _EPS, _MOMENTUM = (0.9, 0.999), 1e-8, 0.9
 
 
-def make_optimizer(model: PreTrainedModel, config: OptimizerConfig) -> AdamW:
-    """AdamW over all parameters that are ever trained: a rate for the encoder, one for the head.
+def make_optimizer(model: PreTrainedModel, config: OptimizerConfig) -> Optimizer:
+    """The configured optimizer over the groups of `parameter_groups`, which keep their names.
 
-    Matrices decay; biases and norms, which have one dimension, do not.
+    All that it remembers of a parameter are tensors in its `state`. Raises ConfigError as `parameter_groups` does.
     """
-    groups = []
-    rates = [(encoder_parameters(model), config.lr), (head_parameters(model), config.head_lr or config.lr)]
-    for parameters, rate in rates:
-        trained = [p for _, p in parameters if p.requires_grad]
-        matrices = [p for p in trained if p.ndim > 1]
-        others = [p for p in trained if p.ndim <= 1]
-        groups.append({"params": matrices, "lr": rate, "weight_decay": config.weight_decay})
-        groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
-    beta1, beta2 = config.betas
+    groups: list[dict[str, Any]] = [
+        {"params": list(g.parameters.values()), "lr": g.lr, "weight_decay": g.weight_decay, "name": g.name}
+        for g in parameter_groups(model, config)
+    ]
     # one fused kernel a step: several times faster than a loop over the parameters, on CPU and GPU
-    return AdamW([g for g in groups if g["params"]], betas=(beta1, beta2), eps=config.eps, fused=True)
+    if config.name == "sgd":
+        momentum = _MOMENTUM if config.momentum is None else config.momentum
+        return SGD(groups, momentum=momentum, nesterov=bool(config.nesterov), fused=True)
+    beta1, beta2 = config.betas or _BETAS
+    kind = AdamW if config.name == "adamw" else Adam
+    return kind(groups, betas=(beta1, beta2), eps=config.eps or _EPS, fused=True)
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, num_steps: int) -> LambdaLR:
+def make_schedule(optimizer: Optimizer, config: OptimizerConfig, num_steps: int) -> LambdaLR:
     """Linear warm-up from 0, then the configured way to 0 (or none) at `num_steps`."""
     return LambdaLR(optimizer, rate_factor(config.schedule, round(config.warmup * num_steps), num_steps))
 

@@ -5,6 +5,7 @@ data.json             how the data was read, what was found doubtful, fingerprin
 log.jsonl             one JSON object a line: start, steps, epochs, resume, end
 valid.safetensors     validation logits (fp32, of the saved model) and targets
 train_texts.safetensors   8-byte digests of the training texts, so that a leak into a scored split is seen
+tracking/             what TensorBoard and Weights & Biases keep of it, when `tracking.with` names them
 model/                the model directory
 eval/SPLIT/           what `emotune evaluate` wrote
 checkpoints/step-N/   what `--resume` goes on from (emotune.training.checkpoint); gone when the run has succeeded
@@ -46,7 +47,7 @@ CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
 )
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 _KEPT_ASIDE = {LOCK, FORMER, MOVING}
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval", CHECKPOINTS} | _KEPT_ASIDE
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval", "tracking", CHECKPOINTS} | _KEPT_ASIDE
 
 
 def next_free(parent: Path, name: str) -> Path:

@@ -17,7 +17,7 @@ from emotune.data.checks import check
 from emotune.data.records import Corpus
 from emotune.data.sources import STARTER, load_corpus, locate
 from emotune.errors import DataError, EmotuneError, OutputError, Place, UsageError
-from emotune.workflows import former, run_directory
+from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.talk import Silence, Talk
 
 try:
@@ -33,26 +33,26 @@ except ImportError as error:
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
     ) from error
 
-_LOG_EVERY = 20
-
 
 class _Observer:
-    """Tells the log and the user of every step and epoch."""
+    """Tells the log, the trackers and the user of every step and epoch."""
 
-    def __init__(self, log: run_directory.Log, talk: Talk) -> None:
-        self._log, self._talk = log, talk
+    def __init__(self, log: run_directory.Log, trackers: tracking.Trackers, talk: Talk) -> None:
+        self.log, self.talk, self._trackers = log, talk, trackers
 
     def on_step(self, report: StepReport) -> None:
-        if report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps):
-            self._log.write("step", **asdict(report))
-        self._talk.on_step(report)
+        if tracking.is_logged(report):
+            self.log.write("step", **asdict(report))
+        self._trackers.on_step(report)
+        self.talk.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
-        self._log.write("epoch", **asdict(report))
-        self._talk.on_epoch(report)
+        self.log.write("epoch", **asdict(report))
+        self._trackers.on_epoch(report)
+        self.talk.on_epoch(report)
 
     def on_trouble(self, message: str) -> None:
-        self._talk.warn(message)
+        self.talk.warn(message)
 
 
 def completed(out: Path, config: Config) -> bool:
@@ -88,22 +88,24 @@ def train(
     if first:
         _require_place(out, resolved, overwrite=overwrite, resume=resume)
         require_unlocked(out)
+        tracking.require(config.tracking)
     corpus, findings = _read(config, talk)
     source = hub.resolve_encoder(config.model.encoder, config.model.revision)
     talk.say(f"encoder {config.model.encoder} from {source.origin}")
     session = Session(config, corpus, source, device, talk)
     if not first:
-        _fit(session, resolved, out, None, talk, resume=resume)
+        _fit(session, resolved, out, None, resume=resume)
         return None
     with locked(out), _recovering(out):
         _require_place(out, resolved, overwrite=overwrite, resume=resume)
         _prepare(out, resolved, session, findings, resume=resume)
-        log = run_directory.Log(out / run_directory.LOG)
-        with log:
-            trainer = _fit(session, resolved, out, log, talk, resume=resume)
+        with tracking.Trackers(config, out, talk) as trackers, run_directory.Log(out / run_directory.LOG) as log:
+            trackers.on_start(session.groups)
+            trainer = _fit(session, resolved, out, _Observer(log, trackers, talk), resume=resume)
             fitted = trainer.fitted
             _tell_end(fitted, config, talk)
             outcome = finish(session, trainer.core, fitted, out, findings, talk)
+            trackers.on_end(outcome.validation)
             log.write("end", best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted)
         if fitted.interrupted:
             if newest(out / run_directory.CHECKPOINTS) is not None:
@@ -155,11 +157,9 @@ def _prepare(out: Path, config: Config, session: Session, findings: Sequence[str
     run_directory.save_train_texts(out, session.corpus)
 
 
-def _fit(
-    session: Session, config: Config, out: Path, log: run_directory.Log | None, talk: Talk, *, resume: bool
-) -> Trainer:
-    """Train, from the newest checkpoint when that is wanted; without a log in all processes but the first."""
-    trainer = session.trainer(Silence() if log is None else _Observer(log, talk))
+def _fit(session: Session, config: Config, out: Path, observer: _Observer | None, *, resume: bool) -> Trainer:
+    """Train, from the newest checkpoint when that is wanted; without an observer in all processes but the first."""
+    trainer = session.trainer(observer or Silence())
     settings = resuming.settings_of(session, config, trainer)
     checkpoints = _checkpoints(config, out, settings)
     found = newest(out / run_directory.CHECKPOINTS) if resume else None
@@ -168,14 +168,17 @@ def _fit(
         trainer.go_on_from(found)
         if checkpoints is not None:
             checkpoints.go_on_from(found, trainer.kept_epoch)
-    if log is not None:
+    if observer is not None:
         run_directory.cut_log(out / run_directory.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
         if found is None:
-            log.write("start", precision=session.precision.name, device=str(session.accelerator.device))
+            rates = [group.to_json() for group in session.groups]
+            observer.log.write(
+                "start", precision=session.precision.name, device=str(session.accelerator.device), groups=rates
+            )
         else:
-            log.write("resume", step=found.step)
+            observer.log.write("resume", step=found.step)
         if resume:
-            _tell_start(found, settings, trainer, talk)
+            _tell_start(found, settings, trainer, observer.talk)
     trainer.fit(checkpoints)
     return trainer
 

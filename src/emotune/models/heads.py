@@ -1,0 +1,91 @@
+"""An MLP head inside the head that a classification class has: foreign facts about those heads stand here.
+
+Most classes are encoder → dense layer, as wide as the encoder → activation → linear layer. A hidden layer of fewer
+units takes the first rows of the dense layer; the others are zero, and so are the columns of the linear layer that read
+them. As the activation of 0 is 0, neither ever gets a gradient: what is trained, and what plain transformers computes
+from the saved directory, is exactly the narrow head.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from emotune.config import ModelConfig
+from emotune.errors import ConfigError
+
+_FIXED_ACTIVATION = {
+    "bert": "tanh",
+    "roberta": "tanh",
+    "xlm-roberta": "tanh",
+    "camembert": "tanh",
+    "mpnet": "tanh",
+    "distilbert": "relu",
+    "electra": "gelu",
+}
+_ACTIVATION_KEY = {
+    "deberta": "pooler_hidden_act",
+    "deberta-v2": "pooler_hidden_act",
+    "modernbert": "classifier_activation",
+}
+_NORMALISED = {
+    "modernbert"
+}  # a norm over all units of the hidden layer: zeros in it would not be as if they were absent
+_ZERO_AT_ZERO = ("tanh", "relu", "gelu")
+
+
+def prepare(settings: Any, config: ModelConfig) -> None:
+    """Write the head's activation into a transformers configuration, before its model is made.
+
+    Raises ConfigError for a head that the class of this architecture cannot express.
+    """
+    if config.head == "linear":
+        if config.head_hidden is not None or config.head_activation != "auto":
+            raise ConfigError("model.head_hidden and model.head_activation are for model.head mlp, not linear")
+        return
+    family, width = settings.model_type, int(settings.hidden_size)
+    if config.head_init != "auto":
+        raise ConfigError(
+            f"model.head mlp starts its hidden layer anew, which model.head_init {config.head_init} contradicts",
+            hint="Set model.head_init to auto.",
+        )
+    if family not in _FIXED_ACTIVATION and family not in _ACTIVATION_KEY:
+        known = ", ".join(sorted({*_FIXED_ACTIVATION, *_ACTIVATION_KEY}))
+        raise ConfigError(f"model.head mlp cannot be put into the head of {family}", hint=f"It can for {known}.")
+    _require_activation(settings, config)
+    _require_width(family, width, config.head_hidden)
+
+
+def _require_activation(settings: Any, config: ModelConfig) -> None:
+    family, wanted = settings.model_type, config.head_activation
+    key = _ACTIVATION_KEY.get(family)
+    if key is None:
+        own = _FIXED_ACTIVATION[family]
+        if wanted not in ("auto", own):
+            hint = f"The class of {family} knows {own} only: set model.head_activation to auto."
+            raise ConfigError(f"model.head_activation {wanted} cannot be expressed by the head of {family}", hint=hint)
+    elif wanted != "auto":
+        setattr(settings, key, wanted)
+    elif getattr(settings, key) not in _ZERO_AT_ZERO:
+        own, allowed = getattr(settings, key), ", ".join(_ZERO_AT_ZERO)
+        raise ConfigError(f"model.head mlp: this checkpoint's activation {own} is not one of {allowed}")
+
+
+def _require_width(family: str, width: int, hidden: int | None) -> None:
+    if hidden is None or hidden == width or (hidden < width and family not in _NORMALISED):
+        return
+    allowed = f"{width} only, because its head normalises over all units" if family in _NORMALISED else f"1 to {width}"
+    raise ConfigError(
+        f"model.head_hidden {hidden} cannot be expressed by the head of {family}", hint=f"It can be {allowed}."
+    )
+
+
+@torch.no_grad()
+def start_mlp(dense: nn.Linear, last: nn.Linear, hidden: int | None) -> None:
+    """Start the hidden layer anew (Glorot and Bengio 2010), and leave out all but `hidden` units (None: none)."""
+    count = dense.out_features if hidden is None else hidden
+    dense.weight.zero_()
+    nn.init.xavier_uniform_(dense.weight[:count])
+    if dense.bias is not None:
+        dense.bias.zero_()
+    last.weight[:, count:] = 0.0

@@ -1,0 +1,154 @@
+"""MLP heads: a narrow one hidden in the class's own is what it should be, stays so, and plain transformers reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import erf, expit
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from emotune.config import ModelConfig, OptimizerConfig
+from emotune.errors import ConfigError
+from emotune.labels import LabelSet
+from emotune.models import encoder as encoders
+from emotune.training.optim import make_optimizer
+
+Checkpoint = Callable[[str], Path]
+LABELS = LabelSet(("anger", "fear", "joy"))
+TEXTS = ["my brother was happy today", "furious", "the dog came home in tears, afraid and lonely"]
+WIDTH = 32  # of the tiny encoders
+NARROW = ("bert", "roberta", "distilbert", "electra", "deberta-v2")
+DENSE = {
+    "bert": "bert.pooler.dense",
+    "roberta": "classifier.dense",
+    "distilbert": "pre_classifier",
+    "electra": "classifier.dense",
+    "deberta-v2": "pooler.dense",
+    "modernbert": "head.dense",
+}
+ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: x * (1 + erf(x / 2**0.5)) / 2,
+}
+OWN = {"bert": "tanh", "roberta": "tanh", "distilbert": "relu", "electra": "gelu", "deberta-v2": "gelu"}
+
+
+def build(source: Path, **settings: Any) -> PreTrainedModel:
+    torch.manual_seed(1)
+    return encoders.build(source, ModelConfig(**{"head": "mlp"} | settings), LABELS, torch.device("cpu"))
+
+
+def stepped(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> None:
+    """A few steps with dropout and decay, far enough to show whatever can move."""
+    optimizer = make_optimizer(model.train(), OptimizerConfig(name=name, lr=1e-2, head_lr=1e-2, weight_decay=0.1))
+    for _ in range(4):
+        model(**batch).logits.square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval()
+
+
+def batch_of(source: Path, model: PreTrainedModel) -> dict[str, Tensor]:
+    encoder = encoders.text_encoder(source, model)
+    ids, mask = encoder.cut(TEXTS, 32).padded(np.arange(len(TEXTS)), encoder.pad_id)
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("family", NARROW)
+def test_a_narrow_head_is_trained_and_saved_as_one(
+    family: str, optimizer: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """What plain transformers computes from the saved directory is a head of five units, in numpy."""
+    source = checkpoint(family)
+    model = build(source, head_hidden=5)
+    start = encoders.final_linear(model).weight.detach().clone()
+    batch = batch_of(source, model)
+    stepped(model, batch, optimizer)
+    dense, last = model.get_submodule(DENSE[family]), encoders.final_linear(model)
+    assert isinstance(dense, nn.Linear)
+    assert not dense.weight[5:].any()
+    assert not dense.bias[5:].any()
+    assert not last.weight[:, 5:].any()
+    assert (last.weight[:, :5] != start[:, :5]).all()
+
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    tokens = AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        first = plain.base_model(**tokens).last_hidden_state[:, 0].numpy()
+        found = plain(**tokens).logits.sigmoid().numpy()
+    hidden = ACTIVATIONS[OWN[family]](first @ dense.weight[:5].detach().numpy().T + dense.bias[:5].detach().numpy())
+    expected = expit(hidden @ last.weight[:, :5].detach().numpy().T + last.bias.detach().numpy())
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert expected.std() > 1e-3
+
+
+def test_a_full_head_starts_anew(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source = checkpoint(family)
+    model = build(source)
+    weight = model.get_submodule(DENSE[family]).weight
+    assert isinstance(weight, Tensor)
+    assert weight.abs().max() <= (6 / (WIDTH + WIDTH)) ** 0.5
+    assert weight.std().item() == pytest.approx((2 / (WIDTH + WIDTH)) ** 0.5, rel=0.1)
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
+    batch = batch_of(source, model)
+    with torch.no_grad():
+        expected = model.eval()(**batch).logits.sigmoid()
+        found = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()(**batch).logits.sigmoid()
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+
+
+def test_units_that_are_left_out_do_not_widen_the_others(checkpoint: Checkpoint) -> None:
+    weight = build(checkpoint("bert"), head_hidden=8).bert.pooler.dense.weight
+    assert weight[:8].std().item() == pytest.approx((2 / (WIDTH + 8)) ** 0.5, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("family", "activation", "key"),
+    [("deberta-v2", "tanh", "pooler_hidden_act"), ("modernbert", "relu", "classifier_activation")],
+)
+def test_a_class_that_takes_any_activation_gets_the_one_that_is_wanted(
+    family: str, activation: str, key: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    source = checkpoint(family)
+    model = build(source, head_activation=activation)
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
+    assert getattr(encoders.load(tmp_path).config, key) == activation
+    assert getattr(build(source).config, key) == "gelu"
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("bert", {"head_hidden": 33}, "model.head_hidden 33 cannot be expressed by the head of bert"),
+        ("bert", {"head_hidden": 33}, "It can be 1 to 32"),
+        ("modernbert", {"head_hidden": 16}, "It can be 32 only, because its head normalises over all units"),
+        ("bert", {"head_activation": "gelu"}, "The class of bert knows tanh only: set model.head_activation to auto"),
+        ("distilbert", {"head_activation": "tanh"}, "The class of distilbert knows relu only"),
+        ("bert", {"head_init": "checkpoint"}, "which model.head_init checkpoint contradicts"),
+        ("bert", {"head": "linear", "head_hidden": 8}, "are for model.head mlp, not linear"),
+        ("bert", {"head": "linear", "head_activation": "tanh"}, "are for model.head mlp, not linear"),
+    ],
+)
+def test_a_head_that_the_class_cannot_express_is_refused(
+    family: str, settings: dict[str, Any], message: str, checkpoint: Checkpoint
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(checkpoint(family), **settings)
+
+
+def test_a_class_that_is_not_known_is_refused() -> None:
+    from transformers import XLNetConfig
+
+    from emotune.models.heads import prepare
+
+    with pytest.raises(ConfigError, match=r"cannot be put into the head of xlnet\s+It can for bert, camembert, deb"):
+        prepare(XLNetConfig(), ModelConfig(head="mlp"))

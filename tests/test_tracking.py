@@ -1,0 +1,275 @@
+"""Trackers: what they are told, that they are imported only when asked for, and that none can end a training."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from accelerate import tracking as accelerate_tracking
+from typer.testing import CliRunner
+
+import tiny
+from emotune.cli.app import app
+from emotune.config_files import load_config
+from emotune.errors import ConfigError
+from emotune.workflows import tracking
+
+PACKAGES = ("tensorboard", "wandb", "mlflow", "trackio")
+EPOCHS = 3
+STEPS = EPOCHS * 20  # 160 rows in batches of 8
+
+
+class Fake:
+    """A tracker as Accelerate has them, that keeps what it is told, prints, and fails where it should."""
+
+    made: ClassVar[list[Fake]] = []
+    fails_to: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, kind: str, project: str, /, *args: Any, **settings: Any) -> None:
+        self.kind, self.project, self.args, self.settings = kind, project, args, settings
+        self.configuration: dict[str, Any] = {}
+        self.logged: list[tuple[int, dict[str, float]]] = []
+        self.calls: list[str] = []
+        Fake.made.append(self)
+
+    def _called(self, verb: str) -> None:
+        self.calls.append(verb)
+        print(f"{self.kind} prints to stdout")
+        if Fake.fails_to.get(self.kind) == verb:
+            raise ConnectionError(f"cannot {verb}\nsecond line")
+
+    def start(self) -> None:
+        self._called("start")
+
+    def store_init_configuration(self, values: dict[str, Any]) -> None:
+        self._called("configure")
+        self.configuration = values
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._called("log")
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        self._called("finish")
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Fake]:
+    """Packages that can be found, and trackers that talk to nobody."""
+    Fake.made, Fake.fails_to = [], {}
+    for name in PACKAGES:
+        (tmp_path / "packages" / name).mkdir(parents=True)
+        (tmp_path / "packages" / name / "__init__.py").write_text("")
+        monkeypatch.setitem(accelerate_tracking.LOGGER_TYPE_TO_CLASS, name, partial(Fake, name))
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    return Fake
+
+
+@pytest.fixture
+def train(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """`train("tracking.with=[wandb]")` trains a tiny model in `tmp_path/run` by the command line."""
+    base = tmp_path_factory.getbasetemp()
+
+    def run(*overrides: str, more: Sequence[str] = ()) -> Any:
+        options = tiny.options(base, tiny.multi_label(base), epochs=EPOCHS)
+        chosen = [part for override in overrides for part in ("--set", override)]
+        return CliRunner().invoke(app, ["train", "starter", "--out", str(tmp_path / "run"), *options, *chosen, *more])
+
+    return run
+
+
+def tracked(*names: str) -> str:
+    return f"tracking.with=[{', '.join(names)}]"
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def test_a_tracker_is_told_of_everything(fakes: type[Fake], train: Callable[..., Any], tmp_path: Path) -> None:
+    result = train(tracked("mlflow"), "tracking.project=feelings", "optimizer.layer_decay=0.5")
+    assert result.exit_code == 0, result.output
+    (seen,) = fakes.made
+    assert (seen.project, seen.settings) == ("feelings", {"run_name": "run"})
+    assert (seen.calls[:2], seen.calls[-1]) == (["start", "configure"], "finish")
+    assert seen.configuration["optimizer.layer_decay"] == 0.5
+    assert seen.configuration["tracking.with"] == '["mlflow"]'
+    assert all(isinstance(value, str | int | float) for value in seen.configuration.values())
+
+    events = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [e for e in events if e["event"] == "step"]
+    told = [(step, values) for step, values in seen.logged if "train/loss" in values]
+    assert [(step, values["train/loss"]) for step, values in told] == [(e["step"], e["loss"]) for e in steps]
+    for event, (_, values) in zip(steps, told, strict=True):
+        rates = [values[f"rate/{part}"] for part in ("layer 1", "layer 0", "embeddings", "head")]
+        assert rates == pytest.approx([event["rate"] * share for share in (1, 0.5, 0.25, 2)])
+
+    epochs = [(step, values) for step, values in seen.logged if "epoch" in values]
+    assert [step for step, _ in epochs] == [20, 40, 60]
+    for event, (_, values) in zip((e for e in events if e["event"] == "epoch"), epochs, strict=True):
+        assert {name: values[f"valid/{name}"] for name in event["metrics"]} == event["metrics"]
+        assert values["train/epoch_loss"] == event["loss"]
+
+    step, last = seen.logged[-1]
+    assert step == STEPS
+    assert set(last) >= {"final/macro_f1", "final/micro_f1", "final/loss"}
+
+
+def test_the_log_says_what_is_stepped_at_which_rate(train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train("optimizer.layer_decay=0.5", "training.epochs=1").exit_code == 0
+    start = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    found = {group["name"]: (group["lr"], group["weight_decay"]) for group in start["groups"]}
+    assert found["layer 1"] == (5e-3, 0.01)
+    assert found["layer 0, no decay"] == (2.5e-3, 0.0)
+    assert found["head"] == (1e-2, 0.01)
+    (head,) = (group for group in start["groups"] if group["name"] == "head, no decay")
+    assert head["parameters"] == ["bert.pooler.dense.bias", "classifier.bias"]
+    assert head["size"] == 32 + 3
+
+
+def test_each_is_made_as_it_wants_to_be(fakes: type[Fake], train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train(tracked(*PACKAGES, "wandb"), "tracking.run_name=first", "training.epochs=1").exit_code == 0
+    made = {fake.kind: fake for fake in fakes.made}
+    assert len(made) == len(fakes.made) == 4
+    folder = str(tmp_path / "run" / "tracking")
+    assert (made["tensorboard"].project, made["tensorboard"].args) == ("tensorboard", (folder,))
+    assert made["wandb"].settings == {"name": "first", "dir": folder, "settings": {"console": "off"}}
+    assert made["mlflow"].settings == {"run_name": "first"}
+    assert made["trackio"].settings == {"name": "first"}
+    assert {made[name].project for name in ("wandb", "mlflow", "trackio")} == {"emotune"}
+
+
+def test_a_tracked_run_can_be_replaced(fakes: type[Fake], train: Callable[..., Any], tmp_path: Path) -> None:
+    assert train(tracked("wandb"), "training.epochs=1").exit_code == 0
+    (tmp_path / "run" / "tracking" / "old").write_text("")
+    assert train("training.epochs=1", more=["--overwrite"]).exit_code == 0
+    assert not (tmp_path / "run" / "tracking").exists()
+
+
+# --- what goes wrong -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["start", "configure", "log", "finish"])
+def test_a_tracker_that_fails_is_left_out_and_said_once(
+    verb: str, fakes: type[Fake], train: Callable[..., Any], tmp_path: Path
+) -> None:
+    fakes.fails_to = {"wandb": verb}
+    result = train(tracked("wandb", "mlflow"))
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("warning: wandb failed to ") == 1
+    assert f"(cannot {verb}): going on without it" in result.stderr
+    assert "second line" not in result.stderr
+    failed, sound = fakes.made
+    assert failed.calls.count(verb) == 1
+    assert failed.calls[-1] == verb
+    assert sound.calls[-1] == "finish"
+    assert sound.logged[-1][0] == STEPS
+    assert (tmp_path / "run" / "model" / "emotune.json").is_file()
+
+
+def test_trackers_change_neither_the_model_nor_stdout(
+    fakes: type[Fake], train: Callable[..., Any], tmp_path: Path
+) -> None:
+    result = train(tracked("wandb", "mlflow"))
+    assert result.stdout == f"model: {tmp_path / 'run' / 'model'}\n"
+    assert "wandb prints to stdout" in result.stderr
+    first = (tmp_path / "run" / "model" / "model.safetensors").read_bytes()
+    (tmp_path / "run").rename(tmp_path / "tracked")
+    assert train().exit_code == 0
+    assert (tmp_path / "run" / "model" / "model.safetensors").read_bytes() == first
+
+
+def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Callable[..., Any]) -> None:
+    result = train(tracked("mlflow"), "optimizer.lr=1e30", "optimizer.clip_norm=null")
+    assert result.exit_code == 70, result.output
+    assert fakes.made[0].calls[-1] == "finish"
+
+
+def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> None:
+    from emotune.training.progress import StepReport
+    from emotune.workflows.talk import Silence
+
+    config = load_config("starter", [tracked("mlflow")])
+    with tracking.Trackers(config, tmp_path, Silence()) as trackers:
+        trackers.on_step(StepReport(1, 1, 9, 0.5, 1e-3, None, 8))
+        trackers.on_step(StepReport(1, 20, 90, 0.5, 1e-3, float("inf"), 8))
+        trackers.on_end({"macro_f1": float("nan"), "loss": 0.25})
+    assert fakes.made[0].logged == [(1, {"train/loss": 0.5}), (20, {"train/loss": 0.5}), (20, {"final/loss": 0.25})]
+
+
+def test_a_package_that_is_missing_is_said_before_data_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    command = ["train", "starter", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*command, "--set", tracked("mlflow", "trackio")])
+    assert result.exit_code == 1
+    assert "tracking.with names mlflow, trackio, which is not installed" in result.stderr
+    assert "pip install 'emotune[mlflow,trackio]'" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_results_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "emotune_results").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not tracking._is_installed("emotune_results")
+    assert tracking._is_installed("json")
+
+
+# --- the configuration -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("tracking.with=[tensorbord]", r"tensorboard, wandb, mlflow, trackio, not 'tensorbord'\. Did you mean 'tensor"),
+        ("tracking.with=wandb", "tracking.with should be a valid list"),
+        ("tracking.whit=[wandb]", "unknown key 'tracking.whit'. Did you mean 'with'?"),
+        ("tracking.trackers=[wandb]", "unknown key 'tracking.trackers'. Allowed: with, project, run_name"),
+        ("with=[wandb]", "unknown key 'with'. Did you mean 'tracking.with'?"),
+        ("tracking.project=''", "tracking.project String should have at least 1 character"),
+    ],
+)
+def test_a_wrong_tracking_section_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config("starter", [override])
+
+
+def test_the_key_is_written_as_it_is_read(tmp_path: Path) -> None:
+    config = load_config("starter", [tracked("wandb", "trackio")])
+    assert "  with:\n  - wandb\n  - trackio\n" in config.to_yaml()
+    (tmp_path / "own.yaml").write_text(config.to_yaml())
+    assert load_config(str(tmp_path / "own.yaml")) == config
+
+
+# --- real ones -------------------------------------------------------------------------------------------------------
+
+
+def test_none_is_imported_unless_it_is_asked_for() -> None:
+    code = f"import sys, emotune.workflows.train; print(*sorted(set({PACKAGES}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_tensorboard_keeps_what_it_is_told(train: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result = train(tracked("tensorboard"))
+    assert result.exit_code == 0, result.output
+    assert "failed" not in result.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "tracking" / "tensorboard"))
+    events.Reload()
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    for tag, event, key in (("train/loss", "step", "loss"), ("rate/encoder", "step", "rate")):
+        expected = [(line["step"], pytest.approx(line[key])) for line in log if line["event"] == event]
+        assert [(scalar.step, scalar.value) for scalar in events.Scalars(tag)] == expected
+    expected = [pytest.approx(line["metrics"]["macro_f1"]) for line in log if line["event"] == "epoch"]
+    assert [scalar.value for scalar in events.Scalars("valid/macro_f1")] == expected
+    assert events.Scalars("final/macro_f1")[0].step == STEPS
+    (hyperparameters,) = (tmp_path / "run" / "tracking" / "tensorboard").glob("*/hparams.yml")
+    assert "optimizer.layer_decay: 1.0" in hyperparameters.read_text()
