@@ -16,7 +16,7 @@ from emotune import artifact, hub
 from emotune.config import Config
 from emotune.data.checks import check
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
-from emotune.data.sources import STARTER, load_corpus, locate
+from emotune.data.sources import is_name, load_corpus, locate
 from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
 from emotune.errors import DataError, EmotuneError
@@ -25,6 +25,7 @@ from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.thresholds import Tuned
 from emotune.workflows import run_directory
+from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, finite, start_decision, tune_decision, validation_metrics
 
@@ -152,7 +153,7 @@ def _resolved(config: Config) -> Config:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path is None or path == STARTER else str(locate(path))
+    return path if path is None or is_name(path) else str(locate(path))
 
 
 def _data_record(corpus: Corpus, findings: Sequence[str]) -> dict[str, Any]:
@@ -177,6 +178,7 @@ class _Session:
 
     def __init__(self, config: Config, corpus: Corpus, source: hub.Source, device: str, talk: Talk) -> None:
         self.config, self.corpus, self.source = config, corpus, source
+        self.published = tell_published(corpus, talk)
         target = pick_device(device)
         self.precision = precision.choose(config.training.precision, target)
         talk.say(f"training on {target} in {self.precision.reason}")
@@ -302,6 +304,7 @@ def _card_facts(
         data=session.corpus.description,
         rows={split: len(records) for split, records in session.corpus.splits.items()},
         findings=tuple(findings),
+        published=session.published,
         validation=validation,
         settings=settings,
         temperature=temperature,
