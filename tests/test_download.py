@@ -1,7 +1,9 @@
 """Downloads against a server that cuts connections, ignores Range, fails, redirects, and changes files on the way."""
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -169,6 +171,22 @@ def test_a_name_that_nobody_knows_is_not_tried_again(part: Path, monkeypatch: py
     with pytest.raises(DownloadError, match="no network, or the name of the server is not known"):
         download("http://nowhere.invalid/file", part, size=SIZE, pause=waits.append)
     assert (waits, part.exists()) == ([], False)
+
+
+def test_a_certificate_that_is_not_trusted_is_not_tried_again(part: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Distrusting:
+        def open(self, *args: object, **options: object) -> None:
+            reason = ssl.SSLCertVerificationError()
+            reason.verify_message = "self-signed certificate"
+            raise URLError(reason)
+
+    monkeypatch.setattr("emotune.data.download.build_opener", Distrusting)
+    waits: list[float] = []
+    with pytest.raises(
+        DownloadError, match=r"not trusted \(self-signed certificate\); SSL_CERT_FILE names further ones"
+    ):
+        download("https://127.0.0.1/file", part, size=SIZE, pause=waits.append)
+    assert waits == []
 
 
 def test_a_proxy_is_used(site: Site, part: Path, monkeypatch: pytest.MonkeyPatch) -> None:

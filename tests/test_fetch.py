@@ -103,6 +103,14 @@ def test_another_folder(site: Site, tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
+def test_another_folder_is_filled_from_the_cache_where_that_is_whole(site: Site, tmp_path: Path) -> None:
+    fetch("goemotions", **NO_WAIT)
+    site.asked.clear()
+    fetch("goemotions", out=tmp_path / "mine", **NO_WAIT)
+    assert held(tmp_path / "mine") == WHOLE
+    assert site.asked == []
+
+
 def test_a_cut_download_goes_on_in_the_next_process(site: Site) -> None:
     site.next = [cut(500), *[fail(503)] * 4]
     with pytest.raises(MissingInputError, match="Try again: what has come is kept"):
@@ -270,11 +278,12 @@ def test_a_mirror_that_is_none(site: Site, mirror: str) -> None:
 
 
 def json_lines(text: str, labels: tuple[str, ...]) -> bytes:
-    rows = (line.rsplit(";", 1) for line in text.splitlines())
-    return gzip.compress("".join(json.dumps({"text": t, "label": labels.index(n)}) + "\n" for t, n in rows).encode())
+    rows = (line.rsplit(";", 1) for line in text.removesuffix("\n").split("\n"))
+    lines = (json.dumps({"text": t, "label": labels.index(n)}, ensure_ascii=False) for t, n in rows)
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
 
 
-EMOTION_ROWS = "i feel “fine” ;-) today;joy\nno; not at all;sadness\n"
+EMOTION_ROWS = "i feel “fine” ;-) to\u2028day;joy\n" + "no; not at all;sadness\n" * 100
 
 
 def packed_file(name: str, url: str) -> DataFile:
@@ -329,6 +338,8 @@ def test_a_folder_may_hold_what_is_published_or_what_is_made_of_it(
         gzip.compress(b'{"text": "a", "label": 6}'),
         gzip.compress(b'["text"]'),
         gzip.compress(b"\xff"),
+        gzip.compress(b"[" * 100_000),
+        gzip.compress(b'{"text": "\\ud800", "label": 1}'),
         gzip.compress(b'{"text": "a", "label": 1}')[:-9],
         gzip.compress(b'{"text": "' + b"a" * 10_000_000 + b'", "label": 1}'),
     ],
@@ -443,6 +454,15 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, variables: dict[str
     for name, value in (variables | {"HOME": "/home/me", "USERPROFILE": "/home/me"}).items():
         monkeypatch.setenv(name, value)
     assert cache_directory() == Path(expected)
+
+
+def test_without_a_home_the_cache_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    with pytest.raises(UsageError, match="Name a folder for data sets in EMOTUNE_CACHE"):
+        cache_directory()
 
 
 @pytest.mark.parametrize("recipe", ["goemotions", "emotion", "semeval2025", "goemotions-tinybert", "semeval2025-bert"])

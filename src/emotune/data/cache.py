@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emotune.data.catalog import CATALOG, EMOTION_LABELS, PREFIX, DataFile, DataSet, data_set_named
-from emotune.errors import DataError, MissingInputError, Place
+from emotune.errors import DataError, MissingInputError, Place, UsageError
 
 CACHE_VARIABLE = "EMOTUNE_CACHE"
 # all files of the catalogue are far smaller: a larger one is not worth its sha256
@@ -18,12 +18,19 @@ _LARGEST = 16 << 20
 
 
 def cache_directory() -> Path:
-    """The user's cache: EMOTUNE_CACHE, else emotune in XDG_CACHE_HOME, else ~/.cache/emotune."""
-    if own := os.environ.get(CACHE_VARIABLE):
-        return Path(own).expanduser()
-    common = os.environ.get("XDG_CACHE_HOME", "")
-    # a relative one is to be ignored (XDG Base Directory Specification)
-    return (Path(common) if Path(common).is_absolute() else Path.home() / ".cache") / "emotune"
+    """The user's cache: EMOTUNE_CACHE, else emotune in XDG_CACHE_HOME, else ~/.cache/emotune.
+
+    Raises UsageError for a user without a home.
+    """
+    try:
+        if own := os.environ.get(CACHE_VARIABLE):
+            return Path(own).expanduser()
+        common = os.environ.get("XDG_CACHE_HOME", "")
+        # a relative one is to be ignored (XDG Base Directory Specification)
+        return (Path(common) if Path(common).is_absolute() else Path.home() / ".cache") / "emotune"
+    except RuntimeError:
+        hint = f"Name a folder for data sets in {CACHE_VARIABLE}."
+        raise UsageError("the home directory, where the cache would be, is not known", hint=hint) from None
 
 
 def folder_of(data_set: DataSet) -> Path:
@@ -44,6 +51,11 @@ def is_sound(path: Path, file: DataFile) -> bool:
     """Whether a file of the catalogue lies at `path`, by its sha256."""
     digest = digest_of(path)
     return digest is not None and file.accepts(digest)
+
+
+def is_whole(data_set: DataSet, folder: Path, *, test: bool = True) -> bool:
+    """Whether all files of a set lie in a folder, as they were published; test: with the test split."""
+    return all(is_sound(folder / file.name, file) for file in data_set.files if test or not file.is_test)
 
 
 def fetched_folder(data_path: str) -> Path:
@@ -86,8 +98,10 @@ def unpacked(raw: bytes, file: DataFile) -> bytes:
     assert file.size is not None, "the length of what is unpacked is known"
     try:
         # as JSON a row takes more characters, but not eight times as many; a bomb is cut, and then no JSON any more
-        lines = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(8 * file.size).decode("utf-8").splitlines()
+        lines = (
+            gzip.GzipFile(fileobj=io.BytesIO(raw)).read(8 * file.size).decode("utf-8").removesuffix("\n").split("\n")
+        )
         rows = [(row["text"], EMOTION_LABELS[row["label"]]) for row in map(json.loads, lines)]
-    except (OSError, EOFError, zlib.error, LookupError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"not gzipped JSON lines with text and label: {error}") from error
     return "".join(f"{text};{label}\n" for text, label in rows).encode()

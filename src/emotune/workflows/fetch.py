@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from emotune.artifact import write_file
 from emotune.data import download
-from emotune.data.cache import CACHE_VARIABLE, folder_of, is_sound, published_sets
+from emotune.data.cache import CACHE_VARIABLE, folder_of, is_sound, is_whole, published_sets
 from emotune.data.catalog import CATALOG, DataFile, DataSet, data_set_named
 from emotune.data.records import Corpus
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
@@ -60,14 +60,10 @@ def described(data_set: DataSet) -> dict[str, Any]:
 def catalogue() -> dict[str, dict[str, Any]]:
     """What `emotune fetch --list --json` prints: each data set, and the folder of one that was fetched (else None)."""
     return {
-        name: described(data_set) | {"folder": str(folder_of(data_set)) if _is_here(data_set) else None}
+        name: described(data_set)
+        | {"folder": str(folder_of(data_set)) if is_whole(data_set, folder_of(data_set), test=False) else None}
         for name, data_set in CATALOG.items()
     }
-
-
-def _is_here(data_set: DataSet) -> bool:
-    folder = folder_of(data_set)
-    return all(is_sound(folder / file.name, file) for file in data_set.files if not file.is_test)
 
 
 def tell_published(corpus: Corpus, talk: Talk) -> tuple[DataSet, ...]:
@@ -100,8 +96,10 @@ def fetch(
     """
     data_set = data_set_named(name)
     folder = folder_of(data_set) if out is None else out
-    if all(is_sound(folder / file.name, file) for file in data_set.files):
+    if is_whole(data_set, folder):
         return FetchOutcome(data_set, folder, tuple(FetchedFile(folder / f.name, "there") for f in data_set.files))
+    if mirror is None and out is not None and is_whole(data_set, folder_of(data_set)):
+        mirror = str(folder_of(data_set))
     origin = origin_of(data_set, mirror, progress=progress, pause=pause)
     with _filling(folder), _alone_in(folder, talk):
         files = tuple(_provided(file, folder, data_set, origin, talk) for file in data_set.files)
