@@ -48,6 +48,7 @@ def site(server: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     for name in ("EMOTUNE_MIRROR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EMOTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("no_proxy", "*")
     server.files = {f"/published/{split}.tsv": text.encode() for split, text in ROWS.items()}
     server.next, server.asked, server.etag = [], [], '"v1"'
