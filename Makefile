@@ -17,7 +17,7 @@ demo: .venv/.train
 	@echo "Next, with the virtual environment active (source .venv/bin/activate):"
 	@echo "  emotune predict \"your own text\""
 	@echo "  emotune recipes                               what else there is to train"
-	@echo "  emotune train goemotions --data FOLDER        GoEmotions' train.tsv, dev.tsv and labels.txt"
+	@echo "  emotune fetch goemotions                      GoEmotions, for: emotune train goemotions"
 	@echo "  emotune train starter --data YOUR.csv         your own labelled texts"
 
 test: .venv/.dev

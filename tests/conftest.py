@@ -9,7 +9,7 @@ import csv
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,15 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIAL = ("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]")  # padding is 1 there, and positions start behind it
 TOKENIZER_CLASSES = {"bert": "BertTokenizer", "distilbert": "DistilBertTokenizer", "electra": "ElectraTokenizer"}
 POSITIONS = 48
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_fetched_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees what whoever runs it has fetched, or adds to it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("EMOTUNE_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
+        environment.delenv("EMOTUNE_MIRROR", raising=False)
+        yield
 
 
 # --- encoders ----------------------------------------------------------------------------------------------------

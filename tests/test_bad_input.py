@@ -130,7 +130,16 @@ CONFIG = [
     ),
     Case("a bad value", f"{TRAIN} --set training.epochs=many", USAGE, "--set training.epochs .*integer"),
     Case("no key", f"{TRAIN} --set epochs", USAGE, "--set takes section.key=value, not 'epochs'"),
-    Case("no data", "train goemotions", MISSING, "no data given\n  .*--data PATH"),
+    Case("no data", "train goemotions --set data.path=null", MISSING, "no data given\n  .*--data PATH"),
+    Case(
+        "not fetched",
+        "train goemotions",
+        MISSING,
+        "goemotions is not there .*\n  .*: emotune fetch goemotions .*--data",
+    ),
+    Case(
+        "no such set", "train starter --data emotune:goemotion", USAGE, "'goemotion' is known\n  Did you mean 'goemot"
+    ),
 ]
 
 MODEL = [

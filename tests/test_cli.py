@@ -15,6 +15,7 @@ from emotune.cli.app import app
 from emotune.config_files import load_config, recipe_names
 
 OPTIONS = {
+    "fetch": ["--out", "--from", "--list", "--quiet", "--json", "EMOTUNE_MIRROR"],
     "": ["--version", "--help", "-h"],
     "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
     "tune": [

@@ -6,7 +6,8 @@ EmotuneError                 1   anything that emotune reports to its user
 ├── DataError               65   a file of texts or labels that is wrong, with its place
 ├── ModelError              65   a directory that is not a sound model of ours
 ├── MissingInputError       66   a file, model or encoder that is not there
-│   └── HubError            66   … because the hub could not give it
+│   ├── HubError            66   … because the hub could not give it
+│   └── DownloadError       66   … because a server or the way to it could not
 ├── TrainingError           70   a run that cannot go on (a loss that is not finite)
 └── OutputError             73   a place that cannot be written
 """
@@ -63,6 +64,14 @@ class MissingInputError(EmotuneError):
 
 class HubError(MissingInputError):
     pass
+
+
+class DownloadError(MissingInputError):
+    """status: the HTTP status when a server refused; None when there was no answer."""
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class TrainingError(EmotuneError):

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -88,6 +90,21 @@ class Terminal:
         with self._progress:
             yield
         self._progress = self._task = None
+
+    @contextmanager
+    def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
+        """Entered, what is called with a file's name, bytes there and bytes of the whole; a bar on a terminal only."""
+        shown = self._console.is_terminal and not self._quiet
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        tasks: dict[str, TaskID] = {}
+        with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
+
+            def move(name: str, done: int, whole: int | None) -> None:
+                if name not in tasks:
+                    tasks[name] = bars.add_task(name)
+                bars.update(tasks[name], completed=done, total=whole)
+
+            yield move
 
     def on_step(self, report: "StepReport") -> None:
         """Move the bar."""

@@ -6,6 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 from emotune.config import DataConfig
+from emotune.data.cache import fetched_folder
+from emotune.data.catalog import CATALOG, PREFIX
 from emotune.data.detection import detect
 from emotune.data.files import read_text
 from emotune.data.layout import Layout
@@ -31,15 +33,26 @@ _SHOWN = 60
 
 
 def locate(path: str) -> Path:
-    """The file or folder that a data path means; `emotune:starter` is the corpus that comes with the package."""
+    """The file or folder that a data path means.
+
+    `emotune:starter` is the corpus that comes with the package, `emotune:NAME` a fetched set of the catalogue.
+    """
     if path == STARTER:
         return Path(str(resources.files("emotune.starter")))
+    if is_name(path):
+        return fetched_folder(path)
     try:
         return Path(path).expanduser().resolve(strict=True)
     except (OSError, RuntimeError, ValueError):  # not there, a home that nobody has, a NUL in the name
-        raise MissingInputError(
-            f"no such file or folder: {path}", hint=f"The corpus that comes with emotune is called {STARTER}."
-        ) from None
+        hint = f"The corpus that comes with emotune is called {STARTER}."
+        if path in CATALOG:
+            hint = f"The published set is {PREFIX}{path}, once it is there: emotune fetch {path}"
+        raise MissingInputError(f"no such file or folder: {path}", hint=hint) from None
+
+
+def is_name(path: str) -> bool:
+    """Whether a data path is a name that means the same everywhere, such as `emotune:starter`."""
+    return path.startswith(PREFIX)
 
 
 def find_splits(folder: Path) -> dict[str, Path]:

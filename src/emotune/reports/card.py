@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from emotune.data.catalog import DataSet
 from emotune.decision import Decision
 from emotune.labels import Task
 from emotune.reports.tables import Table, escape, markdown, metric_name, percent
@@ -38,6 +39,7 @@ class CardFacts:
     settings: dict[str, str]
     temperature: float
     portability: str
+    published: tuple[DataSet, ...] = ()
 
 
 def make_card(facts: CardFacts, decision: Decision) -> str:
@@ -47,6 +49,7 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
         "pipeline_tag": "text-classification",
         # the hub refuses a card whose base model is not one of its own
         **({"base_model": facts.encoder} if facts.encoder_on_hub else {}),
+        **({"datasets": [data_set.hub_id for data_set in facts.published]} if facts.published else {}),
         "tags": ["emotion", "emotune", str(decision.labels.task).replace("_", "-")],
     }
     rows = ", ".join(f"{n:,} {split}" for split, n in facts.rows.items())
@@ -79,6 +82,7 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
             f"- rows: {rows}",
             *[f"- doubtful: {escape(line)}" for line in facts.findings],
             "",
+            *[line for data_set in facts.published for line in _published(data_set)],
             "## Validation",
             "",
             *_validation(facts, decision),
@@ -101,6 +105,13 @@ def _plain_use(decision: Decision) -> list[str]:
             "",
         ]
     return ["Plain transformers gives the same probabilities; the thresholds it does not know:", "", _SNIPPET, ""]
+
+
+def _published(data_set: DataSet) -> list[str]:
+    """Where published data come from, what their makers allow, and how they want to be cited."""
+    terms = f" Terms: {escape(data_set.terms)}." if data_set.terms else ""
+    source = f"Trained on [{escape(data_set.title)}]({data_set.page}). Licence: {data_set.licence}.{terms} Please cite:"
+    return [source, "", "```bibtex", data_set.citation, "```", ""]
 
 
 def _validation(facts: CardFacts, decision: Decision) -> list[str]:

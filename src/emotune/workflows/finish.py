@@ -142,6 +142,7 @@ def _card_facts(
         encoder_origin=session.source.origin,
         encoder_on_hub=hub.local_path(config.model.encoder) is None,
         data=session.corpus.description,
+        published=session.published,
         rows={split: len(records) for split, records in session.corpus.splits.items()},
         findings=tuple(findings),
         validation=validation,

@@ -15,6 +15,7 @@ from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
 from emotune.training.progress import Examples, Observer
+from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, start_decision, validation_metrics
 
@@ -24,6 +25,7 @@ class Session:
 
     def __init__(self, config: Config, corpus: Corpus, source: hub.Source, device: str, talk: Talk) -> None:
         self.config, self.corpus, self.source = config, corpus, source
+        self.published = tell_published(corpus, talk)
         target = pick_device(device)
         self.precision = precision.choose(config.training.precision, target)
         talk.say(f"training on {target} in {self.precision.reason}")

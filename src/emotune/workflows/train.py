@@ -15,7 +15,7 @@ from emotune import artifact, hub
 from emotune.config import Config
 from emotune.data.checks import check
 from emotune.data.records import Corpus
-from emotune.data.sources import STARTER, load_corpus, locate
+from emotune.data.sources import is_name, load_corpus, locate
 from emotune.errors import DataError, EmotuneError, OutputError, Place, UsageError
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.talk import Silence, Talk
@@ -256,7 +256,7 @@ def _resolved(config: Config) -> Config:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path is None or path == STARTER else str(locate(path))
+    return path if path is None or is_name(path) else str(locate(path))
 
 
 def _data_record(session: Session, findings: Sequence[str]) -> dict[str, Any]:

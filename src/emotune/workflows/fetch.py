@@ -1,0 +1,167 @@
+"""`emotune fetch`: published data sets into the user's cache, verified; and what their makers ask of whoever uses them.
+
+A file is there whole and verified, or not at all: it is downloaded under another name, its sha256 compared with the
+catalogue's, and renamed into place. One process at a time fills a folder.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from emotune.artifact import write_file
+from emotune.data import download
+from emotune.data.cache import CACHE_VARIABLE, folder_of, is_sound, is_whole, published_sets
+from emotune.data.catalog import CATALOG, DataFile, DataSet, data_set_named
+from emotune.data.records import Corpus
+from emotune.errors import DownloadError, MissingInputError, OutputError, Place
+from emotune.workflows.mirrors import Origin, Progress, origin_of
+from emotune.workflows.talk import Talk
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file of the set: whether it was there, was fetched now, or is not to be had from the mirror."""
+
+    path: Path
+    state: Literal["there", "fetched", "missing"]
+
+
+@dataclass(frozen=True)
+class FetchOutcome:
+    """A data set in a folder."""
+
+    data_set: DataSet
+    folder: Path
+    files: tuple[FetchedFile, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune fetch NAME --json` prints."""
+        states = {file.path.name: file.state for file in self.files}
+        return described(self.data_set) | {"folder": str(self.folder), "files": states}
+
+
+def described(data_set: DataSet) -> dict[str, Any]:
+    """What the catalogue says of a data set, for JSON."""
+    return {
+        "name": data_set.name,
+        "title": data_set.title,
+        "page": data_set.page,
+        "licence": data_set.licence,
+        "terms": data_set.terms or None,
+        "citation": data_set.citation,
+    }
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """What `emotune fetch --list --json` prints: each data set, and the folder of one that was fetched (else None)."""
+    return {
+        name: described(data_set)
+        | {"folder": str(folder_of(data_set)) if is_whole(data_set, folder_of(data_set), test=False) else None}
+        for name, data_set in CATALOG.items()
+    }
+
+
+def tell_published(corpus: Corpus, talk: Talk) -> tuple[DataSet, ...]:
+    """The published sets that a corpus was read from, by the sha256 of its files; the user is told of their terms."""
+    found = published_sets({record.path for records in corpus.splits.values() for record in records})
+    for data_set in found:
+        talk.say(f"this is {data_set.title}; licence: {data_set.licence}")
+        if data_set.terms:
+            talk.warn(f"{data_set.name}: {data_set.terms}")
+    return found
+
+
+def fetch(
+    name: str,
+    *,
+    talk: Talk,
+    out: Path | None = None,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    pause: download.Pause = time.sleep,
+) -> FetchOutcome:
+    """Bring a data set of the catalogue into `out`, or its folder in the cache, and verify it.
+
+    mirror: a URL or a folder that holds NAME/FILE, or the files of this set, instead of the place where it is
+    published; it may lack the test split. What is there already is not fetched again. progress is called with a file's
+    name, the bytes that are there and those of the whole (None: not known); pause with the seconds before another try.
+
+    Raises UsageError for an unknown name, MissingInputError (DownloadError) with what to do by hand when a file is not
+    to be had, DataError for one that is not the published one, OutputError for a folder that cannot be written.
+    """
+    data_set = data_set_named(name)
+    folder = folder_of(data_set) if out is None else out
+    if is_whole(data_set, folder):
+        return FetchOutcome(data_set, folder, tuple(FetchedFile(folder / f.name, "there") for f in data_set.files))
+    if mirror is None and out is not None and is_whole(data_set, folder_of(data_set)):
+        mirror = str(folder_of(data_set))
+    origin = origin_of(data_set, mirror, progress=progress, pause=pause)
+    with _filling(folder), _alone_in(folder, talk):
+        files = tuple(_provided(file, folder, data_set, origin, talk) for file in data_set.files)
+    return FetchOutcome(data_set, folder, files)
+
+
+@contextmanager
+def _filling(folder: Path) -> Iterator[None]:
+    """Make the folder; turn a failure to write into one error that says what to do."""
+    hint = f"Name a place with free space that you may write to: --out DIR, or {CACHE_VARIABLE}=DIR"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OutputError as error:
+        raise OutputError(error.message, place=error.place, hint=hint) from error
+    except OSError as error:
+        place = Place(Path(error.filename)) if isinstance(error.filename, str) else Place(folder)
+        raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
+
+
+@contextmanager
+def _alone_in(folder: Path, talk: Talk) -> Iterator[None]:
+    """Let no other process fill the folder at the same time; a lock whose process has ended holds nobody up."""
+    lock = FileLock(folder / ".fetch.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        talk.say(f"another process is fetching into {folder}: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, talk: Talk) -> FetchedFile:
+    target = folder / file.name
+    if is_sound(target, file):  # perhaps since the process that we waited for
+        return FetchedFile(target, "there")
+    if file.text is not None:
+        write_file(target, file.text)
+        return FetchedFile(target, "fetched")
+    try:
+        held = origin.bring(file, target)
+    except DownloadError as error:
+        hint = f"Try again: what has come is kept. Behind a proxy, set HTTPS_PROXY.\n  {_by_hand(data_set, folder)}"
+        raise DownloadError(error.message, hint=hint, status=error.status) from error
+    if held:
+        return FetchedFile(target, "fetched")
+    if not file.is_test:
+        raise MissingInputError(f"{origin} does not hold {file.name}", hint=_by_hand(data_set, folder))
+    talk.warn(f"{origin} does not hold {file.name}, the test split: fetched without it")
+    return FetchedFile(target, "missing")
+
+
+def _by_hand(data_set: DataSet, folder: Path) -> str:
+    """What to do where the network does not reach: the files that are missing, from where, under which names."""
+    missing = [f for f in data_set.files if f.text is None and not is_sound(folder / f.name, f)]
+    width = max((len(file.published_name) for file in missing), default=0)
+    lines = [
+        "To do it by hand, download these into a folder DIR, under these names, and then:",
+        f"emotune fetch {data_set.name} --from DIR",
+        *(f"  {file.published_name:<{width}}  {file.url}" for file in missing),
+    ]
+    return "\n  ".join(lines)
