@@ -37,6 +37,8 @@ class _Selection:
 _ENCODER_FILES = _Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )
+_TOKENIZER = "tokenizer.json"
+_TOKENIZER_FILES = _Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,10 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
     Raises MissingInputError when nothing has that name, HubError when the hub would have to be asked and cannot be,
     ModelError when the pip package is not the published one.
     """
-    local = local_path(name)
-    if local is not None and local.is_dir():
+    local = _local_directory(name)
+    if local is not None:
         _require_encoder(local)
         return Source(local.resolve(), f"local directory {local}")
-    if local is not None or not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise MissingInputError(
-            f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
-            hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
-        )
     cached = _cached(name, revision, _ENCODER_FILES)
     if cached is not None and _is_encoder(cached):
         return Source(cached, f"hub cache, revision {cached.name}")
@@ -72,6 +69,37 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
     fetched = _fetched(name, revision, _ENCODER_FILES)
     _require_encoder(fetched)
     return Source(fetched, f"the hub, revision {fetched.name}")
+
+
+def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) -> Source | None:
+    """The `tokenizer.json` of an encoder and the JSON files beside it, by the same names, without its weights.
+
+    Without `fetch` the hub is not asked, and None means that they are not on this machine. Raises MissingInputError for
+    an encoder without `tokenizer.json`, and as `resolve_encoder`.
+    """
+    local = _local_directory(name)
+    if local is not None:
+        return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
+    cached = _cached(name, revision, _TOKENIZER_FILES)
+    if cached is not None and (cached / _TOKENIZER).is_file():
+        return Source(cached, f"hub cache, revision {cached.name}")
+    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
+        packaged = _from_wheel()
+        if packaged is not None:
+            return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
+    if not fetch:
+        return None
+    fetched = _fetched(name, revision, _TOKENIZER_FILES)
+    return _with_tokenizer(Source(fetched, f"the hub, revision {fetched.name}"))
+
+
+def _with_tokenizer(source: Source) -> Source:
+    if not (source.directory / _TOKENIZER).is_file():
+        raise MissingInputError(
+            f"{source.directory} has no {_TOKENIZER}, by which tokens are counted",
+            hint="transformers writes one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+        )
+    return source
 
 
 def fetch_model(name: str, files: Sequence[str], revision: str | None = None) -> Path:
@@ -87,6 +115,19 @@ def fetch_model(name: str, files: Sequence[str], revision: str | None = None) ->
         if cached is None:
             raise
         return cached
+
+
+def _local_directory(name: str) -> Path | None:
+    """The directory of that name, None for a hub id; raises MissingInputError for what is neither."""
+    local = local_path(name)
+    if local is not None and local.is_dir():
+        return local
+    if local is not None or not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise MissingInputError(
+            f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
+            hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
+        )
+    return None
 
 
 def local_path(name: str) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.evaluate import evaluate
+from emotune.cli.inspect import inspect
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
 from emotune.cli.train import train
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (train, tune, evaluate, predict):
+for verb in (inspect, train, tune, evaluate, predict):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 
