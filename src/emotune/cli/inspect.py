@@ -78,10 +78,7 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     emit("")
     terminal.table(report.length_table(found, inspection.max_length))
     emit("")
-    plain = report.label_table(inspection, every=everything, bar=_BAR)
-    room = terminal.width - _width(plain) - 2
-    sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
-    terminal.table(report.label_table(inspection, every=everything, bar=_BAR, sample=sample))
+    terminal.table(_label_table(inspection, terminal.width, samples, everything))
     pairs = report.pair_table(found, _ALL_PAIRS if everything else _PAIRS)
     if pairs.rows:
         emit("")
@@ -89,14 +86,27 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     if samples > 1:
         emit("")
         terminal.table(report.sample_table(inspection, room=200))
-    _list(terminal, "Doubtful", report.doubts(found, examples=3 if everything else 1))
-    _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
+    doubtful = report.doubts(found, examples=3 if everything else 1)
+    if doubtful:
+        _list(terminal, "Doubtful", doubtful)
+    else:
+        emit("\nNothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways.")
+    if inspection.advice:
+        _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
+
+
+def _label_table(inspection: "Inspection", width: int, samples: int, everything: bool) -> "Table":
+    """The labels, with bars and a sample text each where the terminal has room for them."""
+    from emotune.reports import inspection as report
+
+    bar = _BAR if _width(report.label_table(inspection, every=everything, bar=_BAR)) <= width else 0
+    room = width - _width(report.label_table(inspection, every=everything, bar=bar)) - 2
+    sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
+    return report.label_table(inspection, every=everything, bar=bar, sample=sample)
 
 
 def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:
     """A list of sentences, folded to the terminal, with their examples below them."""
-    if not items:
-        return
     emit("")
     terminal.heading(title)
     for message, examples in items:

@@ -15,6 +15,7 @@ _LENGTH_STEP = 32
 _IMBALANCE = 20
 _UNLABELLED_SHARE = 0.1
 _REPEATED_SHARE = 0.01
+_ODD_SHARE = 0.001
 _FEW_ROWS = 200
 _FAR_APART = 4.0
 _NAMED = 4
@@ -63,7 +64,7 @@ def percentage(share: float) -> str:
 
 
 def _odd(profile: Profile) -> list[str]:
-    present = {oddity.finding.kind for oddity in profile.oddities}
+    present = {odd.finding.kind for odd in profile.oddities if odd.finding.count >= _ODD_SHARE * profile.rows}
     return [kind for kind in _REMEDIES if kind in present]
 
 

@@ -230,7 +230,7 @@ def _near_within(
                 examples.append(_example(ours[0], others, records))
     if groups:
         rows = _rows(records, np.concatenate(groups))
-        message = f"{len(rows):,} rows of {name} are nearly the same text, in {counted(len(groups), 'group')}"
+        message = f"{len(rows):,} rows of {name} are nearly alike, in {counted(len(groups), 'group')}"
         near = finding("near_duplicate", message, rows, name)
         yield Near(name, None, near, tuple(_rows(records, group) for group in groups), tuple(examples))
 
@@ -257,7 +257,7 @@ def _near_across(
                 examples.append(_example(leaked[0], known, records))
     if groups:
         rows = _rows(records, np.concatenate(leaks))
-        message = f"{counted(len(rows), 'text')} of {second} nearly the same as one of {first}"
+        message = f"{counted(len(rows), 'text')} of {second} nearly like one of {first}, which flatters too"
         near = finding("near_leak", message, rows, first, second)
         yield Near(second, first, near, tuple(_rows(records, group) for group in groups), tuple(examples))
 

@@ -1,7 +1,7 @@
 """Texts that look as if something had happened to them on the way: broken encodings, markup, invisible characters."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.entities import html5
 
@@ -11,7 +11,6 @@ from emotune.data.records import Corpus, Record
 _FEW_LETTERS = 0.4
 _MIN_CHARACTERS = 10
 _AROUND = 18
-_VISIBLE = 60
 
 # What the bytes of UTF-8 look like when read as Windows-1252 or Latin-1: only sequences that no language writes.
 # Left out are "Ã…", "Ã”" and the like, which end a Portuguese word in capitals, and "à »", which ends a French one.
@@ -23,9 +22,10 @@ _MOJIBAKE = re.compile(
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d{0,2});")
 _TAG = re.compile(
-    r"</?(?:br|p|div|span|a|b|i|em|strong|img|li|ul|ol|td|tr|table|h[1-6])(?:\s[^<>]*)?/?>", re.IGNORECASE
+    r"</?(?:br|p|div|span|a|b|i|em|strong|img|li|ul|ol|td|tr|table|h[1-6])(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>", re.IGNORECASE
 )
 # ZWJ and ZWNJ shape emoji and Indic, Arabic and Persian words: only between Latin letters are they out of place
+_JOINERS = "\u200c\u200d"
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u202a-\u202e\u2066-\u2069]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])")
 
 
@@ -40,29 +40,27 @@ class _Kind:
 
 @dataclass(frozen=True)
 class Oddity:
-    """Suspicious texts of one kind in one split: the finding, and what it looks like in the first few rows."""
+    """Suspicious texts of one kind: the finding, and what it looks like in the first few rows."""
 
     finding: Finding
     excerpts: tuple[str, ...]
 
 
 def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
-    """Each kind of suspicious texts in each split, with its rows."""
+    """Each kind of suspicious texts, with its rows and the splits that they are in."""
+    rows: dict[str, list[Record]] = {kind.name: [] for kind in _KINDS}
+    splits: dict[str, dict[str, None]] = {kind.name: {} for kind in _KINDS}
     for split, records in corpus.splits.items():
-        found: dict[str, list[Record]] = {kind.name: [] for kind in _KINDS}
         for record in records:
             for kind in _KINDS:
                 if kind.find(record.text) is not None:
-                    found[kind.name].append(record)
-        for kind in _KINDS:
-            if rows := found[kind.name]:
-                yield _oddity(kind, split, rows, excerpts)
-
-
-def _oddity(kind: _Kind, split: str, rows: Sequence[Record], excerpts: int) -> Oddity:
-    message = f"{counted(len(rows), 'text')} of {split} {'has' if len(rows) == 1 else 'have'} {kind.texts}"
-    shown = [_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in rows[:excerpts]]
-    return Oddity(finding(kind.name, message, rows, split), tuple(shown))
+                    rows[kind.name].append(record)
+                    splits[kind.name][split] = None
+    for kind in _KINDS:
+        if found := rows[kind.name]:
+            message = f"{counted(len(found), 'text')} {'has' if len(found) == 1 else 'have'} {kind.texts}"
+            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in found[:excerpts])
+            yield Oddity(finding(kind.name, message, found, *splits[kind.name]), shown)
 
 
 def _excerpt(text: str, span: tuple[int, int]) -> str:
@@ -73,9 +71,9 @@ def _excerpt(text: str, span: tuple[int, int]) -> str:
 
 
 def visible(text: str) -> str:
-    """The text on one line, with escapes for characters that cannot be seen."""
+    """The text on one line, with escapes for what cannot be seen; the joiners that shape emoji and words stay."""
     folded = " ".join(re.split(r"[ \t\r\n]+", text))
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in folded)
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in folded)
 
 
 def _matching(pattern: re.Pattern[str], *, in_ascii: bool = False) -> Callable[[str], tuple[int, int] | None]:
@@ -120,5 +118,5 @@ _KINDS = (
     _Kind("html_tag", "HTML tags", _tag),
     _Kind("invisible_character", "invisible characters (zero-width, soft hyphen, direction)", _matching(_INVISIBLE)),
     _Kind("one_character", "nothing but one character, perhaps repeated", _one_character),
-    _Kind("few_letters", f"few letters (less than {_FEW_LETTERS:.0%} of their characters)", _few_letters),
+    _Kind("few_letters", "few letters, and mostly other characters", _few_letters),
 )

@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from emotune.data.advice import percentage
 from emotune.data.profile import Distribution, Profile, SplitProfile
 from emotune.labels import Task
 from emotune.reports.figures import (
@@ -40,6 +41,7 @@ from emotune.reports.figures import (
 Ints = npt.NDArray[np.int64]
 _BAR_WIDTH, _PANEL = 3.6, 2.4
 _MOST_BINS = 60
+_FEW_VALUES = 7
 _COLOURS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -90,7 +92,7 @@ def label_counts(profile: Profile) -> Picture:
 
 def cooccurrence(profile: Profile) -> Picture:
     """The share of each label's texts (rows) that carry another label too (columns), and its own texts aside."""
-    title = "Labels that stand together"
+    title = "Labels that stand together, in % of the texts of the row"
     labels, counts = profile.labels, profile.together.astype(np.float64)
     own = np.diag(counts)[:, None]
     shares = np.divide(counts, own, out=np.full(counts.shape, np.nan), where=own > 0)
@@ -116,7 +118,7 @@ def cooccurrence(profile: Profile) -> Picture:
         _write_shares(axes, shares, top, cell)
         inches: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
         figure.text(left + side / 2, MARGIN, "carry this one too", ha="center", va="bottom", **inches)
-        figure.text(MARGIN, bottom + side / 2, "of the texts with", ha="left", va="center", rotation=90, **inches)
+        figure.text(MARGIN, bottom + side / 2, "texts with", ha="left", va="center", rotation=90, **inches)
         height = min(side, 2.5)
         bar = figure.colorbar(mesh, cax=_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height))
         bar.outline.set_visible(False)
@@ -142,7 +144,7 @@ def lengths(profile: Profile, max_length: int) -> Picture:
     of = {split.name: split.words if split.tokens is None else split.tokens for split in profile.splits}
     longest = max((d.quantile(1) for d in of.values()), default=0)
     # one text of a million tokens must not press all the others into the first bin
-    shown = max(min(longest, 3 * max(d.quantile(0.99) for d in of.values())), 1)
+    shown = max(min(longest, 2 * max(d.quantile(0.99) for d in of.values())), 1)
     step = -(-(shown + 1) // _MOST_BINS)
     edges = np.arange(0, shown + step + 1, step)
     with _style():
@@ -159,7 +161,7 @@ def lengths(profile: Profile, max_length: int) -> Picture:
             axes.text(max_length, 1.02, f"cut at {max_length}", size=8, color=QUIET, ha="center", transform=beside)
         if longest > edges[-1]:
             axes.set_xlabel(f"{unit} (the longest has {longest:,})")
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
+        _legend(axes, len(of))
         return _picture(figure, "lengths", title)
 
 
@@ -182,11 +184,22 @@ def labels_per_text(profile: Profile) -> Picture:
             places = values - 0.4 + width * (i + 0.5)
             share = split.labels_per_text.counts / max(1, split.rows)
             axes.bar(places, share, 0.9 * width, color=colour, label=_fit(split.name, 1.0, 8))
+            for x, y in (
+                zip(places, share, strict=True) if most < _FEW_VALUES and len(splits) < _FEW_VALUES // 2 else ()
+            ):
+                axes.annotate(
+                    percentage(y), (x, y), (0, 2), textcoords="offset points", size=7, color=QUIET, ha="center"
+                )
         axes.set(xlim=(-0.6, most + 0.6), ylim=(0, None), xlabel="labels")
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         _percent_axis(axes)
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
+        _legend(axes, len(splits))
         return _picture(figure, "labels_per_text", title)
+
+
+def _legend(axes: Axes, num_splits: int) -> None:
+    if num_splits > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
 
 
 def _percent_axis(axes: Axes) -> None:

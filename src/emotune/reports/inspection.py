@@ -22,6 +22,7 @@ _SHOWN_LABELS = (25, 10)
 _QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
 _BAR = "▏▎▍▌▋▊▉█"
 _MOST_SPLITS = 6
+_WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate", "near_duplicate")
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def pair_table(profile: Profile, most: int) -> Table:
         for p in profile.pairs[:most]
         if p.lift > 1
     ]
-    return Table(("labels together", "texts", "of the first", "by chance", "φ"), tuple(rows))
+    return Table(("labels together", "texts", "of the first", "vs chance", "φ"), tuple(rows))
 
 
 def sample_table(inspection: Inspection, room: int) -> Table:
@@ -218,18 +219,27 @@ def sample_table(inspection: Inspection, room: int) -> Table:
 
 
 def doubts(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
-    """What is doubtful, each with a few examples of what it looks like."""
-    found: list[tuple[str, tuple[str, ...]]] = [(str(finding), ()) for finding in profile.findings]
-    for near in profile.near:
-        pairs = (
-            f"{row.path.name}:{row.line} {clipped(row.text, 40)!r} ~ {other.path.name}:{other.line} "
-            f"{clipped(other.text, 40)!r} ({alike:.2f})"
-            for row, other, alike in near.examples[:examples]
-        )
-        found.append((str(near.finding), tuple(pairs)))
-    for odd in profile.oddities:
-        found.append((str(odd.finding), odd.excerpts[:examples]))
-    return found
+    """What is doubtful, the worst first: each with its first places, and examples of what it looks like."""
+    found = [
+        *((finding, ()) for finding in profile.findings),
+        *((near.finding, tuple(map(_near_pair, near.examples[:examples]))) for near in profile.near),
+        *((odd.finding, odd.excerpts[:examples]) for odd in profile.oddities),
+    ]
+    found.sort(key=lambda doubt: _WORST.index(doubt[0].kind) if doubt[0].kind in _WORST else len(_WORST))
+    return [(_placed(finding, examples), shown) for finding, shown in found]
+
+
+def _placed(finding: Finding, most: int) -> str:
+    shown = finding.examples[:most]
+    more = ", …" if len(shown) < finding.count else ""
+    return finding.message + (f" ({', '.join(shown)}{more})" if shown else "")
+
+
+def _near_pair(pair: tuple[Record, Record, float]) -> str:
+    row, near, _ = pair
+    return (
+        f"{clipped(row.text, 36)} ~ {clipped(near.text, 36)} ({row.path.name}:{row.line}, {near.path.name}:{near.line})"
+    )
 
 
 def write(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> None:
@@ -260,7 +270,7 @@ def report_markdown(inspection: Inspection, pictures: Sequence[tuple[str, str]])
     lines += [f"- tokens as {tables.escape(inspection.encoder)} counts them"] if inspection.encoder else []
     if inspection.advice:
         lines += ["", "## What to do", "", *(f"- {tables.escape(a.message)}" for a in inspection.advice)]
-    doubtful = doubts(found, examples=5)
+    doubtful = doubts(found, examples=3)
     if doubtful:
         lines += ["", "## What is doubtful", ""]
         for message, examples in doubtful:
