@@ -90,7 +90,9 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     if doubtful:
         _list(terminal, "Doubtful", doubtful)
     else:
-        emit("\nNothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways.")
+        emit("")
+        sound = "Nothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways."
+        emit(textwrap.fill(sound, max(40, terminal.width)))
     if inspection.advice:
         _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
 

@@ -128,7 +128,7 @@ def _rare(profile: Profile, config: Config) -> Iterator[Advice]:
         return
     shown = ", ".join(f"{profile.labels.names[i]} {split.label_counts[i]:,}" for i in rare[:_NAMED])
     more = ", …" if len(rare) > _NAMED else ""
-    where = "in valid" if valid is not None else f"in {split.name}, of which {percentage(share)} will validate"
+    where = "in valid" if valid is not None else f"in {split.name} (of which {percentage(share)} will validate)"
     have = "label has" if len(rare) == 1 else "labels have"
     coarser = levels(profile.labels)
     join = f"score a coarser level (evaluate --level {coarser[0]})" if coarser else "join them with a like label"

@@ -16,7 +16,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from emotune.data.advice import percentage
 from emotune.data.profile import Distribution, Profile, SplitProfile
 from emotune.labels import Task
 from emotune.reports.figures import (
@@ -40,8 +39,8 @@ from emotune.reports.figures import (
 
 Ints = npt.NDArray[np.int64]
 _BAR_WIDTH, _PANEL = 3.6, 2.4
-_MOST_BINS = 60
-_FEW_VALUES = 7
+_MOST_BINS = 40
+_FEW_VALUES, _FEW_BARS = 7, 3
 _COLOURS = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
@@ -184,12 +183,10 @@ def labels_per_text(profile: Profile) -> Picture:
             places = values - 0.4 + width * (i + 0.5)
             share = split.labels_per_text.counts / max(1, split.rows)
             axes.bar(places, share, 0.9 * width, color=colour, label=_fit(split.name, 1.0, 8))
-            for x, y in (
-                zip(places, share, strict=True) if most < _FEW_VALUES and len(splits) < _FEW_VALUES // 2 else ()
-            ):
-                axes.annotate(
-                    percentage(y), (x, y), (0, 2), textcoords="offset points", size=7, color=QUIET, ha="center"
-                )
+            for x, y in zip(places, share, strict=True):
+                if most < _FEW_VALUES and len(splits) <= _FEW_BARS:
+                    shown = f"{100 * y:.0f}" if y >= 0.01 else "<1"
+                    axes.annotate(shown, (x, y), (0, 2), textcoords="offset points", size=7, color=QUIET, ha="center")
         axes.set(xlim=(-0.6, most + 0.6), ylim=(0, None), xlabel="labels")
         axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
         _percent_axis(axes)
