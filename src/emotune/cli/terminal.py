@@ -59,6 +59,15 @@ class Terminal:
         """One line that matters also to the hurried."""
         self._console.print(Text.assemble(("warning:", "yellow"), " ", message))
 
+    @property
+    def width(self) -> int:
+        """Columns of the terminal that results go to; 80, or COLUMNS, where it is none."""
+        return Console().width
+
+    def heading(self, title: str) -> None:
+        """What stands above a list of results, on stdout."""
+        Console(highlight=False, soft_wrap=True).print(Text(title, style="bold"))
+
     def table(self, table: "Table", title: str = "") -> None:
         """A table of results, on stdout; as wide as it needs, for a pipe or a narrow terminal must not lose figures."""
         console = Console(highlight=False, soft_wrap=True)

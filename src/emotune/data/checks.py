@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from emotune.data.records import Corpus, Record, text_key
@@ -12,12 +12,14 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One doubtful thing: what it is, how often it occurs, and a few of its places."""
+    """One doubtful thing: what it is, how often it occurs, a few of its places, its splits, and all its rows."""
 
     kind: str
     count: int
     message: str
     examples: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    rows: tuple[Record, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         shown = f" ({', '.join(self.examples)}{', …' if self.count > len(self.examples) else ''})"
@@ -29,13 +31,15 @@ def check(corpus: Corpus) -> list[Finding]:
     return [*_empty(corpus), *_conflicts(corpus), *_leaks(corpus), *_unlearnable(corpus)]
 
 
-def _finding(kind: str, message: str, records: Sequence[Record]) -> Finding:
+def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:
+    """A finding about these rows, the first few of them as its examples."""
     examples = tuple(f"{r.path.name}:{r.line}" for r in records[:_SHOWN])
-    return Finding(kind, len(records), message, examples)
+    return Finding(kind, len(records), message, examples, splits, tuple(records))
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the plural unless there is one."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _empty(corpus: Corpus) -> Iterator[Finding]:
@@ -43,7 +47,7 @@ def _empty(corpus: Corpus) -> Iterator[Finding]:
         empty = [r for r in records if not r.text.strip()]
         if empty:
             note = ", left out of training" if split == "train" else ""
-            yield _finding("empty", f"{_counted(len(empty), 'empty text')} in {split}{note}", empty)
+            yield finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split)
 
 
 def _conflicts(corpus: Corpus) -> Iterator[Finding]:
@@ -55,8 +59,8 @@ def _conflicts(corpus: Corpus) -> Iterator[Finding]:
         differing = [same for same in by_text.values() if len({r.labels for r in same}) > 1]
         if differing:
             rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
-            texts = _counted(len(differing), "text")
-            yield _finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows)
+            texts = counted(len(differing), "text")
+            yield finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows, split)
 
 
 def _leaks(corpus: Corpus) -> Iterator[Finding]:
@@ -64,8 +68,8 @@ def _leaks(corpus: Corpus) -> Iterator[Finding]:
         keys = {text_key(r.text) for r in known if r.text.strip()}
         shared = [r for r in records if text_key(r.text) in keys]
         if shared:
-            message = f"{_counted(len(shared), 'text')} of {second} also in {first}, which flatters the score"
-            yield _finding("leak", message, shared)
+            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which flatters the score"
+            yield finding("leak", message, shared, first, second)
 
 
 def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
@@ -73,5 +77,6 @@ def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
         seen = {i for r in records for i in r.labels}
         missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
         if missing:
-            labels = _counted(len(missing), "label")
-            yield Finding("no_positives", len(missing), f"{labels} without a positive in {split}: {', '.join(missing)}")
+            labels = counted(len(missing), "label")
+            message = f"{labels} without a positive in {split}: {', '.join(missing)}"
+            yield Finding("no_positives", len(missing), message, splits=(split,))

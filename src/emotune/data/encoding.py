@@ -104,6 +104,15 @@ class TextEncoder:
         joined = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         return Encoded(joined, offsets, np.asarray(owner, dtype=np.int64), num_cut)
 
+    def token_counts(self, texts: Sequence[str]) -> Ints:
+        """Tokens of each text uncut, special ones included, shape (n,)."""
+        self._tokenizer.no_truncation()
+        counts = np.zeros(len(texts), dtype=np.int64)
+        for start in range(0, len(texts), _CHUNK):
+            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
+            counts[start : start + len(chunk)] = [len(encoding) for encoding in chunk]
+        return counts
+
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
         self._tokenizer.no_truncation()

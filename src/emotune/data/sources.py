@@ -217,3 +217,27 @@ def _divided(records: Sequence[Record], labels: LabelSet, fractions: Sequence[fl
     targets = targets_of(records, len(labels))
     part = grouped_parts(targets, text_keys(records), fractions, seed)
     return [[r for r, p in zip(records, part, strict=True) if p == i] for i in range(len(fractions))]
+
+
+def load_as_filed(config: DataConfig, splits: Sequence[str] = ()) -> Corpus:
+    """Read a corpus as its files have it, with nothing set apart: all its splits, or those named.
+
+    A single file is one split, called by its stem. Raises MissingInputError and DataError with the place of what is
+    wrong.
+    """
+    if config.path is None:
+        return load_corpus(config)  # which says so
+    path = locate(config.path)
+    if path.is_file():
+        rows, layout = _read_rows(path, config, config.labels)
+        labels = _label_set(path, rows, layout, config)
+        described = (f"{path}: {layout.describe()}", _describe_labels(labels))
+        corpus = Corpus(labels, {path.stem: _records(path, rows, labels)}, described)
+        return _chosen(corpus, splits or [path.stem], path)
+    files = find_splits(path)
+    if "train" not in files:
+        return load_corpus(config, ("train",))  # which says what a folder holds
+    wanted = [name if name in files else SPLIT_NAMES.get(name.casefold(), name) for name in splits] or list(files)
+    needed = {name: file for name, file in files.items() if name in wanted or name == "train"}
+    in_order = [name for name in files if name in wanted] + [name for name in wanted if name not in files]
+    return _chosen(_read_files(needed, config), in_order, path)

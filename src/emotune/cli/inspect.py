@@ -1,0 +1,121 @@
+"""`emotune inspect`."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.cells import cell_len
+
+from emotune.cli.options import JsonOption, QuietOption, SetOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+
+if TYPE_CHECKING:
+    from emotune.config import Config
+    from emotune.reports.inspection import Inspection
+    from emotune.reports.tables import Table
+
+_BAR = 8
+_MIN_SAMPLE, _MAX_SAMPLE = 20, 90
+_PAIRS, _ALL_PAIRS = 5, 50
+
+
+@reported
+def inspect(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Folder with train/valid/test files, a file, or emotune:starter.")
+    ],
+    split: Annotated[
+        list[str] | None, typer.Option(help="Look at this split only; may be repeated [default: all].")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, max=1000, help="Sample rows to show for each label.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of the samples.")] = 0,
+    encoder: Annotated[
+        str | None, typer.Option(help="Count tokens as this encoder does [default: model.encoder].")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=8, help="Tokens of a text, beyond which it is cut [default: model.max_length].")
+    ] = None,
+    override: SetOption = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every label, pair and example.")] = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Look over labelled data before training.
+
+    Counts, lengths, labels that go together, and what is doubtful: leaks between splits, repeated and nearly repeated
+    texts, conflicting labels, broken encodings. Then what to do about it.
+    """
+    from emotune.workflows.inspect import inspect as run_inspection
+
+    terminal = Terminal(quiet=quiet)
+    config = _config(data, encoder, max_length, override)
+    outcome = run_inspection(config, talk=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
+    if as_json:
+        emit_json(outcome.to_json())
+        return
+    _show(outcome.inspection, terminal, samples, everything)
+    if out is not None:
+        terminal.say(f"written to {out}: report.md, inspection.json and pictures")
+
+
+def _config(data: str, encoder: str | None, max_length: int | None, override: list[str] | None) -> "Config":
+    import json
+
+    from emotune.config_files import config_of
+
+    named = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
+    given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items() if value is not None]
+    return config_of([*(override or []), *given])
+
+
+def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything: bool) -> None:
+    from emotune.reports import inspection as report
+
+    found = inspection.profile
+    terminal.table(report.split_table(found), inspection.title)
+    emit("")
+    terminal.table(report.length_table(found, inspection.max_length))
+    emit("")
+    terminal.table(_label_table(inspection, terminal.width, samples, everything))
+    pairs = report.pair_table(found, _ALL_PAIRS if everything else _PAIRS)
+    if pairs.rows:
+        emit("")
+        terminal.table(pairs)
+    if samples > 1:
+        emit("")
+        terminal.table(report.sample_table(inspection, room=200))
+    doubtful = report.doubts(found, examples=3 if everything else 1)
+    if doubtful:
+        _list(terminal, "Doubtful", doubtful)
+    else:
+        emit("")
+        sound = "Nothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways."
+        emit(textwrap.fill(sound, max(40, terminal.width)))
+    if inspection.advice:
+        _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
+
+
+def _label_table(inspection: "Inspection", width: int, samples: int, everything: bool) -> "Table":
+    """The labels, with bars and a sample text each where the terminal has room for them."""
+    from emotune.reports import inspection as report
+
+    bar = _BAR if _width(report.label_table(inspection, every=everything, bar=_BAR)) <= width else 0
+    room = width - _width(report.label_table(inspection, every=everything, bar=bar)) - 2
+    sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
+    return report.label_table(inspection, every=everything, bar=bar, sample=sample)
+
+
+def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:
+    """A list of sentences, folded to the terminal, with their examples below them."""
+    emit("")
+    terminal.heading(title)
+    for message, examples in items:
+        emit(textwrap.fill(message, max(40, terminal.width), initial_indent="- ", subsequent_indent="  "))
+        for example in examples:
+            emit(f"    {example}")
+
+
+def _width(table: "Table") -> int:
+    return sum(max(map(cell_len, column)) + 2 for column in zip(table.header, *table.rows, strict=True)) - 2

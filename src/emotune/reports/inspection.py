@@ -1,0 +1,298 @@
+"""What `emotune inspect` found, as tables, as JSON, and as a folder with a Markdown report and pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from emotune.artifact import write_file, write_json
+from emotune.data.advice import Advice, percentage
+from emotune.data.checks import Finding
+from emotune.data.profile import Distribution, Near, Profile
+from emotune.data.records import Record
+from emotune.data.suspicious import visible
+from emotune.labels import LabelSet, Task
+from emotune.reports import tables
+from emotune.reports.tables import Table
+
+_MANY_LABELS = 40
+_SHOWN_LABELS = (25, 10)
+_QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
+_BAR = "▏▎▍▌▋▊▉█"
+_MOST_SPLITS = 6
+_WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate", "near_duplicate")
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A profile of data, rows drawn for each label, advice, and by what lengths were measured.
+
+    `encoder` is the one whose tokens were counted, None when none were.
+    """
+
+    data: str
+    description: tuple[str, ...]
+    profile: Profile
+    samples: Mapping[str, tuple[Record, ...]]
+    advice: tuple[Advice, ...]
+    encoder: str | None
+    max_length: int
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.profile.labels
+
+    @property
+    def title(self) -> str:
+        several = "one a text" if self.labels.task is Task.MULTI_CLASS else "any number a text"
+        return f"{self.profile.rows:,} texts of {self.data}, {len(self.labels)} labels, {several}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything: all figures, and the rows of every finding."""
+        found = self.profile
+        return {
+            "data": self.data,
+            "description": list(self.description),
+            "rows": found.rows,
+            "task": str(self.labels.task),
+            "labels": list(self.labels.names),
+            "encoder": self.encoder,
+            "max_length": self.max_length,
+            "splits": {split.name: self._split_json(i) for i, split in enumerate(found.splits)},
+            "cooccurrence": found.together.tolist(),
+            "pairs": [vars(pair) for pair in found.pairs],
+            "findings": [
+                *(_finding_json(finding) for finding in found.findings),
+                *(_near_json(near) for near in found.near),
+                *(_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities),
+            ],
+            "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
+            "advice": [vars(advice) for advice in self.advice],
+        }
+
+    def _split_json(self, index: int) -> dict[str, Any]:
+        split = self.profile.splits[index]
+        return {
+            "rows": split.rows,
+            "label_counts": dict(zip(self.labels.names, split.label_counts.tolist(), strict=True)),
+            "labels_per_text": _histogram(split.labels_per_text),
+            "words": _lengths_json(split.words),
+            "tokens": None if split.tokens is None else _lengths_json(split.tokens, self.max_length),
+        }
+
+
+def _histogram(distribution: Distribution) -> dict[str, int]:
+    return dict(zip(map(str, distribution.values.tolist()), distribution.counts.tolist(), strict=True))
+
+
+def _lengths_json(lengths: Distribution, limit: int | None = None) -> dict[str, Any]:
+    beyond = None if limit is None else lengths.beyond(limit)
+    return {
+        "mean": lengths.mean if lengths.total else None,
+        **{name: lengths.quantile(share) for name, share in _QUANTILES.items()},
+        "longest": lengths.quantile(1),
+        **({} if beyond is None else {"beyond_max_length": beyond, "share_beyond": beyond / max(1, lengths.total)}),
+        "histogram": _histogram(lengths),
+    }
+
+
+def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
+    place = {"file": str(row.path), "line": row.line}
+    # files of ours are UTF-8, which has no half characters
+    return place | {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else place
+
+
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "kind": finding.kind,
+        "splits": list(finding.splits),
+        "count": finding.count,
+        "message": finding.message,
+        "rows": [_row_json(row) for row in finding.rows],
+    }
+
+
+def _near_json(near: Near) -> dict[str, Any]:
+    examples = [
+        {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
+        for row, other, alike in near.examples
+    ]
+    groups = [[_row_json(row) for row in group] for group in near.groups]
+    return _finding_json(near.finding) | {"groups": groups, "examples": examples}
+
+
+def split_table(profile: Profile) -> Table:
+    """Each split with its rows, and how many of them have no label, one, two, or more."""
+    if profile.labels.task is Task.MULTI_CLASS:
+        return Table(("split", "texts"), tuple((s.name, f"{s.rows:,}") for s in profile.splits))
+    rows = []
+    for split in profile.splits:
+        per_text = split.labels_per_text
+        counts = [int(per_text.counts[per_text.values == n].sum()) for n in range(3)]
+        shares = [percentage(n / split.rows) for n in (*counts, per_text.beyond(2))] if split.rows else [""] * 4
+        most = f"{per_text.quantile(1)}"
+        rows.append((split.name, f"{split.rows:,}", *shares, most, f"{per_text.mean:.2f}"))
+    header = ("split", "texts", "no label", "one", "two", "more", "most", "mean")
+    return Table(header, tuple(rows))
+
+
+def length_table(profile: Profile, max_length: int) -> Table:
+    """Median, 95 and 99 % quantile and maximum of the texts' lengths, and the share beyond the limit."""
+    header = ("length", "unit", "median", "95 %", "99 %", "longest", f"over {max_length}")
+    rows = []
+    for split in profile.splits:
+        for unit, lengths in (("words", split.words), ("tokens", split.tokens)):
+            if lengths is None:
+                continue
+            figures = (f"{lengths.quantile(share):,}" for share in (*_QUANTILES.values(), 1))
+            over = percentage(lengths.beyond(max_length) / max(1, lengths.total)) if unit == "tokens" else ""
+            rows.append((split.name if unit == "words" else "", unit, *figures, over))
+    return Table(header, tuple(rows))
+
+
+def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, sample: int = 0) -> Table:
+    """Each label with its texts in every split, the commonest first, and its share of the split learned from.
+
+    bar: the width of the bar that shows the share, 0 for none. sample: characters of a sample text, 0 for none.
+    Without `every`, the middle of more than 40 labels is left out.
+    """
+    found, main = inspection.profile, inspection.profile.main
+    splits = found.splits[:_MOST_SPLITS]
+    top = max(1, int(main.label_counts.max()))
+    rows = []
+    for i in _shown(np.argsort(-main.label_counts, kind="stable").tolist(), every):
+        if i is None:
+            rows.append((f"… {len(found.labels) - sum(_SHOWN_LABELS)} more (--all)", *[""] * (len(splits) + 1)))
+        else:
+            counts = (f"{split.label_counts[i]:,}" for split in splits)
+            share = percentage(main.label_counts[i] / main.rows) if main.rows else ""
+            rows.append((found.labels.names[i], *counts, share))
+            if bar:
+                rows[-1] += (bar_of(main.label_counts[i] / top, bar),)
+            if sample:
+                drawn = inspection.samples.get(found.labels.names[i], ())
+                rows[-1] += (clipped(drawn[0].text, sample) if drawn else "",)
+    header = ("label", *(split.name for split in splits), "share")
+    header += (("",) if bar else ()) + (("for example",) if sample else ())
+    return Table(header, tuple(row + ("",) * (len(header) - len(row)) for row in rows))
+
+
+def _shown(order: Sequence[int], every: bool) -> list[int | None]:
+    """The labels to show, None where some are left out."""
+    if every or len(order) <= _MANY_LABELS:
+        return list(order)
+    first, last = _SHOWN_LABELS
+    return [*order[:first], None, *order[-last:]]
+
+
+def bar_of(share: float, width: int) -> str:
+    """A bar of at most `width` characters, in eighths of one; the least share shows too."""
+    eighths = max(1, round(8 * width * share)) if share > 0 else 0
+    return _BAR[-1] * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def clipped(text: str, room: int) -> str:
+    """What fits `room` places of a terminal of a text's beginning, on one line, with escapes for what is not seen."""
+    whole = text.strip()
+    shown = visible(whole[: 4 * room])  # blanks may fold, and the rest of a book is not looked at
+    if cell_len(shown) <= room and len(whole) <= 4 * room:
+        return shown
+    shown = shown[: room - 1]
+    while cell_len(shown) >= room:
+        shown = shown[:-1]
+    return shown.rstrip() + "…"
+
+
+def pair_table(profile: Profile, most: int) -> Table:
+    """The labels that stand together most beyond chance."""
+    rows = [
+        (f"{p.first} + {p.second}", f"{p.count:,}", percentage(p.share), f"{p.lift:.1f} ×", f"{p.phi:.2f}")
+        for p in profile.pairs[:most]
+        if p.lift > 1
+    ]
+    return Table(("labels together", "texts", "of the first", "vs chance", "φ"), tuple(rows))
+
+
+def sample_table(inspection: Inspection, room: int) -> Table:
+    """All rows drawn for each label, with their places."""
+    rows = [
+        (name if i == 0 else "", f"{row.path.name}:{row.line}", clipped(row.text, room))
+        for name, drawn in inspection.samples.items()
+        for i, row in enumerate(drawn)
+    ]
+    return Table(("label", "row", "text"), tuple(rows))
+
+
+def doubts(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
+    """What is doubtful, the worst first: each with its first places, and examples of what it looks like."""
+    found = [
+        *((finding, ()) for finding in profile.findings),
+        *((near.finding, tuple(map(_near_pair, near.examples[:examples]))) for near in profile.near),
+        *((odd.finding, odd.excerpts[:examples]) for odd in profile.oddities),
+    ]
+    found.sort(key=lambda doubt: _WORST.index(doubt[0].kind) if doubt[0].kind in _WORST else len(_WORST))
+    return [(_placed(finding, examples), shown) for finding, shown in found]
+
+
+def _placed(finding: Finding, most: int) -> str:
+    shown = finding.examples[:most]
+    more = ", …" if len(shown) < finding.count else ""
+    return finding.message + (f" ({', '.join(shown)}{more})" if shown else "")
+
+
+def _near_pair(pair: tuple[Record, Record, float]) -> str:
+    row, near, _ = pair
+    return (
+        f"{clipped(row.text, 36)} ~ {clipped(near.text, 36)} ({row.path.name}:{row.line}, {near.path.name}:{near.line})"
+    )
+
+
+def write(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> None:
+    """Write report.md, inspection.json and pictures to a folder; that pictures need matplotlib is said, if so."""
+    write_json(folder / "inspection.json", inspection.to_json())
+    pictures = _write_pictures(inspection, folder, warn)
+    write_file(folder / "report.md", report_markdown(inspection, pictures))
+
+
+def _write_pictures(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> list[tuple[str, str]]:
+    try:
+        from emotune.reports import data_figures
+    except ImportError:
+        warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
+        return []
+    pictures = data_figures.draw(inspection.profile, inspection.max_length)
+    for picture in pictures:
+        write_file(folder / f"{picture.name}.png", picture.png)
+        write_file(folder / f"{picture.name}.svg", picture.svg)
+    return [(picture.title, f"{picture.name}.svg") for picture in pictures]
+
+
+def report_markdown(inspection: Inspection, pictures: Sequence[tuple[str, str]]) -> str:
+    """The report that a reader opens first."""
+    found = inspection.profile
+    lines = [f"# {tables.escape(inspection.title)}", ""]
+    lines += [f"- {tables.escape(line)}" for line in inspection.description]
+    lines += [f"- tokens as {tables.escape(inspection.encoder)} counts them"] if inspection.encoder else []
+    if inspection.advice:
+        lines += ["", "## What to do", "", *(f"- {tables.escape(a.message)}" for a in inspection.advice)]
+    doubtful = doubts(found, examples=3)
+    if doubtful:
+        lines += ["", "## What is doubtful", ""]
+        for message, examples in doubtful:
+            lines += [f"- {tables.escape(message)}", *(f"  - {tables.escape(example)}" for example in examples)]
+    parts = {
+        "Splits": split_table(found),
+        "Lengths": length_table(found, inspection.max_length),
+        "Labels": label_table(inspection, every=True, bar=0),
+        "Labels that stand together": pair_table(found, most=20),
+        "Samples": sample_table(inspection, room=300),
+    }
+    for title, table in parts.items():
+        if table.rows:
+            lines += ["", f"## {title}", "", tables.markdown(table)]
+    for title, name in pictures:
+        lines += ["", f"## {title}", "", f"![{title}]({name})"]
+    return "\n".join(lines) + "\n"
