@@ -50,6 +50,7 @@ def evaluate(
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
-        terminal.say(f"written to {outcome.folder}: report.md, metrics.json, predictions.csv")
+        terminal.say(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
+        terminal.say(f"report: {outcome.report}")
     else:
         terminal.say("this model stands alone, so nothing was written; say where: --out DIR")
