@@ -19,10 +19,12 @@ def worst(evaluation: Evaluation) -> list[Element]:
     """The wrong texts with the highest loss, then the labels furthest on the wrong side of their thresholds."""
     e = evaluation
     found = []
+    probability = "its probability" if e.thresholds is None else "its probability / its threshold"
     rows = worst_rows(e.targets, e.decided, e.probabilities, e.labels.task, MOST_CASES)
     if rows:
         found += [
-            h("p", "The wrongly labelled texts that surprised the model most: highest loss first.", class_="quiet"),
+            h("p", f"The wrong texts that surprised the model most. Beside each label: {probability}.", class_="quiet"),
+            h("h3", "Highest loss"),
             h("ol", [_case(e, row, f"loss {loss:.2f}") for row, loss in rows], class_="cases"),
         ]
     if e.thresholds is not None:
@@ -71,7 +73,7 @@ def _labels(evaluation: Evaluation, row: int, labels: npt.NDArray[np.intp], othe
     found = []
     for j in map(int, labels[:_MOST_LABELS]):
         agreed = bool(other[j])
-        limit = "" if evaluation.thresholds is None else f" of {evaluation.thresholds[j]:.2f}"
+        limit = "" if evaluation.thresholds is None else f"\u00a0/\u00a0{evaluation.thresholds[j]:.2f}"
         value = f" {evaluation.probabilities[row, j]:.2f}{limit}"
         mark = "✓ " if agreed else "✗ "
         found.append(

@@ -100,7 +100,8 @@ def predictions_csv(evaluation: Evaluation) -> str:
         scores = (f"{p:.6f}" for p in evaluation.probabilities[i])
         place = [record.path.name, record.line, record.id or "", record.text]
         writer.writerow([*place, "|".join(given), "|".join(decided[i]), *scores])
-    return out.getvalue()
+    # JSON can hold halves of surrogate pairs, a file cannot
+    return out.getvalue().encode("utf-8", "replace").decode()
 
 
 def report_markdown(evaluation: Evaluation, pictures: Sequence[tuple[str, str]]) -> str:

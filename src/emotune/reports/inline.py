@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 500_000  # of one picture: the matrix of hundreds of labels would outweigh all the rest
 _WIDE = {"missed_extra", "confusion"}
 _PANELS = "precision_recall"
+_CROP = 0.7  # of the margin around a picture: a page has its own
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,11 @@ class Inlined:
 
 def inline(pictures: "Sequence[Named]", curves: "Sequence[LabelCurve]") -> Inlined:
     """The pictures as elements of a page."""
-    from emotune.reports.figures import HEAT, POINTS, TITLE, TITLE_LINE, precision_recall_panel
+    from emotune.reports.figures import HEAT, MARGIN, POINTS, TITLE, TITLE_LINE, precision_recall_panel
 
-    def element(svg: bytes, prefix: str, alt: str) -> Element:
-        return inlined(svg, prefix=prefix, alt=alt, colors=theme.colors(HEAT), drop=TITLE, line=TITLE_LINE * POINTS)
+    def element(svg: bytes, prefix: str, alt: str, crop: float = 0) -> Element:
+        colors, cut = theme.colors(HEAT), TITLE_LINE * POINTS
+        return inlined(svg, prefix=prefix, alt=alt, colors=colors, drop=TITLE, cut=cut, crop=crop)
 
     figures = {}
     for picture in pictures:
@@ -47,7 +49,8 @@ def inline(pictures: "Sequence[Named]", curves: "Sequence[LabelCurve]") -> Inlin
                 "p", f"{picture.title}: too large for this page; see {picture.stem}.svg beside it."
             )
             continue
-        drawn = element(picture.picture.svg, picture.stem.replace("_", "-"), picture.alt)
+        prefix = picture.stem.replace("_", "-")
+        drawn = element(picture.picture.svg, prefix, picture.alt, crop=_CROP * MARGIN * POINTS)
         if picture.stem in _WIDE:
             box = h("div", drawn, class_="wide scroll", tabindex="0", role="region", aria_label=picture.title)
             figures[picture.stem] = h("figure", box, h("figcaption", picture.title))

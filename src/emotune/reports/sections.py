@@ -1,15 +1,21 @@
 """The parts of the HTML report that show scores: headlines, labels, curves, calibration, slices, the taxonomy."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from xml.etree.ElementTree import Element
 
+from emotune.labels import levels as levels_of
+from emotune.labels import mapping_to
 from emotune.reports import tables
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.html import h, said
 from emotune.reports.tables import UNDEFINED, Table
+from emotune.scoring.metrics import Scores
 from emotune.scoring.slices import Slice, by_length, by_number_of_labels, by_rarity
 
+_LONG_NAME, _LONGEST_CELL = 28, 2000  # characters
+_MOST_ROWS = 300  # of a table of labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
 
 
@@ -28,13 +34,15 @@ def html_table(table: Table, caption: str, *, words: Iterable[int] = ()) -> Elem
 
     def cell(i: int, text: str) -> Element:
         if i == 0:
-            return h("th", said(text), scope="row")
+            return h("th", said(text, _LONGEST_CELL), scope="row", class_="long" if len(text) > _LONG_NAME else None)
         kind = attributes(i)["class_"]
-        return h("td", said(text), class_=f"{kind or ''} undefined".strip() if text == UNDEFINED else kind)
+        return h(
+            "td", said(text, _LONGEST_CELL), class_=f"{kind or ''} undefined".strip() if text == UNDEFINED else kind
+        )
 
     head = h("thead", h("tr", [h("th", name, scope="col", **attributes(i)) for i, name in enumerate(table.header)]))
     body = h("tbody", [h("tr", [cell(i, text) for i, text in enumerate(row)]) for row in table.rows])
-    inner = h("table", h("caption", caption), head, body)
+    inner = h("table", h("caption", h("span", caption)), head, body)
     return h("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
@@ -75,7 +83,7 @@ def by_label(evaluation: Evaluation) -> list[Element]:
 
     def ordered(key: Callable[[int], float]) -> Table:
         rows = sorted(range(len(table.rows)), key=lambda i: (math.isnan(key(i)), -key(i)))
-        return Table(table.header, tuple(table.rows[i] for i in rows))
+        return Table(table.header, tuple(table.rows[i] for i in rows[:_MOST_ROWS]))
 
     return [
         html_table(ordered(lambda i: float(each.f1[i])), "Labels by F1, the best first"),
@@ -83,7 +91,10 @@ def by_label(evaluation: Evaluation) -> list[Element]:
             "The same, the most frequent label first",
             html_table(ordered(lambda i: float(each.support[i])), "Labels by support"),
         ),
-        details("The same, in the order of the labels", html_table(table, "Labels in their order")),
+        details(
+            "The same, in the order of the labels",
+            html_table(Table(table.header, table.rows[:_MOST_ROWS]), "Labels in their order"),
+        ),
     ]
 
 
@@ -140,23 +151,41 @@ def roll_up(levels: Sequence[Evaluation]) -> list[Element]:
     rows = []
     for evaluation in levels:
         scores = evaluation.scores
-        pairs = ((tables.percent(scores.overall[key]), interval(*scores.intervals[key])) for key in _LEVEL_METRICS)
-        rows.append(
-            (evaluation.level or "as trained", f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair))
-        )
-    names = [cell for key in _LEVEL_METRICS for cell in (tables.metric_name(key), "95 % interval")]
-    found = [
-        html_table(Table(("level", "labels", *names), tuple(rows)), "The same decisions, grouped to coarser labels"),
-    ]
-    for evaluation in levels[1:]:
-        table = tables.label_table(evaluation.scores, evaluation.labels)
-        found.append(
-            details(f"Level {evaluation.level}, label by label", html_table(table, f"Level {evaluation.level}"))
-        )
+        pairs = ((tables.percent(scores.overall[key]), _overall_interval(scores, key)) for key in _LEVEL_METRICS)
+        name = _LEVEL_NAMES.get(evaluation.level or "", evaluation.level or "as trained")
+        rows.append((name, f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair)))
+    exact = "subset accuracy" if levels[0].multi_label else "accuracy"
+    names = [cell for name in ("macro-F1", "micro-F1", exact) for cell in (name, "95 % interval")]
+    caption = "The same decisions, grouped to coarser labels"
+    found = [html_table(Table(("level", "labels", *names), tuple(rows)), caption)]
+    for finer, coarser in pairwise(levels):
+        found += _level(finer, coarser)
     return found
 
 
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
+_LEVEL_NAMES = {"ekman": "Ekman", "sentiment": "Sentiment"}
+
+
+def _overall_interval(scores: Scores, key: str) -> str:
+    return interval(*scores.intervals.get(key, (math.nan, math.nan)))
+
+
+def _level(finer: Evaluation, coarser: Evaluation) -> list[Element]:
+    """One coarser level, label by label, with what each label is made of one step below."""
+    level = coarser.level or ""
+    table = tables.label_table(coarser.scores, coarser.labels)
+    members = _members(finer, level)
+    rows = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
+    name = _LEVEL_NAMES.get(level, level)
+    shown = html_table(
+        Table((*table.header, "made of"), rows), f"Labels at the level {name}", words=[len(table.header)]
+    )
+    return [h("h3", f"{name}"), shown]
+
+
+def _members(finer: Evaluation, level: str) -> Mapping[str, tuple[str, ...]]:
+    return mapping_to(level, finer.labels).members if level in levels_of(finer.labels) else {}
 
 
 def confusions(evaluation: Evaluation) -> list[Element]:

@@ -17,11 +17,14 @@ _LEFT_OUT = {"metadata", "style"}
 _NUMBERS = {"d", "x", "y", "transform"}
 
 
-def inlined(svg: bytes, *, prefix: str, alt: str, colors: Mapping[str, str], drop: str, line: float) -> Element:
+def inlined(
+    svg: bytes, *, prefix: str, alt: str, colors: Mapping[str, str], drop: str, cut: float, crop: float
+) -> Element:
     """The picture as an `svg` element for a page.
 
     prefix: makes its ids those of no other picture. alt: what it shows, in words. colors: from `#rrggbb` to what the
-    page calls it. Groups whose ids begin with `drop` are left out, and with each a strip of `line` points at the top.
+    page calls it. Groups whose ids begin with `drop` are left out, and with each a strip of `cut` points at the top;
+    `crop` points go on every side.
     """
     root = fromstring(svg)  # noqa: S314 (our own picture, drawn a moment ago)
     used = set(_REFERENCE.findall(svg.decode()))
@@ -30,12 +33,12 @@ def inlined(svg: bytes, *, prefix: str, alt: str, colors: Mapping[str, str], dro
     if view is None:
         raise ValueError(f"not a picture of ours: its view is {root.get('viewBox')!r}")
     width, height = float(view[1]), float(view[2])
-    top = dropped * line
+    top = dropped * cut + crop
     page = Element(
         "svg",
         {
-            "viewBox": f"0 {top:g} {width:g} {height - top:g}",
-            "width": f"{width:g}pt",
+            "viewBox": f"{crop:g} {top:g} {width - 2 * crop:g} {height - top - crop:g}",
+            "width": f"{width - 2 * crop:g}pt",
             "role": "img",
             "aria-label": alt,
             "stroke-linejoin": "round",

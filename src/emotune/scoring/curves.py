@@ -23,10 +23,11 @@ class PrecisionRecall:
     prevalence: float
 
     def thinned(self, most: int) -> "PrecisionRecall":
-        """At most `most` points, evenly over recall."""
-        if len(self.recall) <= most:
-            return self
-        at = np.unique(np.searchsorted(self.recall, np.linspace(self.recall[0], self.recall[-1], most)))
+        """The same line with fewer points: of each recall the first and the last, evenly over recall at most `most`."""
+        first = np.flatnonzero(np.diff(self.recall, prepend=-1.0) > 0)
+        last = np.r_[first[1:], len(self.recall)] - 1
+        levels = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), most // 2)).round().astype(np.int64))
+        at = np.unique(np.concatenate([first[levels], last[levels]])) if len(first) else first
         return PrecisionRecall(self.recall[at], self.precision[at], self.average_precision, self.prevalence)
 
 

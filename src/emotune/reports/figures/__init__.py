@@ -21,7 +21,10 @@ from emotune.reports.figures.style import (
     INK,
     LIGHT_BLUE,
     LINES,
+    LONGEST_NAME,
+    LONGEST_SIDE,
     MARGIN,
+    MIDDLE,
     PAPER,
     POINTS,
     QUIET,
@@ -41,6 +44,9 @@ from emotune.reports.figures.style import (
 from emotune.reports.figures.thresholds import threshold_stability
 from emotune.reports.figures.training import training_curves
 
+# the names by which `data_figures` knows them
+_style, _page, _axes, _fit, _width = drawing, page, place_axes, fit, text_width
+
 __all__ = [
     "BLUE",
     "EMPTY",
@@ -49,7 +55,10 @@ __all__ = [
     "INK",
     "LIGHT_BLUE",
     "LINES",
+    "LONGEST_NAME",
+    "LONGEST_SIDE",
     "MARGIN",
+    "MIDDLE",
     "MOST_PANELS",
     "PAPER",
     "POINTS",

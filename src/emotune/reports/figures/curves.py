@@ -91,8 +91,10 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
     axes.tick_params(length=0)
     axes.grid()
     axes.axhline(curve.curve.prevalence, color=QUIET, linewidth=0.8, linestyle=":")
-    axes.fill_between(curve.curve.recall, curve.curve.precision, color=LIGHT_BLUE, alpha=0.35, linewidth=0)
-    axes.plot(curve.curve.recall, curve.curve.precision, color=BLUE, marker="", linestyle="-", linewidth=1.2)
+    recall = np.r_[0.0, curve.curve.recall]
+    precision = np.r_[curve.curve.precision[:1], curve.curve.precision]
+    axes.fill_between(recall, precision, color=LIGHT_BLUE, alpha=0.35, linewidth=0)
+    axes.plot(recall, precision, color=BLUE, marker="", linestyle="-", linewidth=1.2)
     if not isnan(curve.precision) and not isnan(curve.recall):
         axes.plot([curve.recall], [curve.precision], "D", color=VERMILION, markersize=4.5, clip_on=False)
 
@@ -106,7 +108,7 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
         raise ValueError("no probabilities to draw")
     with drawing():
         left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
-        figure = page(left + width + MARGIN, bottom + below + 0.2 + width + 0.1, title)
+        figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.1, title)
         upper = place_axes(figure, left, bottom + below + 0.2, width, width)
         filled = bins.counts > 0
         low, high = bins.intervals

@@ -48,7 +48,7 @@ def label_f1(scores: Scores, labels: LabelSet, title: str) -> Picture:
     with drawing():
         order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
         names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
-        rows = named_rows(names, support, "support", title, right=0.7)
+        rows = named_rows(names, support, "support", title, right=0.5)
         _draw_f1(rows.axes, each.f1[order], each.f1_low[order], each.f1_high[order], rows.size)
         _draw_macro(rows.axes, scores, rows.above)
         return rendered(rows.figure)

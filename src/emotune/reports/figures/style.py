@@ -76,7 +76,7 @@ MIDDLE = "center_baseline"
 TITLE = "page-title-"  # how the ids of the title's lines begin in an SVG
 TITLE_SIZE, TITLE_LINE = 12, 0.25
 LONGEST_NAME = 2.2
-ROWS_WIDTH = 2.6  # narrow, so that a phone need not make it much smaller
+ROWS_WIDTH = 2.3  # narrow, so that a phone need not make it much smaller
 LONGEST_SIDE = 40.0  # 6,000 pixels: rows of more labels than this holds get thinner
 POINTS = 72
 

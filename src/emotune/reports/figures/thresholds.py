@@ -30,7 +30,7 @@ def threshold_stability(
     with drawing():
         order = np.argsort(-np.ptp(by_fold, axis=0), kind="stable")
         counts = [f"{positives[i]:,}" for i in order]
-        rows = named_rows([names[i] for i in order], counts, "positives", title, right=0.7)
+        rows = named_rows([names[i] for i in order], counts, "positives", title, right=0.5)
         y = np.arange(len(names))
         each = by_fold[:, order]
         rows.axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
@@ -43,5 +43,5 @@ def threshold_stability(
         for row, value in enumerate(final[order]):
             rows.axes.text(1.03, row, f"{value:.2f}", size=rows.size, va=MIDDLE)
         rows.axes.text(0, s="◆ chosen on all rows", color=VERMILION, ha="left", **rows.above)
-        rows.axes.text(1, s="● on each fold's", color=BLUE, ha="right", **rows.above)
+        rows.axes.text(1, s="● without each fold", color=BLUE, ha="right", **rows.above)
         return rendered(rows.figure)
