@@ -12,6 +12,7 @@ _NAMED = {
     "blue": ("#0072b2", "#5cb3ea"),
     "light-blue": ("#a6cee3", "#2a5f80"),
     "vermilion": ("#d55e00", "#ff9248"),
+    "rust": ("#b34d00", "#ff9248"),
     "green": ("#009e73", "#3fc79d"),
     "pink": ("#cc79a7", "#e39cc4"),
     "orange": ("#e69f00", "#f0b93f"),

@@ -24,6 +24,7 @@ from emotune.reports.figures.style import (
     PAPER,
     POINTS,
     QUIET,
+    RUST,
     VERMILION,
     Picture,
     drawing,
@@ -79,7 +80,7 @@ def _draw_macro(axes: Axes, scores: Scores, above: dict[str, Any]) -> None:
     interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
     axes.axvline(macro, color=VERMILION, linewidth=1, linestyle="--", zorder=1)
     align = "left" if macro < 0.4 else "right" if macro > 0.6 else "center"
-    axes.text(macro, s=f"macro-F1 {macro:.3f}{interval}", color=VERMILION, ha=align, **above)
+    axes.text(macro, s=f"macro-F1 {macro:.3f}{interval}", color=RUST, ha=align, **above)
 
 
 def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> Picture:

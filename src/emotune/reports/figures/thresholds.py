@@ -9,6 +9,7 @@ from emotune.reports.figures.style import (
     BLUE,
     LIGHT_BLUE,
     MIDDLE,
+    RUST,
     VERMILION,
     Picture,
     drawing,
@@ -42,6 +43,6 @@ def threshold_stability(
         rows.axes.plot(final[order], y, "D", color=VERMILION, markersize=0.5 * rows.size, clip_on=False)
         for row, value in enumerate(final[order]):
             rows.axes.text(1.03, row, f"{value:.2f}", size=rows.size, va=MIDDLE)
-        rows.axes.text(0, s="◆ chosen on all rows", color=VERMILION, ha="left", **rows.above)
+        rows.axes.text(0, s="◆ chosen on all rows", color=RUST, ha="left", **rows.above)
         rows.axes.text(1, s="● without each fold", color=BLUE, ha="right", **rows.above)
         return rendered(rows.figure)
