@@ -14,7 +14,7 @@ from emotune.reports.tables import UNDEFINED, Table
 from emotune.scoring.metrics import Scores
 from emotune.scoring.slices import Slice, by_length, by_number_of_labels, by_rarity
 
-_LONG_NAME, _LONGEST_CELL = 28, 2000  # characters
+_LONG_NAME, _LONGEST_NAME, _LONGEST_CELL = 28, 120, 2000  # characters
 _MOST_ROWS = 300  # of a table of labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
 
@@ -34,7 +34,7 @@ def html_table(table: Table, caption: str, *, words: Iterable[int] = ()) -> Elem
 
     def cell(i: int, text: str) -> Element:
         if i == 0:
-            return h("th", said(text, _LONGEST_CELL), scope="row", class_="long" if len(text) > _LONG_NAME else None)
+            return h("th", said(text, _LONGEST_NAME), scope="row", class_="long" if len(text) > _LONG_NAME else None)
         kind = attributes(i)["class_"]
         return h(
             "td", said(text, _LONGEST_CELL), class_=f"{kind or ''} undefined".strip() if text == UNDEFINED else kind
@@ -46,9 +46,9 @@ def html_table(table: Table, caption: str, *, words: Iterable[int] = ()) -> Elem
     return h("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
 
 
-def details(summary: str, *children: Element | str | None) -> Element:
-    """What is there for those who want it."""
-    return h("details", h("summary", summary), *children)
+def details(summary: str, *children: Element | str | None, kind: str | None = None) -> Element:
+    """What is there for those who want it; of kind `again` it is not printed."""
+    return h("details", h("summary", summary), *children, class_=kind)
 
 
 def facts(pairs: Iterable[tuple[str, Element | str]]) -> Element:
@@ -90,10 +90,12 @@ def by_label(evaluation: Evaluation) -> list[Element]:
         details(
             "The same, the most frequent label first",
             html_table(ordered(lambda i: float(each.support[i])), "Labels by support"),
+            kind="again",
         ),
         details(
             "The same, in the order of the labels",
             html_table(Table(table.header, table.rows[:_MOST_ROWS]), "Labels in their order"),
+            kind="again",
         ),
     ]
 
