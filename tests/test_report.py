@@ -277,6 +277,18 @@ def test_a_log_that_was_cut_and_gone_on_with() -> None:
     assert read_training_log(['{"event": "start"}', "nothing"]) is None
 
 
+@pytest.mark.parametrize(("an_epoch", "taken"), [(70, 560), (70, 250), (13, 13), (1357, 3000)])
+def test_epochs_are_placed_among_the_steps_that_were_logged(an_epoch: int, taken: int) -> None:
+    logged = [step for step in range(1, taken + 1) if step % 20 == 0 or step == 1]
+    lines = [json.dumps({"event": "step", "step": step, "epoch": (step - 1) // an_epoch + 1}) for step in logged]
+    lines += [json.dumps({"event": "epoch", "epoch": epoch + 1}) for epoch in range(taken // an_epoch)]
+    log = read_training_log(lines)
+    assert log is not None
+    assert len(log.epoch_ends) == taken // an_epoch
+    for epoch, end in enumerate(log.epoch_ends, start=1):
+        assert abs(end - epoch * an_epoch) <= 20
+
+
 def test_fold_thresholds_are_read_back_or_left_out() -> None:
     names = ("a", "b")
     kept = FoldThresholds(np.array([[0.25, 0.5], [0.125, 0.75]]), np.array([3, 4]))

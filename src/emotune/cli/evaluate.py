@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Score a model on a split of data.
 
-    Metrics with 95 % intervals, overall and by label, and where it errs.
+    Metrics with 95 % intervals, overall and by label, and where it errs; report.html shows all of it, with pictures.
     """
     from emotune.reports.tables import confused_table, label_table, labels_without_positives, overall_table
     from emotune.workflows.evaluate import evaluate as run_evaluation

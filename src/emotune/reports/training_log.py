@@ -98,26 +98,31 @@ def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
     """
     steps: dict[int, StepPoint] = {}
     epochs: dict[int, EpochPoint] = {}
-    best, last = None, 0
+    epoch_of: dict[int, int] = {}
+    best = None
     for event in filter(None, map(_event, lines)):
-        kind = event.get("event")
-        if kind == "step" and isinstance(event.get("step"), int):
-            last = event["step"]
-            steps[last] = StepPoint(last, _number(event.get("loss")), _number(event.get("rate")))
-        elif kind == "epoch" and isinstance(event.get("epoch"), int):
+        kind, step, epoch = event.get("event"), event.get("step"), event.get("epoch")
+        if kind == "step" and isinstance(step, int):
+            steps[step] = StepPoint(step, _number(event.get("loss")), _number(event.get("rate")))
+            if isinstance(epoch, int):
+                epoch_of[step] = epoch
+        elif kind == "epoch" and isinstance(epoch, int):
             metrics = event.get("metrics")
             named = metrics if isinstance(metrics, dict) else {}
             values = {str(name): _number(value) for name, value in named.items()}
-            epochs[event["epoch"]] = EpochPoint(event["epoch"], _number(event.get("loss")), values)
-            best = event["epoch"] if event.get("best") is True else best
+            epochs[epoch] = EpochPoint(epoch, _number(event.get("loss")), values)
+            best = epoch if event.get("best") is True else best
     if not steps and not epochs:
         return None
     in_order = tuple(epochs[key] for key in sorted(epochs))
-    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, _steps_an_epoch(steps, epochs, last))
+    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, _steps_an_epoch(epoch_of))
 
 
-def _steps_an_epoch(steps: dict[int, StepPoint], epochs: dict[int, EpochPoint], last: int) -> float:
-    return last / max(epochs) if steps and epochs else 1.0
+def _steps_an_epoch(epoch_of: dict[int, int]) -> float:
+    """How many steps an epoch has, as near as a log tells that holds only some of them with the epochs they fell in."""
+    least = max((step / epoch for step, epoch in epoch_of.items() if epoch > 0), default=1.0)
+    most = min(((step - 1) / (epoch - 1) for step, epoch in epoch_of.items() if epoch > 1), default=least)
+    return (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
 
 
 def _event(line: str) -> dict[str, Any] | None:

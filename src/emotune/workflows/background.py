@@ -20,22 +20,27 @@ def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
 
     Parts of the run that are lost or damaged are left out: they are told of, not relied on.
     """
-    manifest = artifact.verify(model)
+    manifest = _manifest(model)
     run = artifact.run_of(model)
     kept = _kept(run)
     return Background(
         decision=decision,
-        encoder=manifest.encoder,
+        encoder=manifest.encoder if manifest else "",
         config=_text(run, run_directory.CONFIG),
         description=_lines(kept.get("description")),
         findings=_lines(kept.get("findings")),
-        data=manifest.data,
+        data=manifest.data if manifest else {},
         fingerprint=fingerprint,
-        trained_with=manifest.versions,
+        trained_with=manifest.versions if manifest else {},
         scored_with=_versions(),
         training=_training(run),
         fold_thresholds=FoldThresholds.from_json(decision.tuning, decision.labels.names),
     )
+
+
+def _manifest(model: Path) -> artifact.Manifest | None:
+    """The manifest; None for a model that was taken as it is, without one."""
+    return artifact.verify(model) if (model / artifact.MANIFEST).is_file() else None
 
 
 def _text(run: Path | None, name: str) -> str:
