@@ -108,7 +108,7 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
         raise ValueError("no probabilities to draw")
     with drawing():
         left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
-        figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.1, title)
+        figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
         upper = place_axes(figure, left, bottom + below + 0.2, width, width)
         filled = bins.counts > 0
         low, high = bins.intervals
@@ -120,8 +120,8 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
         upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
         where, share = bins.probability[filled], bins.share[filled]
         upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False)
-        worth = f"ECE {bins.error:.4f}\nBrier {brier:.4f}"
-        upper.text(0.05, 0.95, worth, color=INK, va="top", transform=upper.transAxes, linespacing=1.5)
+        worth = f"ECE {bins.error:.4f}   Brier score {brier:.4f}"
+        upper.text(0, 1.03, worth, color=INK, va="bottom", transform=upper.transAxes)
         _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
         return rendered(figure)
 
