@@ -13,7 +13,7 @@ demo: .venv/.train
 		"wait, so the tickets were never booked?? what are we even doing" \
 		"The library closes at eight on weekdays."
 	@echo
-	@echo "The model lies in runs/starter/model; its scores and pictures in runs/starter/eval/test/report.md."
+	@echo "The model lies in runs/starter/model; its scores and pictures in runs/starter/eval/test/report.html."
 	@echo "Next, with the virtual environment active (source .venv/bin/activate):"
 	@echo "  emotune predict \"your own text\""
 	@echo "  emotune recipes                               what else there is to train"

@@ -1,10 +1,11 @@
-"""Pictures are whole, readable PNGs that say what the scores say, whatever the labels are called."""
+"""Pictures are whole, readable PNGs and sound SVGs that say what the scores say, whatever the labels are called."""
 
 import io
 import struct
 import subprocess
 import sys
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import numpy.typing as npt
@@ -13,20 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
+from emotune.scoring.curves import precision_recall, reliability
 from emotune.scoring.metrics import Scores, confusion, score
 
 matplotlib = pytest.importorskip("matplotlib")
 image = pytest.importorskip("PIL.Image")
 
-from emotune.reports.figures import (  # noqa: E402 (after the guard)
-    EMPTY,
-    LIGHT_BLUE,
-    VERMILION,
-    EpochPoint,
-    confusion_matrix,
-    label_f1,
-    training_curves,
-)
+from emotune.reports import figures  # noqa: E402 (after the guard)
+from emotune.reports.figures import EMPTY, LIGHT_BLUE, VERMILION, LabelCurve, Picture  # noqa: E402
+from emotune.reports.training_log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
 
 HOSTILE = (
     "$\\undefinedcommand$",
@@ -58,6 +54,31 @@ SETS = {
 }
 
 Bools = npt.NDArray[np.bool_]
+
+
+def whole(picture: Picture) -> bytes:
+    """The PNG of a picture whose SVG is sound too: XML that holds no style sheet of others, no picture and no link."""
+    root = ElementTree.fromstring(picture.svg)
+    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert tags <= {"svg", "g", "path", "defs", "style", "use", "text", "tspan", "clipPath", "rect", "metadata", *RDF}
+    assert all(value.startswith("#") for e in root.iter() for name, value in e.items() if name.endswith("href"))
+    return picture.png
+
+
+RDF = {"RDF", "Work", "type"}
+
+
+def label_f1(scores: Scores, labels: LabelSet, title: str) -> bytes:
+    return whole(figures.label_f1(scores, labels, title))
+
+
+def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> bytes:
+    return whole(figures.confusion_matrix(counts, labels, title, missed_extra=missed_extra))
+
+
+def training_curves(points: list[EpochPoint], title: str) -> bytes:
+    steps = tuple(StepPoint(i + 1, point.loss, 1e-4) for i, point in enumerate(points))
+    return whole(figures.training_curves(TrainingLog(steps, tuple(points)), title))
 
 
 def decisions(labels: LabelSet, num_rows: int = 300) -> tuple[Bools, Bools]:
@@ -185,8 +206,9 @@ def test_settings_of_the_user_are_neither_followed_nor_changed() -> None:
 
 def test_no_pyplot() -> None:
     program = (
-        "import sys; from emotune.reports.figures import EpochPoint, training_curves;"
-        "training_curves([EpochPoint(1, 1.0, {'f1': 0.5})], 'title');"
+        "import sys; from emotune.reports.figures import training_curves;"
+        "from emotune.reports.training_log import EpochPoint, TrainingLog;"
+        "training_curves(TrainingLog(epochs=(EpochPoint(1, 1.0, {'f1': 0.5}),)), 'title');"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
@@ -275,5 +297,54 @@ def test_other_shapes_are_refused() -> None:
         label_f1(scores_of(GOEMOTIONS, 0), DAIR, "")
     with pytest.raises(ValueError, match=r"\(2, 3\), but names of 6"):
         confusion_matrix(np.zeros((2, 3)), DAIR, "", missed_extra=False)
-    with pytest.raises(ValueError, match="no epochs"):
+    with pytest.raises(ValueError, match="no steps and no epochs"):
         training_curves([], "")
+    with pytest.raises(ValueError, match="no probabilities"):
+        figures.reliability_diagram(reliability(np.zeros((0, 2), bool), np.zeros((0, 2)), Task.MULTI_LABEL), 0.0, "")
+    with pytest.raises(ValueError, match="1 to 60"):
+        figures.precision_recall([], "")
+    with pytest.raises(ValueError, match="names of 3"):
+        figures.threshold_stability(np.zeros(2), np.zeros((5, 2)), np.zeros(2, int), ("a", "b", "c"), "")
+
+
+def curves_of(labels: LabelSet) -> list[LabelCurve]:
+    targets, decided = decisions(labels)
+    noisy = np.clip(decided * 0.6 + np.random.default_rng(1).random(decided.shape) * 0.4, 0, 1)
+    each = scores_of(labels, 0).per_label
+    return [
+        LabelCurve(
+            name,
+            precision_recall(targets[:, j], noisy[:, j]),
+            recall=float(each.recall[j]),
+            precision=float(each.precision[j]),
+            threshold=None if j % 2 else 0.5,
+        )
+        for j, name in enumerate(labels.names)
+        if each.support[j]
+    ]
+
+
+@pytest.mark.parametrize("name", ["1 label", "28 labels", "60 labels", "hostile labels"])
+def test_curves_and_thresholds_of_any_labels_are_whole(name: str) -> None:
+    labels = SETS[name]
+    assert_whole(whole(figures.precision_recall(curves_of(labels), " ".join(labels.names))))
+    by_fold = np.random.default_rng(0).random((5, len(labels)))
+    positives = np.arange(len(labels)) * 1000
+    assert_whole(whole(figures.threshold_stability(by_fold[0], by_fold, positives, labels.names, "thresholds")))
+
+
+@pytest.mark.parametrize("labels", [SETS["2 labels"], SETS["6 classes"]], ids=["labels", "classes"])
+@pytest.mark.parametrize("num_rows", [1, 300])
+def test_reliability_is_whole(labels: LabelSet, num_rows: int) -> None:
+    targets, decided = decisions(labels, num_rows)
+    p = np.where(decided, 0.9, 0.1 / max(len(labels) - 1, 1))
+    assert_whole(whole(figures.reliability_diagram(reliability(targets, p, labels.task), 0.1, "reliability")))
+
+
+def test_a_chosen_point_is_marked_where_there_is_one() -> None:
+    (curve,) = curves_of(SETS["1 label"])
+    marked, unmarked = curve, replace(curve, precision=float("nan"))
+    assert amount(figures.precision_recall([marked], "").png, VERMILION) > 0
+    assert amount(figures.precision_recall([unmarked], "").png, VERMILION) == 0
+    assert VERMILION in figures.precision_recall_panel(marked).decode()
+    assert VERMILION not in figures.precision_recall_panel(unmarked).decode()

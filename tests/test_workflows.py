@@ -25,6 +25,7 @@ from emotune.labels import EKMAN, SENTIMENT
 from emotune.workflows import run_directory
 
 RUN_FILES = {"config.yaml", "data.json", "log.jsonl", "valid.safetensors", "train_texts.safetensors", "model"}
+TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}
 METRICS = {
     *("micro_f1", "micro_precision", "micro_recall", "macro_f1", "macro_precision", "macro_recall"),
     *("weighted_f1", "weighted_precision", "weighted_recall", "samples_f1", "accuracy", "hamming_loss"),
@@ -331,11 +332,16 @@ def test_an_evaluation_and_its_files(copied: Path) -> None:
     assert "warning" not in result.stderr
 
     folder = copied / "eval" / "test"
-    pictures = {"label_f1.png", "missed_extra.png"}
-    assert {path.name for path in folder.iterdir()} == {"metrics.json", "predictions.csv", "report.md", *pictures}
+    stems = ("label_f1", "missed_extra", "precision_recall", "reliability", "threshold_stability", "training")
+    pictures = {f"{stem}.png" for stem in stems}
+    drawings = {f"{stem}.svg" for stem in stems}
+    assert {path.name for path in folder.iterdir()} == {*TEXT_REPORTS, *pictures, *drawings}
     assert json.loads((folder / "metrics.json").read_text()) | {"folder": str(folder)} == found
     report = (folder / "report.md").read_text()
     assert all(f"]({name})" in report and (folder / name).stat().st_size for name in pictures)
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == len(stems) - 1 + 3
+    assert "test.csv:" in page
     rows = predictions(folder)
     assert len(rows) == 30
     exact = np.mean([set(row["labels"].split("|")) == set(row["predicted"].split("|")) for row in rows])
@@ -352,7 +358,12 @@ def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
     assert shown["subset accuracy"].split()[0] == f"{metrics['accuracy']:.3f}"
     assert shown["joy"].split()[0].isdigit()
     assert "pip install 'emotune[reports]'" in result.stderr
-    assert {path.suffix for path in (copied / "eval" / "test").iterdir()} == {".json", ".csv", ".md"}
+    assert f"report: {copied / 'eval' / 'test' / 'report.html'}" in result.stderr
+    assert {path.name for path in (copied / "eval" / "test").iterdir()} == TEXT_REPORTS
+    page = (copied / "eval" / "test" / "report.html").read_text()
+    assert f"{metrics['macro_f1']:.3f}" in page
+    assert config_of(copied).to_yaml().splitlines()[-1] in page
+    assert decision_of(copied)["tuning"]["data_sha256"] in page
 
 
 def test_scores_that_flatter_are_said_to(copied: Path, no_pictures: None) -> None:
@@ -400,6 +411,9 @@ def test_scores_at_a_coarser_level(level, with_policies: Path, no_pictures: None
     assert found["level"] == name
     assert found["folder"] == str(with_policies / "eval" / f"test-{name}")
     assert f"\n# Evaluation on test at the level {name}\n" in "\n" + Path(found["folder"], "report.md").read_text()
+    page = Path(found["folder"], "report.html").read_text()
+    assert f"Evaluation on test at the level {name}" in page
+    assert ("Labels at the level Sentiment" in page) is (level is EKMAN)
 
     # data that speaks only the coarser labels
     rows = predictions(with_policies / "eval" / f"test-{name}")
@@ -444,5 +458,5 @@ def test_a_model_that_stands_alone_writes_only_where_it_is_told(
     assert "--out DIR" in result.stderr
     assert tiny.contents(tmp_path) == before
     assert as_json("evaluate", alone, "--data", data, "--out", "reports")["folder"] == "reports"
-    assert {path.name for path in Path("reports").iterdir()} == {"metrics.json", "predictions.csv", "report.md"}
+    assert {path.name for path in Path("reports").iterdir()} == TEXT_REPORTS
     artifact.verify(alone)

@@ -25,7 +25,7 @@ def evaluate(
 ) -> None:
     """Score a model on a split of data.
 
-    Metrics with 95 % intervals, overall and by label, and where it errs.
+    Metrics with 95 % intervals, overall and by label, and where it errs; report.html shows all of it, with pictures.
     """
     from emotune.reports.tables import confused_table, label_table, labels_without_positives, overall_table
     from emotune.workflows.evaluate import evaluate as run_evaluation
@@ -50,6 +50,7 @@ def evaluate(
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
-        terminal.say(f"written to {outcome.folder}: report.md, metrics.json, predictions.csv")
+        terminal.say(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
+        terminal.say(f"report: {outcome.report}")
     else:
         terminal.say("this model stands alone, so nothing was written; say where: --out DIR")

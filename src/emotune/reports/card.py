@@ -8,7 +8,7 @@ import yaml
 from emotune.data.catalog import DataSet
 from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.reports.tables import Table, escape, markdown, metric_name, percent
+from emotune.reports.tables import Table, escape, markdown, metric_name, percent, policies
 
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
 
@@ -128,7 +128,7 @@ def _validation(facts: CardFacts, decision: Decision) -> list[str]:
 def _decision_section(decision: Decision) -> str:
     lines = ["## Decision", ""]
     if decision.labels.task is Task.MULTI_CLASS:
-        return "\n".join([*lines, "The label with the largest probability."])
+        return "\n".join([*lines, *policies(decision)])
     tuning = decision.tuning
     if tuning:
         reached = tuning["out_of_fold"]
@@ -137,10 +137,7 @@ def _decision_section(decision: Decision) -> str:
             f"on {tuning['rows']:,} rows of {tuning['split']}.",
             f"Out of fold: macro-F1 {percent(reached['macro_f1'])}, micro-F1 {percent(reached['micro_f1'])}.",
         ]
-    nothing = {"nothing": "no label", "best": "the most probable label", "neutral": "neutral"}[str(decision.fallback)]
-    lines.append(f"When no label reaches its threshold: {nothing}.")
-    if decision.neutral_excludes:
-        lines.append("Where another label is given, neutral is not.")
+    lines += policies(decision)
     table = Table(
         ("label", "threshold"),
         tuple((n, f"{t:.3f}") for n, t in zip(decision.labels.names, decision.thresholds, strict=True)),

@@ -1,17 +1,15 @@
-"""An evaluation and what it is written as: metrics.json, predictions.csv, report.md and pictures."""
+"""An evaluation, and it as metrics.json, predictions.csv and report.md."""
 
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact import write_file, write_json
 from emotune.data.records import Record
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
@@ -21,7 +19,11 @@ from emotune.scoring.metrics import Bools, Floats, Scores
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One split, scored: targets, decisions and probabilities, each (n, labels), and everything derived from them."""
+    """One split, scored: targets, decisions and probabilities, each (n, labels), and everything derived from them.
+
+    `thresholds`: those that the probabilities were held against; None where there are none (multi-class, coarser
+    levels).
+    """
 
     labels: LabelSet
     records: Sequence[Record]
@@ -35,6 +37,7 @@ class Evaluation:
     level: str | None = None
     data: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] | None = None
 
     @property
     def multi_label(self) -> bool:
@@ -85,31 +88,6 @@ def number(value: Any) -> float | int | None:
     return None if math.isnan(value) else float(value)
 
 
-def write(evaluation: Evaluation, folder: Path, warn: Callable[[str], None]) -> None:
-    """Write all reports of an evaluation to a folder; without matplotlib, without pictures, which is said."""
-    write_json(folder / "metrics.json", evaluation.to_json())
-    write_file(folder / "predictions.csv", predictions_csv(evaluation))
-    pictures = _write_pictures(evaluation, folder, warn)
-    write_file(folder / "report.md", report_markdown(evaluation, pictures))
-
-
-def _write_pictures(evaluation: Evaluation, folder: Path, warn: Callable[[str], None]) -> list[tuple[str, str]]:
-    try:
-        from emotune.reports import figures
-    except ImportError:
-        warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
-        return []
-    title = f"F1 by label, {evaluation.title}"
-    write_file(folder / "label_f1.png", figures.label_f1(evaluation.scores, evaluation.labels, title))
-    multi = evaluation.multi_label
-    name, title = ("missed_extra.png", "Missed → said instead") if multi else ("confusion.png", "Confusion matrix")
-    drawn = figures.confusion_matrix(
-        evaluation.confusion, evaluation.labels, f"{title}, {evaluation.title}", missed_extra=multi
-    )
-    write_file(folder / name, drawn)
-    return [("F1 by label with 95 % intervals", "label_f1.png"), (title, name)]
-
-
 def predictions_csv(evaluation: Evaluation) -> str:
     """One row a text: its place, id, text, labels as given and as decided, and the score of each label."""
     names = evaluation.labels.names
@@ -122,7 +100,8 @@ def predictions_csv(evaluation: Evaluation) -> str:
         scores = (f"{p:.6f}" for p in evaluation.probabilities[i])
         place = [record.path.name, record.line, record.id or "", record.text]
         writer.writerow([*place, "|".join(given), "|".join(decided[i]), *scores])
-    return out.getvalue()
+    # JSON can hold halves of surrogate pairs, a file cannot
+    return out.getvalue().encode("utf-8", "replace").decode()
 
 
 def report_markdown(evaluation: Evaluation, pictures: Sequence[tuple[str, str]]) -> str:

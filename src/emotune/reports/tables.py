@@ -4,8 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emotune.labels import LabelSet
-from emotune.scoring.metrics import Scores
+import numpy as np
+import numpy.typing as npt
+
+from emotune.decision import Decision
+from emotune.labels import LabelSet, Task
+from emotune.scoring.metrics import Bools, Scores
+from emotune.scoring.slices import confused_pairs, two_label_errors
 from emotune.scoring.thresholds import Tuned
 
 UNDEFINED = "undefined"
@@ -110,6 +115,34 @@ def confused_table(counts: Sequence[Sequence[int]], labels: LabelSet, *, multi_l
     pairs.sort(key=lambda pair: -pair[0])
     header = ("missed", "said instead", "texts") if multi_label else ("was", "said", "texts")
     return Table(header, tuple((was, said, f"{n:,}") for n, was, said in pairs[:most]))
+
+
+def pair_table(counts: npt.NDArray[np.int64], labels: LabelSet, *, most: int) -> Table:
+    """The pairs most often taken for one another, whichever was meant; of each the one missed more often first."""
+    rows = [
+        (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}")
+        for p in confused_pairs(counts, most)
+    ]
+    return Table(("label", "and", "first for second", "second for first", "texts"), tuple(rows))
+
+
+def two_label_table(targets: Bools, decided: Bools, labels: LabelSet, *, most: int) -> Table:
+    """Of texts with two labels of which one was found: what was missed, and what was said in its place."""
+    rows = [
+        (labels.names[i], labels.names[j], f"{n:,}") for i, j, n in two_label_errors(targets, decided, labels, most)
+    ]
+    return Table(("missed", "said instead", "texts"), tuple(rows))
+
+
+def policies(decision: Decision) -> list[str]:
+    """How labels follow from probabilities beside the thresholds, in sentences."""
+    if decision.labels.task is Task.MULTI_CLASS:
+        return ["The label with the largest probability."]
+    nothing = {"nothing": "no label", "best": "the most probable label", "neutral": "neutral"}[str(decision.fallback)]
+    lines = [f"When no label reaches its threshold: {nothing}."]
+    if decision.neutral_excludes:
+        lines.append("Where another label is given, neutral is not.")
+    return lines
 
 
 def markdown(table: Table) -> str:

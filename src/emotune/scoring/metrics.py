@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.labels import LabelSet, Task
+from emotune.scoring import curves
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-_ECE_BINS = 15
 _INTERVAL = (2.5, 97.5)
 
 
@@ -66,7 +66,7 @@ def score(
         "brier": brier(t, p, labels.task),
         "ece": expected_calibration_error(t, p, labels.task),
     }
-    f1_intervals = np.array([_interval(values) for values in draws.f1.T])
+    f1_intervals = np.array([interval(values) for values in draws.f1.T])
     per_label = LabelScores(
         support=sums.positive[0].astype(np.int64),
         predicted=sums.predicted[0].astype(np.int64),
@@ -78,7 +78,7 @@ def score(
         average_precision=ap,
         auroc=roc,
     )
-    intervals = {name: _interval(values) for name, values in draws.metrics().items()} if len(draws.values) else {}
+    intervals = {name: interval(values) for name, values in draws.metrics().items()} if len(draws.values) else {}
     missing = tuple(name for name, n in zip(labels.names, per_label.support, strict=True) if n == 0)
     return Scores(len(t), overall, intervals, per_label, missing)
 
@@ -189,7 +189,7 @@ def _mean_defined(values: Floats) -> float:
     return float(defined.mean()) if len(defined) else float("nan")
 
 
-def _interval(values: Floats) -> tuple[float, float]:
+def interval(values: Floats) -> tuple[float, float]:
     """The 95 % percentile interval of the draws that are defined; NaN when none is."""
     defined = values[~np.isnan(values)]
     if not len(defined):
@@ -200,15 +200,7 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 def average_precision(targets: Bools, scores: Floats) -> float:
     """Area under the precision–recall steps, ties taken together (scikit-learn's definition); NaN without positives."""
-    positives = int(targets.sum())
-    if positives == 0:
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(targets[order])
-    last = np.r_[np.diff(scores[order]) != 0, True]
-    precision = hits[last] / (np.flatnonzero(last) + 1)
-    recall = hits[last] / positives
-    return float((np.diff(recall, prepend=0.0) * precision).sum())
+    return curves.precision_recall(targets, scores).average_precision
 
 
 def auroc(targets: Bools, scores: Floats) -> float:
@@ -232,16 +224,7 @@ def brier(targets: Bools, probabilities: Floats, task: Task) -> float:
 
 def expected_calibration_error(targets: Bools, probabilities: Floats, task: Task) -> float:
     """ECE over 15 equal bins: of all cells, or for multi-class of the top class (Guo et al. 2017)."""
-    if not len(targets):
-        return float("nan")
-    if task is Task.MULTI_CLASS:
-        best = probabilities.argmax(axis=1)
-        hits, p = targets[np.arange(len(best)), best], probabilities.max(axis=1)
-    else:
-        hits, p = targets.ravel(), probabilities.ravel()
-    bins = np.minimum((p * _ECE_BINS).astype(int), _ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=p, minlength=_ECE_BINS) - np.bincount(bins, weights=hits, minlength=_ECE_BINS)
-    return float(np.abs(gaps).sum() / len(p))
+    return curves.reliability(targets, probabilities, task).error
 
 
 def confusion(targets: npt.ArrayLike, decided: npt.ArrayLike, task: Task) -> npt.NDArray[np.int64]:

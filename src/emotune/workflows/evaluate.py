@@ -1,6 +1,7 @@
 """`emotune evaluate`: one split scored, honestly, with everything a reader needs to trust the figures."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,28 @@ from emotune.data.sources import SPLIT_NAMES, find_splits, load_corpus, locate
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
 from emotune.inference.classifier import EmotionClassifier, load
-from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, mapping_to
-from emotune.reports import evaluation as report
+from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to
+from emotune.reports import files
+from emotune.reports.evaluation import Evaluation
 from emotune.reports.tables import metric_name, percent
 from emotune.scoring import metrics
 from emotune.workflows import run_directory
+from emotune.workflows.background import known_of
 from emotune.workflows.talk import Talk
+
+_TAXONOMY = ("ekman", "sentiment")
 
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """The scores of one split, and the folder that the reports were written to (None: nowhere)."""
+    """The scores of one split, and the folder that the reports were written to (None: nowhere).
 
-    evaluation: report.Evaluation
+    `report` is the file to open.
+    """
+
+    evaluation: Evaluation
     folder: Path | None
+    report: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `emotune evaluate --json` prints."""
@@ -68,13 +77,14 @@ def evaluate(
     warnings = (*_tuned_here(classifier.decision, records, corpus.labels), *_leaked(evaluation, seen))
     for warning in warnings:
         talk.warn(warning)
-    evaluation = replace(
-        evaluation, model=str(directory), split=found, level=level, data=corpus.description, warnings=warnings
-    )
+    evaluation = replace(evaluation, model=str(directory), split=found, data=corpus.description, warnings=warnings)
     folder = out if out is not None else _folder(run, data, found, level)
-    if folder is not None:
-        report.write(evaluation, folder, talk.warn)
-    return EvaluateOutcome(evaluation, folder)
+    if folder is None:
+        return EvaluateOutcome(evaluation, None)
+    background = known_of(directory, classifier.decision, fingerprint(records, corpus.labels))
+    coarser = coarser_levels(evaluation, resamples)
+    report = files.write(evaluation, background, coarser, folder, talk.warn, resamples)
+    return EvaluateOutcome(evaluation, folder, report)
 
 
 def _folder(run: Path | None, data: str | None, split: str, level: str | None) -> Path | None:
@@ -123,29 +133,57 @@ def _score(
     data_labels: LabelSet,
     mapping: LabelMapping | None,
     resamples: int,
-) -> report.Evaluation:
+) -> Evaluation:
     decision, labels = classifier.decision, classifier.labels
     probabilities = decision.probabilities(logits)
     decided = decision.decide(probabilities)
     targets = targets_of(records, len(data_labels)) > 0
-    if mapping is not None:
-        decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
-        coarse = mapping.label_set(labels)
-        if data_labels == labels:
-            targets = mapping.coarsen(targets, labels)
-        else:
-            targets = targets[:, [data_labels.index(name) for name in coarse.names]]
-        labels = coarse
-    scores = metrics.score(targets, decided, probabilities, labels, resamples=resamples)
-    return report.Evaluation(
+    if mapping is None:
+        thresholds = decision.thresholds if labels.task is Task.MULTI_LABEL else None
+        return _evaluation(records, labels, targets, decided, probabilities, resamples, thresholds=thresholds)
+    coarse = mapping.label_set(labels)
+    if data_labels == labels:
+        targets = mapping.coarsen(targets, labels)
+    else:
+        targets = targets[:, [data_labels.index(name) for name in coarse.names]]
+    decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
+    return _evaluation(records, coarse, targets, decided, probabilities, resamples, level=mapping.level)
+
+
+def _evaluation(
+    records: Sequence[Record],
+    labels: LabelSet,
+    targets: npt.NDArray[np.bool_],
+    decided: npt.NDArray[np.bool_],
+    probabilities: npt.NDArray[np.float64],
+    resamples: int,
+    *,
+    thresholds: tuple[float, ...] | None = None,
+    level: str | None = None,
+) -> Evaluation:
+    return Evaluation(
         labels=labels,
         records=records,
         targets=targets,
         decided=decided,
         probabilities=probabilities,
-        scores=scores,
+        scores=metrics.score(targets, decided, probabilities, labels, resamples=resamples),
         confusion=metrics.confusion(targets, decided, labels.task),
+        thresholds=thresholds,
+        level=level,
     )
+
+
+def coarser_levels(evaluation: Evaluation, resamples: int) -> list[Evaluation]:
+    """The same decisions at the coarser levels of the taxonomy that their labels have: Ekman's, then sentiment."""
+    found = []
+    for level in _TAXONOMY:
+        if level in levels(evaluation.labels):
+            mapping, fine = mapping_to(level, evaluation.labels), evaluation.labels
+            arrays = (evaluation.targets, evaluation.decided, evaluation.probabilities)
+            t, d, p = (mapping.coarsen(array, fine) for array in arrays)
+            found.append(_evaluation(evaluation.records, mapping.label_set(fine), t, d, p, resamples, level=level))
+    return found
 
 
 def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> list[str]:
@@ -160,7 +198,7 @@ def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> 
     ]
 
 
-def _leaked(evaluation: report.Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:
+def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:
     """A warning when texts of the split were trained on, with the scores without them."""
     if seen is None or not seen.any():
         return []

@@ -16,8 +16,10 @@ from emotune.decision import Decision
 from emotune.errors import MissingInputError, UsageError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet, Task
+from emotune.reports.background import FoldThresholds
 from emotune.reports.card import update_card
 from emotune.scoring import calibration, metrics
+from emotune.scoring.stability import fold_thresholds
 from emotune.scoring.thresholds import Method, Tuned, candidates, out_of_fold, tune, with_thresholds
 from emotune.workflows import run_directory
 
@@ -82,6 +84,9 @@ def tune_decision(
         return start, None
     folds = stratified_folds(targets, config.folds, FOLD_SEED)
     tuned = tune(start.probabilities(logits), targets > 0, start, methods_of(config), folds)
+    stability = FoldThresholds(
+        fold_thresholds(start.probabilities(logits), targets > 0, tuned.method, folds), (targets > 0).sum(axis=0)
+    )
     record = {
         "method": str(tuned.method),
         "objective": config.objective,
@@ -91,6 +96,7 @@ def tune_decision(
         "rows": len(targets),
         "out_of_fold": finite(tuned.out_of_fold_f1),
         "in_sample": finite(tuned.in_sample_f1),
+        **stability.to_json(start.labels.names),
     }
     return replace(with_thresholds(start, tuned.thresholds), tuning=record), tuned
 

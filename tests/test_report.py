@@ -1,0 +1,309 @@
+"""report.html: one file that loads and runs nothing, whatever labels and texts are made of, and says what was found."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emotune.config import Config
+from emotune.data.records import Record
+from emotune.decision import Decision, Fallback
+from emotune.labels import GOEMOTIONS, LabelSet, Task
+from emotune.reports.background import Background, FoldThresholds
+from emotune.reports.evaluation import Evaluation
+from emotune.reports.files import write
+from emotune.reports.html import document, h, said
+from emotune.reports.inline import Inlined
+from emotune.reports.page import report_html
+from emotune.reports.training_log import read_training_log
+from emotune.scoring.metrics import confusion, score
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "</style><script>alert(3)</script>",
+    "joy' onmouseover='alert(4)",
+    "&lt;b&gt;&amp;",
+    "<!-- -->]]>",
+    "javascript:alert(5)",
+    "غضب \u202e شديد",
+    "שמחה",
+    "😡👩\u200d👧",
+    "{{ 7*7 }} ${x}",
+    "W" * 300,
+)
+TEXTS = (
+    *HOSTILE,
+    "a\x00b\x1bc\ud800",
+    "line\nbreak\ttab",
+    "",
+    "   ",
+    "long " * 400,
+    "<svg/onload=alert(6)>",
+    "\u2028x",
+)
+FORBIDDEN = {"script", "img", "iframe", "object", "embed", "link", "base", "form", "input", "audio", "video", "image"}
+
+
+def evaluation(labels: LabelSet, texts: tuple[str, ...] = TEXTS, num_rows: int = 60, **more: object) -> Evaluation:
+    rng = np.random.default_rng(0)
+    shape = (num_rows, len(labels))
+    if labels.task is Task.MULTI_CLASS:
+        targets = np.eye(len(labels), dtype=bool)[rng.integers(len(labels), size=num_rows)]
+    else:
+        targets = rng.random(shape) < 0.3
+    p = np.clip(targets * 0.4 + rng.random(shape) * 0.6, 0, 1)
+    if labels.task is Task.MULTI_CLASS:
+        p /= p.sum(axis=1, keepdims=True)
+    decided = Decision.default(labels).decide(p)
+    records = [
+        Record(texts[i % len(texts)], tuple(np.flatnonzero(row)), Path(f"<b>{i}.csv"), i + 1, id="<i>")
+        for i, row in enumerate(targets)
+    ]
+    known = {"model": "runs/<b>x</b>", "split": "test", "warnings": ("a <leak> & more",), "data": ("<i>.csv: CSV",)}
+    return Evaluation(
+        labels=labels,
+        records=records,
+        targets=targets,
+        decided=decided,
+        probabilities=p,
+        scores=score(targets, decided, p, labels, resamples=20),
+        confusion=confusion(targets, decided, labels.task),
+        thresholds=(0.5,) * len(labels) if labels.task is Task.MULTI_LABEL else None,
+        **known | more,
+    )
+
+
+def background(labels: LabelSet) -> Background:
+    rng = np.random.default_rng(0)
+    multi = labels.task is Task.MULTI_LABEL
+    tuning = {
+        "method": "shrunk (<10>)",
+        "objective": "macro_f1",
+        "folds": 5,
+        "rows": 60,
+        "split": "valid",
+        "data_sha256": "abc",
+        "out_of_fold": {"macro_f1": 0.5, "micro_f1": None},
+        "in_sample": {"macro_f1": 0.6, "micro_f1": 0.7},
+    }
+    chosen = FoldThresholds(rng.random((5, len(labels))), np.arange(len(labels)))
+    log = [json.dumps({"event": "step", "step": i, "loss": 1 / i, "rate": 1e-4}) for i in range(1, 20)]
+    log.append(
+        json.dumps({"event": "epoch", "epoch": 1, "loss": 0.3, "best": True, "metrics": {"<b>": 0.5, "loss": 1}})
+    )
+    return Background(
+        decision=Decision(labels, (0.5,) * len(labels), Fallback.BEST if multi else Fallback.NOTHING, tuning=tuning),
+        encoder="<b>encoder</b>",
+        config=Config(name="</code></pre><script>alert(7)</script>").to_yaml(),
+        description=("<b>read</b>",),
+        findings=("<b>doubt</b>",),
+        data={"train": {"rows": 100, "sha256": "0" * 64}, "test": {"rows": 60, "sha256": "f" * 64}},
+        fingerprint="f" * 64,
+        trained_with={"torch": "<2>"},
+        scored_with={"emotune": "0.1"},
+        training=read_training_log(log),
+        fold_thresholds=chosen if multi else None,
+    )
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.policy, self.style, self._in = "", "", ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._in = tag
+        if tag == "meta" and dict(attrs).get("http-equiv") == "Content-Security-Policy":
+            self.policy = dict(attrs)["content"] or ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._in == "style":
+            self.style += data
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.words)
+
+
+def assert_harmless(html: str) -> Page:
+    """No element, attribute or address that could run or load anything; one style sheet, the one that is allowed."""
+    page = Page(html)
+    assert not {tag for tag, _ in page.tags} & FORBIDDEN
+    for tag, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcset")], tag
+        assert (attributes.get("href") or "#").startswith("#")
+        assert "xlink:href" not in attributes
+        addresses = [value for value in attributes.values() if value and "url(" in value]
+        assert all(value.startswith("url(#") for value in addresses)
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'sha256-{digest}'" in page.policy
+    assert "@import" not in page.style
+    assert "url(" not in page.style
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {(a.get("href") or "")[1:] for tag, a in page.tags if tag in ("a", "use")}
+    assert links <= set(ids)
+    html.encode()
+    return page
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report on labels and texts that are made to break out."""
+    labels = LabelSet(HOSTILE)
+    folder = tmp_path_factory.mktemp("hostile")
+    write(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
+    return folder
+
+
+def test_hostile_labels_and_texts_stay_what_they_are(hostile: Path) -> None:
+    page = assert_harmless((hostile / "report.html").read_text())
+    for text in HOSTILE[:7]:
+        assert text in page.text
+    assert "a␀b␛c�" in page.text
+    assert "</code></pre><script>alert(7)</script>" in page.text
+    assert "a <leak> & more" in page.text
+    assert "<b>0.csv:1" in page.text or "<b>1.csv:2" in page.text
+    for stem in ("label_f1", "missed_extra", "precision_recall", "reliability", "threshold_stability", "training"):
+        assert (hostile / f"{stem}.png").stat().st_size
+        assert (hostile / f"{stem}.svg").stat().st_size
+
+
+def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
+    page = Page((hostile / "report.html").read_text())
+    headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
+    assert headings == [
+        *("overall", "labels", "curves", "calibration", "slices", "confusions", "errors"),
+        *("decision", "training", "configuration", "data", "versions"),
+    ]
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links == [f"#{name}" for name in headings]
+    pictures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(pictures) == 5 + len(HOSTILE)
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in pictures)
+    tables = sum(tag == "table" for tag, _ in page.tags)
+    assert tables == sum(tag == "caption" for tag, _ in page.tags) > 8
+    assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
+
+
+def test_what_counts_is_said(hostile: Path) -> None:
+    found, text = evaluation(LabelSet(HOSTILE)), Page((hostile / "report.html").read_text()).text
+    assert f"{found.scores.overall['macro_f1']:.3f}" in text
+    low, high = found.scores.intervals["macro_f1"]
+    assert f"{low:.3f}–{high:.3f}" in text
+    assert "scored here (the same as test)" in text
+    assert "f" * 64 in text
+    assert "When no label reaches its threshold: the most probable label." in text
+    assert "method" in text
+    assert "shrunk (<10>)" in text
+    assert "1 ← best" in text
+
+
+def test_classes_have_no_thresholds(tmp_path: Path) -> None:
+    labels = LabelSet(("anger", "joy", "<u>"), Task.MULTI_CLASS)
+    write(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
+    page = assert_harmless((tmp_path / "report.html").read_text())
+    assert "The label with the largest probability." in page.text
+    assert "threshold" not in page.text.replace("thresholds out of fold", "")
+    assert not (tmp_path / "threshold_stability.png").exists()
+    assert (tmp_path / "confusion.svg").stat().st_size
+
+
+@pytest.mark.parametrize("num_rows", [0, 1])
+def test_what_is_undefined_is_called_so(num_rows: int, tmp_path: Path) -> None:
+    found = evaluation(LabelSet(("a", "b")), num_rows=num_rows)
+    nothing = np.zeros_like(found.targets)
+    scores = score(nothing, nothing, found.probabilities, found.labels, resamples=5)
+    empty = Evaluation(**{**vars(found), "targets": nothing, "decided": nothing, "scores": scores})
+    html = report_html(empty, Background(Decision.default(found.labels)), [], Inlined(), 5)
+    page = assert_harmless(html)
+    assert "undefined" in page.text
+    assert "2 labels without a positive example" in page.text
+    assert "nan" not in page.text.lower()
+    write(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
+    assert_harmless((tmp_path / "report.html").read_text())
+
+
+def test_the_page_stays_small(tmp_path: Path) -> None:
+    long = tuple(f"{i} " + "x" * 20_000 for i in range(7))
+    html = report_html(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS), [], Inlined(), 2)
+    assert len(html) < 400_000
+    many = LabelSet(tuple(f"label {i} " + "y" * 100 for i in range(700)))
+    html = report_html(evaluation(many, num_rows=200), background(many), [], Inlined(), 2)
+    assert len(html) < 2_000_000
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(), st.text())
+def test_any_text_is_text(text: str, attribute: str) -> None:
+    page = Page(document("title", "a{}", h("p", said(text), "tail", class_=attribute)))
+    (paragraph,) = [attributes for tag, attributes in page.tags if tag == "p"]
+    kept = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "", text)
+    assert [tag for tag, _ in page.tags][-2:] == ["p", "bdi"]
+    assert page.text.startswith("\ntitle")
+    assert page.text.endswith("tail\n")
+    assert set(kept) <= set(page.text)
+    assert len(paragraph["class"] or "") == len(attribute)
+
+
+def test_a_log_that_was_cut_and_gone_on_with() -> None:
+    step = '{"event": "step", "step": 1, "loss": 1.0, "rate": 0.1}'
+    again = '{"event": "step", "step": 1, "loss": 2.0, "rate": null}'
+    log = read_training_log([step, '{"event": "st', "[]", "", again, '{"event": "epoch", "epoch": 1, "loss": null}'])
+    assert log is not None
+    assert [(point.step, point.loss) for point in log.steps] == [(1, 2.0)]
+    assert np.isnan(log.steps[0].rate)
+    assert np.isnan(log.epochs[0].loss)
+    assert read_training_log(['{"event": "start"}', "nothing"]) is None
+
+
+@pytest.mark.parametrize(("an_epoch", "taken"), [(70, 560), (70, 250), (13, 13), (1357, 3000)])
+def test_epochs_are_placed_among_the_steps_that_were_logged(an_epoch: int, taken: int) -> None:
+    logged = [step for step in range(1, taken + 1) if step % 20 == 0 or step == 1]
+    lines = [json.dumps({"event": "step", "step": step, "epoch": (step - 1) // an_epoch + 1}) for step in logged]
+    lines += [json.dumps({"event": "epoch", "epoch": epoch + 1}) for epoch in range(taken // an_epoch)]
+    log = read_training_log(lines)
+    assert log is not None
+    assert len(log.epoch_ends) == taken // an_epoch
+    for epoch, end in enumerate(log.epoch_ends, start=1):
+        assert abs(end - epoch * an_epoch) <= 20
+
+
+def test_fold_thresholds_are_read_back_or_left_out() -> None:
+    names = ("a", "b")
+    kept = FoldThresholds(np.array([[0.25, 0.5], [0.125, 0.75]]), np.array([3, 4]))
+    content = kept.to_json(names)
+    found = FoldThresholds.from_json(json.loads(json.dumps(content)), names)
+    assert found is not None
+    np.testing.assert_array_equal(found.chosen, kept.chosen)
+    np.testing.assert_array_equal(found.positives, kept.positives)
+    for broken in (
+        {},
+        {"fold_thresholds": 1, "positives": {}},
+        content | {"positives": {"a": 1}},
+        content | {"fold_thresholds": {"a": [0.1], "b": [0.1, 0.2]}},
+        content | {"fold_thresholds": {"a": [2.0], "b": [0.5]}},
+        content | {"fold_thresholds": {"a": [], "b": []}},
+        content | {"fold_thresholds": {"a": "x", "b": None}},
+    ):
+        assert FoldThresholds.from_json(broken, names) is None
