@@ -209,7 +209,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("what", "damage"), damages(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("what", "damage"), list(damages()), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*"):
         if path.name != "step-00000020" and what.startswith(checkpoint.KEPT):  # so that the other keeps its own
