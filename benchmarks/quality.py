@@ -10,7 +10,6 @@ Prints a line for each seed, then mean, spread and a 95 % interval; the last lin
 """
 
 import argparse
-import csv
 import json
 import platform
 import resource
@@ -25,16 +24,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config
+from emotune.config import Config, DataConfig
 from emotune.config_files import load_config
-from emotune.data.records import Corpus, Record
-from emotune.data.sources import load_corpus
+from emotune.data.records import Corpus, positives
 from emotune.data.splits import stratified_folds
+from emotune.data.writing import render
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.metrics import score
 from emotune.scoring.thresholds import out_of_fold
 from emotune.workflows import run_directory
+from emotune.workflows.data import read_corpus
 from emotune.workflows.talk import Silence
 from emotune.workflows.train import train
 from emotune.workflows.tune import FOLD_SEED, methods_of
@@ -75,7 +75,7 @@ def main() -> None:
 def one_seed(config: Config, seed: int, folds: int) -> Result:
     """Train with one seed, or once for each fold, and judge the logits out of fold."""
     start = time.perf_counter()
-    corpus = load_corpus(config.data)
+    corpus = read_corpus(config.data)
     with tempfile.TemporaryDirectory() as folder:
         if folds:
             logits, targets = cross_validated(config, corpus, folds, Path(folder))
@@ -83,7 +83,7 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
     decision = Decision.default(corpus.labels)
-    probabilities, positive = decision.probabilities(logits), targets > 0
+    probabilities, positive = decision.probabilities(logits), positives(targets)
     if corpus.labels.task is Task.MULTI_CLASS:
         decided = decision.decide(probabilities)
     else:
@@ -111,22 +111,13 @@ def cross_validated(
         data = folder / f"data-{fold}"
         data.mkdir()
         for name, chosen in (("train", parts != fold), ("valid", parts == fold)):
-            write_split(data / f"{name}.csv", [r for r, c in zip(records, chosen, strict=True) if c], corpus.labels)
-        plain = {"path": str(data), "format": "table", "task": str(corpus.labels.task)}
-        plain_data = type(config.data).model_validate({**plain, "label_columns": list(corpus.labels.names)})
+            part = render([r for r, c in zip(records, chosen, strict=True) if c], corpus.labels, "jsonl")
+            (data / f"{name}.jsonl").write_bytes(part.content)
+        plain_data = DataConfig(path=str(data), **part.keys)
         inner = config.model_copy(update={"data": plain_data})
         logits[parts == fold], _ = trained(inner, folder / f"run-{fold}", corpus.labels)
         print(f"  fold {fold} done", file=sys.stderr, flush=True)
     return logits, targets
-
-
-def write_split(path: Path, records: Sequence[Record], labels: LabelSet) -> None:
-    """Rows as a CSV with a 0/1 column for each label."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", *labels.names])
-        for record in records:
-            writer.writerow([record.text, *(int(i in record.labels) for i in range(len(labels)))])
 
 
 def report(recipe: str, folds: int, results: Sequence[Result]) -> None:

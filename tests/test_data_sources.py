@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from emotune.config import DataConfig
 from emotune.data.records import Corpus
-from emotune.data.sources import STARTER, find_splits, load_corpus, load_split, locate
+from emotune.data.repository import find_splits
+from emotune.data.sources import STARTER, load_corpus, load_split, locate
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import GOEMOTIONS, LabelSet, Task
 
@@ -41,13 +42,13 @@ def many(count: int, label: str = "") -> str:
 
 @pytest.mark.parametrize("name", ["dev.csv", "val.tsv", "Valid.TXT", "VALIDATION.csv"])
 def test_validation_has_many_names(tmp_path: Path, name: str) -> None:
-    write(tmp_path, train_csv=TABLE, test_csv=TABLE, notes_csv="x", train_json="{}")
+    write(tmp_path, train_csv=TABLE, test_csv=TABLE, notes_csv="x", labels_json="{}")
     (tmp_path / name).write_text("text,label\nhm,joy\n")
     (tmp_path / "test.txt").mkdir()
     assert find_splits(tmp_path) == {
-        "train": tmp_path / "train.csv",
-        "valid": tmp_path / name,
-        "test": tmp_path / "test.csv",
+        "train": (tmp_path / "train.csv",),
+        "valid": (tmp_path / name,),
+        "test": (tmp_path / "test.csv",),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from emotune.config import Config
+from emotune.config import Config, DataConfig
 from emotune.errors import ConfigError, MissingInputError, did_you_mean
 from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
 
@@ -33,6 +33,17 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _set(tree, override)
     return _validated(tree)
+
+
+def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+    """How data is read, with `data.key=value` laid over it; raises ConfigError for another key or a wrong value."""
+    tree = Tree({"data": data.model_dump(mode="json")}, {})
+    for override in overrides:
+        if not override.startswith("data."):
+            keys = ", ".join(DataConfig.model_fields)
+            raise ConfigError(f"--set {override}: here --set says how the data is read: data.{{{keys}}}")
+        _set(tree, override)
+    return _validated(tree).data if overrides else data
 
 
 def _read_recipe(name: str) -> Tree:

@@ -22,8 +22,8 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], device: torch.device) -> Loss:
     """The loss of a configuration; `targets` (n, labels) are the training rows that weights are counted on.
 
-    The loss takes logits and 0/1 targets, each of shape (batch, labels). Raises ConfigError for one that does not suit
-    the task.
+    The loss takes logits and targets (0/1, or shares from 0 to 1), each of shape (batch, labels). Raises ConfigError
+    for one that does not suit the task.
     """
     name = config.name
     if name == "auto":
@@ -65,22 +65,18 @@ def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross entropy summed over examples, each weighted by its class."""
-    return F.cross_entropy(logits, targets.argmax(dim=1), weight=class_weights, reduction="sum")
+    """Cross entropy summed over examples, each weighted by its class; soft targets are distributions over classes."""
+    return F.cross_entropy(logits, targets, weight=class_weights, reduction="sum")
 
 
 def focal(logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float, task: Task) -> Tensor:
     """Focal loss (Lin et al. 2017): cross entropy times (1 - p of the truth) ** gamma, summed over examples."""
     if task is Task.MULTI_CLASS:
-        index = targets.argmax(dim=1)
-        nll = F.cross_entropy(logits, index, reduction="none")
-        each = _focused(nll, gamma)
-        return (each if weights is None else each * weights[index]).sum()
-    nll = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    cells = _focused(nll, gamma)
-    if weights is not None:
-        cells = cells * torch.where(targets > 0, weights, torch.ones_like(weights))
-    return cells.sum() / logits.shape[1]
+        cells = targets * _focused(-F.log_softmax(logits, dim=1), gamma)
+        return (cells if weights is None else cells * weights).sum()
+    positive = targets * _focused(F.softplus(-logits), gamma)
+    negative = (1 - targets) * _focused(F.softplus(logits), gamma)
+    return (positive * (1.0 if weights is None else weights) + negative).sum() / logits.shape[1]
 
 
 def _focused(nll: Tensor, gamma: float) -> Tensor:

@@ -16,15 +16,17 @@ from emotune import artifact, hub
 from emotune.config import Config
 from emotune.data.checks import check
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
-from emotune.data.sources import STARTER, load_corpus, locate
+from emotune.data.sources import STARTER, locate
 from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
 from emotune.errors import DataError, EmotuneError
+from emotune.hub_data import DataSource, resolve_data
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.thresholds import Tuned
 from emotune.workflows import run_directory
+from emotune.workflows.data import corpus_of
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, finite, start_decision, tune_decision, validation_metrics
 
@@ -107,7 +109,8 @@ def train(config: Config, out: Path, *, talk: Talk, device: str = "auto", overwr
     user can mend; nothing is written before data, configuration and encoder have been found sound.
     """
     run_directory.require_free(out, overwrite=overwrite)
-    corpus = load_corpus(config.data)
+    data = resolve_data(config.data)
+    corpus = corpus_of(data)
     for line in corpus.description:
         talk.say(line)
     talk.say(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
@@ -121,7 +124,7 @@ def train(config: Config, out: Path, *, talk: Talk, device: str = "auto", overwr
     talk.say(f"encoder {config.model.encoder} from {source.origin}")
     session = _Session(config, corpus, source, device, talk)
     run_directory.create(out)
-    artifact.write_file(out / run_directory.CONFIG, _resolved(config).to_yaml())
+    artifact.write_file(out / run_directory.CONFIG, _resolved(config, data).to_yaml())
     artifact.write_json(out / run_directory.DATA, _data_record(corpus, findings))
     run_directory.save_train_texts(out, corpus)
     with run_directory.Log(out / run_directory.LOG) as log:
@@ -140,11 +143,11 @@ def _kept_epoch(fitted: Fitted, config: Config) -> str:
     return f"epoch {epoch}" if epoch else "the latest step, before the first epoch was whole"
 
 
-def _resolved(config: Config) -> Config:
+def _resolved(config: Config, source: DataSource) -> Config:
     """The configuration with absolute paths, so that it means the same wherever it is read."""
-    data = config.data.model_copy(
-        update={"path": _absolute(config.data.path), "labels_file": _absolute(config.data.labels_file)}
-    )
+    pinned = source.pinned
+    path = pinned.path if source.origin else _absolute(pinned.path)
+    data = pinned.model_copy(update={"path": path, "labels_file": _absolute(pinned.labels_file)})
     encoder = hub.local_path(config.model.encoder)
     name = config.model.encoder if encoder is None else str(encoder.resolve())
     model = config.model.model_copy(update={"encoder": name})
@@ -249,11 +252,15 @@ def _finish(session: _Session, fitted: Fitted, out: Path, findings: Sequence[str
             versions=_versions(),
             data=fingerprints,
         )
-        run_directory.save_arrays(
-            out / run_directory.VALID, logits=logits, targets=session.valid.targets.astype(np.uint8)
-        )
+        run_directory.save_arrays(out / run_directory.VALID, logits=logits, targets=_compact(session.valid.targets))
     _tell(talk, validation, tuned, temperature)
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
+
+
+def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+    """0/1 targets in a byte each; soft ones as they are."""
+    small = targets.astype(np.uint8)
+    return small if np.array_equal(small, targets) else targets
 
 
 def _validation(session: _Session, logits: npt.NDArray[np.float32], tuned: Tuned | None) -> dict[str, float]:
