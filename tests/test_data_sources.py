@@ -237,7 +237,7 @@ def test_a_missing_split_is_refused(tmp_path: Path) -> None:
             "exactly one label, this one has 2",
         ),
         ({"train_csv": many(9, "joy"), "dev_csv": TABLE}, {}, "train.csv", "needs more labels than ['joy']"),
-        ({"train_csv": 'text,label\na,"j\noy"\nb,joy\n', "dev_csv": TABLE}, {}, "train.csv", "control characters"),
+        ({"train_csv": 'text,label\na,"j\noy"\nb,joy\n', "dev_csv": TABLE}, {}, "train.csv:2", "control characters"),
         ({"train_csv": "text,label\nso,joy\n"}, {"task": "multi_label"}, None, "too few rows (1) for a split 'valid'"),
     ],
 )

@@ -83,7 +83,7 @@ def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
 
 def _cached(name: str, revision: str | None, subset: str | None) -> Path | None:
     """The snapshot in the hub's cache, when it holds training rows."""
-    folder = hub.cached(name, revision, hub.Selection(["*"]), _DATA_SETS)
+    folder = hub.cached(name, revision, hub.Selection([CARD]), _DATA_SETS)  # other subsets may never have been fetched
     try:
         return folder if folder is not None and find_splits(folder, subset=subset) else None
     except DataError:

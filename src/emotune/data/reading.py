@@ -9,6 +9,7 @@ from emotune.data.files import read_content
 from emotune.data.layouts import BY_NAME, detect
 from emotune.data.layouts.base import Asked, Layout
 from emotune.data.rows import Row
+from emotune.errors import DataError, Place
 
 _EXAMPLES = 3
 
@@ -42,7 +43,8 @@ class Reading:
             return [said]
         places = ", ".join(out[:_EXAMPLES]) + (", …" if len(out) > _EXAMPLES else "")
         why = "that no rater could judge" if self.layout.soft else "without a label that two raters chose"
-        return [f"{said}; {len(out):,} of them {why} are left out ({places})"]
+        else_soft = " (data.raters=soft keeps them)" if not self.layout.soft and len(out) > texts / 2 else ""
+        return [f"{said}; {len(out):,} of them {why} are left out ({places}){else_soft}"]
 
 
 def read_files(
@@ -65,6 +67,12 @@ def read_files(
             left_out[path] = [row for row in rows[path] if not _is_judged(row)]
             rows[path] = [row for row in rows[path] if _is_judged(row)]
     assert layout is not None, "there is a file at least"
+    if not any(rows.values()):
+        raise DataError(
+            "no text has a label that two raters chose" if not layout.soft else "no rater could judge any text",
+            place=Place(paths[0]),
+            hint="Shares of raters as soft targets: --set data.raters=soft",
+        )
     return Reading(layout, rows, left_out)
 
 

@@ -1,7 +1,7 @@
 """Which files of a folder, or of a data set on the hub, hold which split."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,18 +80,47 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
 
 def card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
     """The subsets that a data set's card describes in its front matter, by name; none when it does not."""
-    match = None if card is None else _FRONT_MATTER.match(card.lstrip("\ufeff"))
-    try:
-        found = yaml.safe_load(match[1]) if match else None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    configs = found.get("configs") if isinstance(found, dict) else None
+    configs = _front_matter(card).get("configs")
     if not isinstance(configs, list):
         return {}
     named = [
         c for c in configs if isinstance(c, dict) and isinstance(c.get("config_name"), str) and c.get("data_files")
     ]
     return {c["config_name"]: c for c in named}
+
+
+def _front_matter(card: str | None) -> Mapping[str, Any]:
+    match = None if card is None else _FRONT_MATTER.match(card.lstrip("\ufeff"))
+    try:
+        found = yaml.safe_load(match[1]) if match else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def class_names(folder: Path, column: str) -> tuple[str, ...]:
+    """The names of the label ids in a column, by the card of a data set in this folder or the one above; else none.
+
+    Where subsets differ in them, none: the card alone does not tell which is meant.
+    """
+    card = next((c for c in map(_card, (folder, folder.parent)) if c is not None), None)
+    about = _front_matter(card).get("dataset_info")
+    found = {names for info in (about if isinstance(about, list) else [about]) for names in _named_in(info, column)}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _named_in(info: Any, column: str) -> Iterator[tuple[str, ...]]:
+    features = info.get("features") if isinstance(info, dict) else None
+    for feature in features if isinstance(features, list) else ():
+        if not isinstance(feature, dict) or feature.get("name") != column:
+            continue
+        kinds = [feature.get(key) for key in ("dtype", "sequence", "list")]
+        kinds += [kind.get("dtype") for kind in kinds if isinstance(kind, dict)]
+        for kind in kinds:
+            label = kind.get("class_label") if isinstance(kind, dict) else None
+            names = label.get("names") if isinstance(label, dict) else None
+            if isinstance(names, dict) and {str(i) for i in names} == {str(i) for i in range(len(names))}:
+                yield tuple(str({str(k): v for k, v in names.items()}[str(i)]) for i in range(len(names)))
 
 
 def _default(groups: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:

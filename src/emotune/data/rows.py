@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LABEL_ID = re.compile(r"[0-9]{1,9}")
 _MOST_LABELS = 1000
+_LONGEST = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,12 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
             names[name] += number
     for name, _ in names.most_common():
         spellings.setdefault(name.casefold(), name)
-    if len(spellings) > _MOST_LABELS:
+    longest = max(map(len, spellings), default=0)
+    if len(spellings) > _MOST_LABELS or longest > _LONGEST:
+        many = len(spellings) > _MOST_LABELS
+        what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
         raise DataError(
-            f"there are {len(spellings):,} different labels, which look like texts",
+            f"there are {what}, which look like texts",
             hint="Name the column that holds the labels: --set data.label_column=NAME",
         )
     known = known_set(spellings)

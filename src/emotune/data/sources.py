@@ -13,7 +13,7 @@ from emotune.data.repository import SPLIT_NAMES, Splits, find_splits
 from emotune.data.rows import Row, label_set
 from emotune.data.splits import grouped_parts
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, is_label_name
 
 STARTER = "emotune:starter"
 _PARTS = ("train", "valid", "test")
@@ -131,7 +131,16 @@ def _label_set(reading: Reading, config: DataConfig) -> LabelSet:
     try:
         return label_set(reading.all_rows(), reading.layout, config)
     except DataError as error:
-        raise DataError(error.message, place=Place(next(iter(reading.rows))), hint=error.hint) from None
+        raise DataError(error.message, place=_place_of_bad_name(reading), hint=error.hint) from None
+
+
+def _place_of_bad_name(reading: Reading) -> Place:
+    """The first row with a name that can be no label; the file when it is not a single name that is at fault."""
+    for path, rows in reading.rows.items():
+        for row in rows:
+            if not all(map(is_label_name, row.names)):
+                return Place(path, row.line)
+    return Place(next(iter(reading.rows)))
 
 
 def _records(reading: Reading, labels: LabelSet) -> list[Record]:

@@ -14,7 +14,8 @@ from emotune.labels import KNOWN
 FLAGS: Mapping[Any, bool] = {"0": False, "1": True, "0.0": False, "1.0": True, 0: False, 1: True}
 KNOWN_NAMES = frozenset(name for labels in KNOWN.values() for name in labels.names)
 _LONGEST_LIST = 20_000
-_ITEM = re.compile(r"""\s*(?:(,)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|([^\s,'"\[\]]+))""", re.DOTALL)
+_ITEM = re.compile(r"""\s*(?:(,)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(\w[^\s,'"\[\]]*|-?\w+))""", re.DOTALL)
+_NO_NAMES = ("None", "null", "nan", "NaN")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
 _ESCAPED = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SHOWN = 60
@@ -68,17 +69,23 @@ def parse_list(cell: str) -> tuple[str, ...]:
         raise ValueError("it is not a list")
     inner, at, after_item = cell[1:-1].rstrip(), 0, False
     found: list[str] = []
+    kinds = set()
     while at < len(inner):
         match = _ITEM.match(inner, at)
-        if match is None or (match[1] and not after_item):
-            raise ValueError(f"it is no list of names or ids, from {shown(inner[at:].lstrip())} on")
-        at, after_item = match.end(), not match[1]
+        if match is None or (match[1] and not after_item) or match[3] in _NO_NAMES:
+            raise _no_list(inner[at:])
+        start, at, after_item = at, match.end(), not match[1]
         if match[1]:
             continue
-        if (at < len(inner) and inner[at] in "'\"[") or (match[3] and match[3] in ("None", "null", "nan", "NaN")):
-            raise ValueError(f"it is no list of names or ids, from {shown(inner[match.start() :].lstrip())} on")
+        kinds.add(match.lastindex)
+        if len(kinds) > 1 or inner[at : at + 1] in ("'", '"', "["):
+            raise _no_list(inner[start:])
         found.append(_unquoted(match[2]) if match[2] else match[3])
     return tuple(name for name in (item.strip() for item in found) if name)
+
+
+def _no_list(rest: str) -> ValueError:
+    return ValueError(f"it is no list of names or ids, from {shown(rest.lstrip())} on")
 
 
 def _unquoted(quoted: str) -> str:

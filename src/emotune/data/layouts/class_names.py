@@ -88,7 +88,7 @@ def _from_json(source: Path, text: str) -> dict[int, str]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", None)
+        line = getattr(error, "lineno", 1)
         raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
     if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
         return dict(enumerate(found))

@@ -22,6 +22,7 @@ from emotune.data.layouts.cells import (
 )
 from emotune.data.layouts.class_names import names_if_ids
 from emotune.data.records import POSITIVE
+from emotune.data.repository import class_names
 from emotune.data.rows import Row
 from emotune.errors import DataError, Place, did_you_mean
 
@@ -114,7 +115,7 @@ def _text_column(grid: Grid, asked: Asked) -> str:
         raise DataError(
             f"the header has no column 'text' or a like name; its columns: {listed}",
             place=Place(grid.path, grid.line),
-            hint="Name the column that holds the texts: --set data.text_column=NAME",
+            hint="Name the column that holds the texts: --set data.text_column=NAME; or data.format=headerless",
         )
     return found
 
@@ -124,8 +125,8 @@ def _flag_columns(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The columns that are labels of their own, and what to say about them.
 
-    Those called like a given name, or those that are mostly 0 and 1 in the first rows; a cell of another kind in such
-    a column is for the reader to refuse.
+    Those called like a given name, else those that are mostly 0 and 1 in the first rows (of those called like an
+    emotion, any); a cell of another kind in such a column is for the reader to refuse.
     """
     if label_names is not None:
         wanted = {n.casefold() for n in label_names}
@@ -137,7 +138,7 @@ def _flag_columns(
         rows += 1
         for i, column in at:
             counts[column] += is_flag(row[i])
-    return _without_asides([c for c, n in counts.items() if n > rows / 2])
+    return _without_asides([c for c, n in counts.items() if n > rows / 2 or (n and c.casefold() in KNOWN_NAMES)])
 
 
 def _without_asides(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -210,7 +211,8 @@ def _label_column(grid: Grid, asked: Asked, layout: Layout) -> Layout:
         layout = replace(layout, label_delimiter=by or None)
         items = {name for cell in cells for name in pieces(cell, by)}
     several = layout.lists or listed or bool(layout.label_delimiter)
-    names = names_if_ids(grid.path, items | values, asked, grid.schema.get(column, ()))
+    schema = grid.schema.get(column) or class_names(grid.path.parent, column)
+    names = names_if_ids(grid.path, items | values, asked, schema)
     return replace(layout, several=several, lists=layout.lists or listed, id_names=names)
 
 

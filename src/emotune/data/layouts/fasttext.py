@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from emotune.data.files import Content
-from emotune.data.layouts.base import MOST, Asked, Family, Layout
+from emotune.data.layouts.base import Asked, Family, Layout
 from emotune.data.layouts.cells import NameReader
 from emotune.data.layouts.class_names import names_if_ids
 from emotune.data.layouts.written import require_no_shares, written_names
@@ -35,7 +35,7 @@ def recognise(content: Content, asked: Asked) -> Layout | None:
 
 def _most_fit(lines: Sequence[str]) -> bool:
     marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in lines)
-    return marked >= MOST * len(lines)
+    return marked > len(lines) / 2  # lines without a label are texts without one
 
 
 def _cut(line: str) -> tuple[str, list[str]]:

@@ -1,6 +1,7 @@
 """JSON: one object a line, or a file that is an array of objects; `text` and `labels`, `label`, or 0/1 keys."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ from emotune.labels import LabelSet, Task
 _SUFFIXES = (".jsonl", ".ndjson", ".json")
 _LINES, _ARRAY = "JSON lines", "a JSON array of objects"
 _BLANKS = " \t\r\n"
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class _Refused(ValueError):
@@ -91,6 +93,7 @@ def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
             value, end = decoder.raw_decode(line)
             if end < len(line):
                 raise _Refused(f"something follows the object: {shown(line[end:].lstrip())}")
+            _require_whole(value, line)
         except (ValueError, RecursionError) as error:
             raise _not_json(content, number, error) from None
         yield number, value
@@ -105,6 +108,7 @@ def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
     while more:
         try:
             value, end = decoder.raw_decode(text, at)
+            _require_whole(value, text[at:end])
         except (ValueError, RecursionError) as error:
             position = getattr(error, "pos", at)
             raise _not_json(content, line + text.count("\n", at, position), error) from None
@@ -116,6 +120,7 @@ def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
         line += text.count("\n", behind, at)
     if text[at : at + 1] != "]" or text[at + 1 :].strip():
         found = f"{shown(text[at : at + 20])} stands" if at < len(text) else "the file ends"
+        line = min(line, text.rstrip().count("\n") + 1)
         raise DataError(f"{found} where the array goes on or ends", place=Place(content.path, line), hint=_HINT)
 
 
@@ -135,17 +140,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise _Refused(f"the key {shown(next(n for n in names if names.count(n) > 1))} stands here twice")
-    for value in found.values():
-        if isinstance(value, str) and not value.isascii():
-            _require_whole(value)
     return found
 
 
-def _require_whole(text: str) -> None:
+def _require_whole(value: Any, source: str) -> None:
+    """Raise unless all characters of a value are whole; `source` is what it was read from."""
+    if not _HALVES.search(source):
+        return
     try:
-        text.encode("utf-8")
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise _Refused(f"\\u{ord(text[error.start]):04x} is half of a character") from None
+        raise _Refused(f"\\u{ord(error.object[error.start]):04x} is half of a character") from None
 
 
 def _constant(name: str) -> Any:
