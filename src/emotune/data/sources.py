@@ -8,7 +8,7 @@ from pathlib import Path
 from emotune.config import DataConfig
 from emotune.data.layouts import suffixes_of
 from emotune.data.reading import Reading, read_files
-from emotune.data.records import Corpus, Record, targets_of, text_keys
+from emotune.data.records import POSITIVE, Corpus, Record, targets_of, text_keys
 from emotune.data.repository import SPLIT_NAMES, Splits, find_splits
 from emotune.data.rows import Row, label_set
 from emotune.data.splits import grouped_parts
@@ -151,13 +151,14 @@ def _records(reading: Reading, labels: LabelSet) -> list[Record]:
     records = []
     for path, rows in reading.rows.items():
         for row in rows:
+            place = Place(path, row.line)
+            if row.shares is not None:
+                records.append(_soft_record(row, positions, labels, place))
+                continue
             found = kept.get(row.names)
             if found is None:
-                found = kept[row.names] = _positions(row.names, positions, labels, Place(path, row.line))
-            shares = None if row.shares is None else _shares(row, positions, labels, Place(path, row.line))
-            if labels.task is Task.MULTI_CLASS and shares:
-                found, shares = _one_class(shares)
-            records.append(Record(row.text, found, path, row.line, row.id, shares))
+                found = kept[row.names] = _positions(row.names, positions, labels, place)
+            records.append(Record(row.text, found, path, row.line, row.id))
     return records
 
 
@@ -177,16 +178,17 @@ def _position(name: str, positions: dict[str, int], labels: LabelSet, place: Pla
     return position
 
 
-def _shares(row: Row, positions: dict[str, int], labels: LabelSet, place: Place) -> tuple[tuple[int, float], ...]:
-    found = ((_position(name, positions, labels, place), share) for name, share in row.shares or ())
-    return tuple(sorted(found))
-
-
-def _one_class(shares: tuple[tuple[int, float], ...]) -> tuple[tuple[int, ...], tuple[tuple[int, float], ...]]:
-    """Of a text with one label, the likeliest class and a distribution over all."""
-    total = sum(share for _, share in shares)
-    best = max(shares, key=lambda pair: pair[1])[0]
-    return (best,), tuple((position, share / total) for position, share in shares)
+def _soft_record(row: Row, positions: dict[str, int], labels: LabelSet, place: Place) -> Record:
+    """A record of soft targets; where a text has one label, the likeliest class and a distribution over all."""
+    shares = sorted((_position(name, positions, labels, place), share) for name, share in row.shares or ())
+    found = tuple(position for position, share in shares if share >= POSITIVE)
+    if labels.task is Task.MULTI_CLASS:
+        total = sum(share for _, share in shares)
+        if not total:
+            raise DataError("a multi-class row has one label, this one has shares of none", place=place)
+        found = (max(shares, key=lambda pair: pair[1])[0],)
+        shares = [(position, share / total) for position, share in shares]
+    return Record(row.text, found, place.path, row.line, row.id, tuple(shares))
 
 
 def _read_parts(path: Path, config: DataConfig) -> Corpus:

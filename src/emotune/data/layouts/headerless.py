@@ -54,7 +54,9 @@ def _sample(content: Content, delimiter: str) -> list[list[str]]:
 def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> tuple[str, str, tuple[str, ...]] | None:
     """Names of the column of texts, of the column of labels, and of 0/1 columns in the order of the known names."""
     columns = {str(i): [row[i - 1].strip() for row in rows] for i in range(1, len(rows[0]) + 1)}
-    text = asked.config.text_column or max(columns, key=lambda c: sum(map(len, columns[c])))
+    text = asked.config.text_column or max(
+        columns, key=lambda c: (not _are_lists(columns[c]), sum(map(len, columns[c])))
+    )
     if text not in columns:
         return None
     texts = columns.pop(text)
@@ -69,12 +71,16 @@ def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> tuple[str, str, tuple
     return (text, found[-1], ()) if found else None
 
 
+def _are_lists(cells: Sequence[str]) -> bool:
+    return all(is_list(cell) for cell in cells if cell)
+
+
 def _are_labels(cells: Sequence[str]) -> bool:
     """Whether a column holds labels, in its first row too: lists, ids, or short names that stand in other rows."""
     filled = [cell for cell in cells if cell]
     if not filled or not cells[0]:
         return False
-    if all(map(is_list, filled)):
+    if _are_lists(filled):
         return True
     count = Counter(filled)
     if len(count) > max(_FEW_LABELS, len(cells) // 2) or len(count) < min(2, len(cells)):
