@@ -16,6 +16,7 @@ from emotune.config import DataConfig
 from emotune.data.layouts import BY_NAME
 from emotune.data.rows import Row
 from emotune.data.sources import load_corpus, load_split
+from emotune.data.writing import render
 from emotune.errors import DataError, EmotuneError
 from emotune.labels import DAIR, LabelSet, Task
 from label_files import labelled, read, write
@@ -208,6 +209,20 @@ def test_known_names_are_those_of_the_0_1_columns_without_a_header(tmp_path: Pat
     assert [r.labels for r in corpus.splits["data"]] == [(1,), (0,)]
 
 
+def test_0_1_columns_without_a_header_are_named_by_number_or_by_the_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "so,0,1,1\nno,1,0,0\n")
+    options = {"format": "headerless", "text_column": "1", "label_columns": ["4", "2"]}
+    assert labelled(read(path, **options)[1]) == [("so", ("4",)), ("no", ("2",))]
+    _, rows, labels = read(path, labels=["joy", "anger"], **options)
+    assert labelled(rows) == [("so", ("joy",)), ("no", ("anger",))]
+    assert labels.names == ("joy", "anger")
+    config = DataConfig(path=str(path), labels=["joy", "anger"], split=[1.0, 0.0, 0.0], **options)
+    corpus = load_corpus(config, ("train",))
+    assert corpus.layout is not None
+    with pytest.raises(DataError, match="cannot carry"):  # columns 2 and 4 alone cannot be written as 2 and 4
+        render(corpus.splits["train"], corpus.labels, corpus.layout)
+
+
 def test_columns_are_named_by_number_when_looking_does_not_tell(tmp_path: Path) -> None:
     path = write(tmp_path, "joy;a;x\nfear;b;y\n")
     options = {"format": "headerless", "delimiter": ";", "text_column": "2", "label_column": "1"}
@@ -224,6 +239,18 @@ def test_columns_are_named_by_number_when_looking_does_not_tell(tmp_path: Path) 
 def test_gzipped_files_are_unpacked(tmp_path: Path, name: str) -> None:
     content = gzip.compress("text,label\n😀 a,joy\nb,fear\n".encode())
     assert labelled(read(write(tmp_path, content, name))[1]) == [("😀 a", ("joy",)), ("b", ("fear",))]
+
+
+def test_a_packed_file_is_a_split_by_its_bare_name(tmp_path: Path) -> None:
+    path = write(tmp_path, gzip.compress(b"text,label\na,joy\nb,fear\n"), "dev.csv.gz")
+    assert load_split(DataConfig(path=str(path)), LabelSet(("fear", "joy")), None)[0] == "dev"
+
+
+def test_a_later_shard_may_be_the_first_with_several_labels_a_text(tmp_path: Path) -> None:
+    write(tmp_path, "text,label\na,joy\nb,fear\n", "train-00000-of-00002.csv")
+    write(tmp_path, "text,label\nc,joy|fear\n", "train-00001-of-00002.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train",))
+    assert [r.labels for r in corpus.splits["train"]] == [(1,), (0,), (0, 1)]
 
 
 def test_a_folder_may_mix_what_its_files_are(tmp_path: Path) -> None:

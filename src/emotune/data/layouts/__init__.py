@@ -44,6 +44,11 @@ def detect(content: Content, asked: Asked) -> Layout:
     )
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without the part that tells how it is packed."""
+    return path.name[: -len(suffixes_of(path)) or None] or path.name
+
+
 def suffixes_of(path: Path) -> str:
     """The part of a file's name that tells how it is packed, such as `.csv.gz`; in lower case."""
     name = path.name.casefold()

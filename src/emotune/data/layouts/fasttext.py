@@ -19,7 +19,7 @@ _SHAPE = "fastText lines: __label__NAME and a text"
 
 
 def recognise(content: Content, asked: Asked) -> Layout | None:
-    if asked.format is None and not (content.is_text and _most_fit(content.sample)):
+    if asked.format is None and (asked.columns or not content.is_text or not _most_fit(content.sample)):
         return None
     found: set[str] = set()
     several = False

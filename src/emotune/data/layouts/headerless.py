@@ -62,6 +62,10 @@ def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> tuple[str, str, tuple
     texts = columns.pop(text)
     if not asked.config.text_column and sum(len(cell.split()) > 1 for cell in texts) < len(texts) / 2:
         return None
+    if asked.config.label_columns:
+        return (
+            (text, "", tuple(asked.config.label_columns)) if columns.keys() >= set(asked.config.label_columns) else None
+        )
     if asked.config.label_column in columns:
         return text, str(asked.config.label_column), ()
     flags = tuple(c for c, cells in columns.items() if all(map(is_flag, cells)))
@@ -98,7 +102,8 @@ def _layout(
     start = Layout("headerless", shape, delimiter=delimiter)
     named: dict[str, object] = {"text_column": text, "label_column": label or None}
     if flags:
-        return replace(start, text_column=text, label_columns=flags, id_names=dict(enumerate(asked.label_names or ())))
+        names = asked.label_names if asked.label_names and len(asked.label_names) == len(flags) else flags
+        return replace(start, text_column=text, label_columns=flags, id_names=dict(enumerate(names)))
     config = asked.config.model_copy(update=named | {"label_columns": None})
     return recognise_columns(_grid(content, delimiter, width), replace(asked, config=config), start)
 
@@ -115,12 +120,20 @@ def _grid(content: Content, delimiter: str, width: int) -> Grid:
 
 def read(content: Content, layout: Layout) -> Iterator[Row]:
     width = next((len(row) for _, row in cells_in(content, layout.delimiter)), 0)
-    by_column = dict(zip(layout.label_columns, layout.id_names.values(), strict=False))
+    by_column = _names_of_columns(layout)
     for row in read_columns(_grid(content, layout.delimiter, width), layout):
         yield replace(row, names=tuple(by_column[c] for c in row.names)) if by_column else row
 
 
+def _names_of_columns(layout: Layout) -> dict[str, str]:
+    """What the 0/1 columns stand for; nothing where one column holds the labels."""
+    return dict(zip(layout.label_columns, layout.id_names.values(), strict=True)) if layout.label_columns else {}
+
+
 def write(file: BinaryIO, rows: Iterable[Row], layout: Layout) -> None:
+    columns = {name: column for column, name in _names_of_columns(layout).items()}
+    if columns:
+        rows = (replace(row, names=tuple(columns[name] for name in row.names)) for row in rows)
     write_cells(file, (cells_of(row, layout) for row in rows), layout.delimiter)
 
 

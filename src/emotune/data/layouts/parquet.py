@@ -100,6 +100,8 @@ def _is_read(arrow: Any, kind: Any) -> bool:
         kind = kind.value_type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type
+        if types.is_floating(kind):  # vectors, which may be long
+            return False
     checks = (
         types.is_string,
         types.is_large_string,
