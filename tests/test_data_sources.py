@@ -206,8 +206,9 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:
     write(tmp_path, train_csv=TABLE, dev_csv=TABLE)
-    with pytest.raises(MissingInputError, match="no split 'test'"):
+    with pytest.raises(MissingInputError, match="no split 'test'") as caught:
         load(tmp_path, ("train", "test"))
+    assert caught.value.hint == "Allowed: train, valid."
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_several_subsets_are_asked_about(hub: Hub) -> None:  # noqa: F811
     hub.repositories[NAME] = {"raw/train.csv": table, "simplified/train.csv": table}
     with pytest.raises(DataError, match="several subsets: raw, simplified") as caught:
         resolve_data(DataConfig(path=NAME))
-    assert f"{NAME}:raw" in str(caught.value.hint)
+    assert "--set data.subset=raw" in str(caught.value.hint)
     assert len(read(f"{NAME}:simplified", ("train",)).splits["train"]) > 0
 
 
@@ -185,6 +185,13 @@ def test_a_folder_copied_from_the_hub_is_read_alike(tmp_path: Path) -> None:
     assert [p.name for p in find_splits(tmp_path, subset="unsplit")["train"]] == ["all.jsonl"]
     corpus = read(str(tmp_path))
     assert corpus.labels == LabelSet(DAIR.names, DAIR.task)
+
+
+def test_a_folder_with_split_files_is_not_looked_into_further(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    for name in ("dev.csv", "old/train.csv"):
+        (tmp_path / name).write_text("text,label\na,joy\n")
+    assert list(find_splits(tmp_path)) == ["valid"]
 
 
 def test_shards_are_read_in_order_and_none_may_be_missing(tmp_path: Path) -> None:

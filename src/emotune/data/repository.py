@@ -38,10 +38,12 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
         here = _named_splits(names, folder)
-        if "train" not in here or subset is not None:
-            inner = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*") if path.is_file())
-            found = choose_files([*names, *inner], read_card(folder), subset, folder)
-            here = found if "train" in found else here
+        if not here or subset is not None:
+            card = read_card(folder)
+            patterns = ("*/*",) if card is None else ("*/*", "*/*/*")
+            inner = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+            below = [path.relative_to(folder).as_posix() for path in inner]
+            here = choose_files([*names, *sorted(below)], card, subset, folder)
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
@@ -69,7 +71,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     chosen = subset or _default(groups, configs)
     if chosen is None and len(groups) > 1:
         listed = ", ".join(groups)[:200]
-        hint = f"Say which, for one: {source}:{next(iter(groups))}, or --set data.subset={next(iter(groups))}"
+        hint = f"Say which: --set data.subset={next(iter(groups))}"
         raise DataError(f"this data set has several subsets: {listed}", place=Place(source), hint=hint)
     if not groups:
         return _named_splits([name for name in names if "/" not in name], source)
@@ -148,10 +150,10 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
         split, patterns = ("train", entry) if isinstance(entry, str) else (entry.get("split"), entry.get("path"))
         wanted = [p for p in (patterns if isinstance(patterns, list) else [patterns]) if isinstance(p, str)]
         name = SPLIT_NAMES.get(str(split).casefold())
-        files = [n for n in names if n.endswith(SUFFIXES) or n.endswith(".gz")]
+        files = sorted(n for n in names if n.removesuffix(".gz").endswith(SUFFIXES))
         matched = [n for n in files if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted)]
         if name is not None and matched:
-            found.setdefault(name, []).extend(matched)
+            found[name] = list(dict.fromkeys([*found.get(name, []), *matched]))
     return found
 
 

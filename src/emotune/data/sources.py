@@ -89,7 +89,9 @@ def _chosen(corpus: Corpus, splits: Sequence[str], path: Path, has: Iterable[str
     """
     for name in splits:
         if name not in corpus.splits:
-            raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, {*corpus.splits, *has}))
+            raise MissingInputError(
+                f"no split {name!r} in {path}", hint=did_you_mean(name, dict.fromkeys((*corpus.splits, *has)))
+            )
         if not corpus.splits[name]:
             raise DataError(
                 f"too few rows ({sum(map(len, corpus.splits.values()))}) for a split {name!r}",
