@@ -49,7 +49,8 @@ def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Seque
     arrow, parquet = _libraries(content.path)
     number = 0
     with _reported(content.path, arrow):
-        batches = parquet.ParquetFile(arrow.BufferReader(content.raw)).iter_batches(_BATCH, columns=list(columns))
+        file = parquet.ParquetFile(arrow.BufferReader(content.raw), page_checksum_verification=True)
+        batches, promised = file.iter_batches(_BATCH, columns=list(columns)), file.metadata.num_rows
     while True:
         with _reported(content.path, arrow, number + 1):
             batch = next(batches, None)
@@ -59,6 +60,9 @@ def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Seque
         for row in zip(*values, strict=True):
             number += 1
             yield number, row
+    if number != promised:
+        message = f"not a sound Parquet file: it holds {number:,} rows and says that there are {promised:,}"
+        raise DataError(message, place=Place(content.path, max(number, 1)), hint=_HINT)
     if not number:
         raise DataError("there are no rows", place=Place(content.path, 1))
 
@@ -137,7 +141,7 @@ def write(file: BinaryIO, rows: Iterable[Row], layout: Layout) -> None:
         arrays = [arrow.array([row[i] for row in values], type=kind) for i, kind in enumerate(kinds)]
     except (arrow.ArrowException, UnicodeEncodeError) as error:
         raise DataError(f"Parquet cannot carry it: {error}") from None
-    parquet.write_table(arrow.table(arrays, names=columns), file)
+    parquet.write_table(arrow.table(arrays, names=columns), file, write_page_checksum=True)
 
 
 def _kind(arrow: Any, layout: Layout, column: str) -> Any:
