@@ -80,6 +80,14 @@ def test_texts_without_any_agreement_end_in_an_error_that_offers_soft_targets(tm
     assert len(load(path, raters="soft").splits["train"]) == 1
 
 
+def test_rows_of_raters_may_be_trained_on_and_agreed_labels_scored(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS, "train.csv")
+    write(tmp_path, "id,text,anger,fear,joy\n1,so so,0,0,1\n2,oh,0,0,0\n", "dev.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path), raters="soft"), ("train", "valid"))
+    assert [r.shares is None for r in corpus.splits["train"]] == [False] * 3
+    assert [(r.labels, r.shares) for r in corpus.splits["valid"]] == [((2,), None), ((), None)]
+
+
 def test_soft_targets_count_in_the_fingerprint() -> None:
     labels = LabelSet(("anger", "joy"))
     one, two = (Record("a", (0,), Path("x"), 1, None, ((0, share),)) for share in (0.5, 0.75))

@@ -109,7 +109,7 @@ def _read_folder(files: Splits, config: DataConfig, folder: Path) -> Corpus:
     kind, layout = suffixes_of(files["train"][0]), reading.layout
     for split, paths in files.items():
         if split != "train":
-            same = suffixes_of(paths[0]) == kind
+            same = suffixes_of(paths[0]) == kind and layout.raters is None  # other splits may be of agreed labels
             other = read_files(paths, config, config.labels if same else labels.names, layout if same else None)
             splits[split] = _records(other, labels)
             notes += other.notes()
@@ -153,13 +153,12 @@ def _records(reading: Reading, labels: LabelSet) -> list[Record]:
     records = []
     for path, rows in reading.rows.items():
         for row in rows:
-            place = Place(path, row.line)
             if row.shares is not None:
-                records.append(_soft_record(row, positions, labels, place))
+                records.append(_soft_record(row, positions, labels, Place(path, row.line)))
                 continue
             found = kept.get(row.names)
             if found is None:
-                found = kept[row.names] = _positions(row.names, positions, labels, place)
+                found = kept[row.names] = _positions(row.names, positions, labels, Place(path, row.line))
             records.append(Record(row.text, found, path, row.line, row.id))
     return records
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO
 
@@ -19,6 +19,15 @@ from emotune.labels import LabelSet, Task
 _SAMPLE = 1000
 _FEW_LABELS = 8
 _HINT = "Say which is which: --set data.text_column=1 --set data.label_column=2"
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """The column of texts, and either that of labels or the 0/1 columns in the order of the label names."""
+
+    text: str
+    label: str | None = None
+    flags: tuple[str, ...] = ()
 
 
 def recognise(content: Content, asked: Asked) -> Layout | None:
@@ -51,28 +60,25 @@ def _sample(content: Content, delimiter: str) -> list[list[str]]:
     return [row for row in rows if len(row) == len(rows[0])]
 
 
-def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> tuple[str, str, tuple[str, ...]] | None:
-    """Names of the column of texts, of the column of labels, and of 0/1 columns in the order of the known names."""
+def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> _Guess | None:
+    """What the columns, called 1, 2, …, hold; None when that does not show."""
     columns = {str(i): [row[i - 1].strip() for row in rows] for i in range(1, len(rows[0]) + 1)}
-    text = asked.config.text_column or max(
-        columns, key=lambda c: (not _are_lists(columns[c]), sum(map(len, columns[c])))
-    )
+    config = asked.config
+    text = config.text_column or max(columns, key=lambda c: (not _are_lists(columns[c]), sum(map(len, columns[c]))))
     if text not in columns:
         return None
     texts = columns.pop(text)
-    if not asked.config.text_column and sum(len(cell.split()) > 1 for cell in texts) < len(texts) / 2:
+    if not config.text_column and sum(len(cell.split()) > 1 for cell in texts) < len(texts) / 2:
         return None
-    if asked.config.label_columns:
-        return (
-            (text, "", tuple(asked.config.label_columns)) if columns.keys() >= set(asked.config.label_columns) else None
-        )
-    if asked.config.label_column in columns:
-        return text, str(asked.config.label_column), ()
+    if config.label_columns:
+        return _Guess(text, flags=tuple(config.label_columns)) if columns.keys() >= set(config.label_columns) else None
+    if config.label_column in columns:
+        return _Guess(text, config.label_column)
     flags = tuple(c for c, cells in columns.items() if all(map(is_flag, cells)))
     if asked.label_names and len(flags) == len(asked.label_names):
-        return text, "", flags
+        return _Guess(text, flags=flags)
     found = [c for c, cells in columns.items() if _are_labels(cells)]
-    return (text, found[-1], ()) if found else None
+    return _Guess(text, found[-1]) if found else None
 
 
 def _are_lists(cells: Sequence[str]) -> bool:
@@ -94,17 +100,15 @@ def _are_labels(cells: Sequence[str]) -> bool:
     return count[cells[0]] > 1 and all(len(cell) <= 40 and len(cell.split()) <= 3 for cell in filled)
 
 
-def _layout(
-    content: Content, delimiter: str, width: int, guess: tuple[str, str, tuple[str, ...]], asked: Asked
-) -> Layout:
-    text, label, flags = guess
+def _layout(content: Content, delimiter: str, width: int, guess: _Guess, asked: Asked) -> Layout:
     shape = f"{delimiter_name(delimiter)}-separated table without a header"
     start = Layout("headerless", shape, delimiter=delimiter)
-    named: dict[str, object] = {"text_column": text, "label_column": label or None}
-    if flags:
-        names = asked.label_names if asked.label_names and len(asked.label_names) == len(flags) else flags
-        return replace(start, text_column=text, label_columns=flags, id_names=dict(enumerate(names)))
-    config = asked.config.model_copy(update=named | {"label_columns": None})
+    if guess.flags:
+        known = asked.label_names or ()
+        names = dict(enumerate(known if len(known) == len(guess.flags) else guess.flags))
+        return replace(start, text_column=guess.text, label_columns=guess.flags, id_names=names)
+    named = {"text_column": guess.text, "label_column": guess.label, "label_columns": None}
+    config = asked.config.model_copy(update=named)
     return recognise_columns(_grid(content, delimiter, width), replace(asked, config=config), start)
 
 
