@@ -14,9 +14,11 @@ from typer.testing import CliRunner, Result
 import tiny
 from emotune.cli.app import app
 from emotune.config import LossConfig
+from emotune.config_files import load_config
 from emotune.labels import Task
 from emotune.models.losses import bce, cross_entropy, focal, make_loss
 from emotune.workflows import run_directory
+from test_hub import COMMIT, Hub, cache, hub  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -140,3 +142,21 @@ def test_a_model_scores_jsonl_and_parquet(run: Path) -> None:
     parquet.write_table(pa.Table.from_pylist(rows), "b.parquet")
     for path in ("a.jsonl", "b.parquet"):
         assert json.loads(call("evaluate", run, "--data", path, "--json").stdout)["rows"] == 2
+
+
+# --- a data set of the hub -----------------------------------------------------------------------------------------
+
+
+def test_a_run_on_a_hub_data_set_is_scored_again_without_the_hub(hub: Hub, base: Path) -> None:  # noqa: F811
+    files = tiny.contents(tiny.multi_class(base))
+    hub.repositories["owner/moods"] = {f"data/{Path(name).name}": content for name, content in files.items()}
+    said = call("train", "starter", "--out", "run", *tiny.options(base, Path("owner/moods"), epochs=1)).stderr
+    assert f"owner/moods from the hub, revision {COMMIT}" in said
+    kept = load_config(str(Path("run", "config.yaml"))).data
+    assert (kept.path, kept.revision) == ("owner/moods", COMMIT)
+    hub.gone = True
+    scored = call("evaluate", "run", "--json")
+    assert json.loads(scored.stdout)["split"] == "test"
+    assert "from the hub's cache" in scored.stderr
+    other = call("evaluate", "run", "--data", "owner/moods", "--split", "valid", "--json")
+    assert json.loads(other.stdout)["folder"].endswith("moods-valid")
