@@ -199,6 +199,13 @@ def test_an_unknown_0_1_column_is_a_label_unless_the_labels_are_given(tmp_path: 
     assert read(path, label_columns=["JOY", "anger"])[2].names == ("joy", "anger")
 
 
+def test_columns_of_true_and_false_are_0_1_columns(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,anger,joy,example_very_unclear\na,True,False,False\nb,false,TRUE,True\n")
+    _, rows, labels = read(path)
+    assert labelled(rows) == [("a", ("anger",)), ("b", ("joy",))]
+    assert labels.names == ("anger", "joy")
+
+
 def test_a_0_1_column_that_says_something_of_the_row_is_no_label_among_emotions(tmp_path: Path) -> None:
     path = write(tmp_path, "text,anger,joy,is_reply\na,1,0,1\nb,0,1,0\n")
     layout, _, labels = read(path)

@@ -11,7 +11,11 @@ from emotune.data.rows import LABEL_ID
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
-FLAGS: Mapping[Any, bool] = {"0": False, "1": True, "0.0": False, "1.0": True, 0: False, 1: True}
+# as written by people, by pandas (True), and as JSON and Parquet hold them
+FLAGS: Mapping[Any, bool] = {
+    **dict.fromkeys(("0", "0.0", "False", "false", "FALSE", 0), False),
+    **dict.fromkeys(("1", "1.0", "True", "true", "TRUE", 1), True),
+}
 KNOWN_NAMES = frozenset(name for labels in KNOWN.values() for name in labels.names)
 _LONGEST_LIST = 20_000
 _ITEM = re.compile(r"""\s*(?:(,)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(\w[^\s,'"\[\]]*|-?\w+))""", re.DOTALL)
