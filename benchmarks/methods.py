@@ -33,12 +33,12 @@ import torch
 
 from emotune.config import Config
 from emotune.config_files import load_config
-from emotune.data.records import Corpus, fingerprint
-from emotune.data.sources import load_corpus
+from emotune.data.records import Corpus, fingerprint, positives
 from emotune.data.splits import stratified_folds
 from emotune.errors import ConfigError
 from emotune.scoring.metrics import Counts
 from emotune.workflows import run_directory
+from emotune.workflows.data import read_corpus
 from emotune.workflows.tune import FOLD_SEED
 from quality import held_out, judged, trained
 
@@ -124,7 +124,7 @@ class Study:
         self.args, self.trials = args, Trials(args.trials)
         names = [BASELINE, *(args.variants.split(",") if args.variants else VARIANTS)]
         self.variants = self._distinct(dict.fromkeys(names))
-        self.corpus: Corpus = load_corpus(self.config(BASELINE, 0).data)
+        self.corpus: Corpus = read_corpus(self.config(BASELINE, 0).data)
         split = "train" if args.folds else "valid"
         self.targets = self.corpus.targets(split)
         self.parts = stratified_folds(self.targets, args.folds, FOLD_SEED) if args.folds else None
@@ -196,7 +196,7 @@ class Study:
             logits = np.concatenate([self.trials.logits(key) for key in keys.values()])
             targets = np.concatenate([self._targets(fold) for fold in keys])
             decided, _ = judged(logits, targets, self.corpus.labels, self.config(variant, seed).tuning)
-            found[seed] = Counts.of(targets > 0, decided)
+            found[seed] = Counts.of(positives(targets), decided)
         return found
 
     def _targets(self, fold: int | None) -> npt.NDArray[np.float32]:

@@ -119,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
     meter, talk = Meter(), _Talk()
     parts = [
-        *((workflow, name) for name in ("load_corpus", "check", "Session")),
+        *((workflow, name) for name in ("corpus_of", "check", "Session")),
         *((session, name) for name in ("targets_of", "stratified_folds", "fingerprint")),
         (encoder, "build"),
         (encoder, "start_at_priors"),

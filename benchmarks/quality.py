@@ -11,7 +11,6 @@ Prints a line for each seed, then mean, spread and a 95 % interval; the last lin
 """
 
 import argparse
-import csv
 import json
 import platform
 import resource
@@ -22,20 +21,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config, TuningConfig
+from emotune.config import Config, DataConfig, TuningConfig
 from emotune.config_files import load_config
-from emotune.data.records import Corpus, Record
-from emotune.data.sources import load_corpus
+from emotune.data.records import Corpus, positives
 from emotune.data.splits import stratified_folds
+from emotune.data.writing import render
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.metrics import score
 from emotune.scoring.thresholds import out_of_fold
 from emotune.workflows import run_directory
+from emotune.workflows.data import read_corpus
 from emotune.workflows.talk import Silence
 from emotune.workflows.train import train
 from emotune.workflows.tune import FOLD_SEED, methods_of
@@ -78,7 +79,7 @@ def main() -> None:
 def one_seed(config: Config, seed: int, folds: int) -> Result:
     """Train with one seed, or once for each fold, and judge the logits out of fold."""
     start = time.perf_counter()
-    corpus = load_corpus(config.data)
+    corpus = read_corpus(config.data)
     with tempfile.TemporaryDirectory() as folder:
         if folds:
             logits, targets = cross_validated(config, corpus, folds, Path(folder))
@@ -86,7 +87,7 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
     decided, probabilities = judged(logits, targets, corpus.labels, config.tuning)
-    scores = score(targets > 0, decided, probabilities, corpus.labels)
+    scores = score(positives(targets), decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
 
 
@@ -99,7 +100,7 @@ def judged(
     if labels.task is Task.MULTI_CLASS:
         return decision.decide(probabilities), probabilities
     judging = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
-    return out_of_fold(probabilities, targets > 0, decision, methods_of(tuning), judging), probabilities
+    return out_of_fold(probabilities, positives(targets), decision, methods_of(tuning), judging), probabilities
 
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -125,21 +126,12 @@ def cross_validated(
 def held_out(config: Config, corpus: Corpus, held: npt.NDArray[np.bool_], folder: Path) -> Config:
     """The configuration with the training rows in `folder`, those that are held out as its validation split."""
     folder.mkdir()
+    keys: dict[str, Any] = {}
     for name, chosen in (("train", ~held), ("valid", held)):
-        rows = [r for r, c in zip(corpus.splits["train"], chosen, strict=True) if c]
-        write_split(folder / f"{name}.csv", rows, corpus.labels)
-    plain = {"path": str(folder), "format": "table", "task": str(corpus.labels.task)}
-    data = type(config.data).model_validate({**plain, "label_columns": list(corpus.labels.names)})
-    return config.model_copy(update={"data": data})
-
-
-def write_split(path: Path, records: Sequence[Record], labels: LabelSet) -> None:
-    """Rows as a CSV with a 0/1 column for each label."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", *labels.names])
-        for record in records:
-            writer.writerow([record.text, *(int(i in record.labels) for i in range(len(labels)))])
+        part = render([r for r, c in zip(corpus.splits["train"], chosen, strict=True) if c], corpus.labels, "jsonl")
+        (folder / f"{name}.jsonl").write_bytes(part.content)
+        keys = part.keys
+    return config.model_copy(update={"data": DataConfig(path=str(folder), **keys)})
 
 
 def report(recipe: str, folds: int, results: Sequence[Result]) -> None:

@@ -31,13 +31,13 @@ from emotune import hub
 from emotune.config import Config
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, targets_of
-from emotune.data.sources import load_corpus
 from emotune.inference.torch_backend import pick_device
 from emotune.models import encoder as encoders
 from emotune.training import precision
 from emotune.training.devices import make_accelerator
 from emotune.training.fit import Trainer
 from emotune.training.progress import EpochReport, Examples, StepReport
+from emotune.workflows.data import read_corpus
 
 WARM_UP = 10
 
@@ -174,7 +174,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     config = load_config("goemotions", [f"data.path={args.data}", "training.epochs=1"])
     batch_32 = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": 32})})
-    corpus = load_corpus(config.data, ("train",))
+    corpus = read_corpus(config.data, ("train",))
     source = hub.resolve_encoder(config.model.encoder)
     rows = np.random.default_rng(0).permutation(len(corpus.splits["train"]))[: args.rows].tolist()
     few = rows[: max(16 * (WARM_UP + 20), args.rows // 10)]

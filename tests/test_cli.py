@@ -34,9 +34,9 @@ OPTIONS = {
     "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
     "tune": [
         *("--method", "--objective", "--shrinkage", "--folds", "--data", "--split", "--device", "--batch-size"),
-        *("--quiet", "--json"),
+        *("--set", "--quiet", "--json"),
     ],
-    "evaluate": ["--data", "--split", "--level", "--out", "--device", "--batch-size", "--quiet", "--json"],
+    "evaluate": ["--data", "--split", "--level", "--out", "--set", "--device", "--batch-size", "--quiet", "--json"],
     "predict": [
         *("--model", "-m", "--top-k", "-k", "--threshold", "--level", "--device", "--batch-size", "--quiet", "--json"),
         "EMOTUNE_MODEL",

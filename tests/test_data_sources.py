@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from emotune.config import DataConfig
 from emotune.data.records import Corpus
-from emotune.data.sources import STARTER, find_splits, load_corpus, load_split, locate
+from emotune.data.repository import find_splits
+from emotune.data.sources import STARTER, load_corpus, load_split, locate
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import GOEMOTIONS, LabelSet, Task
 
@@ -41,13 +42,13 @@ def many(count: int, label: str = "") -> str:
 
 @pytest.mark.parametrize("name", ["dev.csv", "val.tsv", "Valid.TXT", "VALIDATION.csv"])
 def test_validation_has_many_names(tmp_path: Path, name: str) -> None:
-    write(tmp_path, train_csv=TABLE, test_csv=TABLE, notes_csv="x", train_json="{}")
+    write(tmp_path, train_csv=TABLE, test_csv=TABLE, notes_csv="x", labels_json="{}")
     (tmp_path / name).write_text("text,label\nhm,joy\n")
     (tmp_path / "test.txt").mkdir()
     assert find_splits(tmp_path) == {
-        "train": tmp_path / "train.csv",
-        "valid": tmp_path / name,
-        "test": tmp_path / "test.csv",
+        "train": (tmp_path / "train.csv",),
+        "valid": (tmp_path / name,),
+        "test": (tmp_path / "test.csv",),
     }
 
 
@@ -205,8 +206,9 @@ def test_two_files_for_a_split_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:
     write(tmp_path, train_csv=TABLE, dev_csv=TABLE)
-    with pytest.raises(MissingInputError, match="no split 'test'"):
+    with pytest.raises(MissingInputError, match="no split 'test'") as caught:
         load(tmp_path, ("train", "test"))
+    assert caught.value.hint == "Allowed: train, valid."
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ def test_a_missing_split_is_refused(tmp_path: Path) -> None:
             "exactly one label, this one has 2",
         ),
         ({"train_csv": many(9, "joy"), "dev_csv": TABLE}, {}, "train.csv", "needs more labels than ['joy']"),
-        ({"train_csv": 'text,label\na,"j\noy"\nb,joy\n', "dev_csv": TABLE}, {}, "train.csv", "control characters"),
+        ({"train_csv": 'text,label\na,"j\noy"\nb,joy\n', "dev_csv": TABLE}, {}, "train.csv:2", "control characters"),
         ({"train_csv": "text,label\nso,joy\n"}, {"task": "multi_label"}, None, "too few rows (1) for a split 'valid'"),
     ],
 )

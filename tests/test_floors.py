@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: list[set[str]] = [
     {"errors", "labels", "config", "config_files", "decision", "yaml_tree", "recipes", "starter"},
     {"data", "scoring"},
-    {"hub", "artifact", "models"},
+    {"hub", "hub_data", "artifact", "models"},
     {"training", "inference"},
     {"reports", "workflows"},
     {"cli", "serving", "bulk", "__main__"},

@@ -75,10 +75,10 @@ class Handler(BaseHTTPRequestHandler):
         status = next((answer for part, answer in self.hub.statuses.items() if part in path), None)
         if status is not None:
             self.reply(status[0], b"", {"X-Error-Code": status[1]} if status[1] else {})
-        elif path.startswith("/api/models/"):
-            self.api(path.removeprefix("/api/models/"))
+        elif path.startswith(("/api/models/", "/api/datasets/")):
+            self.api(path.split("/", 3)[3])
         else:
-            self.resolve(path.removeprefix("/"))
+            self.resolve(path.removeprefix("/").removeprefix("datasets/"))
 
     def api(self, path: str) -> None:
         name, kind, rest = path.partition("/tree/" if "/tree/" in path else "/revision/")

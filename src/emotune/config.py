@@ -41,8 +41,12 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which texts to learn from, and how their files are laid out (`auto`: found by looking)."""
 
-    path: str | None = Field(default=None, description="folder with train/valid/test files, or one file that is split")
-    format: Literal["auto", "goemotions", "text_label", "table"] = "auto"
+    path: str | None = Field(
+        default=None, description="folder with train/valid/test files, one file that is split, or a hub data set's id"
+    )
+    revision: str | None = Field(default=None, description="of a hub data set: a branch, tag or commit")
+    subset: str | None = Field(default=None, description="of a data set with several; ID:SUBSET means the same")
+    format: Literal["auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "fasttext"] = "auto"
     task: Literal["auto", "multi_label", "multi_class"] = "auto"
     delimiter: str | None = Field(default=None, description="between columns; found by looking when null")
     text_column: str | None = None
@@ -51,7 +55,11 @@ class DataConfig(Section):
     label_delimiter: str | None = Field(default=None, description="between the label names of one cell")
     labels: list[str] | None = Field(default=None, description="the label names in order, when the data does not tell")
     labels_file: str | None = Field(
-        default=None, description="names for label ids, one a line; labels.txt beside the data"
+        default=None,
+        description="names for label ids, one a line or as JSON; null: labels.txt, labels.json or *dict*.json beside",
+    )
+    raters: Literal["majority", "soft"] = Field(
+        default="majority", description="where each rater has a row: labels of two or more, or shares as soft targets"
     )
     split: list[Number] = Field(
         default=[0.8, 0.1, 0.1], description="train, valid and test fractions when one file is split"

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from emotune.config import Config, Section
+from emotune.config import Config, DataConfig, Section
 from emotune.errors import ConfigError, MissingInputError, did_you_mean
 from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
 
@@ -38,7 +38,20 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
 
 def config_of(overrides: Sequence[str]) -> Config:
     """The default configuration with `a.b=c` overrides laid over it; raises ConfigError for one that is wrong."""
-    tree = Tree({}, {})
+    return _overridden(Tree({}, {}), overrides)
+
+
+def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+    """How data is read, with `data.key=value` laid over it; raises ConfigError for another key or a wrong value."""
+    for override in overrides:
+        if not override.startswith("data."):
+            keys = ", ".join(DataConfig.keys())
+            raise ConfigError(f"--set {override}: here --set says how the data is read: data.{{{keys}}}")
+    tree = Tree({"data": data.model_dump(mode="json")}, {})
+    return _overridden(tree, overrides).data if overrides else data
+
+
+def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
     for override in overrides:
         _set(tree, override)
     return _validated(tree)

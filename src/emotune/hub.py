@@ -1,13 +1,14 @@
 """Encoders and models by name: a local directory, the hub's cache, the pip package of the default encoder, the hub.
 
-The only module that speaks to the Hugging Face hub. Of an encoder only safetensors weights, JSON and vocabulary files
-are ever fetched, of a model only the files that its manifest lists.
+The only module that speaks to the Hugging Face hub; `hub_data` fetches data sets through it. Of an encoder only
+safetensors weights, JSON and vocabulary files are ever fetched, of a model only the files that its manifest lists.
 """
 
 import errno
 import glob
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,14 +29,35 @@ _WHEEL_DIGESTS = {
 
 
 @dataclass(frozen=True)
-class _Selection:
+class Selection:
     """Which files of a repository are fetched, as glob patterns in which * also stands for /."""
 
     allow: list[str]
     ignore: list[str] | None = None
 
 
-_ENCODER_FILES = _Selection(
+@dataclass(frozen=True)
+class Repositories:
+    """A kind of repository on the hub: its type, what it and its like on a disk are called, what to say of one
+    that is missing, and how to do without it."""
+
+    type: str
+    word: str
+    local: str
+    missing: str
+    instead: str
+
+
+MODELS = Repositories(
+    "model",
+    "model",
+    "directory",
+    "{} is not in the local cache",
+    f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
+)
+
+
+_ENCODER_FILES = Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )
 
@@ -63,9 +85,9 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
             f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
             hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
         )
-    cached = _cached(name, revision, _ENCODER_FILES)
-    if cached is not None and _is_encoder(cached):
-        return Source(cached, f"hub cache, revision {cached.name}")
+    kept = cached(name, revision, _ENCODER_FILES)
+    if kept is not None and _is_encoder(kept):
+        return Source(kept, f"hub cache, revision {kept.name}")
     if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
         packaged = _from_wheel()
         if packaged is not None:
@@ -81,21 +103,21 @@ def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) ->
     Without `fetch` the hub is not asked, and None means that they are not on this machine. Raises MissingInputError for
     an encoder without `tokenizer.json`, and as `resolve_encoder`.
     """
-    wanted = _Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
+    wanted = Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
     local = local_path(name)
     if local is not None:
         return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
-    cached = _cached(name, revision, wanted)
-    if cached is not None and (cached / _TOKENIZER).is_file():
-        return Source(cached, f"hub cache, revision {cached.name}")
+    kept = cached(name, revision, wanted)
+    if kept is not None and (kept / _TOKENIZER).is_file():
+        return Source(kept, f"hub cache, revision {kept.name}")
     if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
         packaged = _from_wheel()
         if packaged is not None:
             return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
     if not fetch:
         return None
-    fetched = _fetched(name, revision, wanted)
-    return _with_tokenizer(Source(fetched, f"the hub, revision {fetched.name}"))
+    found = _fetched(name, revision, wanted)
+    return _with_tokenizer(Source(found, f"the hub, revision {found.name}"))
 
 
 def _with_tokenizer(source: Source) -> Source:
@@ -112,14 +134,14 @@ def fetch_model(name: str, files: Sequence[str], revision: str | None = None) ->
 
     The cache answers when the hub cannot. Raises MissingInputError or HubError when neither has them.
     """
-    wanted = _Selection([glob.escape(file) for file in files])
+    wanted = Selection([glob.escape(file) for file in files])
     try:
         return _fetched(name, revision, wanted)
     except HubError:
-        cached = _cached(name, revision, wanted)
-        if cached is None:
+        kept = cached(name, revision, wanted)
+        if kept is None:
             raise
-        return cached
+        return kept
 
 
 def local_path(name: str) -> Path | None:
@@ -151,7 +173,9 @@ def _require_encoder(directory: Path) -> None:
         )
 
 
-def _snapshot(name: str, revision: str | None, wanted: _Selection, *, local_only: bool) -> Path:
+def _snapshot(
+    name: str, revision: str | None, wanted: Selection, *, local_only: bool, kind: Repositories = MODELS
+) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import tqdm
 
@@ -163,6 +187,7 @@ def _snapshot(name: str, revision: str | None, wanted: _Selection, *, local_only
 
     snapshot = snapshot_download(
         name,
+        repo_type=kind.type,
         revision=revision,
         allow_patterns=wanted.allow,
         ignore_patterns=wanted.ignore,
@@ -173,16 +198,42 @@ def _snapshot(name: str, revision: str | None, wanted: _Selection, *, local_only
     return Path(snapshot)
 
 
-def _cached(name: str, revision: str | None, wanted: _Selection) -> Path | None:
+def cached(name: str, revision: str | None, wanted: Selection, kind: Repositories = MODELS) -> Path | None:
     """The snapshot in the hub's cache; None when it is not there, or known to be there in part."""
     try:
-        return _snapshot(name, revision, wanted, local_only=True)
+        return _snapshot(name, revision, wanted, local_only=True, kind=kind)
     except (OSError, ValueError):
         return None
 
 
-def _fetched(name: str, revision: str | None, wanted: _Selection) -> Path:
+def _fetched(name: str, revision: str | None, wanted: Selection) -> Path:
+    listed(name, revision)
+    return fetched(name, revision, wanted)
+
+
+def listed(name: str, revision: str | None, kind: Repositories = MODELS) -> list[str]:
+    """The files of a repository on the hub, asked for with a time limit; raises MissingInputError or HubError."""
     from huggingface_hub import HfApi
+
+    with _told(name, revision, kind):
+        about = HfApi().dataset_info if kind.type == "dataset" else HfApi().model_info
+        found = about(name, revision=revision, timeout=_TIMEOUT)
+    return [file.rfilename for file in found.siblings or ()]
+
+
+def fetched(name: str, revision: str | None, wanted: Selection, kind: Repositories = MODELS) -> Path:
+    """The snapshot with these files, fetched where they are not in the cache; raises MissingInputError or HubError.
+
+    To be called after `listed`: the hub's client sets no time limit on its first request here, and a hub behind a
+    silent firewall would hang it.
+    """
+    with _told(name, revision, kind):
+        return _snapshot(name, revision, wanted, local_only=False, kind=kind)
+
+
+@contextmanager
+def _told(name: str, revision: str | None, kind: Repositories) -> Iterator[None]:
+    """While entered, what the hub's client raises becomes an error of ours."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -191,16 +242,14 @@ def _fetched(name: str, revision: str | None, wanted: _Selection) -> Path:
     )
 
     try:
-        # snapshot_download sets no time limit on its first request: a hub behind a silent firewall would hang it
-        HfApi().model_info(name, revision=revision, timeout=_TIMEOUT)
-        return _snapshot(name, revision, wanted, local_only=False)
+        yield
     except HFValidationError as error:
         raise MissingInputError(f"{name!r} is no hub id: {error}") from None
     except GatedRepoError:
         raise HubError(f"{name} is gated on the hub", hint="Ask for access on its page, then: hf auth login") from None
     except RepositoryNotFoundError:
         raise HubError(
-            f"the hub has no model {name!r}, and there is no directory of that name",
+            f"the hub has no {kind.word} {name!r}, and there is no {kind.local} of that name",
             hint="Check the spelling; private ones need: hf auth login",
         ) from None
     except RevisionNotFoundError:
@@ -208,10 +257,10 @@ def _fetched(name: str, revision: str | None, wanted: _Selection) -> Path:
             f"{name} has no revision {revision!r} on the hub", hint="Its page lists branches, tags and commits."
         ) from None
     except Exception as error:  # httpx, json and xet let exceptions of their own through
-        raise _failure(name, error) from error
+        raise _failure(name, error, kind) from error
 
 
-def _failure(name: str, error: Exception) -> EmotuneError:
+def _failure(name: str, error: Exception, kind: Repositories) -> EmotuneError:
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
         return OutputError(
             f"cannot write the hub's cache: {error.strerror} ({error.filename})",
@@ -220,10 +269,9 @@ def _failure(name: str, error: Exception) -> EmotuneError:
     root = error.__cause__ or error
     reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
     return HubError(
-        f"{name} is not in the local cache, and the hub could not give it ({reason})",
+        f"{kind.missing.format(name)}, and the hub could not give it ({reason})",
         hint="Try again with the network up, or fetch it on a machine that has one and pass its directory: "
-        "--set model.encoder=DIR. "
-        f"The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
+        f"{kind.instead}",
     )
 
 

@@ -22,6 +22,11 @@ class Task(StrEnum):
     MULTI_CLASS = "multi_class"
 
 
+def is_label_name(name: str) -> bool:
+    """Whether a text can be a label's name: not empty, no blanks around it, no control characters in it."""
+    return bool(name) and name == name.strip() and not any(category(c) in _UNPRINTABLE for c in name)
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Ordered label names, and whether a text carries any number of them or exactly one.
@@ -36,7 +41,7 @@ class LabelSet:
         if len(self.names) < (2 if self.task is Task.MULTI_CLASS else 1):
             raise DataError(f"a {self.task} label set needs more labels than {list(self.names)}")
         for name in self.names:
-            if not name or name != name.strip() or any(category(c) in _UNPRINTABLE for c in name):
+            if not is_label_name(name):
                 raise DataError(f"label name {name!r} is empty, has blanks around it or control characters in it")
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
@@ -18,6 +18,7 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the reports [default: in eval/ of the run, by split].")
     ] = None,
+    override: DataSetOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
@@ -32,7 +33,15 @@ def evaluate(
 
     terminal = Terminal(quiet=quiet)
     outcome = run_evaluation(
-        model, talk=terminal, data=data, split=split, level=level, out=out, device=device, batch_size=batch_size
+        model,
+        talk=terminal,
+        data=data,
+        split=split,
+        level=level,
+        out=out,
+        device=device,
+        batch_size=batch_size,
+        overrides=override or [],
     )
     if as_json:
         emit_json(outcome.to_json())

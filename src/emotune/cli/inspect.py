@@ -23,7 +23,10 @@ _PAIRS, _ALL_PAIRS = 5, 50
 @reported
 def inspect(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Folder with train/valid/test files, a file, or emotune:starter.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
+        ),
     ],
     split: Annotated[
         list[str] | None, typer.Option(help="Look at this split only; may be repeated [default: all].")

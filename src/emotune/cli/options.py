@@ -18,6 +18,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a configuration key; may be repeated.")
 ]
+DataSetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="DATA.B=C", help="How the data is read: a data.* key; may be repeated."),
+]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a model directory or a hub id.")]
 
 

@@ -23,7 +23,8 @@ def train(
         ),
     ],
     data: Annotated[
-        str | None, typer.Option(help="Folder with train/valid/test files, or one file that is split.")
+        str | None,
+        typer.Option(help="Folder with train/valid/test files, one file that is split, or a hub data set's id."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to write [default: runs/NAME, numbered].")] = None,
     override: SetOption = None,

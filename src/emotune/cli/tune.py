@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 
@@ -38,6 +38,7 @@ def tune(
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation.")] = None,
     data: Annotated[str | None, typer.Option(help="Tune on this data instead of the run's validation split.")] = None,
     split: Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")] = None,
+    override: DataSetOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
@@ -57,6 +58,8 @@ def tune(
 
     if split is not None and data is None:
         raise UsageError("--split names a split of --data; without it, the kept validation split is tuned on")
+    if override and data is None:
+        raise UsageError("--set says how --data is read; without it, the kept validation split is tuned on")
     if shrinkage is not None and not math.isfinite(shrinkage):
         raise UsageError(f"--shrinkage is a number of positives, not {shrinkage}")
     terminal = Terminal(quiet=quiet)
@@ -65,7 +68,9 @@ def tune(
     asked = {"method": method, "objective": objective, "shrinkage": shrinkage, "folds": folds}
     chosen = {k: str(v) if isinstance(v, StrEnum) else v for k, v in asked.items() if v is not None}
     config = TuningConfig(**(start.model_dump() | chosen))
-    outcome = tune_model(model, config, data=data, split=split, device=device, batch_size=batch_size)
+    outcome = tune_model(
+        model, config, data=data, split=split, device=device, batch_size=batch_size, overrides=override or []
+    )
     if as_json:
         emit_json(outcome.to_json())
         return

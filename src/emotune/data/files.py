@@ -1,41 +1,86 @@
-"""Text files as they lie on the disk: bytes → text → numbered lines, or the cells of a table."""
+"""Files as they lie on the disk: bytes, unpacked when they are gzipped, and as text the numbered lines.
 
-import csv
+The bytes are held once; text is decoded line by line, since one emoji makes Python hold a whole text at 4 bytes a
+character.
+"""
+
+import gzip
 import io
-import re
-from collections import Counter
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from emotune.errors import DataError, MissingInputError, Place
 
+_GZIP = b"\x1f\x8b"
 _KINDS = {
     b"\x89PNG": "a PNG image",
     b"PK\x03\x04": "a zip archive or a spreadsheet",
-    b"PAR1": "a Parquet file",
-    b"\x1f\x8b": "a gzip archive",
+    _GZIP: "a gzip archive in a gzip archive",
 }
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _LOOKED_AT = 4096
-_QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
-_LARGEST_CELL = 1 << 30
+_CHUNK = 1 << 20
+_LARGEST = 8 << 30
+_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table with a header: the column names and their line, and line (from 1) and cells of each row."""
+class Content:
+    """The bytes of a file; of a gzipped one, unpacked."""
 
-    columns: list[str]
-    line: int
-    rows: list[tuple[int, list[str]]]
+    path: Path
+    raw: bytes
+
+    def stream(self) -> io.TextIOWrapper:
+        """The text without a byte order mark, its line breaks as they are."""
+        return io.TextIOWrapper(io.BytesIO(self._text), "utf-8-sig", newline="")
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """The lines that are not blank, with their numbers from 1; only a line feed ends one."""
+        start, number, size = 3 * self._text.startswith(b"\xef\xbb\xbf"), 0, len(self._text)
+        while start < size:
+            end = self._text.find(b"\n", start)
+            end = size if end < 0 else end
+            line = self._text[start:end].decode("utf-8")
+            start, number = end + 1, number + 1
+            if line and not line.isspace():
+                yield number, line.removesuffix("\r")
+
+    @cached_property
+    def sample(self) -> list[str]:
+        """The first lines that are not blank."""
+        return [line for _, line in islice(self.lines(), _SAMPLE)]
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether the bytes can be read as text; what is wrong with them, `lines` and `stream` say."""
+        try:
+            return bool(self._text)
+        except DataError:
+            return False
+
+    @cached_property
+    def _text(self) -> bytes:
+        """The bytes, found to be text; carriage returns alone become line feeds.
+
+        Raises DataError for an empty, binary or non-UTF-8 file, with the line where it shows.
+        """
+        at = _first_fault(self.raw)
+        if at is not None:
+            raise _not_text(self.path, self.raw, at)
+        if _is_blank(self.raw):
+            raise DataError("the file is empty", place=Place(self.path))
+        return self.raw if b"\n" in self.raw else self.raw.replace(b"\r", b"\n")
 
 
-def read_text(path: Path) -> str:
-    """The whole file as text, without a byte order mark.
+def read_content(path: Path) -> Content:
+    """The bytes of a file, unpacked when they are gzipped.
 
-    A file that breaks its lines with carriage returns alone comes back with line feeds. Raises MissingInputError for a
-    file that cannot be opened, DataError for an empty, binary or non-UTF-8 file, with the line where it shows.
+    Raises MissingInputError for a file that cannot be opened, DataError for a gzip archive that is broken.
     """
     try:
         raw = path.read_bytes()
@@ -43,15 +88,51 @@ def read_text(path: Path) -> str:
         raise MissingInputError(f"no such file: {path}") from None
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
+    return Content(path, _unpacked(path, raw) if raw.startswith(_GZIP) else raw)
+
+
+def read_text(path: Path) -> str:
+    """The whole file as text, without a byte order mark; raises as `read_content` and `Content` do."""
+    return read_content(path).stream().read()
+
+
+def _unpacked(path: Path, raw: bytes) -> bytes:
+    hint = "Fetch or pack the file anew."
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _not_text(path, raw, error.start) from None
-    if "\0" in text:
-        raise _not_text(path, raw, raw.index(b"\0"))
-    if not text.strip():
-        raise DataError("the file is empty", place=Place(path))
-    return text if "\n" in text else text.replace("\r", "\n")
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+            found = file.read(_LARGEST + 1)
+    except EOFError:
+        raise DataError("the gzip archive is cut short", place=Place(path), hint=hint) from None
+    except (OSError, zlib.error) as error:
+        raise DataError(f"the gzip archive is broken: {error}", place=Place(path), hint=hint) from None
+    if len(found) > _LARGEST:
+        raise DataError(f"unpacked, the gzip archive is larger than {_LARGEST >> 30} GiB", place=Place(path))
+    return found
+
+
+def _first_fault(raw: bytes) -> int | None:
+    """The first byte that is not UTF-8, or a NUL; None when all is text."""
+    start = 0
+    while start < len(raw):
+        end = raw.find(b"\n", start + _CHUNK) + 1 or len(raw)
+        try:
+            raw[start:end].decode("utf-8")
+        except UnicodeDecodeError as error:
+            return start + error.start
+        start = end
+    at = raw.find(b"\0")
+    return None if at < 0 else at
+
+
+def _is_blank(raw: bytes) -> bool:
+    """Whether UTF-8 holds nothing but blanks; the chunks end with a line, which no character spans."""
+    start = 3 * raw.startswith(b"\xef\xbb\xbf")
+    while start < len(raw):
+        end = raw.find(b"\n", start) + 1 or len(raw)
+        if raw[start:end].decode("utf-8").strip():
+            return False
+        start = end
+    return True
 
 
 def _not_text(path: Path, raw: bytes, at: int) -> DataError:
@@ -79,86 +160,3 @@ def _is_binary(raw: bytes) -> bool:
     looked_at = raw[:_LOOKED_AT]
     controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
     return controls > max(8, 0.02 * len(looked_at))
-
-
-def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            yield number, line.removesuffix("\r")
-
-
-def read_header(path: Path, text: str, delimiter: str) -> tuple[int, list[str]]:
-    """Line and column names of a table's header; raises DataError when there is none, or its quoting is broken."""
-    for line, cells in _cells(path, text, delimiter):
-        return line, [name.strip() for name in cells]
-    raise DataError("there is no header: all cells are blank", place=Place(path, 1))
-
-
-def read_table(path: Path, text: str, delimiter: str) -> Table:
-    """All rows of a table with a header; blank lines are passed over.
-
-    Raises DataError, with the line, for broken quoting, a column named twice, a row of another width than the header,
-    and a table without rows.
-    """
-    line, columns = read_header(path, text, delimiter)
-    twice = [name for name, n in Counter(c.casefold() for c in columns if c).items() if n > 1]
-    if twice:
-        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(path, line))
-    rows = list(_cells(path, text, delimiter))[1:]
-    for number, row in rows:
-        if len(row) != len(columns):
-            raise DataError(
-                f"the row has {len(row)} columns, the header has {len(columns)}",
-                place=Place(path, number),
-                hint=None if len(row) < len(columns) else "A cell that holds the delimiter stands in quotation marks.",
-            )
-    if not rows:
-        raise DataError("there are no rows below the header", place=Place(path, line))
-    return Table(columns, line, rows)
-
-
-def _cells(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The cells of each row, with the line where it starts."""
-    quoted = delimiter != "\t" or _tabs_are_quoted(text)
-    csv.field_size_limit(_LARGEST_CELL)
-    reader = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=quoted,
-    )
-    start = 1
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            raise DataError(
-                "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}",
-                place=Place(path, start),
-                hint='A cell with quotation marks in it is written "so ""quoted"" it is".',
-            ) from None
-        if any(cell.strip() for cell in cells):
-            yield start, cells
-        start = reader.line_num + 1
-
-
-def _tabs_are_quoted(text: str) -> bool:
-    """Whether a TSV quotes its cells as CSV does; many do not, and hold single quotation marks.
-
-    Where no cell breaks its line, each tells by itself; else the file as a whole must be well-formed.
-    """
-    if '"' not in text:
-        return False
-    lines = [line.split("\t") for _, line in numbered_lines(text)]
-    if all(len(cells) == len(lines[0]) for cells in lines):
-        return all(_QUOTED_CELL.fullmatch(c) for cells in lines for c in cells if c.startswith('"'))
-    try:
-        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
-            pass
-    except csv.Error:
-        return False
-    return True

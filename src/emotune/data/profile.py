@@ -192,7 +192,9 @@ def _pairs(labels: LabelSet, together: Ints, rows: int) -> tuple[Pair, ...]:
 def _repeated(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Finding]:
     """Rows that repeat an earlier one of their split, labels and all."""
     for split, records in corpus.splits.items():
-        labels = np.fromiter((hash(r.labels) & (2**64 - 1) for r in records), dtype=np.uint64, count=len(records))
+        labels = np.fromiter(
+            (hash((r.labels, r.shares)) & (2**64 - 1) for r in records), dtype=np.uint64, count=len(records)
+        )
         _, first = np.unique(keys[split] * np.uint64(0x9E3779B97F4A7C15) + labels, return_index=True)
         again = np.ones(len(records), dtype=bool)
         again[first] = False

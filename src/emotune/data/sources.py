@@ -1,6 +1,6 @@
 """Where a corpus lies: a folder with a file for each split, one file that is split, or the starter corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -8,25 +8,16 @@ from pathlib import Path
 from emotune.config import DataConfig
 from emotune.data.cache import fetched_folder
 from emotune.data.catalog import CATALOG, PREFIX
-from emotune.data.detection import detect
-from emotune.data.files import read_text
-from emotune.data.layout import Layout
-from emotune.data.records import Corpus, Record, targets_of, text_keys
-from emotune.data.rows import Row, label_set, read_rows
+from emotune.data.layouts import stem_of, suffixes_of
+from emotune.data.reading import Reading, read_files
+from emotune.data.records import POSITIVE, Corpus, Record, targets_of, text_keys
+from emotune.data.repository import SPLIT_NAMES, Splits, find_splits
+from emotune.data.rows import Row, label_set
 from emotune.data.splits import grouped_parts
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, is_label_name
 
 STARTER = "emotune:starter"
-SPLIT_NAMES = {
-    "train": "train",
-    "dev": "valid",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "test": "test",
-}
-_SUFFIXES = {".tsv", ".csv", ".txt"}
 _PARTS = ("train", "valid", "test")
 _VALID_SHARE = 0.1
 _SHOWN = 60
@@ -55,24 +46,6 @@ def is_name(path: str) -> bool:
     return path.startswith(PREFIX)
 
 
-def find_splits(folder: Path) -> dict[str, Path]:
-    """The split files of a folder: train, dev|val|valid|validation, test, each as .tsv, .csv or .txt."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError as error:
-        raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
-    found: dict[str, Path] = {}
-    for path in paths:
-        split = SPLIT_NAMES.get(path.stem.casefold())
-        if split is None or path.suffix.casefold() not in _SUFFIXES or not path.is_file():
-            continue
-        if split in found:
-            message = f"two files for the split {split!r}: {found[split].name} and {path.name}"
-            raise DataError(message, place=Place(folder), hint="Leave one of them, or give a file as the data path.")
-        found[split] = path
-    return {split: found[split] for split in _PARTS if split in found}
-
-
 def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) -> Corpus:
     """Read the named splits of a corpus.
 
@@ -84,35 +57,35 @@ def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) 
     path = locate(config.path)
     if path.is_file():
         return _chosen(_read_parts(path, config), splits, path)
-    files = find_splits(path)
+    files = find_splits(path, subset=config.subset)
     if "train" not in files:
         wanted = "train.tsv, train.csv or train.txt"
         raise MissingInputError(f"no training file in {path}", hint=f"A data folder holds {wanted}, and valid, test.")
-    corpus = _read_files({s: f for s, f in files.items() if s in splits or s == "train"}, config)
+    corpus = _read_folder({s: f for s, f in files.items() if s in splits or s == "train"}, config, path)
     if "valid" in splits and "valid" not in files:
         corpus = _valid_from_train(corpus, config)
-    return _chosen(corpus, splits, path)
+    return _chosen(corpus, splits, path, has=files)
 
 
 def load_split(config: DataConfig, labels: LabelSet, split: str | None) -> tuple[str, Corpus]:
     """Read one split to be scored by a model of these labels; the split's name and a corpus that holds it alone.
 
     Of a folder, None is the test split, or the validation split when there is none. A single file is one split, called
-    by its stem. Raises MissingInputError and DataError with the place of what is wrong.
+    by its name without what tells its kind. Raises MissingInputError and DataError with the place of what is wrong.
     """
     assert config.path is not None, "the caller knows the data"
     path = locate(config.path)
-    files = {path.stem: path} if path.is_file() else find_splits(path)
+    files = {stem_of(path): (path,)} if path.is_file() else find_splits(path, subset=config.subset)
     name = _split_name(split, files, path)
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))
-    rows, layout = _read_rows(files[name], config, labels.names)
-    records = _records(files[name], rows, labels)
-    described = f"{name}: {len(records):,} rows of {files[name]}, {layout.describe()}"
-    return name, Corpus(labels, {name: records}, (described,))
+    reading = read_files(files[name], config, labels.names)
+    records = _records(reading, labels)
+    described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.layout.describe()}"
+    return name, Corpus(labels, {name: records}, (described, *reading.notes()), reading.layout)
 
 
-def _split_name(split: str | None, files: dict[str, Path], path: Path) -> str:
+def _split_name(split: str | None, files: Splits, path: Path) -> str:
     if split is not None:
         return split if split in files else SPLIT_NAMES.get(split.casefold(), split)
     usual = tuple(files) if path.is_file() else ("test", "valid")
@@ -122,11 +95,16 @@ def _split_name(split: str | None, files: dict[str, Path], path: Path) -> str:
     return found
 
 
-def _chosen(corpus: Corpus, splits: Sequence[str], path: Path) -> Corpus:
-    """The corpus with these splits alone; raises MissingInputError for one that it has not, or that has no rows."""
+def _chosen(corpus: Corpus, splits: Sequence[str], path: Path, has: Iterable[str] = ()) -> Corpus:
+    """The corpus with these splits alone; raises MissingInputError for one that it has not, or that has no rows.
+
+    `has`: the splits that are there, whether they were read or not.
+    """
     for name in splits:
         if name not in corpus.splits:
-            raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, corpus.splits))
+            raise MissingInputError(
+                f"no split {name!r} in {path}", hint=did_you_mean(name, dict.fromkeys((*corpus.splits, *has)))
+            )
         if not corpus.splits[name]:
             raise DataError(
                 f"too few rows ({sum(map(len, corpus.splits.values()))}) for a split {name!r}",
@@ -136,23 +114,27 @@ def _chosen(corpus: Corpus, splits: Sequence[str], path: Path) -> Corpus:
     return replace(corpus, splits={name: corpus.splits[name] for name in splits})
 
 
-def _read_rows(path: Path, config: DataConfig, label_names: Sequence[str] | None) -> tuple[list[Row], Layout]:
-    text = read_text(path)
-    layout = detect(path, text, config, label_names)
-    return read_rows(path, text, layout), layout
-
-
-def _read_files(files: dict[str, Path], config: DataConfig) -> Corpus:
-    """All the files, in the layout and with the labels of the training file."""
-    train = files["train"]
-    rows, layout = _read_rows(train, config, config.labels)
-    labels = _label_set(train, rows, layout, config)
-    splits = {"train": _records(train, rows, labels)}
-    for split, path in files.items():
+def _read_folder(files: Splits, config: DataConfig, folder: Path) -> Corpus:
+    """All the files, with the labels of the training file and, where they are of one kind, in its layout."""
+    reading = read_files(files["train"], config, config.labels)
+    labels = _label_set(reading, config)
+    splits, notes = {"train": _records(reading, labels)}, reading.notes()
+    kind, layout = suffixes_of(files["train"][0]), reading.layout
+    for split, paths in files.items():
         if split != "train":
-            splits[split] = _records(path, read_rows(path, read_text(path), layout), labels)
-    names = ", ".join(path.name for path in files.values())
-    return Corpus(labels, splits, (f"{train.parent} ({names}): {layout.describe()}", _describe_labels(labels)))
+            same = suffixes_of(paths[0]) == kind and layout.raters is None  # other splits may be of agreed labels
+            other = read_files(paths, config, config.labels if same else labels.names, layout if same else None)
+            splits[split] = _records(other, labels)
+            notes += other.notes()
+    names = ", ".join(_named(paths, alone=True) for paths in files.values())
+    described = (f"{folder} ({names}): {layout.describe()}", _describe_labels(labels), *notes)
+    return Corpus(labels, splits, described, layout)
+
+
+def _named(paths: Sequence[Path], *, alone: bool = False) -> str:
+    """The file, or the first of several shards with their number."""
+    first = paths[0].name if alone else str(paths[0])
+    return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
 def _describe_labels(labels: LabelSet) -> str:
@@ -160,46 +142,82 @@ def _describe_labels(labels: LabelSet) -> str:
     return f"{len(labels)} labels, {kind}: {', '.join(labels.names)}"
 
 
-def _label_set(path: Path, rows: Sequence[Row], layout: Layout, config: DataConfig) -> LabelSet:
+def _label_set(reading: Reading, config: DataConfig) -> LabelSet:
     try:
-        return label_set(rows, layout, config)
+        return label_set(reading.all_rows(), reading.layout, config)
     except DataError as error:
-        raise DataError(error.message, place=Place(path), hint=error.hint) from None
+        raise DataError(error.message, place=_place_of_bad_name(reading), hint=error.hint) from None
 
 
-def _records(path: Path, rows: Sequence[Row], labels: LabelSet) -> list[Record]:
+def _place_of_bad_name(reading: Reading) -> Place:
+    """The first row with a name that can be no label; the file when it is not a single name that is at fault."""
+    for path, rows in reading.rows.items():
+        for row in rows:
+            if not all(map(is_label_name, row.names)):
+                return Place(path, row.line)
+    return Place(next(iter(reading.rows)))
+
+
+def _records(reading: Reading, labels: LabelSet) -> list[Record]:
     """The rows with label positions; a name that differs from a label in case alone is that label."""
     positions = {name.casefold(): i for i, name in enumerate(labels.names)}
     positions |= {name: i for i, name in enumerate(labels.names)}
+    kept: dict[tuple[str, ...], tuple[int, ...]] = {}
     records = []
-    for row in rows:
-        place = Place(path, row.line)
-        found = set()
-        for name in row.names:
-            position = positions.get(name, positions.get(name.casefold()))
-            if position is None:
-                hint = did_you_mean(name[:_SHOWN], labels.names)
-                raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
-            found.add(position)
-        if labels.task is Task.MULTI_CLASS and len(found) != 1:
-            message = f"a multi-class row has exactly one label, this one has {len(found)}"
-            raise DataError(message, place=place, hint="Say otherwise: --set data.task=multi_label")
-        records.append(Record(row.text, tuple(sorted(found)), path, row.line, row.id))
+    for path, rows in reading.rows.items():
+        for row in rows:
+            if row.shares is not None:
+                records.append(_soft_record(row, positions, labels, Place(path, row.line)))
+                continue
+            found = kept.get(row.names)
+            if found is None:
+                found = kept[row.names] = _positions(row.names, positions, labels, Place(path, row.line))
+            records.append(Record(row.text, found, path, row.line, row.id))
     return records
+
+
+def _positions(names: tuple[str, ...], positions: dict[str, int], labels: LabelSet, place: Place) -> tuple[int, ...]:
+    found = {_position(name, positions, labels, place) for name in names}
+    if labels.task is Task.MULTI_CLASS and len(found) != 1:
+        message = f"a multi-class row has exactly one label, this one has {len(found)}"
+        raise DataError(message, place=place, hint="Say otherwise: --set data.task=multi_label")
+    return tuple(sorted(found))
+
+
+def _position(name: str, positions: dict[str, int], labels: LabelSet, place: Place) -> int:
+    position = positions.get(name, positions.get(name.casefold()))
+    if position is None:
+        hint = did_you_mean(name[:_SHOWN], labels.names)
+        raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
+    return position
+
+
+def _soft_record(row: Row, positions: dict[str, int], labels: LabelSet, place: Place) -> Record:
+    """A record of soft targets; where a text has one label, the likeliest class and a distribution over all."""
+    shares = sorted((_position(name, positions, labels, place), share) for name, share in row.shares or ())
+    found = tuple(position for position, share in shares if share >= POSITIVE)
+    if labels.task is Task.MULTI_CLASS:
+        total = sum(share for _, share in shares)
+        if not total:
+            raise DataError("a multi-class row has one label, this one has shares of none", place=place)
+        found = (max(shares, key=lambda pair: pair[1])[0],)
+        shares = [(position, share / total) for position, share in shares]
+    return Record(row.text, found, place.path, row.line, row.id, tuple(shares))
 
 
 def _read_parts(path: Path, config: DataConfig) -> Corpus:
     """A single file, split as configured; some parts may be empty."""
-    rows, layout = _read_rows(path, config, config.labels)
-    labels = _label_set(path, rows, layout, config)
-    parts = _divided(_records(path, rows, labels), labels, config.split, config.split_seed)
+    reading = read_files([path], config, config.labels)
+    labels = _label_set(reading, config)
+    parts = _divided(_records(reading, labels), labels, config.split, config.split_seed)
     shares = "/".join(f"{100 * f:g}" for f in config.split)
     described = (
-        f"{path}: {layout.describe()}",
+        f"{path}: {reading.layout.describe()}",
         _describe_labels(labels),
+        *reading.notes(),
         f"split {shares} %, stratified, seed {config.split_seed}, equal texts together",
     )
-    return Corpus(labels, dict(zip(_PARTS, parts, strict=True)), described)
+    return Corpus(labels, dict(zip(_PARTS, parts, strict=True)), described, reading.layout)
 
 
 def _valid_from_train(corpus: Corpus, config: DataConfig) -> Corpus:
@@ -229,15 +247,15 @@ def load_as_filed(config: DataConfig, splits: Sequence[str] = ()) -> Corpus:
         return load_corpus(config)  # which says so
     path = locate(config.path)
     if path.is_file():
-        rows, layout = _read_rows(path, config, config.labels)
-        labels = _label_set(path, rows, layout, config)
-        described = (f"{path}: {layout.describe()}", _describe_labels(labels))
-        corpus = Corpus(labels, {path.stem: _records(path, rows, labels)}, described)
-        return _chosen(corpus, splits or [path.stem], path)
-    files = find_splits(path)
+        name, reading = stem_of(path), read_files([path], config, config.labels)
+        labels = _label_set(reading, config)
+        described = (f"{path}: {reading.layout.describe()}", _describe_labels(labels), *reading.notes())
+        corpus = Corpus(labels, {name: _records(reading, labels)}, described, reading.layout)
+        return _chosen(corpus, splits or [name], path)
+    files = find_splits(path, subset=config.subset)
     if "train" not in files:
         return load_corpus(config, ("train",))  # which says what a folder holds
     wanted = [name if name in files else SPLIT_NAMES.get(name.casefold(), name) for name in splits] or list(files)
-    needed = {name: file for name, file in files.items() if name in wanted or name == "train"}
+    needed = {name: paths for name, paths in files.items() if name in wanted or name == "train"}
     in_order = [name for name in files if name in wanted] + [name for name in wanted if name not in files]
-    return _chosen(_read_files(needed, config), in_order, path)
+    return _chosen(_read_folder(needed, config, path), in_order, path, has=files)

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from emotune.data.records import positives
+
 Ints = npt.NDArray[np.int64]
 
 
 def stratified_parts(targets: npt.NDArray[np.float32], fractions: Sequence[float], seed: int) -> Ints:
-    """The part (0 to len(fractions) - 1) of each row of 0/1 `targets`, shape (n, labels) → (n,)."""
-    return _parts((targets > 0).astype(np.int64), np.ones(len(targets), dtype=np.int64), fractions, seed)
+    """The part (0 to len(fractions) - 1) of each row of `targets` (positive from a half on), (n, labels) → (n,)."""
+    return _parts(positives(targets).astype(np.int64), np.ones(len(targets), dtype=np.int64), fractions, seed)
 
 
 def stratified_folds(targets: npt.NDArray[np.float32], folds: int, seed: int) -> Ints:
@@ -27,28 +29,28 @@ def grouped_parts(
 ) -> Ints:
     """As `stratified_parts`, with the rows of a group (equal texts) kept in one part."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    positives = np.zeros((len(sizes), targets.shape[1]), dtype=np.int64)
-    np.add.at(positives, group, targets > 0)
-    return _parts(positives, sizes, fractions, seed)[group]
+    counts = np.zeros((len(sizes), targets.shape[1]), dtype=np.int64)
+    np.add.at(counts, group, positives(targets))
+    return _parts(counts, sizes, fractions, seed)[group]
 
 
-def _parts(positives: Ints, sizes: Ints, fractions: Sequence[float], seed: int) -> Ints:
-    """The part of each group of rows: `positives` of each label in it, shape (groups, labels), and its size in rows."""
+def _parts(counts: Ints, sizes: Ints, fractions: Sequence[float], seed: int) -> Ints:
+    """The part of each group of rows: `counts` of each label in it, shape (groups, labels), and its size in rows."""
     rng = np.random.default_rng(seed)
     share = np.asarray(fractions, dtype=np.float64) / sum(fractions)
     parts = np.full(len(sizes), -1, dtype=np.int64)
     room = share * sizes.sum()
-    wanted = np.outer(share, positives.sum(axis=0))
+    wanted = np.outer(share, counts.sum(axis=0))
     order = rng.permutation(len(sizes))
     order = order[np.argsort(-sizes[order], kind="stable")]  # large groups first, the others even them out
     while True:
-        left = positives[parts < 0].sum(axis=0)
+        left = counts[parts < 0].sum(axis=0)
         if not left.any():
             break
         label = int(np.where(left == 0, left.max() + 1, left).argmin())
-        for i in order[(parts[order] < 0) & (positives[order, label] > 0)]:
+        for i in order[(parts[order] < 0) & (counts[order, label] > 0)]:
             parts[i] = part = _neediest(wanted[:, label], room, rng)
-            wanted[part] -= positives[i]
+            wanted[part] -= counts[i]
             room[part] -= sizes[i]
     for i in order[parts[order] < 0]:
         parts[i] = part = _neediest(room, room, rng)

@@ -31,8 +31,8 @@ _WEIGHTS = {
 def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], device: torch.device) -> Loss:
     """The loss of a configuration; `targets` (n, labels) are the training rows that weights are counted on.
 
-    The loss takes logits and targets in [0, 1], each of shape (batch, labels). Raises ConfigError for one that does not
-    suit the task.
+    The loss takes logits and targets (0/1, or shares from 0 to 1), each of shape (batch, labels). Raises ConfigError
+    for one that does not suit the task.
     """
     name = _LOSSES[task][0] if config.name == "auto" else config.name
     if name not in _LOSSES[task]:
@@ -95,7 +95,7 @@ def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross entropy summed over examples, each weighted by its class."""
+    """Cross entropy summed over examples, each weighted by its class; soft targets are distributions over classes."""
     return F.cross_entropy(logits, targets, weight=class_weights, reduction="sum")
 
 

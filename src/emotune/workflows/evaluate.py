@@ -11,10 +11,13 @@ import numpy.typing as npt
 
 from emotune import artifact
 from emotune.config import DataConfig
-from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.sources import SPLIT_NAMES, find_splits, load_corpus, locate
+from emotune.config_files import override_data
+from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of, text_keys
+from emotune.data.repository import SPLIT_NAMES, find_splits
+from emotune.data.sources import locate
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
+from emotune.hub_data import hub_id, resolve_data
 from emotune.inference.classifier import EmotionClassifier, load
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to
 from emotune.reports import files
@@ -23,6 +26,7 @@ from emotune.reports.tables import metric_name, percent
 from emotune.scoring import metrics
 from emotune.workflows import run_directory
 from emotune.workflows.background import known_of
+from emotune.workflows.data import corpus_of
 from emotune.workflows.talk import Talk
 
 _TAXONOMY = ("ekman", "sentiment")
@@ -55,19 +59,20 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 64,
     resamples: int = 1000,
+    overrides: Sequence[str] = (),
 ) -> EvaluateOutcome:
     """Score a model on a split of the data it was trained from, or of other data.
 
     Without `split`, the test split when there is one, else the validation split. With `level`, decisions and scores are
-    grouped to a coarser label set first, and the data may be labelled with that set. Reports are written to `out`, else
-    to `eval/SPLIT` of the model's run (`eval/FOLDER-SPLIT` for other data); a model that stands alone and no `out`:
-    nowhere.
+    grouped to a coarser label set first, and the data may be labelled with that set. `overrides`
+    (`data.key=value`) say how the data is read. Reports are written to `out`, else to `eval/SPLIT` of the model's run
+    (`eval/FOLDER-SPLIT` for other data); a model that stands alone and no `out`: nowhere.
     """
     directory = artifact.find_model(name)
     classifier = load(directory, device=device)
     run = artifact.run_of(directory)
     mapping = None if level is None else mapping_to(level, classifier.labels)
-    found, corpus = _read(run, classifier.labels, mapping, data, split)
+    found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]
     for line in corpus.description:
         talk.say(line)
@@ -91,26 +96,40 @@ def _folder(run: Path | None, data: str | None, split: str, level: str | None) -
     """A place for each kind of scores, so that those of other data never replace those of the run's own."""
     if run is None:
         return None
-    path = None if data is None else locate(data)
-    source = None if path is None else (path if path.is_dir() else path.parent).name
+    source = None if data is None else _name_of(data)
     return run / "eval" / "-".join(part for part in (source, split, level) if part)
 
 
 def _read(
-    run: Path | None, labels: LabelSet, mapping: LabelMapping | None, data: str | None, split: str | None
+    run: Path | None,
+    labels: LabelSet,
+    mapping: LabelMapping | None,
+    data: str | None,
+    split: str | None,
+    overrides: Sequence[str],
 ) -> tuple[str, Corpus]:
     """The split to score, its labels those of the model or, where the data speaks only those, of the coarser level."""
     if data is None:
         if run is None:
             raise MissingInputError("this model stands alone: its data is not known", hint="Say it: --data PATH")
-        config = run_directory.read_config(run).data
-        found = _default_split(config) if split is None else _split_name(split)
-        corpus = load_corpus(config, (found,))
+        config = override_data(run_directory.read_config(run).data, overrides)
+        lying = resolve_data(config)
+        found = _default_split(lying.local) if split is None else _split_name(split)
+        corpus = corpus_of(lying, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
         return found, corpus
     coarse = [] if mapping is None else [LabelSet(KNOWN[mapping.level].names, labels.task)]
-    return run_directory.read_other(run, data, [labels, *coarse], split)
+    return run_directory.read_other(run, data, [labels, *coarse], split, overrides)
+
+
+def _name_of(data: str) -> str:
+    """What the reports of other data are called by: its folder, or the name of a data set of the hub."""
+    match = hub_id(data)
+    if match is not None:
+        return match[1].rpartition("/")[2]
+    path = locate(data)
+    return (path if path.is_dir() else path.parent).name
 
 
 def _split_name(name: str) -> str:
@@ -122,7 +141,7 @@ def _split_name(name: str) -> str:
 def _default_split(config: DataConfig) -> str:
     """The test split when the data has one, else the validation split."""
     path = locate(str(config.path))
-    has_test = config.split[2] > 0 if path.is_file() else "test" in find_splits(path)
+    has_test = config.split[2] > 0 if path.is_file() else "test" in find_splits(path, subset=config.subset)
     return "test" if has_test else "valid"
 
 
@@ -137,7 +156,7 @@ def _score(
     decision, labels = classifier.decision, classifier.labels
     probabilities = decision.probabilities(logits)
     decided = decision.decide(probabilities)
-    targets = targets_of(records, len(data_labels)) > 0
+    targets = positives(targets_of(records, len(data_labels)))
     if mapping is None:
         thresholds = decision.thresholds if labels.task is Task.MULTI_LABEL else None
         return _evaluation(records, labels, targets, decided, probabilities, resamples, thresholds=thresholds)

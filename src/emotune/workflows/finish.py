@@ -90,11 +90,15 @@ def finish(
             versions=versions(),
             data=session.fingerprints,
         )
-        run_directory.save_arrays(
-            out / run_directory.VALID, logits=logits, targets=session.valid.targets.astype(np.uint8)
-        )
+        run_directory.save_arrays(out / run_directory.VALID, logits=logits, targets=_compact(session.valid.targets))
     _tell(talk, validation, tuned, temperature)
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
+
+
+def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+    """0/1 targets in a byte each; soft ones as they are."""
+    small = targets.astype(np.uint8)
+    return small if np.array_equal(small, targets) else targets
 
 
 def _validation(session: Session, logits: npt.NDArray[np.float32], tuned: Tuned | None) -> dict[str, float]:

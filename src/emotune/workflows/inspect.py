@@ -11,8 +11,9 @@ from emotune.config import DEFAULT_ENCODER, Config
 from emotune.data.advice import advise
 from emotune.data.encoding import TextEncoder
 from emotune.data.profile import profile, samples
-from emotune.data.sources import load_as_filed
+from emotune.hub_data import resolve_data
 from emotune.reports import inspection as report
+from emotune.workflows.data import as_filed
 from emotune.workflows.talk import Talk
 
 _UNSET_LENGTH = 1_000_000
@@ -45,7 +46,7 @@ def inspect(
     Tokens are those of `config.model.encoder`; the default encoder is not fetched for it. The report and its pictures
     go to the folder `out`. Raises MissingInputError and DataError for data that cannot be read.
     """
-    corpus = load_as_filed(config.data, splits)
+    corpus = as_filed(resolve_data(config.data), splits)
     for line in corpus.description:
         talk.say(line)
     source = _tokenizer(config, talk)

@@ -19,6 +19,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -30,12 +31,13 @@ from safetensors.numpy import load_file, save
 
 from emotune.artifact import MANIFEST, write_file, writing
 from emotune.config import Config, DataConfig
-from emotune.config_files import load_config
+from emotune.config_files import load_config, override_data
 from emotune.data.records import Corpus, text_keys
-from emotune.data.sources import load_split
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place
+from emotune.hub_data import resolve_data
 from emotune.labels import LabelSet
 from emotune.workflows import former
+from emotune.workflows.data import split_of
 from emotune.workflows.former import FORMER, MOVING
 
 CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
@@ -221,19 +223,27 @@ def read_config(run: Path) -> Config:
     return load_config(str(run / CONFIG))
 
 
-def read_other(run: Path | None, data: str, label_sets: Sequence[LabelSet], split: str | None) -> tuple[str, Corpus]:
+def read_other(
+    run: Path | None,
+    data: str,
+    label_sets: Sequence[LabelSet],
+    split: str | None,
+    overrides: Sequence[str] = (),
+) -> tuple[str, Corpus]:
     """A split of other data than the run's, laid out like that or else as it looks, in one of the label sets.
 
     Raises MissingInputError, and DataError for data that fits none: the error of the attempt that read furthest.
     """
-    layouts = [DataConfig(path=data)]
+    source = resolve_data(override_data(DataConfig(path=data), overrides))
+    layouts = [source.local]
     if run is not None:
-        layouts.insert(0, read_config(run).data.model_copy(update={"path": data}))
+        here = {"path": source.local.path, "subset": source.local.subset, "revision": None}
+        layouts.insert(0, override_data(read_config(run).data.model_copy(update=here), overrides))
     errors: list[DataError] = []
     for labels in label_sets:
         for layout in layouts:
             try:
-                return load_split(layout, labels, split)
+                return split_of(replace(source, local=layout), labels, split)
             except DataError as error:
                 errors.append(error)
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)

@@ -15,9 +15,11 @@ from emotune import artifact, hub
 from emotune.config import Config
 from emotune.data.checks import check
 from emotune.data.records import Corpus
-from emotune.data.sources import is_name, load_corpus, locate
+from emotune.data.sources import is_name, locate
 from emotune.errors import DataError, EmotuneError, OutputError, Place, UsageError
+from emotune.hub_data import DataSource, resolve_data
 from emotune.workflows import former, run_directory, tracking
+from emotune.workflows.data import corpus_of
 from emotune.workflows.talk import Silence, Talk
 
 try:
@@ -84,12 +86,15 @@ def train(
     """
     first = _is_first_process()
     talk = talk if first else Silence()
-    resolved = _resolved(config)
     if first:
-        _require_place(out, resolved, overwrite=overwrite, resume=resume)
+        _require_room(out, overwrite=overwrite, resume=resume)
         require_unlocked(out)
         tracking.require(config.tracking)
-    corpus, findings = _read(config, talk)
+    data = resolve_data(config.data)
+    resolved = _resolved(config, data)
+    if first:
+        _require_place(out, resolved, overwrite=overwrite, resume=resume)
+    corpus, findings = _read(data, talk)
     source = hub.resolve_encoder(config.model.encoder, config.model.revision)
     talk.say(f"encoder {config.model.encoder} from {source.origin}")
     session = Session(config, corpus, source, device, talk)
@@ -120,19 +125,25 @@ def _is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -> None:
+def _require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
+    """What can be said of the place before data is fetched."""
     if not resume:
         run_directory.require_free(out, overwrite=overwrite)
         return
     run_directory.require_ours(out)
     if resuming.is_complete(out):
         raise UsageError("the run is complete: there is nothing to go on with", place=Place(out))
-    resuming.require_same_config(out, config)
 
 
-def _read(config: Config, talk: Talk) -> tuple[Corpus, list[str]]:
+def _require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -> None:
+    _require_room(out, overwrite=overwrite, resume=resume)
+    if resume:
+        resuming.require_same_config(out, config)
+
+
+def _read(data: DataSource, talk: Talk) -> tuple[Corpus, list[str]]:
     """The data, and what is doubtful about it."""
-    corpus = load_corpus(config.data)
+    corpus = corpus_of(data)
     for line in corpus.description:
         talk.say(line)
     talk.say(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
@@ -244,11 +255,11 @@ def _restored(out: Path) -> bool:
     return True
 
 
-def _resolved(config: Config) -> Config:
+def _resolved(config: Config, source: DataSource) -> Config:
     """The configuration with absolute paths, so that it means the same wherever it is read."""
-    data = config.data.model_copy(
-        update={"path": _absolute(config.data.path), "labels_file": _absolute(config.data.labels_file)}
-    )
+    pinned = source.pinned
+    path = pinned.path if source.origin else _absolute(pinned.path)
+    data = pinned.model_copy(update={"path": path, "labels_file": _absolute(pinned.labels_file)})
     encoder = hub.local_path(config.model.encoder)
     name = config.model.encoder if encoder is None else str(encoder.resolve())
     model = config.model.model_copy(update={"encoder": name})

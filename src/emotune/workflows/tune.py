@@ -1,5 +1,6 @@
 """`emotune tune`: thresholds chosen on validation logits, and an honest figure of what they are worth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ import numpy.typing as npt
 
 from emotune import artifact
 from emotune.config import DecisionConfig, TuningConfig
-from emotune.data.records import fingerprint
+from emotune.data.records import fingerprint, positives
 from emotune.data.sources import locate
 from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, UsageError
+from emotune.hub_data import hub_id
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet, Task
 from emotune.reports.background import FoldThresholds
@@ -83,10 +85,9 @@ def tune_decision(
     if start.labels.task is Task.MULTI_CLASS or config.method == "none":
         return start, None
     folds = stratified_folds(targets, config.folds, FOLD_SEED)
-    tuned = tune(start.probabilities(logits), targets > 0, start, methods_of(config), folds)
-    stability = FoldThresholds(
-        fold_thresholds(start.probabilities(logits), targets > 0, tuned.method, folds), (targets > 0).sum(axis=0)
-    )
+    probabilities, positive = start.probabilities(logits), positives(targets)
+    tuned = tune(probabilities, positive, start, methods_of(config), folds)
+    stability = FoldThresholds(fold_thresholds(probabilities, positive, tuned.method, folds), positive.sum(axis=0))
     record = {
         "method": str(tuned.method),
         "objective": config.objective,
@@ -109,7 +110,7 @@ def validation_metrics(
     config: TuningConfig,
 ) -> dict[str, float]:
     """Metrics of one epoch: decisions at thresholds tuned out of fold (multi-class: the largest logit), and loss."""
-    probabilities, positive = start.probabilities(logits), targets > 0
+    probabilities, positive = start.probabilities(logits), positives(targets)
     if start.labels.task is Task.MULTI_CLASS or config.method == "none":
         decided = start.decide(probabilities)
     else:
@@ -122,7 +123,7 @@ def validation_metrics(
 
 def _usual_split(data: str) -> str | None:
     """The validation split of a folder; a file is one split."""
-    return "valid" if locate(data).is_dir() else None
+    return "valid" if hub_id(data) is not None or locate(data).is_dir() else None
 
 
 def tune_model(
@@ -133,10 +134,12 @@ def tune_model(
     split: str | None = None,
     device: str = "auto",
     batch_size: int = 64,
+    overrides: Sequence[str] = (),
 ) -> TuneOutcome:
     """Tune the thresholds of a model, on the kept validation logits of its run or on other labelled data.
 
-    The policies of the decision stay as they are. Raises UsageError for a multi-class model.
+    `overrides` (`data.key=value`) say how that data is read. The policies of the decision stay as they are. Raises
+    UsageError for a multi-class model.
     """
     directory = artifact.find_model(name)
     manifest = artifact.verify(directory)
@@ -145,7 +148,7 @@ def tune_model(
         raise UsageError("a multi-class model decides by the largest probability: it has no thresholds to tune")
     run = artifact.run_of(directory)
     if data is not None:
-        found, corpus = run_directory.read_other(run, data, [decision.labels], split or _usual_split(data))
+        found, corpus = run_directory.read_other(run, data, [decision.labels], split or _usual_split(data), overrides)
         records = corpus.splits[found]
         targets = corpus.targets(found)
         logits = load(directory, device=device).logits([r.text for r in records], batch_size=batch_size)

@@ -1,0 +1,36 @@
+"""Labelled texts for a verb: from a file, a folder, or a data set of the hub, which is fetched first."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from emotune.config import DataConfig
+from emotune.data.records import Corpus
+from emotune.data.sources import load_as_filed, load_corpus, load_split
+from emotune.hub_data import DataSource, resolve_data
+from emotune.labels import LabelSet
+
+
+def read_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) -> Corpus:
+    """As `load_corpus`, of a data set of the hub too."""
+    return corpus_of(resolve_data(config), splits)
+
+
+def corpus_of(source: DataSource, splits: Sequence[str] = ("train", "valid")) -> Corpus:
+    """The corpus of data that lies here, its origin said first."""
+    return _told(load_corpus(source.local, splits), source)
+
+
+def as_filed(source: DataSource, splits: Sequence[str] = ()) -> Corpus:
+    """All splits of data that lies here, or those named, with nothing set apart, its origin said first."""
+    return _told(load_as_filed(source.local, splits), source)
+
+
+def split_of(source: DataSource, labels: LabelSet, split: str | None) -> tuple[str, Corpus]:
+    """One split of data that lies here, as `load_split` reads it, its origin said first."""
+    name, corpus = load_split(source.local, labels, split)
+    return name, _told(corpus, source)
+
+
+def _told(corpus: Corpus, source: DataSource) -> Corpus:
+    said = (source.origin, *corpus.description) if source.origin else corpus.description
+    return replace(corpus, description=said)

@@ -1,0 +1,113 @@
+"""Sound label files of every layout, and seeded damage done to their bytes."""
+
+import gzip
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from emotune.data.layouts import BY_NAME
+from emotune.data.records import Record
+from emotune.data.writing import render
+from emotune.labels import LabelSet, Task
+
+LABELS = LabelSet(("anger", "fear", "joy"))
+LINE = "the rain fell on us and we were so glad to be home again, she said; no: never | mind"
+SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "goemotions": ".tsv", "fasttext": ".txt", "text_label": ".txt"}
+RATERS = "text,id,rater_id,example_very_unclear,anger,fear,joy\n" + "".join(
+    f'"so it goes, {i // 3}",t{i // 3},{i % 3},{i % 7 == 0},{i % 2},{int(i % 5 == 0)},{(i + 1) % 2}\n'
+    for i in range(30)
+)
+
+
+def sound_files() -> dict[str, bytes]:
+    """File names and bytes, one of each layout and some packed."""
+    rng = random.Random(7)
+    texts = [" ".join(rng.choices(LINE.split(), k=rng.randint(2, 9))) for _ in range(24)]
+    texts += ['a "quoted" one', "two\nlines", "né 😀"]
+    several, single = [], []
+    for n, text in enumerate(texts):
+        labels = tuple(i for i in range(3) if rng.random() < 0.4)
+        several.append(Record(text, labels, Path("x"), 1, f"id{n}"))
+        single.append(Record(text.replace("\n", " "), (rng.randrange(3),), Path("x"), 1, f"id{n}"))
+    one_each = LabelSet(LABELS.names, Task.MULTI_CLASS)
+    found = {"raters.csv": RATERS.encode()}
+    for name in BY_NAME:
+        plain = [Record(r.text.replace("\n", " "), r.labels, r.path, 1, r.id) for r in several]
+        records, labels = (single, one_each) if name == "text_label" else (several, LABELS)
+        records = plain if name in ("goemotions", "fasttext") else records
+        found[f"{name}{SUFFIXES.get(name, '.csv')}"] = render(records, labels, name).content
+    found["names.csv"] = render(single, one_each, "table").content
+    found["array.json"] = b"[" + found["jsonl.jsonl"].strip().replace(b"\n", b",\n") + b"]"
+    found["table.csv.gz"] = gzip.compress(found["table.csv"], mtime=0)
+    return found
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """The bytes with one to three kinds of damage."""
+    for _ in range(rng.randint(1, 3)):
+        content = rng.choice(DAMAGE)(content, rng)
+    return content
+
+
+def _cut(content: bytes, rng: random.Random) -> bytes:
+    return content[: rng.randrange(len(content) + 1)]
+
+
+def _flip(content: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(rng.randint(1, 4) if changed else 0):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _insert(pieces: tuple[bytes, ...]) -> Callable[[bytes, random.Random], bytes]:
+    def do(content: bytes, rng: random.Random) -> bytes:
+        at = rng.randrange(len(content) + 1)
+        return content[:at] + rng.choice(pieces) + content[at:]
+
+    return do
+
+
+def _double(content: bytes, rng: random.Random) -> bytes:
+    mark = rng.choice([b",", b"\t", b";", b"|", b'"', b"\n", b" ", b":", b"{", b"]"])
+    at = content.find(mark, rng.randrange(len(content) + 1))
+    return content if at < 0 else content[:at] + mark + content[at:]
+
+
+def _drop(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(content) + 1)
+    return content[:start] + content[start + rng.randint(1, 30) :]
+
+
+def _repeat(content: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(content) + 1)
+    return content[:start] + content[start : start + rng.randint(1, 80)] + content[start:]
+
+
+def _swap_quotes(content: bytes, rng: random.Random) -> bytes:
+    return content.replace(b'"', b"'", rng.randint(1, 5)) if rng.random() < 0.5 else content.replace(b'"', b"", 1)
+
+
+def _huge_line(content: bytes, rng: random.Random) -> bytes:
+    at = rng.randrange(len(content) + 1)
+    return content[:at] + rng.choice([b"x", b",", b'"', b"[", b"9", b"\\"]) * 200_000 + content[at:]
+
+
+def _line_ends(content: bytes, rng: random.Random) -> bytes:
+    return content.replace(b"\n", rng.choice([b"\r", b"\r\n", b"\n\n", b"\n\r"]))
+
+
+DAMAGE: list[Callable[[bytes, random.Random], bytes]] = [
+    _cut,
+    _flip,
+    _flip,
+    _double,
+    _drop,
+    _repeat,
+    _swap_quotes,
+    _huge_line,
+    _line_ends,
+    _insert((b"\0", b"\0\0\0\0", b"\xff", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xa8", b"\x1a", b"\x85")),
+    _insert((b",", b"\t", b";", b'"', b"'", b"[", b"]", b"{", b"}", b"\r", b"\n", b"\\", b"-", b"__label__", b"null")),
+    _insert((b"2", b"NaN", b"1e999", b"99999999999999999999", b"True", b"[[]]", b"{}", b'""', b'",""', b"\\ud800")),
+]

@@ -1,0 +1,130 @@
+"""Whatever is wrong with a label file ends in one error with its place; whatever is read is read whole."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from emotune.cli.app import app
+from emotune.config import DataConfig
+from emotune.data.layouts.base import Layout
+from emotune.data.reading import Reading, read_files
+from emotune.data.records import Corpus
+from emotune.data.sources import load_corpus
+from emotune.errors import DataError, EmotuneError
+from hostile_files import BROKEN, Broken
+from mutations import mutated, sound_files
+
+
+def lay(folder: Path, case: Broken) -> Path:
+    for name, content in ({case.name: case.content} | case.beside).items():
+        (folder / name).write_bytes(content)
+    return folder / case.name
+
+
+def test_there_are_as_many_cases_as_promised() -> None:
+    assert len({(case.name, case.content, tuple(case.beside.items())) for case in BROKEN}) == len(BROKEN) >= 150
+
+
+@pytest.mark.parametrize("case", BROKEN, ids=lambda case: f"{case.name}: {case.says}")
+def test_a_malformed_file_ends_in_one_error_with_its_place(tmp_path: Path, case: Broken) -> None:
+    path = lay(tmp_path, case)
+    with pytest.raises(DataError) as caught:
+        load_corpus(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), ("train",))
+    assert case.says in caught.value.message
+    assert caught.value.place is not None
+    assert (caught.value.place.path, caught.value.place.line) == (tmp_path / (case.at or case.name), case.line)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("case", BROKEN[::3], ids=lambda case: f"{case.name}: {case.says}")
+def test_the_command_line_says_it_once_and_exits_with_65(tmp_path: Path, case: Broken) -> None:
+    path, run = lay(tmp_path, case), tmp_path / "run"
+    result = CliRunner().invoke(app, ["train", "starter", "--data", str(path), "--out", str(run)])
+    assert (result.exit_code, result.stdout, run.exists()) == (65, "", False)
+    line = "" if case.line is None else f":{case.line}"
+    assert result.stderr.startswith(f"error: {tmp_path / (case.at or case.name)}{line}")
+    assert case.says in result.stderr
+    assert len(result.stderr.splitlines()) <= 2
+
+
+SOUND = sound_files()
+
+
+def rows_in_file(path: Path, layout: Layout) -> int:
+    """The rows that stand in a file, counted without the reader."""
+    raw = path.read_bytes()
+    raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+    if layout.format == "parquet":
+        return int(parquet.ParquetFile(io.BytesIO(raw)).metadata.num_rows)
+    text = raw.decode("utf-8-sig")
+    text = text if "\n" in text else text.replace("\r", "\n")
+    if layout.format == "jsonl" and text.lstrip().startswith("["):
+        return len(json.loads(text))
+    filled = sum(bool(line.strip()) for line in text.split("\n"))
+    if layout.format not in ("table", "headerless"):
+        return filled
+    quoting = csv.QUOTE_NONE if layout.delimiter == "\t" else csv.QUOTE_MINIMAL
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, quoting=quoting)
+    return sum(any(cell.strip() for cell in row) for row in rows) - (layout.format == "table")
+
+
+def judge(folder: Path, name: str, content: bytes) -> str:
+    """Read damaged bytes: an error with its place, or a success in which no row is lost; which of them."""
+    (folder / "labels.txt").write_text("anger\nfear\njoy\n")
+    path = folder / name
+    path.write_bytes(content)
+    found = outcome(path)
+    if isinstance(found, EmotuneError):
+        assert found.exit_code == 65, found
+        assert found.place is not None, found
+        assert found.place.path == path
+        assert len(str(found)) < 1500
+        return "refused"
+    reading, corpus = found
+    left_out = sum(row.merged for rows in reading.left_out.values() for row in rows)
+    used = sum(row.merged for row in reading.all_rows())
+    assert used + left_out == reading.rows_in == rows_in_file(path, reading.layout)
+    assert len(corpus.splits["train"]) == len(reading.all_rows())
+    assert reading.layout.raters is None or any(f"{reading.rows_in:,} rows of raters" in s for s in corpus.description)
+    return "read"
+
+
+def outcome(path: Path) -> EmotuneError | tuple[Reading, Corpus]:
+    try:
+        reading = read_files([path], DataConfig(), None)
+        return reading, load_corpus(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), ("train",))
+    except EmotuneError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_file_of_every_layout_is_read(tmp_path: Path, name: str) -> None:
+    assert judge(tmp_path, name, SOUND[name]) == "read"
+
+
+def storm(folder: Path, name: str, number: int, seed: int) -> Counter[str]:
+    rng = random.Random(f"{seed} {name}")
+    return Counter(judge(folder, name, mutated(SOUND[name], rng)) for _ in range(number))
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_damaged_file_is_read_whole_or_refused_with_its_place(tmp_path: Path, name: str) -> None:
+    assert storm(tmp_path, name, 17, seed=1)["refused"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SOUND)
+def test_many_damaged_files_are_read_whole_or_refused_with_their_place(tmp_path: Path, name: str) -> None:
+    outcomes = storm(tmp_path, name, 170, seed=2)
+    assert outcomes.total() * len(SOUND) >= 1800
+    assert min(outcomes["refused"], outcomes["read"] + 100 * name.endswith((".parquet", ".gz"))) > 0

@@ -1,0 +1,107 @@
+"""One row a rater: majority labels, soft targets, and what becomes of texts that nobody agrees on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emotune.config import DataConfig
+from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of
+from emotune.data.sources import load_corpus
+from emotune.errors import DataError
+from emotune.labels import GOEMOTIONS, LabelSet, Task
+from label_files import read, write
+
+SAMPLE = Path("shared", "data", "goemotions-raters", "raters_partial.min.csv")
+SHARED = next((p / SAMPLE for p in Path(__file__).parents if (p / SAMPLE).is_file()), SAMPLE)
+HEADER = "text,id,author,rater_id,example_very_unclear,anger,fear,joy\n"
+ROWS = """so,t1,x,1,False,0,0,1
+no,t2,x,1,False,1,0,0
+so,t1,x,2,False,1,0,1
+no,t2,x,3,False,0,1,0
+so,t1,x,3,False,0,0,0
+hm,t3,x,1,True,0,0,0
+hm,t3,x,2,True,0,0,0
+eh,t4,x,1,TRUE,0,0,0
+eh,t4,x,2,False,0,1,1
+eh,t4,x,4,False,0,1,0
+"""
+
+
+def load(path: Path, **options: object) -> Corpus:
+    return load_corpus(DataConfig.model_validate({"path": str(path), "split": [1.0, 0.0, 0.0]} | options), ("train",))
+
+
+def test_labels_are_those_that_two_raters_chose(tmp_path: Path) -> None:
+    corpus = load(write(tmp_path, HEADER + ROWS))
+    assert [(r.id, r.labels, r.line) for r in corpus.splits["train"]] == [("t1", (2,), 2), ("t4", (1,), 9)]
+    said = " ".join(corpus.description)
+    assert "one row a rater (column 'rater_id'): labels are those that two raters or more chose" in said
+    assert "10 rows of raters are 4 texts; 2 of them without a label that two raters chose are left out" in said
+    assert "(data.csv:3, data.csv:7)" in said
+
+
+def test_soft_targets_are_the_share_of_those_who_could_judge(tmp_path: Path) -> None:
+    corpus = load(write(tmp_path, HEADER + ROWS), raters="soft")
+    assert corpus.targets("train") == pytest.approx(np.array([[1 / 3, 0, 2 / 3], [0.5, 0.5, 0], [0, 1, 0.5]]))
+    assert [r.labels for r in corpus.splits["train"]] == [(2,), (0, 1), (1, 2)]
+    assert positives(corpus.targets("train")).tolist() == [
+        [False, False, True],
+        [True, True, False],
+        [False, True, True],
+    ]
+    said = " ".join(corpus.description)
+    assert "targets are the share of raters" in said
+    assert "1 of them that no rater could judge are left out (data.csv:7)" in said
+
+
+def test_soft_targets_of_one_label_a_text_are_distributions(tmp_path: Path) -> None:
+    corpus = load(write(tmp_path, HEADER + ROWS), raters="soft", task="multi_class")
+    assert corpus.labels.task is Task.MULTI_CLASS
+    assert corpus.targets("train").sum(axis=1) == pytest.approx(np.ones(3))
+    assert [r.labels for r in corpus.splits["train"]] == [(2,), (0,), (1,)]
+
+
+def test_a_table_in_which_no_text_stands_twice_is_not_of_raters(tmp_path: Path) -> None:
+    layout, rows, labels = read(write(tmp_path, HEADER + "so,t1,x,1,False,0,0,1\nno,t2,x,1,False,1,0,0\n"))
+    assert layout.raters is None
+    assert [row.names for row in rows] == [("joy",), ("anger",)]
+    assert labels.names == ("anger", "fear", "joy")
+
+
+def test_texts_without_any_agreement_end_in_an_error_that_offers_soft_targets(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + "so,t1,x,1,False,0,0,1\nso,t1,x,2,False,1,0,0\n")
+    with pytest.raises(DataError, match="no text has a label that two raters chose") as caught:
+        load(path)
+    assert "data.raters=soft" in str(caught.value.hint)
+    assert len(load(path, raters="soft").splits["train"]) == 1
+
+
+def test_rows_of_raters_may_be_trained_on_and_agreed_labels_scored(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS, "train.csv")
+    write(tmp_path, "id,text,anger,fear,joy\n1,so so,0,0,1\n2,oh,0,0,0\n", "dev.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path), raters="soft"), ("train", "valid"))
+    assert [r.shares is None for r in corpus.splits["train"]] == [False] * 3
+    assert [(r.labels, r.shares) for r in corpus.splits["valid"]] == [((2,), None), ((), None)]
+
+
+def test_soft_targets_count_in_the_fingerprint() -> None:
+    labels = LabelSet(("anger", "joy"))
+    one, two = (Record("a", (0,), Path("x"), 1, None, ((0, share),)) for share in (0.5, 0.75))
+    assert fingerprint([one], labels) != fingerprint([two], labels)
+    assert targets_of([one, two, Record("b", (1,), Path("x"), 2)], 2).tolist() == [[0.5, 0], [0.75, 0], [0, 1]]
+
+
+def test_the_published_rows_of_raters_are_read() -> None:
+    if not SHARED.is_file():
+        pytest.skip(f"the published sample is not here: {SHARED}")
+    corpus = load(SHARED)
+    assert corpus.labels == GOEMOTIONS
+    soft = load(SHARED, raters="soft")
+    raters = Counter(r.id for r in soft.splits["train"])
+    assert set(raters.values()) == {1}
+    assert {r.id for r in corpus.splits["train"]} <= set(raters)
+    assert any("4,895 rows of raters" in line for line in corpus.description)

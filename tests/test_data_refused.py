@@ -1,0 +1,202 @@
+"""Label files that are broken are refused, with file, line and what to do."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emotune.data.files import read_text
+from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
+from label_files import labelled, read, write, write_csv
+
+
+@pytest.fixture
+def names_beside(tmp_path: Path) -> list[str]:
+    """A `labels.txt` in the folder of the data."""
+    names = ["admiration", "anger", "joy", "neutral"]
+    write(tmp_path, "\n".join(names) + "\n\n", "labels.txt")
+    return names
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------
+
+
+def zipped() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("train.csv", "text,label\n")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        pytest.param(b"", None, "empty", id="empty"),
+        pytest.param(b" \n\r\n\t", None, "empty", id="blank"),
+        pytest.param(b"\xef\xbb\xbf\n", None, "empty", id="byte order mark alone"),
+        pytest.param("\u2003\n".encode(), None, "empty", id="wide blank alone"),
+        pytest.param("text,label\nä,joy\nö,joy\n".encode("latin-1"), 2, "0xe4 is not UTF-8", id="Latin-1"),
+        pytest.param(b"text,label\na,joy\nb\0c,joy\n", 3, "NUL", id="NUL"),
+        pytest.param("text,label\na,joy\n".encode("utf-16"), None, "UTF-16", id="UTF-16"),
+        pytest.param("text,label\na,joy\n".encode("utf-16-le"), None, "UTF-16", id="UTF-16-LE without mark"),
+        pytest.param("text,label\na,joy\n".encode("utf-16-be"), None, "UTF-16", id="UTF-16-BE without mark"),
+        pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None, "PNG", id="PNG"),
+        pytest.param(zipped(), None, "zip", id="zip"),
+        pytest.param(gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), None, "gzip", id="gzip twice"),
+        pytest.param(gzip.compress(b"text,label\n" * 9, mtime=0)[:-9], None, "cut short", id="half a gzip"),
+        pytest.param(gzip.compress(b"text,label\n", mtime=0)[:-8] + b"\1" * 8, None, "broken", id="broken gzip"),
+        pytest.param(b"PAR1\x15\x04\x15\xf0\0\0PAR1", 1, "Parquet", id="Parquet"),
+        pytest.param(random.Random(0).randbytes(3000), None, "binary", id="random bytes"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, line: int | None, message: str) -> None:
+    refuse(write(tmp_path, content), DataError, line, message)
+
+
+def test_a_header_with_broken_quoting_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, 'text,"label\na,joy\n')
+    refuse(path, DataError, 1, "never closed", format="table", delimiter=",")
+
+
+def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:
+    """Reading raises exactly this kind of error, once, at this line of the file."""
+    with pytest.raises(EmotuneError) as caught:
+        read(path, **options)
+    error = caught.value
+    assert type(error) is kind
+    assert message in error.message
+    assert error.place is not None
+    assert (error.place.path, error.place.line) == (path, line)
+    assert str(path) in str(error)
+    return error
+
+
+def test_a_text_that_begins_like_a_binary_file_is_text(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "PAR1 sounds dull;fear\nPK;joy\n"))[1][0].text == "PAR1 sounds dull"
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no such file"):
+        read_text(tmp_path / "none.csv")
+    with pytest.raises(MissingInputError, match="cannot read it"):
+        read_text(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        ("text,label\n", 1, "no rows below the header"),
+        ("text,anger,joy\n\n", 1, "no rows below the header"),
+        ("text,label\na,joy\nb\n", 3, "the row has 1 columns, the header has 2"),
+        ("text,label\na,joy\nwell, well,joy\n", 3, "the row has 3 columns, the header has 2"),
+        ("text;label\na;joy\nwell; well;joy\n", 3, "the row has 3 columns, the header has 2"),
+        ('text,label\n"a\nb",joy\n\nc\n', 5, "the row has 1 columns"),
+        ('text,label\na,joy\n"b,fear\nc,joy\n', 3, "never closed"),
+        ('text,label\na,joy\n"b" c,fear\n', 3, "not valid CSV"),
+        ("id,anger,joy\n1,0,1\n", 1, "no column 'text'"),
+        ("\n\nSatz;label\nso;joy\n", 3, "no column 'text'"),
+        ("text,Text,label\na,b,joy\n", 1, "twice: text"),
+        ("text,source\na,web\nb,mail\n", 1, "no labels"),
+        ("text\njust a text\n", 1, "no labels"),
+        ("just a text\nand one more\n", 1, "cannot tell"),
+    ],
+)
+def test_a_broken_table_is_refused(tmp_path: Path, content: str, line: int, message: str) -> None:
+    refuse(write(tmp_path, content), DataError, line, message)
+
+
+@pytest.mark.parametrize(
+    ("content", "column"),
+    [
+        ("text,anger,joy\na,0,1\nb,2,0\nc,0,0\n", "anger"),
+        ("text,awe,glee\na,0,1\nb,2,0\nc,0,0\n", "awe"),
+        ("text,awe,glee\na,0,1\nb,,0\nc,0,0\n", "awe"),
+        ("text,awe,glee\na,0,1\nb,0,yes\nc,0,0\n", "glee"),
+    ],
+)
+def test_a_cell_that_is_neither_0_nor_1_is_refused(tmp_path: Path, content: str, column: str) -> None:
+    error = refuse(write(tmp_path, content), DataError, 3, "neither 0 nor 1")
+    assert error.place is not None
+    assert error.place.column == column
+    assert "data.label_columns" in str(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        ("a\t1\nb\t0\nc\t4\n", 3, "label id '4' is not one of 0 to 3"),
+        (f"a\t1\nb\t0\nc\t{'9' * 5000}\n", 3, "is not one of 0 to 3"),
+        ("a\t1\nb\t0\nc\t²\n", 3, "label id '²'"),
+        ("a\t1\nb\t0\nc\t-1\n", 3, "label id '-1'"),
+        ("a\t1\nb\t0\nc\tjoy\n", 3, "label id 'joy'"),
+        ("a\t1\nb\n", 2, "there is no tab"),
+    ],
+)
+def test_a_broken_goemotions_row_is_refused(
+    tmp_path: Path, names_beside: list[str], content: str, line: int, message: str
+) -> None:
+    refuse(write(tmp_path, content), DataError, line, message, format="goemotions")
+
+
+def test_a_label_id_outside_the_list_is_refused_in_a_table_too(tmp_path: Path, names_beside: list[str]) -> None:
+    error = refuse(write(tmp_path, "text,label\na,1\nb,17\n"), DataError, 3, "'17' is not one of 0 to 3")
+    assert error.place is not None
+    assert error.place.column == "label"
+
+
+@pytest.mark.parametrize("row", ["no delimiter", "no label; "])
+def test_a_broken_text_label_row_is_refused(tmp_path: Path, row: str) -> None:
+    content = "a;joy\nb;fear\n" * 10 + f"{row}\n"
+    refuse(write(tmp_path, content), DataError, 21, "one of them is missing")
+
+
+def test_missing_label_names_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "a\t1\tx\nb\t0\ty\n", "train.tsv")
+    with pytest.raises(MissingInputError, match=r"labels\.txt") as caught:
+        read(path)
+    assert "data.labels_file" in str(caught.value.hint)
+    with pytest.raises(MissingInputError, match=r"names\.txt"):
+        read(path, labels_file=str(tmp_path / "names.txt"))
+
+
+def test_a_repeated_name_in_labels_txt_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "a\t1\tx\nb\t0\ty\n", "train.tsv")
+    names = write(tmp_path, "awe\nglee\n\nawe\n", "labels.txt")
+    with pytest.raises(DataError, match="'awe' stands here twice") as caught:
+        read(path)
+    assert caught.value.place is not None
+    assert (caught.value.place.path, caught.value.place.line) == (names, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [({"text_column": "tekst"}, "tekst"), ({"label_column": "lable"}, "lable"), ({"label_columns": ["awe"]}, "awe")],
+)
+def test_a_configured_column_must_be_there(tmp_path: Path, options: dict[str, Any], missing: str) -> None:
+    error = refuse(write(tmp_path, "text,label\na,joy\n"), DataError, 1, f"no column {missing!r}", **options)
+    assert f"data.{next(iter(options))}" in str(error.hint)
+
+
+def test_every_given_label_must_have_a_column(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,anger,joy\na,1,0\n")
+    error = refuse(path, DataError, 1, "no column for 2 of the labels: awe, glee", labels=["joy", "awe", "glee"])
+    assert "data.label_columns" in str(error.hint)
+    assert labelled(read(path, labels=["joy", "awe"], label_columns=["joy"])[1]) == [("a", ())]
+
+
+@pytest.mark.parametrize("delimiter", ["", ";;", '"', "\n"])
+def test_a_delimiter_is_one_character(tmp_path: Path, delimiter: str) -> None:
+    with pytest.raises(ConfigError, match=r"data\.delimiter"):
+        read(write(tmp_path, "text,label\na,joy\n"), delimiter=delimiter)
+
+
+def test_a_column_of_texts_is_no_column_of_labels(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, [("t", f"remark {i}") for i in range(1001)])
+    with pytest.raises(DataError, match="1,001 different labels, which look like texts"):
+        read(path)
