@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -160,3 +161,23 @@ def test_a_run_on_a_hub_data_set_is_scored_again_without_the_hub(hub: Hub, base:
     assert "from the hub's cache" in scored.stderr
     other = call("evaluate", "run", "--data", "owner/moods", "--split", "valid", "--json")
     assert json.loads(other.stdout)["folder"].endswith("moods-valid")
+
+
+# --- what inspect sees ---------------------------------------------------------------------------------------------
+
+
+def test_a_hub_data_set_is_inspected_by_its_id(hub: Hub, base: Path) -> None:  # noqa: F811
+    files = tiny.contents(tiny.multi_class(base))
+    hub.repositories["owner/moods"] = {f"data/{Path(name).name}": content for name, content in files.items()}
+    found = json.loads(call("inspect", "owner/moods", "--json").stdout)
+    assert (found["data"], list(found["splits"])) == ("owner/moods", ["train", "valid", "test"])
+    assert found["description"][0] == f"owner/moods from the hub, revision {COMMIT}"
+
+
+@pytest.mark.parametrize("raters", ["majority", "soft"])
+def test_rows_of_raters_are_inspected_as_texts(raters: str) -> None:
+    Path("raters.csv.gz").write_bytes(gzip.compress(raters_rows().encode()))
+    found = json.loads(call("inspect", "raters.csv.gz", "--set", f"data.raters={raters}", "--json").stdout)
+    assert {name: split["rows"] for name, split in found["splits"].items()} == {"raters": found["rows"]}
+    assert any(line.startswith("240 rows of raters are 80 texts") for line in found["description"])
+    assert found["splits"]["raters"]["label_counts"]["joy"] < found["rows"] <= 80

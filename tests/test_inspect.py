@@ -441,7 +441,7 @@ def test_without_the_default_encoder_words_are_counted(data: Path, monkeypatch: 
     from emotune import hub
 
     monkeypatch.setattr(hub, "_from_wheel", lambda: None)
-    monkeypatch.setattr(hub, "_cached", lambda *args: None)
+    monkeypatch.setattr(hub, "cached", lambda *args: None)
     monkeypatch.setattr(hub, "_fetched", lambda *args: pytest.fail("the network is left alone"))
     result = call("data", "--json")
     assert "tokens are not counted" in result.stderr
