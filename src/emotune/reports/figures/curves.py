@@ -119,7 +119,7 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
         upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
         upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
         where, share = bins.probability[filled], bins.share[filled]
-        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False)
+        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
         worth = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
         upper.text(0, 1.03, worth, color=INK, va="bottom", transform=upper.transAxes)
         _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
