@@ -21,7 +21,7 @@ from emotune.config import Config
 from emotune.config_files import load_config
 from emotune.data.sources import load_corpus
 from emotune.errors import OutputError
-from emotune.labels import EKMAN, SENTIMENT
+from emotune.labels import EKMAN, GOEMOTIONS, SENTIMENT
 from emotune.workflows import run_directory
 
 RUN_FILES = {"config.yaml", "data.json", "log.jsonl", "valid.safetensors", "train_texts.safetensors", "model"}
@@ -268,6 +268,8 @@ def test_tuning_changes_thresholds_and_nothing_else(with_policies: Path) -> None
         said["in_sample"]["micro_f1"] - said["out_of_fold"]["micro_f1"]
     )
     assert new["tuning"] | {"method": "per label", "objective": "micro_f1", "folds": 2} == new["tuning"]
+    assert list(new["tuning"]["fold_thresholds"]) == list(new["tuning"]["positives"]) == list(GOEMOTIONS.names)
+    assert {len(each) for each in new["tuning"]["fold_thresholds"].values()} == {2}
     assert (new["when_nothing_passes"], new["neutral_excludes"], new["task"]) == ("neutral", True, "multi_label")
 
     assert {name for name in before if before[name] != after[name]} == {"decision.json", "README.md", "emotune.json"}

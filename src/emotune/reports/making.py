@@ -66,7 +66,7 @@ def _thresholds(background: Background) -> Table:
         (name, f"{value:.3f}", f"{low[i]:.3f}–{high[i]:.3f}", f"{high[i] - low[i]:.3f}", f"{folds.positives[i]:,}")
         for i, (name, value) in pairs
     ]
-    return Table(("label", "threshold", "on the folds", "spread", "positives"), tuple(rows))
+    return Table(("label", "threshold", "without each fold", "spread", "positives"), tuple(rows))
 
 
 def training(log: TrainingLog | None) -> list[Element]:

@@ -119,19 +119,20 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
         upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
         upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
         where, share = bins.probability[filled], bins.share[filled]
-        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False)
-        worth = f"ECE {bins.error:.4f}   Brier score {brier:.4f}"
+        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
+        worth = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
         upper.text(0, 1.03, worth, color=INK, va="bottom", transform=upper.transAxes)
         _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
         return rendered(figure)
 
 
 def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
-    """A bar for each bin on a log scale, since most cells of a multi-label task are near 0; the count above it."""
+    """A bar for each bin on a log scale, since most cells of a multi-label task are near 0; above it, in the upper half
+    of the axes at most, the count."""
     edges = np.linspace(0, 1, len(bins.counts) + 1)
     top = float(bins.counts.max())
     axes.set_yscale("log")
-    axes.set(xlim=(0, 1), ylim=(0.5, top * 30), xticks=np.linspace(0, 1, 6), yticks=[])
+    axes.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     axes.spines["left"].set_visible(False)
