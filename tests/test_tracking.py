@@ -190,6 +190,14 @@ def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Cal
     assert fakes.made[0].calls[-1] == "finish"
 
 
+def test_of_several_processes_one_tells(
+    fakes: type[Fake], monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(tracking, "_is_main_process", lambda: False)
+    assert train(tracked("wandb"), "training.epochs=1").exit_code == 0
+    assert fakes.made == []
+
+
 def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> None:
     from emotune.training.fit import StepReport
     from emotune.workflows.talk import Silence

@@ -69,8 +69,8 @@ def parse_tree(text: str, path: Path) -> Tree:
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         starred = error.context == "while scanning an alias"  # as in [*.bias], which is meant as a text
-        problem = "put quotes around a text that begins with *" if starred else error.problem
-        raise ConfigError(f"not valid YAML: {problem}", place=Place(path, line)) from error
+        what = "put quotes around a text that begins with *" if starred else error.problem
+        raise ConfigError(f"not valid YAML: {what}", place=Place(path, line)) from error
     except RecursionError as error:
         raise ConfigError("not a configuration: nested too deeply", place=Place(path)) from error
     if not isinstance(values, dict):
@@ -92,7 +92,9 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read; write it out, or put quotes around a text", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not read; write it out, or put quotes around a text", problem_mark=mark
+            )
         return super().compose_node(parent, index)
 
     def read(self, node: yaml.Node, key: Key = ()) -> Any:

@@ -36,6 +36,7 @@ try:
 
     from emotune.inference.torch_backend import TorchBackend, pick_device
     from emotune.models import encoder as encoders
+    from emotune.models import losses
     from emotune.training import groups, precision
     from emotune.training.fit import (
         EpochReport,
@@ -197,7 +198,9 @@ class _Session:
         self.valid = self._examples(corpus.splits["valid"])
         self.folds = stratified_folds(self.valid.targets, config.tuning.folds, FOLD_SEED)
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
-        encoders.freeze(self.model, config.model)  # what cannot be frozen or spared is said before anything is written
+        # what cannot be minimised, frozen or spared is said before anything is written
+        losses.require_suited(config.loss, corpus.labels.task)
+        encoders.freeze(self.model, config.model)
         self.groups = groups.parameter_groups(self.model, config.optimizer)
         cut = int((self.train.encoded.lengths >= config.model.max_length).sum())
         if cut:
