@@ -11,12 +11,13 @@ import pytest
 import torch
 from scipy.special import erf, expit
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from emotune.config import ModelConfig, OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
+from emotune.models import heads
 from emotune.training.optim import make_optimizer
 
 Checkpoint = Callable[[str], Path]
@@ -145,10 +146,30 @@ def test_a_head_that_the_class_cannot_express_is_refused(
         build(checkpoint(family), **settings)
 
 
+@pytest.mark.parametrize("family", sorted({*heads._FIXED_ACTIVATION, *heads._ACTIVATION_KEY} - {"modernbert"}))
+def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size": WIDTH, "intermediate_size": 16}
+    if family == "distilbert":
+        sizes = {"n_layers": 1, "n_heads": 4, "dim": WIDTH, "hidden_dim": 16}
+    settings = AutoConfig.for_model(family, vocab_size=20, num_labels=3, **sizes)
+    heads.prepare(settings, ModelConfig(head="mlp", head_hidden=5))
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_config(settings).eval()
+    (dense,), last = encoders._dense_layers(model), encoders.final_linear(model)
+    heads.start_mlp(dense, last, 5)
+    seen: list[Tensor] = []
+    dense.register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    with torch.no_grad():
+        found = model(input_ids=torch.tensor([[3, 7, 5, 4], [3, 9, 6, 4]])).logits
+    x, narrow = seen[-1].numpy(), dense.weight[:5].detach().numpy()
+    own = heads._FIXED_ACTIVATION.get(family) or getattr(settings, heads._ACTIVATION_KEY[family])
+    expected = ACTIVATIONS[own](x @ narrow.T) @ last.weight[:, :5].detach().numpy().T + last.bias.detach().numpy()
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-6)
+    assert found.std() > 1e-3
+
+
 def test_a_class_that_is_not_known_is_refused() -> None:
     from transformers import XLNetConfig
 
-    from emotune.models.heads import prepare
-
     with pytest.raises(ConfigError, match=r"cannot be put into the head of xlnet\s+It can for bert, camembert, deb"):
-        prepare(XLNetConfig(), ModelConfig(head="mlp"))
+        heads.prepare(XLNetConfig(), ModelConfig(head="mlp"))

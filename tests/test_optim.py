@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from typer.testing import CliRunner
 
+import tiny
+from emotune.cli.app import app
 from emotune.config import ModelConfig, OptimizerConfig
 from emotune.config_files import load_config
 from emotune.errors import ConfigError
@@ -126,6 +129,29 @@ def test_a_name_that_no_parameter_has_is_refused_with_near_ones(
         )
     assert f"{key}: {pattern!r} matches no parameter of this model" in str(caught.value)
     assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        *(
+            (f"{key}=[clasifier.bias]", f"{key}: 'clasifier.bias' matches no parameter")
+            for key in ("optimizer.no_decay", "model.train_only", "model.freeze_parameters")
+        ),
+        ("loss.weights=balanced", "loss.weights balanced does not suit multi_label data"),
+        ("loss.name=cross_entropy", "loss.name cross_entropy does not suit multi_label data"),
+        ("model.head_hidden=8", "model.head_hidden and model.head_activation are for model.head mlp"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    override: str, message: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    base = tmp_path_factory.getbasetemp()
+    command = ["train", "starter", "--out", str(tmp_path / "run"), *tiny.options(base, tiny.multi_label(base))]
+    result = CliRunner().invoke(app, [*command, "--set", override])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # --- what is trained, by names -----------------------------------------------------------------------------------

@@ -190,6 +190,14 @@ def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Cal
     assert fakes.made[0].calls[-1] == "finish"
 
 
+def test_of_several_processes_one_tells(
+    fakes: type[Fake], monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(tracking, "_is_main_process", lambda: False)
+    assert train(tracked("wandb"), "training.epochs=1").exit_code == 0
+    assert fakes.made == []
+
+
 def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> None:
     from emotune.training.progress import StepReport
     from emotune.workflows.talk import Silence
@@ -248,7 +256,15 @@ def test_the_key_is_written_as_it_is_read(tmp_path: Path) -> None:
 # --- real ones -------------------------------------------------------------------------------------------------------
 
 
-def test_none_is_imported_unless_it_is_asked_for() -> None:
+def test_none_is_imported_by_a_training_without_it(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+        monkeypatch.delitem(sys.modules, name)
+    assert train("training.epochs=1").exit_code == 0
+    assert {name.partition(".")[0] for name in sys.modules}.isdisjoint(PACKAGES)
+
+
+@pytest.mark.slow
+def test_none_is_imported_with_all_that_trains() -> None:
     code = f"import sys, emotune.workflows.train; print(*sorted(set({PACKAGES}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -69,8 +69,8 @@ def parse_tree(text: str, path: Path) -> Tree:
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
         starred = error.context == "while scanning an alias"  # as in [*.bias], which is meant as a text
-        problem = "put quotes around a text that begins with *" if starred else str(error.problem)
-        raise ConfigError(f"not valid YAML: {problem}", place=Place(path, line)) from error
+        what = "put quotes around a text that begins with *" if starred else error.problem
+        raise ConfigError(f"not valid YAML: {what}", place=Place(path, line)) from error
     except RecursionError as error:
         raise ConfigError("not a configuration: nested too deeply", place=Place(path)) from error
     if not isinstance(values, dict):

@@ -34,14 +34,22 @@ def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], 
     The loss takes logits and targets (0/1, or shares from 0 to 1), each of shape (batch, labels). Raises ConfigError
     for one that does not suit the task.
     """
+    require_suited(config, task)
     name = _LOSSES[task][0] if config.name == "auto" else config.name
-    if name not in _LOSSES[task]:
-        hint = f"It takes {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
-        raise ConfigError(f"loss.name {name} does not suit {task} data", hint=hint)
     counted = _weights(config, task, targets)
     weights = None if counted is None else torch.as_tensor(counted, dtype=torch.float32, device=device)
     plain = _unsmoothed(config, name, task, weights)
     return (lambda logits, y: plain(logits, smoothed(y, config.smoothing, task))) if config.smoothing else plain
+
+
+def require_suited(config: LossConfig, task: Task) -> None:
+    """Raise ConfigError for a loss or weights that have no meaning for the task."""
+    if config.name not in ("auto", *_LOSSES[task]):
+        hint = f"It takes {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
+        raise ConfigError(f"loss.name {config.name} does not suit {task} data", hint=hint)
+    if config.weights not in ("none", *_WEIGHTS[task]):
+        allowed = _either(_WEIGHTS[task])
+        raise ConfigError(f"loss.weights {config.weights} does not suit {task} data; it takes none, {allowed}")
 
 
 def _unsmoothed(config: LossConfig, name: str, task: Task, weights: Tensor | None) -> Loss:
@@ -57,11 +65,8 @@ def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -
     """Weights of shape (labels,): of positives for multi-label, of classes for multi-class; None for none."""
     if config.weights == "none":
         return None
-    if config.weights not in _WEIGHTS[task]:
-        allowed = _either(_WEIGHTS[task])
-        raise ConfigError(f"loss.weights {config.weights} does not suit {task} data; it takes none, {allowed}")
     count = np.maximum(targets.sum(axis=0, dtype=np.float64), 1.0)
-    rest = np.maximum(len(targets) - count, 1.0) if config.weights == "effective_number" else len(targets) - count
+    rest = len(targets) - count
     if config.weights == "balanced":
         weights = len(targets) / (len(count) * count)
     elif config.weights == "max_ratio":
@@ -83,9 +88,8 @@ def effective_number(count: npt.NDArray[np.float64], beta: float) -> npt.NDArray
 
 def smoothed(targets: Tensor, smoothing: float, task: Task) -> Tensor:
     """Targets drawn towards what is said of no text: 1/2 for each label, or 1/labels for each class."""
-    return torch.lerp(
-        targets, torch.full_like(targets, 0.5 if task is Task.MULTI_LABEL else 1 / targets.shape[1]), smoothing
-    )
+    ignorance = 0.5 if task is Task.MULTI_LABEL else 1 / targets.shape[1]
+    return targets + smoothing * (ignorance - targets)
 
 
 def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None) -> Tensor:

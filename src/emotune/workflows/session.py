@@ -11,6 +11,7 @@ from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.data.splits import stratified_folds
 from emotune.inference.torch_backend import pick_device
 from emotune.models import encoder as encoders
+from emotune.models import losses
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
@@ -42,7 +43,9 @@ class Session:
             for split, records in corpus.splits.items()
         }
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
-        encoders.freeze(self.model, config.model)  # what cannot be frozen or spared is said before anything is written
+        # what cannot be minimised, frozen or spared is said before anything is written
+        losses.require_suited(config.loss, corpus.labels.task)
+        encoders.freeze(self.model, config.model)
         self.groups = groups.parameter_groups(self.model, config.optimizer)
         if cut := self.train.encoded.num_cut:
             talk.say(f"{cut:,} training texts are cut to {config.model.max_length} tokens (model.max_length)")

@@ -39,6 +39,12 @@ def _is_installed(package: str) -> bool:
     return found is not None and found.origin is not None  # a folder `wandb` of results is no package
 
 
+def _is_main_process() -> bool:
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
 def is_logged(report: "StepReport") -> bool:
     """Whether a step is written down: the first, the last, and every 20th."""
     return report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps)
@@ -54,7 +60,8 @@ class Trackers:
         self._step = 0
 
     def __enter__(self) -> Self:
-        for name in dict.fromkeys(self._config.tracking.trackers):
+        names = dict.fromkeys(self._config.tracking.trackers)
+        for name in names if names and _is_main_process() else ():
             self._try(name, "start", partial(self._start, name))
         return self
 
