@@ -38,11 +38,13 @@ def predict(
     """Tell which emotions texts carry."""
     terminal = Terminal(quiet=quiet)
     found = _texts(texts, terminal)
-    from emotune.inference.classifier import load
+    from emotune.adoption import open_model
+    from emotune.inference.classifier import run_model
 
-    classifier = load(_model_or_newest(model, terminal), device=device)
+    classifier = run_model(open_model(_model_or_newest(model, terminal)), device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold plays no part: a multi-class model answers with the most probable label")
+        threshold = None
     predictions = classifier.predict(found, threshold=threshold, level=level, batch_size=batch_size)
     for prediction in predictions:
         if as_json:

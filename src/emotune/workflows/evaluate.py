@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune import artifact
+from emotune.adoption import open_model
 from emotune.config import DataConfig
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.sources import SPLIT_NAMES, find_splits, load_corpus, locate
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
-from emotune.inference.classifier import EmotionClassifier, load
+from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, mapping_to
 from emotune.reports import evaluation as report
 from emotune.reports.tables import metric_name, percent
@@ -54,8 +55,9 @@ def evaluate(
     to `eval/SPLIT` of the model's run (`eval/FOLDER-SPLIT` for other data); a model that stands alone and no `out`:
     nowhere.
     """
-    directory = artifact.find_model(name)
-    classifier = load(directory, device=device)
+    model = open_model(name)
+    directory = model.directory
+    classifier = run_model(model, device=device, warn=talk.warn)
     run = artifact.run_of(directory)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split)
