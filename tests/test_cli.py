@@ -19,7 +19,7 @@ OPTIONS = {
     "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
     "tune": [
         *("--method", "--objective", "--shrinkage", "--folds", "--data", "--split", "--device", "--batch-size"),
-        *("--quiet", "--json"),
+        *("--beta", "--at-least", "--out", "--calibrate", "--temperatures", "--labels", "--task", "--quiet", "--json"),
     ],
     "evaluate": ["--data", "--split", "--level", "--out", "--device", "--batch-size", "--quiet", "--json"],
     "predict": [

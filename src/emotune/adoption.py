@@ -18,7 +18,7 @@ from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
-from emotune.soundness.directory import CONFIG, entries, require_sound_model
+from emotune.soundness.directory import CONFIG, require_plain, require_sound_model
 
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
@@ -28,7 +28,8 @@ _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
 class FoundModel:
     """A sound model: its directory, how it decides, and what its user should know of it (`notes`).
 
-    `manifest` is None for a model of somebody else. `unnamed`: its labels are numbers, not names.
+    `manifest` is None for a model of somebody else. `rule`: by which rule it was given a task, when it told none.
+    `unnamed`: its labels are numbers, not names.
     """
 
     name: str
@@ -36,6 +37,7 @@ class FoundModel:
     manifest: Manifest | None
     decision: Decision
     notes: tuple[str, ...] = ()
+    rule: str | None = None
     unnamed: bool = False
 
 
@@ -61,7 +63,7 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:
-    list(entries(directory, below=False))
+    require_plain(directory)
     config = require_sound_model(directory)
     place = Place(directory / CONFIG)
     require_classifier(config, place.path)
@@ -74,8 +76,9 @@ def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task
         labels = LabelSet(tuple(names or found), task or known)
     except DataError as error:
         raise ModelError(f"id2label: {error.message}", place=place) from None
-    note = _note(name, labels, None if task else rule, unnamed=unnamed)
-    return FoundModel(name, directory, None, Decision.default(labels), (note,), unnamed)
+    told = None if rule is None or task is not None else _told(rule, labels)
+    note = _note(name, labels, told, unnamed=unnamed)
+    return FoundModel(name, directory, None, Decision.default(labels), (note,), told, unnamed)
 
 
 def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple[Task, str | None]:
@@ -93,12 +96,16 @@ def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple
     return task, "it does not say its problem_type, so it is taken to be, as in plain transformers,"
 
 
+def _told(rule: str, labels: LabelSet) -> str:
+    other = "multi_class" if labels.task is Task.MULTI_LABEL else "multi_label"
+    return f"{rule} {str(labels.task).replace('_', '-')} (if that is wrong: emotune tune --task {other})"
+
+
 def _note(name: str, labels: LabelSet, rule: str | None, *, unnamed: bool) -> str:
-    """What to know of a model of somebody else, in one sentence for each matter."""
+    """What to know of a model of somebody else, in one sentence."""
     parts = [f"{name} was not written by emotune (it has no {MANIFEST}) and is used as it is"]
     if rule is not None:
-        other = "multi_class" if labels.task is Task.MULTI_LABEL else "multi_label"
-        parts.append(f"{rule} {str(labels.task).replace('_', '-')} (if that is wrong: emotune tune --task {other})")
+        parts.append(rule)
     if unnamed:
         parts.append("its labels have numbers and no names (give them, one a line: emotune tune --labels FILE)")
     if labels.task is Task.MULTI_LABEL:

@@ -205,8 +205,10 @@ def _find_in(path: Path) -> Path:
     for candidate in candidates:
         if (candidate / MANIFEST).exists():
             return candidate
-    if any((candidate / DECISION).exists() for candidate in candidates):
-        raise ModelError(f"no manifest ({MANIFEST}): this model was not written to its end", place=Place(path))
+    if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
+        raise ModelError(
+            f"no manifest ({MANIFEST}): there is no model here that was written to its end", place=Place(path)
+        )
     if (path / CONFIG).exists():
         return path
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not the directory of a model", place=Place(path))
@@ -332,6 +334,14 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
             write_file(stage / name, content)
         entries = manifest.files | {name: _entry(stage / name) for name in changed}
         _write_manifest(stage, manifest.model_copy(update={"files": entries}))
+
+
+def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
+    """Copy what a manifest lists to another directory, which is to be changed and sealed; raises OutputError."""
+    for name in manifest.files:
+        with writing(target / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(directory / name, target / name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.printable import on_one_line
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
 
@@ -52,7 +53,7 @@ def predict(
             continue
         shown = prediction.top(top_k) if top_k else {name: prediction.scores[name] for name in prediction.labels}
         said = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
-        emit(f"{said}\t{prediction.text}")
+        emit(f"{said}\t{on_one_line(prediction.text)}")
     long = sum(prediction.windows > 1 for prediction in predictions)
     if long:
         are = "1 text is" if long == 1 else f"{long:,} texts are"

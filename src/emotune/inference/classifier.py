@@ -1,7 +1,8 @@
 """The classifier that users hold: texts in, labels and scores out."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,7 +112,8 @@ class EmotionClassifier:
         """Logits of each text, and in how many windows it was read; of several windows, the mean weighted by tokens."""
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
-        encoded = self._encoder.windows(texts)
+        with _tokenizing():
+            encoded = self._encoder.windows(texts)
         rows = self._backend.logits(encoded, batch_size, self._encoder.pad_id)
         if not np.isfinite(rows).all():
             raise ModelError(
@@ -160,15 +162,27 @@ def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) ->
             f"running this model needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
         ) from error
     backend = TorchBackend(found.directory, device)
-    if found.manifest is None:
-        encoder = backend.text_encoder(found.directory)
-        manifest = _described(found.name, encoder.max_tokens)
-    else:
-        manifest = found.manifest
-        encoder = _own_text_encoder(found.directory, manifest.max_tokens)
+    with _tokenizing():
+        if found.manifest is None:
+            encoder = backend.text_encoder(found.directory)
+        else:
+            encoder = _own_text_encoder(found.directory, found.manifest.max_tokens)
+    manifest = found.manifest or _described(found.name, encoder.max_tokens)
     for note in found.notes:
         warn(note)
     return EmotionClassifier(backend, encoder, found.decision, manifest)
+
+
+@contextmanager
+def _tokenizing() -> Iterator[None]:
+    """Turn what a tokenizer that is not sound makes the tokenizers library raise into a ModelError."""
+    try:
+        yield
+    except BaseException as error:
+        # nothing narrower is raised there, and a panic in Rust is no Exception
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"the tokenizer of this model fails: {str(error)[:200]}") from error
 
 
 def _own_text_encoder(directory: Path, max_tokens: int) -> TextEncoder:

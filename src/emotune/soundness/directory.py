@@ -19,6 +19,7 @@ CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
     "tokenizer_config.json",
 )
 WEIGHTS_INDEX = "model.safetensors.index.json"
+_SMALL, _MOSTLY = 64 << 20, 10
 _MAX_ENTRIES = 10_000
 _ADAPTERS = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -45,17 +46,29 @@ def entries(directory: Path, *, below: bool) -> Iterator[Path]:
             yield path
 
 
+def require_plain(directory: Path) -> None:
+    """Raise ModelError for what has no place right in a model directory: links, pipes, devices, files full of holes."""
+    try:
+        for _ in entries(directory, below=False):
+            pass
+    except OSError as error:
+        place = Place(Path(error.filename or directory))
+        raise ModelError(f"cannot read it: {error.strerror}", place=place) from error
+
+
 def _require_plain(path: Path, directory: Path) -> None:
     if path.is_symlink():
         if not in_hub_cache(directory):
             raise ModelError("a link has no place in a model directory; put the file there", place=Place(path))
         if not path.resolve().is_relative_to(directory.resolve().parent.parent / "blobs"):
             raise ModelError("this link leads out of the hub's cache", place=Place(path))
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ModelError(
-            "this is neither a file nor a folder, and has no place in a model directory", place=Place(path)
-        )
+    found = path.stat()
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        raise ModelError("this is neither a file nor a folder; it has no place in a model directory", place=Place(path))
+    blocks = getattr(found, "st_blocks", None)  # of 512 bytes; not known everywhere
+    if blocks is not None and found.st_size > _SMALL and blocks * 512 < found.st_size // _MOSTLY:
+        message = f"its {found.st_size:,} bytes are mostly holes, which take no room on the disk and for ever to read"
+        raise ModelError(message, place=Place(path))
 
 
 def in_hub_cache(directory: Path) -> bool:

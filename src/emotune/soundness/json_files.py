@@ -11,15 +11,20 @@ _MAX_BYTES = 8 << 20
 _MAX_VALUES = 400_000
 
 
-def read_object(path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _MAX_VALUES) -> dict[str, Any]:
-    """The JSON object in a file; raises ModelError with the place when it is not one, or larger than allowed."""
+def read_object(
+    path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _MAX_VALUES, repeats: bool = False
+) -> dict[str, Any]:
+    """The JSON object in a file; raises ModelError with the place when it is not one, or larger than allowed.
+
+    repeats: let the last of several values with the same key count, as others do.
+    """
     try:
         if not path.is_file():
             raise ModelError("there is no such file", place=Place(path))
         if path.stat().st_size > max_bytes:
             message = f"this JSON file is far too large: {path.stat().st_size:,} bytes, allowed are {max_bytes:,}"
             raise ModelError(message, place=Place(path))
-        content = parse_object(path.read_bytes(), max_values=max_values)
+        content = parse_object(path.read_bytes(), max_values=max_values, repeats=repeats)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
     except OSError as error:
@@ -29,13 +34,14 @@ def read_object(path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _M
     return content
 
 
-def parse_object(text: bytes, *, max_values: int = _MAX_VALUES) -> Any:
+def parse_object(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
     """The value of a JSON text; raises ValueError or RecursionError when it is none, or has too many values in it."""
     # counted before it is parsed: an empty list takes 2 bytes of a file and 64 of memory
     values = sum(map(text.count, (b",", b"[", b"{")))
     if values > max_values:
         raise ValueError(f"far too large: about {values:,} values, allowed are {max_values:,}")
-    return json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refused, parse_float=_finite)
+    pairs = None if repeats else _without_repeats
+    return json.loads(text, object_pairs_hook=pairs, parse_constant=_refused, parse_float=_finite)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _STEPS = ("normalizer", "pre_tokenizer", "post_processor")
 
 def require_sound_tokenizer(path: Path) -> None:
     """Raise ModelError for a tokenizer that is too large, that grows texts, or whose patterns may never end."""
-    content = read_object(path, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES)
+    content = read_object(path, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES, repeats=True)
     try:
         _check_model(content.get("model"))
         _check_added(content.get("added_tokens"))

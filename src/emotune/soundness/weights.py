@@ -20,7 +20,9 @@ _MAX_HEADER = 16 << 20
 _MAX_TENSORS = 50_000
 _MAX_DIMENSIONS = 8
 _CHUNK = 4 << 20
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "BOOL": 1} | {
+    f"U{bits}": bits // 8 for bits in (8, 16, 32, 64)
+}
 # the bits of the exponent: where all are set, the number is infinite or none at all
 _EXPONENTS: dict[str, tuple[type[np.unsignedinteger[Any]], int]] = {
     "F64": (np.uint64, 0x7FF0_0000_0000_0000),
