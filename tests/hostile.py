@@ -128,6 +128,14 @@ def index(content: bytes) -> Callable[[Path], None]:
     return write("model.safetensors.index.json", content)
 
 
+def blanks(megabytes: int) -> Callable[[Path], bytes]:
+    return lambda _: b'{"a": "' + b" " * (megabytes << 20) + b'"}'
+
+
+def many_tensors(_: Path) -> bytes:
+    return tensors(b"{" + b",".join(b'"%d":{"shape":[0]}' % i for i in range(500_000)) + b"}")
+
+
 def nested(depth: int = 99_999) -> bytes:
     return b'{"a":' * depth + b"1" + b"}" * depth
 
@@ -141,7 +149,9 @@ WEIGHTS = {
     ),
     "no weights in the file": Kind(write("model.safetensors", b""), "longer than the file"),
     "a header of 2**63 bytes": weights({}, "longer than the file", length=2**63),
-    "a header of 20 MB": weights(b" " * (20 << 20), "allowed are 16,777,216"),
+    "a header of 17 MB": Kind(
+        write("model.safetensors", lambda _: tensors(b" " * (17 << 20))), "allowed are 16,777,216"
+    ),
     "a header that is no JSON": weights(b"{]", "not sound safetensors"),
     "a header that is a list": weights([], "not a JSON object"),
     "no tensors": weights({"__metadata__": {}}, "0 tensors"),
@@ -157,7 +167,7 @@ WEIGHTS = {
     "offsets that are words": weights({"a": entry([4], "0", "16")}, "has no dtype, shape and data_offsets"),
     "a tensor twice": weights(b'{"a": {}, "a": {}}', "the key 'a' stands twice"),
     "a header that nests": weights(nested(), "not sound safetensors"),
-    "a million tensors": weights({f"{i}": entry([0], 0, 0) for i in range(120_000)}, "far too large"),
+    "a million tensors": Kind(write("model.safetensors", many_tensors), "far too large"),
     "weights that are no numbers": Kind(one_weight(b"\0\0\xc0\x7f"), "infinite or not numbers"),
     "weights that are infinite": Kind(one_weight(b"\0\0\x80\xff"), "infinite or not numbers"),
     "weights of 8 TB": Kind(sparse("model.safetensors", 8 << 40), "mostly holes", sealed=False),
@@ -189,12 +199,16 @@ def labelled(*names: str) -> Callable[[Path], None]:
     )
 
 
+def numbered(number: int) -> Callable[[Path], None]:
+    """As many labels as that."""
+    return lambda model: labelled(*(f"label {i}" for i in range(number)))(model)
+
+
 def labels(refusal: str, *names: str) -> Kind:
     return Kind(labelled(*names), refusal)
 
 
 OWN_CODE = {"AutoModelForSequenceClassification": "own.Model", "AutoConfig": "own.Config", "AutoTokenizer": "own.T"}
-MILLION = [f"label {i}" for i in range(1_000_000)]
 CONFIGURATION = {
     "code for the model": Kind(both(write("own.py", code), configure("config.json", auto_map=OWN_CODE)), "auto_map"),
     "code for a part of the model": config("auto_map", text_config={"auto_map": OWN_CODE}),
@@ -223,11 +237,11 @@ CONFIGURATION = {
     "a configuration that nests": Kind(
         write("config.json", b'{"a":' * 99_999 + b"1" + b"}" * 99_999), "not valid JSON"
     ),
-    "a configuration of 9 MB": Kind(write("config.json", b"[" + b" " * (9 << 20) + b"]"), "far too large"),
-    "a million values": Kind(write("config.json", b"[" + b"[]," * 1_000_000 + b"1]"), "far too large"),
+    "a configuration of 9 MB": Kind(write("config.json", blanks(9)), "far too large"),
+    "a million values": Kind(write("config.json", lambda _: b"[" + b"[]," * 1_000_000 + b"1]"), "far too large"),
     "a key twice": Kind(write("config.json", b'{"hidden_size": 32, "hidden_size": 8}'), "stands twice"),
-    "a million labels": labels("far too large", *MILLION),
-    "twenty thousand labels": labels("allowed are 1 to 10,000", *MILLION[:20_000]),
+    "a million labels": Kind(numbered(1_000_000), "far too large"),
+    "twenty thousand labels": Kind(numbered(20_000), "allowed are 1 to 10,000"),
     "a label twice": Kind(
         configure("config.json", id2label={"0": "joy", "1": "joy", "2": "a", "3": "b"}), "do not name the same labels"
     ),
@@ -281,7 +295,7 @@ REST = {
         "allowed are 1 to 1,000,000",
         model=lambda found: found | {"vocab": {str(i): i for i in range(1_100_000)}},
     ),
-    "a tokenizer of 41 MB": Kind(write("tokenizer.json", b'{"a": "' + b" " * (41 << 20) + b'"}'), "far too large"),
+    "a tokenizer of 41 MB": Kind(write("tokenizer.json", blanks(41)), "far too large"),
     "tokens added by the million": tokenizer("far too large", added_tokens=lambda _: added(450_000)),
     "tokens added by the thousand": tokenizer("30,000 added tokens", added_tokens=lambda _: added(30_000)),
     "a pattern that never ends": tokenizer("repeats what itself repeats", pre_tokenizer=splitting(CATASTROPHE)),
@@ -372,14 +386,14 @@ DIRECTORY = {
     "a manifest of the future": unsealed("format version 99", configure(MANIFEST, format_version=99)),
     "a manifest that was changed": unsealed("its own sha256", configure(MANIFEST, encoder="owner/other")),
     "a manifest that nests": unsealed("not valid JSON", write(MANIFEST, nested())),
-    "a manifest of 9 MB": unsealed("far too large", write(MANIFEST, b" " * (9 << 20))),
+    "a manifest of 9 MB": unsealed("far too large", write(MANIFEST, blanks(9))),
     "no manifest": unsealed("not written to its end", lambda model: (model / MANIFEST).unlink()),
     "a link out of the directory": unsealed("a link has no place", linked("config.json", "/etc/passwd")),
     "a link to a device": unsealed("a link has no place", linked("model.safetensors", "/dev/zero")),
     "a link to itself": unsealed("a link has no place", linked("loop", "loop")),
     "a false cache of the hub": unsealed("leads out of the hub's cache", in_a_false_cache),
     "a pipe as weights": unsealed("neither a file nor a folder", special("model.safetensors", os.mkfifo)),
-    "a pipe as manifest": unsealed("no such file", special(MANIFEST, os.mkfifo)),
+    "a pipe as manifest": unsealed("neither a file nor a folder", special(MANIFEST, os.mkfifo)),
     "a socket": unsealed("neither a file nor a folder", special("socket", bound_socket)),
     "a folder as weights": unsealed("not in the directory", special("model.safetensors", os.mkdir)),
     "ten thousand files": unsealed("this is no model directory", crowd),

@@ -18,7 +18,7 @@ def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Scores that tell the first label well, the second somewhat and the third not at all; targets; five folds."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, 3)) < [0.3, 0.3, 0.1]
-    return expit(rng.normal(size=(n, 3)) + targets * [4.0, 1.8, 0.0]), targets, np.arange(n) % 5
+    return expit(rng.normal(size=(n, 3)) + targets * [2.5, 1.8, 0.0]), targets, np.arange(n) % 5
 
 
 def precisions(targets: np.ndarray, decided: np.ndarray) -> np.ndarray:
@@ -38,18 +38,15 @@ def test_the_precision_holds_on_new_rows(at_least: float) -> None:
     assert np.mean(found, axis=0)[:2].min() > at_least - 0.015
 
 
-def test_a_threshold_that_is_just_enough_on_its_rows_is_not_enough() -> None:
-    """Why the demand is looked for out of fold: with few rows, in-sample precision promises too much."""
-    new_p, new_t, _ = rows(40_000, seed=99)
-    shortfall = {True: [], False: []}
-    for seed in range(30):
-        p, t, folds = rows(150, seed)
-        for out_of_fold in (True, False):
-            chosen = at_precision(p, t, 0.8, folds if out_of_fold else None)
-            if chosen.reached[1]:
-                shortfall[out_of_fold].append(0.8 - precisions(new_t, new_p >= chosen.thresholds)[1])
-    assert np.mean(shortfall[False]) > 0.02
-    assert np.mean(shortfall[True]) < np.mean(shortfall[False]) - 0.01
+def test_scores_that_say_nothing_reach_no_precision_out_of_fold() -> None:
+    """Why it is looked for out of fold: on its own rows, chance alone puts a positive or two on top."""
+    by_chance = {"on its rows": 0, "out of fold": 0}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        targets, p, folds = rng.random((300, 1)) < 0.3, rng.random((300, 1)), np.arange(300) % 5
+        by_chance["on its rows"] += int(at_precision(p, targets, 0.5, None).reached[0])
+        by_chance["out of fold"] += int(at_precision(p, targets, 0.5, folds).reached[0])
+    assert by_chance["on its rows"] > 3 * by_chance["out of fold"]
 
 
 def test_more_precision_costs_recall() -> None:

@@ -206,9 +206,7 @@ def _find_in(path: Path) -> Path:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        raise ModelError(
-            f"no manifest ({MANIFEST}): there is no model here that was written to its end", place=Place(path)
-        )
+        raise ModelError(f"no manifest ({MANIFEST}): this model was not written to its end", place=Place(path))
     if (path / CONFIG).exists():
         return path
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not the directory of a model", place=Place(path))

@@ -126,8 +126,8 @@ class Decision:
 
 
 def _check_tuning(tuning: dict[str, Any]) -> None:
-    """Raise ModelError for a record of the tuning without the figures that readers of it rely on."""
-    for name in ("out_of_fold", "in_sample") if tuning else ():
+    """Raise ModelError for a record of the rows tuned on without the figures that readers of it rely on."""
+    for name in ("out_of_fold", "in_sample") if "data_sha256" in tuning else ():
         figures = tuning[name] if isinstance(tuning.get(name), dict) else {}
         numbers = all(type(figure) in (int, float, type(None)) for figure in figures.values())
         if not ({"macro_f1", "micro_f1"} <= figures.keys() and numbers):

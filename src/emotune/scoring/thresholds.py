@@ -209,6 +209,8 @@ def _each_out_of_fold(
 
 def _best(methods: Sequence[Method], reached: Sequence[dict[str, float]]) -> Method:
     """The method that reached the best objective, the first of equals (and of NaNs, where nothing is positive)."""
+    if len(methods) == 1:
+        return methods[0]
     return methods[int(np.argmax([f1s[methods[0].objective] for f1s in reached]))]
 
 

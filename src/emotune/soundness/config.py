@@ -23,6 +23,7 @@ _REFUSED = {
 _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal", "experts_implementation")
 _LAYERS = ("_layers", "n_layer")
 _SIZES = ("_size", "_dim", "_heads", "d_model", "d_inner", "d_ff", "n_embd", "n_inner", "n_head", "dim")
+_DIVISORS = ("_heads", "n_head", "hidden_size")
 _BY_LABEL = ("id2label", "label2id")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
@@ -73,9 +74,14 @@ def require_fitting_sizes(content: Mapping[str, Any], tensors: Mapping[str, Tens
         if most is None:
             if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
                 raise ModelError(f"{key[:60]} is {str(value)[:40]}, which is absurd", place=Place(path))
-        elif not isinstance(value, int) or not 0 <= value <= most:
-            message = f"{key[:60]} is {str(value)[:40]}; with these weights it is a whole number from 0 to {most:,}"
+        elif not isinstance(value, int) or not _fewest(key) <= value <= most:
+            message = f"{key[:60]} is {str(value)[:40]}; with these weights it is a whole number up to {most:,}"
             raise ModelError(message, place=Place(path))
+
+
+def _fewest(key: str) -> int:
+    """The least that a size may be: some may be 0, as DeBERTa's type_vocab_size is."""
+    return 1 if key.endswith(_DIVISORS) else 0
 
 
 def _most(key: str, num_tensors: int, largest: int) -> int | None:
