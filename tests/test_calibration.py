@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
-from emotune.decision import probabilities
-from emotune.labels import Task
-from emotune.scoring.calibration import fit_temperature, negative_log_likelihood
+from emotune.decision import Decision, probabilities
+from emotune.labels import LabelSet, Task
+from emotune.scoring.calibration import calibrate, carried, fit_temperature, negative_log_likelihood
 
 TASKS = list(Task)
 
@@ -85,3 +85,72 @@ def test_the_loss_of_extreme_logits_is_finite(task: Task) -> None:
     logits, targets = np.array([[1000.0, -1000.0]]), np.array([[0.0, 1.0]])
     assert negative_log_likelihood(logits, targets, task) == (2000 if task is Task.MULTI_CLASS else 1000)
     assert negative_log_likelihood(logits, 1 - targets, task) == 0
+
+
+# Out of fold, and one for each label
+
+
+def test_each_label_has_its_temperature() -> None:
+    rng = np.random.default_rng(0)
+    wanted = np.array([0.5, 1.0, 4.0])
+    logits = rng.normal(scale=3, size=(8_000, 3))
+    targets = (rng.random(logits.shape) < probabilities(logits / wanted, Task.MULTI_LABEL)).astype(float)
+    folds = np.arange(8_000) % 4
+    each = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, folds, per_label=True)
+    one = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, folds)
+    np.testing.assert_allclose(each.temperatures, wanted, rtol=0.1)
+    np.testing.assert_allclose(one.temperatures, fit_temperature(logits, targets, Task.MULTI_LABEL))
+    assert each.before == one.before
+    for name in ("nll", "brier", "ece"):
+        assert each.after[name] < one.after[name] < one.before[name]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_temperature_changes_is_measured_on_other_rows(task: Task) -> None:
+    logits, targets = drawn(task, 60, 3.0)
+    folds = np.arange(60) % 3
+    found = calibrate(logits, targets, targets > 0, task, folds)
+    scaled = logits.copy()
+    for fold in range(3):
+        scaled[folds == fold] /= fit_temperature(logits[folds != fold], targets[folds != fold], task)
+    assert found.after["nll"] == pytest.approx(negative_log_likelihood(scaled, targets, task))
+    assert found.before["nll"] == pytest.approx(negative_log_likelihood(logits, targets, task))
+    best = negative_log_likelihood(logits / found.temperatures, targets, task)
+    assert best <= found.after["nll"] <= found.before["nll"]
+
+
+def test_a_label_that_is_always_or_never_there_takes_the_common_temperature() -> None:
+    logits, targets = drawn(Task.MULTI_LABEL, 300, 2.0)
+    targets[:, 0], targets[:, 1] = 0, 1
+    found = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, np.arange(300) % 3, per_label=True).temperatures
+    np.testing.assert_allclose(found[:2], fit_temperature(logits, targets, Task.MULTI_LABEL))
+    assert found[2] == pytest.approx(fit_temperature(logits[:, 2:], targets[:, 2:], Task.MULTI_LABEL))
+
+
+def test_shares_of_raters_are_fitted_as_shares_and_judged_as_yes_or_no() -> None:
+    logits, hard = drawn(Task.MULTI_LABEL, 200, 2.0)
+    folds, positive = np.arange(200) % 2, hard > 0
+    soft = np.where(positive, 0.8, 0.2)
+    by_shares, by_labels = (calibrate(logits, t, positive, Task.MULTI_LABEL, folds) for t in (soft, hard))
+    for name in ("brier", "ece"):
+        assert by_shares.before[name] == by_labels.before[name]
+    assert by_shares.before["nll"] != by_labels.before["nll"]
+    np.testing.assert_allclose(by_shares.temperatures, fit_temperature(logits, soft, Task.MULTI_LABEL))
+
+
+def test_the_classes_of_a_softmax_share_one_temperature() -> None:
+    logits, targets = drawn(Task.MULTI_CLASS, 30, 2.0)
+    with pytest.raises(ValueError, match="share one temperature"):
+        calibrate(logits, targets, targets > 0, Task.MULTI_CLASS, np.arange(30) % 3, per_label=True)
+
+
+@given(st.integers(0, 10_000), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+@settings(deadline=None, max_examples=25)
+def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) -> None:
+    rng = np.random.default_rng(seed)
+    logits, temperatures = rng.normal(scale=4, size=(40, 3)), rng.uniform(0.1, 10, size=3)
+    before = Decision(LabelSet(("a", "b", "c")), tuple(thresholds))
+    after = Decision(before.labels, tuple(carried(np.array(thresholds), temperatures).tolist()))
+    np.testing.assert_array_equal(
+        after.decide(after.probabilities(logits / temperatures)), before.decide(before.probabilities(logits))
+    )

@@ -34,7 +34,8 @@ OPTIONS = {
     "train": ["--data", "--out", "--set", "--device", "--overwrite", "--quiet", "-q", "--json"],
     "tune": [
         *("--method", "--objective", "--shrinkage", "--folds", "--data", "--split", "--device", "--batch-size"),
-        *("--set", "--quiet", "--json"),
+        *("--beta", "--at-least", "--out", "--calibrate", "--temperatures", "--labels", "--task", "--set"),
+        *("--quiet", "--json"),
     ],
     "evaluate": ["--data", "--split", "--level", "--out", "--set", "--device", "--batch-size", "--quiet", "--json"],
     "predict": [

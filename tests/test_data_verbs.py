@@ -19,7 +19,8 @@ from emotune.config_files import load_config
 from emotune.labels import Task
 from emotune.models.losses import bce, cross_entropy, focal, make_loss
 from emotune.workflows import run_directory
-from test_hub import COMMIT, Hub, cache, hub  # noqa: F401 - fixtures
+from local_hub import COMMIT, Hub
+from test_hub import cache, hub  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +69,9 @@ def test_a_run_on_soft_targets_keeps_shares_and_scores_halves(base: Path) -> Non
     support = {label["label"]: label["support"] for label in scored["labels"]}
     assert support["joy"] == int((targets[:, 2] >= 0.5).sum()) < len(targets)
     assert call("tune", "soft", "--method", "global", "--json").stdout
+    assert call("tune", "soft", "--objective", "precision", "--at-least", 0.5).stdout
+    tuned = json.loads(call("tune", "soft", "--calibrate", "--out", "calibrated", "--json").stdout)
+    assert 0 <= tuned["calibration"]["after"]["brier"] <= 1
 
 
 def test_losses_take_soft_targets_and_agree_with_hard_ones() -> None:

@@ -15,7 +15,8 @@ from emotune.errors import DataError, HubError, MissingInputError
 from emotune.hub_data import resolve_data
 from emotune.labels import DAIR, LabelSet
 from emotune.workflows.data import read_corpus
-from test_hub import COMMIT, Hub, cache, hub  # noqa: F401 - fixtures
+from local_hub import COMMIT, Hub
+from test_hub import cache, hub  # noqa: F401 - fixtures
 
 CARD = """---
 license: other

@@ -332,9 +332,7 @@ def resealed(directory: Path, **changes: Any) -> None:
     artifact.reseal(directory, artifact.verify(directory), {"config.json": artifact.json_text(config)})
 
 
-@pytest.mark.parametrize(
-    "id2label", [{"0": "fear", "1": "anger", "2": "joy", "3": "sadness"}, {"0": "anger"}, ["anger"], None]
-)
+@pytest.mark.parametrize("id2label", [{"0": "fear", "1": "anger", "2": "joy", "3": "sadness"}, {"0": "anger"}, None])
 def test_labels_that_contradict_the_decision_are_refused(id2label: Any, copied: Path) -> None:
     resealed(copied, id2label=id2label)
     with pytest.raises(ModelError, match="do not name the same labels"):
@@ -348,7 +346,7 @@ def test_labels_count_by_their_ids_and_not_by_their_order(copied: Path, classifi
 
 
 def test_weights_that_do_not_fit_are_refused(copied: Path) -> None:
-    resealed(copied, intermediate_size=99)
+    resealed(copied, intermediate_size=24)
     with pytest.raises(ModelError, match="cannot read this checkpoint"):
         load(copied, device="cpu")
 

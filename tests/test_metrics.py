@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from emotune.decision import probabilities
 from emotune.labels import LabelSet, Task
 from emotune.scoring import metrics
+from emotune.scoring.calibration import negative_log_likelihood
 
 TASKS = list(Task)
-CASES, MANY_CASES = 100, 5_000  # for each task
+CASES, MANY_CASES = 250, 5_000  # for each task; scikit-learn takes most of the time
 
 
 @dataclass
@@ -104,6 +106,30 @@ def agrees_with_scikit_learn(case: Case) -> None:
     np.testing.assert_array_equal(np.isnan(each.average_precision), ~present)
     np.testing.assert_array_equal(np.isnan(each.auroc), ~present | case.targets.all(axis=0))
     assert found.labels_without_positives == tuple(np.array(case.labels.names)[~present])
+    f_beta_agrees(case, present)
+    log_loss_agrees(case)
+
+
+def f_beta_agrees(case: Case, present: np.ndarray) -> None:
+    beta = 0.5
+    found = metrics.f_beta_metrics(case.targets > 0, case.decided > 0, beta)
+    labels = np.flatnonzero(present)
+    macro = sk.fbeta_score(case.targets, case.decided, beta=beta, labels=labels, average="macro", zero_division=0)
+    micro = sk.fbeta_score(case.targets, case.decided, beta=beta, average="micro", zero_division=np.nan)
+    np.testing.assert_allclose(found["f_beta"], macro if len(labels) else np.nan, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found["micro_f_beta"], micro, rtol=1e-9, atol=1e-12)
+
+
+def log_loss_agrees(case: Case) -> None:
+    """Of logits, for ours takes those: scikit-learn's takes their probabilities."""
+    logits = np.log(case.probabilities + 1e-3) - np.log(1.001 - case.probabilities)
+    found = negative_log_likelihood(logits, case.targets.astype(float), case.labels.task)
+    p = probabilities(logits, case.labels.task)
+    if case.labels.task is Task.MULTI_CLASS:
+        expected = sk.log_loss(case.targets.argmax(axis=1), p, labels=range(len(case.labels)))
+    else:
+        expected = sk.log_loss(case.targets.ravel(), p.ravel(), labels=[0, 1])
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("task", TASKS)

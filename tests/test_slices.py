@@ -24,7 +24,7 @@ from emotune.scoring.slices import (
     worst_rows,
 )
 from emotune.scoring.stability import fold_thresholds
-from emotune.scoring.thresholds import Method, choose
+from emotune.scoring.thresholds import PRECISION, Method, choose, out_of_fold, tune, with_thresholds
 
 LABELS = LabelSet(("a", "b", "c"))
 few = settings(deadline=None, max_examples=60)
@@ -165,3 +165,16 @@ def test_each_fold_has_the_thresholds_of_the_others() -> None:
     found = fold_thresholds(p, targets, method, folds)
     assert found.shape == (4, 3)
     np.testing.assert_array_equal(found[1], choose(p[folds != 1], targets[folds != 1], method))
+
+
+def test_of_a_precision_each_fold_has_the_thresholds_that_decide_it() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.random((200, 3)) < 0.4
+    p = np.clip(targets * 0.3 + rng.random((200, 3)) * 0.7, 0, 1)
+    folds, method = np.arange(200) % 4, Method("per_label", PRECISION, at_least=0.8)
+    rule = Decision.default(LABELS)
+    tuned = tune(p, targets, rule, [method], folds)
+    for fold, thresholds in enumerate(fold_thresholds(p, targets, method, folds)):
+        decided = with_thresholds(rule, thresholds).decide(p[folds == fold])
+        np.testing.assert_array_equal(decided, tuned.out_of_fold[folds == fold])
+    np.testing.assert_array_equal(out_of_fold(p, targets, rule, [method], folds), tuned.out_of_fold)

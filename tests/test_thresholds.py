@@ -10,9 +10,19 @@ from scipy.special import expit, logit
 from emotune.decision import Decision, Fallback
 from emotune.labels import LabelSet, Task
 from emotune.scoring.metrics import counting_metrics
-from emotune.scoring.thresholds import OBJECTIVES, Method, candidates, choose, out_of_fold, tune, with_thresholds
+from emotune.scoring.thresholds import (
+    OBJECTIVES,
+    PRECISION,
+    Method,
+    candidates,
+    choose,
+    out_of_fold,
+    tune,
+    with_thresholds,
+)
 
 CASES = 60
+F_SCORES = [name for name in OBJECTIVES if name != PRECISION]
 
 
 def decision(num_labels: int) -> Decision:
@@ -37,7 +47,7 @@ def noisy_rows(n: int, num_labels: int = 4, seed: int = 0) -> tuple[np.ndarray, 
 
 
 def reached(targets: np.ndarray, decided: np.ndarray, objective: str) -> float:
-    return counting_metrics(targets, decided)[objective]
+    return Method("global", objective).figures(targets, decided)[objective]
 
 
 def all_thresholds(scores: np.ndarray) -> np.ndarray:
@@ -45,7 +55,7 @@ def all_thresholds(scores: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([scores.ravel(), [0.0, 1.0]]))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_the_global_threshold_is_the_best_of_all(objective: str) -> None:
     for seed in range(CASES):
         p, t = coarse_rows(seed)
@@ -55,7 +65,7 @@ def test_the_global_threshold_is_the_best_of_all(objective: str) -> None:
         assert reached(t, p >= chosen, objective) == pytest.approx(best)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_the_thresholds_of_each_label_are_the_best_together(objective: str) -> None:
     for seed in range(CASES):
         p, t = coarse_rows(seed, rows=6, num_labels=2)
@@ -77,7 +87,7 @@ def test_a_threshold_lies_halfway_between_the_scores_it_parts() -> None:
     assert choose(p, t, Method("global")) == pytest.approx([0.6])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 @pytest.mark.parametrize(("name", "shrinkage"), [("per_label", 0.0), ("shrunk", 10.0), ("shrunk", 0.0)])
 def test_a_label_without_positives_takes_the_global_threshold(name: str, shrinkage: float, objective: str) -> None:
     p, t, _ = noisy_rows(50)
@@ -88,7 +98,7 @@ def test_a_label_without_positives_takes_the_global_threshold(name: str, shrinka
     assert (np.abs(chosen - pooled)[[0, 1, 3]] > 1e-6).any()
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_shrunk_thresholds_lie_between_own_and_global(objective: str) -> None:
     p, t, _ = noisy_rows(60)
     own, pooled = (choose(p, t, Method(name, objective)) for name in ("per_label", "global"))
@@ -99,7 +109,7 @@ def test_shrunk_thresholds_lie_between_own_and_global(objective: str) -> None:
     np.testing.assert_allclose(choose(p, t, Method("shrunk", objective, 10.0)), expected)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_choosing_changes_neither_scores_nor_targets(objective: str) -> None:
     p, t, folds = noisy_rows(30)
     before = p.copy(), t.copy(), folds.copy()
@@ -108,7 +118,14 @@ def test_choosing_changes_neither_scores_nor_targets(objective: str) -> None:
         np.testing.assert_array_equal(array, copy)
 
 
-METHODS = [[Method("global")], [Method("per_label", "micro_f1")], candidates("macro_f1"), candidates("micro_f1")]
+METHODS = [
+    [Method("global")],
+    [Method("per_label", "micro_f1")],
+    [Method("per_label", PRECISION, at_least=0.6)],
+    candidates("macro_f1"),
+    candidates("micro_f1"),
+    candidates("f_beta", 2.0),
+]
 
 
 @pytest.mark.parametrize("methods", METHODS, ids=lambda methods: f"{len(methods)} {methods[0].objective}")
@@ -136,7 +153,7 @@ def test_a_row_does_not_know_the_scores_of_its_fold(methods: list[Method]) -> No
     np.testing.assert_array_equal(out_of_fold(other, t, decision(4), methods, folds)[row], decided[row])
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_the_choice_among_methods_is_made_on_the_other_folds(objective: str) -> None:
     p, t, folds = noisy_rows(90)
     methods = candidates(objective)
@@ -147,7 +164,7 @@ def test_the_choice_among_methods_is_made_on_the_other_folds(objective: str) -> 
         np.testing.assert_array_equal(decided[inside], p[inside] >= choose(p[others], t[others], method))
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_tune_takes_the_best_method_and_reports_them_all(objective: str) -> None:
     p, t, folds = noisy_rows(90)
     methods = candidates(objective)
@@ -168,7 +185,7 @@ def test_equal_methods_leave_the_simplest() -> None:
     assert tune(p, t, decision(1), candidates("macro_f1"), np.arange(12) // 4).method == Method("global")
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 def test_thresholds_flatter_the_rows_they_were_chosen_on(objective: str) -> None:
     optimism = []
     for seed in range(25):
@@ -212,7 +229,7 @@ ODD_ROWS = {
 }
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", F_SCORES)
 @pytest.mark.parametrize("name", ODD_ROWS)
 def test_odd_rows_are_tuned_all_the_same(name: str, objective: str) -> None:
     p, t, folds = ODD_ROWS[name]
@@ -237,10 +254,51 @@ def test_methods_are_compared_by_one_objective() -> None:
         tune(p, t, decision(3), [Method("global", "macro_f1"), Method("global", "micro_f1")], folds)
 
 
-@pytest.mark.parametrize("wrong", [{"name": "auto"}, {"objective": "accuracy"}, {"shrinkage": -1.0}])
+@pytest.mark.parametrize("beta", [0.25, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("name", ["global", "per_label"])
+@pytest.mark.parametrize("objective", ["f_beta", "micro_f_beta"])
+def test_a_beta_weighs_recall(objective: str, name: str, beta: float) -> None:
+    method = Method(name, objective, beta=beta)
+    for seed in range(15):
+        p, t = coarse_rows(seed, rows=6, num_labels=2)
+        chosen = method.figures(t, p >= choose(p, t, method))[objective]
+        columns = [all_thresholds(column) for column in (p.T if name == "per_label" else [p.ravel()])]
+        best = max(method.figures(t, p >= np.array(each))[objective] for each in itertools.product(*columns))
+        assert chosen == pytest.approx(best)
+
+
+def test_a_beta_of_1_is_f1() -> None:
+    p, t, folds = noisy_rows(60)
+    for of_beta, of_one in (("f_beta", "macro_f1"), ("micro_f_beta", "micro_f1")):
+        for name in ("global", "per_label"):
+            expected = choose(p, t, Method(name, of_one))
+            np.testing.assert_array_equal(choose(p, t, Method(name, of_beta, beta=1.0)), expected)
+        tuned = tune(p, t, decision(4), candidates(of_beta, 1.0), folds)
+        assert tuned.out_of_fold_f1[of_beta] == pytest.approx(tuned.out_of_fold_f1[of_one])
+
+
+def test_a_small_beta_prefers_precision() -> None:
+    p, t, folds = noisy_rows(400)
+    few, many = (tune(p, t, decision(4), candidates("f_beta", beta), folds).out_of_fold for beta in (0.25, 4.0))
+    assert counting_metrics(t, few)["macro_precision"] > counting_metrics(t, many)["macro_precision"] + 0.1
+    assert counting_metrics(t, few)["macro_recall"] < counting_metrics(t, many)["macro_recall"] - 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "auto"},
+        {"objective": "accuracy"},
+        {"shrinkage": -1.0},
+        {"objective": "f_beta", "beta": 0.0},
+        {"name": "per_label", "objective": PRECISION, "at_least": 1.1},
+    ],
+)
 def test_a_method_that_is_none_is_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="no such method"):
+    with pytest.raises(ValueError, match=r"no such method|beta is above 0"):
         Method(**{"name": "shrunk"} | wrong)
+    with pytest.raises(ValueError, match="thresholds of each label"):
+        Method("global", PRECISION)
 
 
 def test_methods_have_names_to_show() -> None:

@@ -6,11 +6,12 @@
     emotune.json                                                            the manifest: written last
 
 A directory is written beside its place and renamed into it, so that it is there whole or not at all. The manifest holds
-the sha256 of every file; a directory whose files differ from it is refused. Nothing is ever unpickled, and no code that
-comes with a model is ever run.
+the sha256 of every file, and of itself; a directory whose files differ from it is refused. Nothing is ever unpickled,
+no code that comes with a model is ever run.
 """
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -26,17 +27,25 @@ from safetensors import SafetensorError
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
+from emotune.soundness.config import refuse_code, require_classifier
+from emotune.soundness.directory import CONFIG, WEIGHTS, WEIGHTS_INDEX, entries, in_hub_cache, shard_names
+from emotune.soundness.json_files import read_object
 
 MANIFEST = "emotune.json"
 DECISION = "decision.json"
 FORMAT_VERSION = 1
+_PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 # .npy and .h5 can hold pickles as well
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
 # what a library would read on its own if it lay there, adapter_config.json for one
 _READ_UNASKED = {".json", ".safetensors", ".py"}
-_MAX_JSON = 64 << 20
 # what a process writes beside its place (.part), and what is about to be replaced (.former)
 _LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>part|former)")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
+)
+_FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
 _NO_SPACE = "Free some space, then try again."
 
 
@@ -47,7 +56,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `emotune.json` says of a model: enough to verify it, and to know what it came from."""
+    """What `emotune.json` says of a model: enough to verify it, and to know what it came from.
+
+    `digest` is the sha256 of this file with the digest left out; models from before it was kept have none.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
     format_version: int
@@ -58,6 +70,7 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     data: dict[str, dict[str, str | int]]
     files: dict[str, FileEntry]
+    digest: str | None = None
 
 
 @contextmanager
@@ -101,19 +114,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a small JSON object; raises ModelError with the place when it is not one."""
-    try:
-        if not path.is_file():
-            raise ModelError("there is no such file", place=Place(path))
-        if path.stat().st_size > _MAX_JSON:
-            raise ModelError("this JSON file is far too large", place=Place(path))
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
-    except OSError as error:
-        raise ModelError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-    if not isinstance(content, dict):
-        raise ModelError("not a JSON object", place=Place(path))
-    return content
+    return read_object(path)
 
 
 @contextmanager
@@ -201,28 +202,34 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _write_manifest(directory: Path, manifest: Manifest) -> Manifest:
-    write_json(directory / MANIFEST, manifest.model_dump(mode="json"))
+    manifest = manifest.model_copy(update={"digest": _digest(manifest)})
+    write_file(directory / MANIFEST, _manifest_text(manifest))
     return manifest
 
 
-def find_model(name: str) -> Path:
-    """The model directory that a MODEL argument means: a run directory, a model directory, or a hub id.
+def _manifest_text(manifest: Manifest) -> str:
+    return json_text(manifest.model_dump(mode="json"))
 
-    Raises MissingInputError when nothing is there, ModelError for a directory that is not a model of ours.
+
+def _digest(manifest: Manifest) -> str:
+    return hashlib.sha256(_manifest_text(manifest.model_copy(update={"digest": None})).encode()).hexdigest()
+
+
+def find_model(name: str) -> Path:
+    """The directory that a MODEL argument means: a run directory, a model directory, or a hub id.
+
+    One without a manifest is that of somebody else's classifier. Raises MissingInputError when nothing is there,
+    ModelError for a directory that is no model, or one of ours that was not written to its end.
     """
     path = local_path(name)
     if path is None or not (path / MANIFEST).is_file():
         _recover(name)
         path = local_path(name)
     if path is not None and path.is_dir():
-        for candidate in (path, path / "model"):
-            if (candidate / MANIFEST).is_file():
-                return candidate
-        raise ModelError(
-            f"no manifest ({MANIFEST}): not a model of ours, or one that was not written to its end", place=Place(path)
-        )
+        return _find_in(path)
     if path is not None:
-        raise ModelError("a model is a directory, not a file", place=Place(path))
+        hint = f"Unpack it, and name the folder that holds {CONFIG}." if path.suffix in _PACKED else None
+        raise ModelError("a model is a directory, not a file", place=Place(path), hint=hint)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise MissingInputError(
             f"no model {name!r}", hint="MODEL is a run directory, a model directory or a hub id (owner/name)."
@@ -238,16 +245,38 @@ def _recover(name: str) -> None:
         sweep(path, "model")
 
 
+def _find_in(path: Path) -> Path:
+    candidates = (path, path / "model")
+    for candidate in candidates:
+        if (candidate / MANIFEST).exists():
+            return candidate
+    if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
+        raise ModelError(f"no manifest ({MANIFEST}): this model was not written to its end", place=Place(path))
+    if (path / CONFIG).exists():
+        return path
+    raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not the directory of a model", place=Place(path))
+
+
 def _find_on_hub(name: str) -> Path:
-    """Fetch the manifest, then what it lists: nothing else of a repository is of use, and some of it may be huge."""
-    directory = fetch_model(name, [MANIFEST])
-    if not (directory / MANIFEST).is_file():
-        raise ModelError(f"{name} on the hub was not written by emotune: it has no {MANIFEST}")
-    return fetch_model(name, [MANIFEST, *_read_manifest(directory).files], revision=directory.name)
+    """Fetch what tells the files of a model, then those: nothing else of a repository is of use, or safe, or small."""
+    directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
+    if (directory / MANIFEST).is_file():
+        return fetch_model(name, [MANIFEST, *_read_manifest(directory).files], revision=directory.name)
+    if not (directory / CONFIG).is_file():
+        raise ModelError(f"{name} on the hub is no model: it has neither {MANIFEST} nor {CONFIG}")
+    config = read_object(directory / CONFIG)
+    refuse_code(config, directory / CONFIG)
+    require_classifier(config, directory / CONFIG)
+    index = directory / WEIGHTS_INDEX
+    shards = shard_names(index) if index.is_file() else []
+    wanted = [CONFIG, WEIGHTS_INDEX, WEIGHTS, *shards, *_TOKENIZER_FILES, "README.md"]
+    return fetch_model(name, wanted, revision=directory.name)
 
 
 def run_of(model: Path) -> Path | None:
     """The run directory around a model directory; None for a model that stands alone."""
+    if model.name != "model":
+        model = model.absolute()  # it may be `.`, within a model directory
     run = model.parent
     return run if model.name == "model" and (run / "config.yaml").is_file() else None
 
@@ -260,10 +289,6 @@ def verify(directory: Path) -> Manifest:
     except OSError as error:
         place = Place(Path(error.filename or directory))
         raise ModelError(f"cannot read it: {error.strerror}", place=place) from error
-    for name in ("config.json", "tokenizer_config.json"):
-        if name in manifest.files and "auto_map" in read_json(directory / name):
-            message = "this model wants code of its own to be run (auto_map), which emotune never does"
-            raise ModelError(message, place=Place(directory / name))
     return manifest
 
 
@@ -281,33 +306,42 @@ def _read_manifest(directory: Path) -> Manifest:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise ModelError(f"{where}: {problem['msg']}", place=place) from None
+    _check_manifest(manifest, place)
+    if manifest.digest is not None and (directory / MANIFEST).read_bytes() != _resealed_text(manifest).encode():
+        raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
+    return manifest
+
+
+def _resealed_text(manifest: Manifest) -> str:
+    return _manifest_text(manifest.model_copy(update={"digest": _digest(manifest)}))
+
+
+def _check_manifest(manifest: Manifest, place: Place) -> None:
     for name in manifest.files:
         if _is_pickle(Path(name)):
             raise ModelError(f"the manifest lists {name!r}: a pickle has no place in a model directory", place=place)
+    folded: dict[str, str] = {}
+    for name in manifest.files:
+        if (other := folded.setdefault(name.casefold(), name)) != name:
+            message = f"the manifest lists {other!r} and {name!r}, which some file systems take for the same file"
+            raise ModelError(message, place=place)
+    if not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
+        message = f"max_tokens is {manifest.max_tokens}; allowed are {_FEWEST_TOKENS} to {_MOST_TOKENS:,}"
+        raise ModelError(message, place=place)
     for required in ("config.json", "model.safetensors", "tokenizer.json", DECISION):
         if manifest.kind == "encoder" and required not in manifest.files:
             raise ModelError(f"the manifest does not list {required}", place=place)
-    return manifest
 
 
 def _is_pickle(path: Path) -> bool:
     return path.suffix.casefold() in _PICKLES
 
 
-def _in_hub_cache(directory: Path) -> bool:
-    """Whether a directory is a snapshot in the hub's cache, which is made of links and not ours to change."""
-    parent = directory.resolve().parent
-    return parent.name == "snapshots" and (parent.parent / "blobs").is_dir()
-
-
 def _verify_files(directory: Path, manifest: Manifest) -> None:
     """Only names found by walking the directory count, so that no name in a manifest leads out of it."""
-    links_are_meant = _in_hub_cache(directory)
-    for path in sorted(directory.rglob("*")):
+    for path in entries(directory, below=True):
         if _is_pickle(path):
             raise ModelError("a pickle has no place in a model directory; nothing was read", place=Place(path))
-        if path.is_symlink() and not links_are_meant:
-            raise ModelError("a link has no place in a model directory; put the file there", place=Place(path))
     found = _files(directory)
     for name, path in found.items():
         if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
@@ -331,7 +365,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
     Files that stay keep their digests, so that one damaged since it was sealed is still found out. Raises OutputError
     for a place that cannot be written.
     """
-    if _in_hub_cache(directory):
+    if in_hub_cache(directory):
         hint = "Copy it to a folder of your own, and name that."
         raise OutputError("this model lies in the hub's cache, which is not changed", place=Place(directory), hint=hint)
     with staged(directory) as stage:
@@ -343,6 +377,14 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
             write_file(stage / name, content)
         entries = manifest.files | {name: _entry(stage / name) for name in changed}
         _write_manifest(stage, manifest.model_copy(update={"files": entries}))
+
+
+def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
+    """Copy what a manifest lists to another directory, which is to be changed and sealed; raises OutputError."""
+    for name in manifest.files:
+        with writing(target / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(directory / name, target / name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -219,7 +219,12 @@ class TuningConfig(Section):
     method: Literal["auto", "none", "global", "per_label", "shrunk"] = Field(
         default="shrunk", description="auto: whichever of the others is best out of fold"
     )
-    objective: Literal["macro_f1", "micro_f1"] = "macro_f1"
+    objective: Literal["macro_f1", "micro_f1", "f_beta", "micro_f_beta", "precision"] = Field(
+        default="macro_f1",
+        description="f_beta: macro-averaged; precision: each label's largest recall at a precision of at_least",
+    )
+    beta: Number = Field(default=0.5, gt=0, description="f_beta: how many times recall counts as much as precision")
+    at_least: Number = Field(default=0.8, gt=0, le=1, description="precision: what each label reaches out of fold")
     shrinkage: Number = Field(
         default=10.0, ge=0, description="shrunk: as many positives as make a label's own threshold count half"
     )

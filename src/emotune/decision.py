@@ -73,7 +73,7 @@ class Decision:
             raise ValueError(f"probabilities have shape {p.shape}, not (n, {len(self.labels)})")
         if self.labels.task is Task.MULTI_CLASS:
             return _best(p)
-        return self._with_policies(p, p >= np.asarray(self.thresholds))
+        return self._with_policies(p, passing(p, np.asarray(self.thresholds)))
 
     def _with_policies(self, p: Floats, passed: Bools) -> Bools:
         neutral = self.labels.neutral
@@ -109,6 +109,7 @@ class Decision:
         for name, kind in _FILE.items():
             if type(found.get(name)) is not kind:
                 raise ModelError(f"decision.json is not sound: {name!r} is missing, or not of type {kind.__name__}")
+        _check_tuning(found["tuning"])
         thresholds = found["thresholds"]
         if any(type(t) not in (int, float) for t in thresholds.values()):
             raise ModelError("decision.json is not sound: a threshold is not a number")
@@ -124,6 +125,15 @@ class Decision:
             raise ModelError(f"decision.json is not sound: {error}") from error
 
 
+def _check_tuning(tuning: dict[str, Any]) -> None:
+    """Raise ModelError for a record of the rows tuned on without the figures that readers of it rely on."""
+    for name in ("out_of_fold", "in_sample") if "data_sha256" in tuning else ():
+        figures = tuning[name] if isinstance(tuning.get(name), dict) else {}
+        numbers = all(type(figure) in (int, float, type(None)) for figure in figures.values())
+        if not ({"macro_f1", "micro_f1"} <= figures.keys() and numbers):
+            raise ModelError(f"decision.json is not sound: 'tuning' has no figures {name!r}")
+
+
 _FILE = {"task": str, "thresholds": dict, "when_nothing_passes": str, "neutral_excludes": bool, "tuning": dict}
 
 
@@ -135,6 +145,11 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
         return np.asarray(e / e.sum(axis=1, keepdims=True))
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def passing(probabilities: Floats, thresholds: Floats) -> Bools:
+    """Which probabilities, shape (n, labels), are at least their label's threshold, before any policy."""
+    return probabilities >= thresholds
 
 
 def _best(p: Floats) -> Bools:

@@ -1,7 +1,8 @@
 """Encoders and models by name: a local directory, the hub's cache, the pip package of the default encoder, the hub.
 
 The only module that speaks to the Hugging Face hub; `hub_data` fetches data sets through it. Of an encoder only
-safetensors weights, JSON and vocabulary files are ever fetched, of a model only the files that its manifest lists.
+safetensors weights, JSON and vocabulary files are ever fetched, of a model the same, or the files that its manifest
+lists.
 """
 
 import errno

@@ -1,5 +1,7 @@
 """Label sets and the mappings between them: names carry the labels, never positions."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +14,9 @@ import numpy.typing as npt
 from emotune.errors import DataError, UsageError, did_you_mean
 
 NEUTRAL = "neutral"
+_LONGEST = 200
+_TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of text
+_MARKUP = re.compile(r"<[A-Za-z/!?]")
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 
 
@@ -23,8 +28,8 @@ class Task(StrEnum):
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a text can be a label's name: not empty, no blanks around it, no control characters in it."""
-    return bool(name) and name == name.strip() and not any(category(c) in _UNPRINTABLE for c in name)
+    """Whether a text can be a label's name, as `LabelSet` wants it."""
+    return _complaint(name) is None
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class LabelSet:
         if len(self.names) < (2 if self.task is Task.MULTI_CLASS else 1):
             raise DataError(f"a {self.task} label set needs more labels than {list(self.names)}")
         for name in self.names:
-            if not is_label_name(name):
-                raise DataError(f"label name {name!r} is empty, has blanks around it or control characters in it")
+            if complaint := _complaint(name):
+                raise DataError(complaint)
         if len(set(self.names)) != len(self.names):
-            twice = sorted({n for n in self.names if self.names.count(n) > 1})
-            raise DataError(f"label names stand twice: {', '.join(twice)}")
+            twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
+            raise DataError(f"label names stand twice: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,6 +69,15 @@ class LabelSet:
     def neutral(self) -> int | None:
         """The position of the label `neutral`, None when there is none."""
         return self.names.index(NEUTRAL) if NEUTRAL in self.names else None
+
+
+def _complaint(name: str) -> str | None:
+    """What keeps a text from being a label's name; None when nothing does."""
+    if len(name) > _LONGEST:
+        return f"label name {name[:40]!r}… has {len(name):,} characters; allowed are {_LONGEST}"
+    if not name or name != name.strip() or any(category(c) in _UNPRINTABLE or c in _TURNING for c in name):
+        return f"label name {name!r} is empty, has blanks around it or control characters in it"
+    return f"label name {name!r} looks like HTML" if _MARKUP.search(name) else None
 
 
 @dataclass(frozen=True)

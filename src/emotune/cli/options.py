@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
+from emotune.cli.printable import printable
 from emotune.errors import EmotuneError
 
 INTERRUPTED = 130
@@ -51,4 +52,4 @@ def reported(command: Command) -> Command:
 
 def complain(message: str) -> None:
     """Say on stderr what went wrong."""
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {printable(message)}\n")

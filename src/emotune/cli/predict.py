@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.printable import on_one_line
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
 
@@ -38,11 +39,13 @@ def predict(
     """Tell which emotions texts carry."""
     terminal = Terminal(quiet=quiet)
     found = _texts(texts, terminal)
-    from emotune.inference.classifier import load
+    from emotune.adoption import open_model
+    from emotune.inference.classifier import run_model
 
-    classifier = load(_model_or_newest(model, terminal), device=device)
+    classifier = run_model(open_model(_model_or_newest(model, terminal)), device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold plays no part: a multi-class model answers with the most probable label")
+        threshold = None
     predictions = classifier.predict(found, threshold=threshold, level=level, batch_size=batch_size)
     for prediction in predictions:
         if as_json:
@@ -50,7 +53,7 @@ def predict(
             continue
         shown = prediction.top(top_k) if top_k else {name: prediction.scores[name] for name in prediction.labels}
         said = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
-        emit(f"{said}\t{prediction.text}")
+        emit(f"{said}\t{on_one_line(prediction.text)}")
     long = sum(prediction.windows > 1 for prediction in predictions)
     if long:
         are = "1 text is" if long == 1 else f"{long:,} texts are"

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from emotune.cli.printable import json_safe, on_one_line, printable
+
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
     from emotune.training.progress import EpochReport, StepReport
@@ -28,12 +30,12 @@ if TYPE_CHECKING:
 
 def emit(text: str) -> None:
     """A result, on stdout."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
 
 
 def emit_json(content: Any) -> None:
     """One JSON object on one line of stdout."""
-    emit(json.dumps(content, ensure_ascii=False, allow_nan=False))
+    emit(json_safe(json.dumps(content, ensure_ascii=False, allow_nan=False)))
 
 
 class Terminal:
@@ -53,11 +55,11 @@ class Terminal:
     def say(self, message: str) -> None:
         """One line about what is done."""
         if not self._quiet:
-            self._console.print(Text(message))
+            self._console.print(Text(printable(message)))
 
     def warn(self, message: str) -> None:
         """One line that matters also to the hurried."""
-        self._console.print(Text.assemble(("warning:", "yellow"), " ", message))
+        self._console.print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
 
     @property
     def width(self) -> int:
@@ -66,16 +68,17 @@ class Terminal:
 
     def heading(self, title: str) -> None:
         """What stands above a list of results, on stdout."""
-        Console(highlight=False, soft_wrap=True).print(Text(title, style="bold"))
+        Console(highlight=False, soft_wrap=True).print(Text(printable(title), style="bold"))
 
     def table(self, table: "Table", title: str = "") -> None:
         """A table of results, on stdout; as wide as it needs, for a pipe or a narrow terminal must not lose figures."""
         console = Console(highlight=False, soft_wrap=True)
         if title:
-            console.print(Text(title, style="bold"))
-        columns = list(zip(table.header, *table.rows, strict=True))
+            console.print(Text(printable(title), style="bold"))
+        shown = [tuple(map(on_one_line, row)) for row in (table.header, *table.rows)]
+        columns = list(zip(*shown, strict=True))
         widths = [max(map(cell_len, column)) for column in columns]
-        for i, row in enumerate([table.header, *table.rows]):
+        for i, row in enumerate(shown):
             cells = (_padded(cell, width, right) for cell, width, right in zip(row, widths, table.numeric, strict=True))
             console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
 

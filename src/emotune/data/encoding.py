@@ -64,14 +64,19 @@ class TextEncoder:
         self.max_tokens = max_tokens
         self.pad_id = pad_id
         self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
+        if 2 * self._num_special > max_tokens:
+            raise ModelError(
+                f"its tokenizer adds {self._num_special} tokens to each text; the model takes {max_tokens}"
+            )
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
         """Read `tokenizer.json`; raises ModelError when it is not one."""
         try:
-            return cls(Tokenizer.from_file(str(path)), max_tokens, pad_id)
+            tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
+        return cls(tokenizer, max_tokens, pad_id)
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """One row a text, cut to `max_tokens`."""

@@ -1,6 +1,8 @@
 """The classifier that users hold: texts in, labels and scores out."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,11 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact import Manifest, find_model, read_decision, read_json, verify
+from emotune.adoption import FoundModel, open_model
+from emotune.artifact import FORMAT_VERSION, Manifest, read_json
 from emotune.data.encoding import Encoded, TextEncoder
 from emotune.decision import Decision
-from emotune.errors import EmotuneError, ModelError, UsageError
-from emotune.labels import LabelSet, mapping_to
+from emotune.errors import EmotuneError, EmotuneWarning, ModelError, UsageError
+from emotune.labels import LabelSet, Task, mapping_to
 
 DEFAULT_BATCH_SIZE = 32
 
@@ -75,9 +78,12 @@ class EmotionClassifier:
 
         threshold: one for all labels (0 to 1) in place of the tuned ones. level: a coarser label set, such as `ekman`:
         its scores are the largest of their members', its labels the union of what is decided.
-        Raises UsageError for a level that these labels do not have, a threshold that is none, a batch_size below 1.
+        Raises UsageError for a level that these labels do not have, a threshold that is none or given to a multi-class
+        model, a batch_size below 1.
         """
         texts = _as_list(texts)
+        if threshold is not None and self.labels.task is Task.MULTI_CLASS:
+            raise UsageError("a multi-class model answers with the most probable label: no threshold plays a part")
         decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
         logits, windows = self._logits(texts, batch_size)
         probabilities = decision.probabilities(logits)
@@ -106,8 +112,13 @@ class EmotionClassifier:
         """Logits of each text, and in how many windows it was read; of several windows, the mean weighted by tokens."""
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
-        encoded = self._encoder.windows(texts)
+        with _tokenizing():
+            encoded = self._encoder.windows(texts)
         rows = self._backend.logits(encoded, batch_size, self._encoder.pad_id)
+        if not np.isfinite(rows).all():
+            raise ModelError(
+                "this model gives scores that are infinite or not numbers (NaN): its weights are not sound"
+            )
         windows = np.bincount(encoded.owner, minlength=len(texts))
         if len(encoded) == len(texts):
             return rows, windows
@@ -132,24 +143,62 @@ def _scores(labels: LabelSet, row: npt.NDArray[np.float64]) -> dict[str, float]:
 def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
     """Open a model: a run directory, a model directory or a hub id; verified against its manifest first.
 
+    A classifier of somebody else, which has none, is used as it is, with an EmotuneWarning that says so.
     Raises MissingInputError when it is not there, ModelError when it is not sound.
     """
-    directory = find_model(str(model))
-    manifest = verify(directory)
-    decision = read_decision(directory)
-    config = read_json(directory / "config.json")
-    id2label = config.get("id2label")
-    names = tuple(id2label.get(str(i)) for i in range(len(id2label))) if isinstance(id2label, dict) else ()
-    if names != decision.labels.names:
-        raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
+    return run_model(open_model(str(model)), device=device, warn=_python_warning)
+
+
+def _python_warning(message: str) -> None:
+    warnings.warn(message, EmotuneWarning, stacklevel=4)
+
+
+def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
+    """The classifier of a model that was found sound; `warn` is told what its user should know of it."""
     try:
         from emotune.inference.torch_backend import TorchBackend
     except ImportError as error:
         raise EmotuneError(
             f"running this model needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
         ) from error
-    pad = config.get("pad_token_id")
-    encoder = TextEncoder.from_file(
-        directory / "tokenizer.json", manifest.max_tokens, pad if isinstance(pad, int) else 0
+    backend = TorchBackend(found.directory, device)
+    with _tokenizing():
+        if found.manifest is None:
+            encoder = backend.text_encoder(found.directory)
+        else:
+            encoder = _own_text_encoder(found.directory, found.manifest.max_tokens)
+    manifest = found.manifest or _described(found.name, encoder.max_tokens)
+    for note in found.notes:
+        warn(note)
+    return EmotionClassifier(backend, encoder, found.decision, manifest)
+
+
+@contextmanager
+def _tokenizing() -> Iterator[None]:
+    """Turn what a tokenizer that is not sound makes the tokenizers library raise into a ModelError."""
+    try:
+        yield
+    except BaseException as error:
+        # nothing narrower is raised there, and a panic in Rust is no Exception
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"the tokenizer of this model fails: {str(error)[:200]}") from error
+
+
+def _own_text_encoder(directory: Path, max_tokens: int) -> TextEncoder:
+    pad = read_json(directory / "config.json").get("pad_token_id")
+    return TextEncoder.from_file(directory / "tokenizer.json", max_tokens, pad if isinstance(pad, int) else 0)
+
+
+def _described(name: str, max_tokens: int) -> Manifest:
+    """What is known of a model that has no manifest."""
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        kind="encoder",
+        portability="transformers",
+        encoder=name,
+        max_tokens=max_tokens,
+        versions={},
+        data={},
+        files={},
     )
-    return EmotionClassifier(TorchBackend(directory, device), encoder, decision, manifest)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from emotune.data.encoding import Encoded, batches_by_length
-from emotune.errors import UsageError
+from emotune.data.encoding import Encoded, TextEncoder, batches_by_length
+from emotune.errors import ModelError, UsageError
 from emotune.models import encoder
 
 
@@ -39,8 +39,20 @@ class TorchBackend:
         self.device = pick_device(device)
         self.model = encoder.load(directory).to(self.device)
 
+    def text_encoder(self, directory: Path) -> TextEncoder:
+        """The tokenizer of a directory without our manifest, with the longest text that the model takes."""
+        return encoder.text_encoder(directory, self.model)
+
     def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
-        """Logits of every row, shape (rows, labels), in batches of like length."""
+        """Logits of every row, shape (rows, labels), in batches of like length.
+
+        Raises ModelError for token ids or lengths that the model has no embedding for.
+        """
+        known = self.model.get_input_embeddings().num_embeddings
+        if len(encoded.ids) and int(encoded.ids.max()) >= known:
+            raise ModelError(
+                f"tokenizer and model do not fit: token {encoded.ids.max()}, of {known:,} that the model knows"
+            )
         out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths, batch_size):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -115,7 +114,7 @@ def _reading(source: Path) -> Iterator[None]:
     """Turn what transformers raises for a checkpoint that it cannot read into a ModelError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a configuration from anybody makes it raise whatever there is
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"transformers cannot read this checkpoint: {reason}", place=Place(source)) from error
 
@@ -213,11 +212,18 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
 
 
 def final_linear(model: PreTrainedModel) -> nn.Linear:
-    """The layer whose outputs are the logits."""
+    """The layer whose outputs are the logits; raises ModelError for an architecture without one."""
     layers = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n)]
-    last = layers[-1]
-    assert last.out_features == model.config.num_labels, "the last linear layer of a head gives the logits"
-    return last
+    if not layers or layers[-1].out_features != model.config.num_labels:
+        raise ModelError(f"{type(model).__name__} has no linear layer at its end that gives the logits")
+    return layers[-1]
+
+
+def name_labels(model: PreTrainedModel, labels: LabelSet) -> None:
+    """Write names and task of the labels, in the order of the logits, into the model's configuration."""
+    model.config.id2label = dict(enumerate(labels.names))
+    model.config.label2id = {name: i for i, name in enumerate(labels.names)}
+    model.config.problem_type = _PROBLEMS[labels.task]
 
 
 def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], task: Task) -> None:
@@ -230,13 +236,14 @@ def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], ta
             bias.copy_(torch.as_tensor(prior, dtype=bias.dtype))
 
 
-def divide_logits(model: PreTrainedModel, temperature: float) -> None:
-    """Fold a temperature into the last layer: the logits become logits / temperature."""
+def divide_logits(model: PreTrainedModel, temperature: float | npt.NDArray[np.float64]) -> None:
+    """Fold a temperature, or one for each label, into the last layer: the logits become logits / temperature."""
     layer = final_linear(model)
+    scale = torch.as_tensor(temperature, dtype=layer.weight.dtype, device=layer.weight.device).reshape(-1, 1)
     with torch.no_grad():
-        layer.weight.div_(temperature)
+        layer.weight.div_(scale)
         if layer.bias is not None:
-            layer.bias.div_(temperature)
+            layer.bias.div_(scale[:, 0])
 
 
 def _in_head(model: PreTrainedModel, name: str) -> bool:

@@ -7,10 +7,12 @@ import yaml
 
 from emotune.data.catalog import DataSet
 from emotune.decision import Decision
-from emotune.labels import Task
-from emotune.reports.tables import Table, escape, markdown, metric_name, percent, policies
+from emotune.labels import LabelSet, Task
+from emotune.reports.tables import Table, calibration_table, escape, markdown, metric_name, percent, policies
+from emotune.scoring.calibration import Calibration
 
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
+_BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"
 
 _SNIPPET = """\
 ```python
@@ -66,16 +68,7 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
             f"Trained with emotune from `{facts.encoder}` ({escape(facts.encoder_origin)}). "
             f"Portability: {facts.portability}.",
             "",
-            "## Use",
-            "",
-            "```python",
-            "import emotune",
-            "",
-            'classifier = emotune.load("MODEL_DIR")',
-            'print(classifier("I can\'t believe you did that for me!")[0].labels)',
-            "```",
-            "",
-            *_plain_use(decision),
+            *_use(decision),
             "## Data",
             "",
             *[f"- {escape(line)}" for line in facts.data],
@@ -96,6 +89,21 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
             "",
         ]
     )
+
+
+def _use(decision: Decision) -> list[str]:
+    return [
+        "## Use",
+        "",
+        "```python",
+        "import emotune",
+        "",
+        'classifier = emotune.load("MODEL_DIR")',
+        'print(classifier("I can\'t believe you did that for me!")[0].labels)',
+        "```",
+        "",
+        *_plain_use(decision),
+    ]
 
 
 def _plain_use(decision: Decision) -> list[str]:
@@ -131,12 +139,19 @@ def _decision_section(decision: Decision) -> str:
         return "\n".join([*lines, *policies(decision)])
     tuning = decision.tuning
     if tuning:
-        reached = tuning["out_of_fold"]
+        reached = ", ".join(f"{metric_name(name)} {percent(value)}" for name, value in tuning["out_of_fold"].items())
+        beta = f" (beta {tuning['beta']:g})" if "beta" in tuning else ""
         lines += [
-            f"Thresholds: {tuning['method']}, for {tuning['objective']}, "
+            f"Thresholds: {tuning['method']}, for {tuning['objective']}{beta}, "
             f"on {tuning['rows']:,} rows of {tuning['split']}.",
-            f"Out of fold: macro-F1 {percent(reached['macro_f1'])}, micro-F1 {percent(reached['micro_f1'])}.",
+            f"Out of fold: {reached}.",
         ]
+        if tuning.get("unreached"):
+            lines.append(
+                f"Never given, for the precision is out of their reach: {escape(', '.join(tuning['unreached']))}."
+            )
+    else:
+        lines.append("Thresholds: not tuned.")
     lines += policies(decision)
     table = Table(
         ("label", "threshold"),
@@ -149,3 +164,48 @@ def update_card(card: str, decision: Decision) -> str:
     """The card with another decision section; a card without one is left as it is."""
     section = f"{_BEGIN}\n{_decision_section(decision)}\n{_END}"
     return re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, card, count=1, flags=re.DOTALL)
+
+
+def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
+    """The card of a classifier that emotune did not train; `licence` as the card of its source gives it."""
+    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    front = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        **({"base_model": name} if on_hub else {}),
+        **({"license": licence} if licence else {}),
+        "tags": ["emotion", "emotune", str(decision.labels.task).replace("_", "-")],
+    }
+    task = "any number of them" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
+    source = f"`{name}`" if on_hub else "a model that lay on the disk of whoever did this"
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {escape(name.rstrip('/').rsplit('/', 1)[-1])}, tuned with emotune",
+            "",
+            f"Says which of {len(decision.labels)} emotions a text carries ({task}). "
+            f"Its weights are those of {source}; emotune read them, and did not train them. "
+            "Licence and limits are those of its source.",
+            "",
+            *_use(decision),
+            _BEGIN,
+            _decision_section(decision),
+            _END,
+            "",
+        ]
+    )
+
+
+def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:
+    """The card with a section on the temperatures that were folded into the last layer, in place of a former one."""
+    temperatures = calibration.temperatures.tolist()
+    each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
+    told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"
+    table = markdown(calibration_table(calibration))
+    lines = ["## Calibration", "", f"Temperature, folded into the last layer: {told}.", "", f"Out of fold:\n\n{table}"]
+    section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
+    without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
+    return f"{without.rstrip()}\n\n{section}\n"

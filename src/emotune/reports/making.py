@@ -36,11 +36,17 @@ def decision(background: Background) -> list[Element]:
 def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, Element | str]]:
     """How thresholds were chosen, as far as the model tells."""
     names = {"method": "method", "objective": "for", "folds": "folds", "rows": "rows", "split": "split"}
+    names |= {"beta": "beta", "at_least": "precision of at least"}
     found: list[tuple[str, Element | str]] = []
     for key, name in names.items():
         value = tuning.get(key)
-        if isinstance(value, str | int):
-            found.append((name, said(metric_name(value) if isinstance(value, str) else f"{value:,}", 200)))
+        if isinstance(value, str):
+            found.append((name, said(metric_name(value), 200)))
+        elif isinstance(value, int | float):
+            found.append((name, f"{value:,}" if isinstance(value, int) else f"{value:g}"))
+    unreached = tuning.get("unreached")
+    if isinstance(unreached, list) and unreached:
+        found.append(("never given", said(", ".join(map(str, unreached)), 200)))
     for key, name in (("out_of_fold", "out of fold"), ("in_sample", "on the rows themselves")):
         reached = tuning.get(key)
         if isinstance(reached, Mapping):

@@ -1,7 +1,7 @@
 """Scores as tables of plain cells, for the terminal and for Markdown alike. Undefined values are shown as such."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +9,11 @@ import numpy.typing as npt
 
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
+from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import Bools, Scores
+from emotune.scoring.precision import NEVER
 from emotune.scoring.slices import confused_pairs, two_label_errors
-from emotune.scoring.thresholds import Tuned
+from emotune.scoring.thresholds import PRECISION, Tuned
 
 UNDEFINED = "undefined"
 _HEADLINES = (
@@ -32,6 +34,8 @@ _HEADLINES = (
     ("brier", "Brier score"),
     ("ece", "ECE"),
 )
+# what thresholds can be tuned for beside the headlines, and what a temperature is judged by
+_FURTHER = (("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("precision", "precision"), ("nll", "NLL"))
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def _is_number(cell: str) -> bool:
 
 def metric_name(key: str) -> str:
     """What a metric is called where people read it."""
-    return dict(_HEADLINES).get(key, key)
+    return dict((*_HEADLINES, *_FURTHER)).get(key, key)
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -165,13 +169,49 @@ def escape(text: str) -> str:
 
 def chosen_thresholds(tuned: Tuned) -> str:
     """Which method was chosen, what it is worth, and how much better that looks on the rows that it was tuned on."""
-    reached = ", ".join(f"{metric_name(key)} {percent(tuned.out_of_fold_f1[key])}" for key in ("macro_f1", "micro_f1"))
-    objective = tuned.method.objective
-    flattered = f"{metric_name(objective)} {percent(tuned.in_sample_f1[objective])}"
+    objective, of = tuned.method.objective, _shown(tuned)
+    judged = [key for key in of if key == objective or (objective == PRECISION and "f1" not in key)]
+    reached = _listed(tuned.out_of_fold_f1, of)
+    flattered = _listed(tuned.in_sample_f1, judged)
     return f"thresholds: {tuned.method}; out of fold {reached}; on the very rows it was tuned on {flattered}"
+
+
+def _listed(figures: Mapping[str, float], keys: Iterable[str]) -> str:
+    return ", ".join(f"{metric_name(key)} {percent(figures[key])}" for key in keys)
 
 
 def tuned_table(tuned: Tuned) -> Table:
     """The threshold methods compared out of fold."""
-    rows = [(name, percent(f1["macro_f1"]), percent(f1["micro_f1"])) for name, f1 in tuned.compared.items()]
-    return Table(("thresholds", "macro-F1", "micro-F1"), tuple(rows))
+    of = _shown(tuned)
+    rows = [(name, *(percent(figures[key]) for key in of)) for name, figures in tuned.compared.items()]
+    return Table(("thresholds", *map(metric_name, of)), tuple(rows))
+
+
+def _shown(tuned: Tuned) -> tuple[str, ...]:
+    """The figures to show of thresholds: both F1s, then what they were chosen for."""
+    keys = tuple(tuned.out_of_fold_f1)
+    return tuple(sorted(keys, key=lambda key: ("f1" not in key, "micro" in key)))
+
+
+def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:
+    """Each label with its threshold, and its precision and recall out of fold; of one that never passes, why."""
+    decided = tuned.out_of_fold
+    hits = (decided & targets).sum(axis=0)
+    rows = [
+        (
+            name,
+            f"{targets[:, j].sum():,}",
+            f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never given)",
+            percent(hits[j] / given if (given := decided[:, j].sum()) else math.nan),
+            percent(hits[j] / support if (support := targets[:, j].sum()) else math.nan),
+        )
+        for j, name in enumerate(labels.names)
+    ]
+    return Table(("label", "positives", "threshold", "precision", "recall"), tuple(rows))
+
+
+def calibration_table(calibration: Calibration) -> Table:
+    """What temperatures change, out of fold."""
+    before, after = calibration.before, calibration.after
+    rows = [(metric_name(key), percent(before[key], 4), percent(after[key], 4)) for key in before]
+    return Table(("metric", "before", "after"), tuple(rows))

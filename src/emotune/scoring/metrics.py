@@ -89,6 +89,15 @@ def counting_metrics(targets: Bools, decided: Bools) -> dict[str, float]:
     return {name: float(values[0]) for name, values in sums.metrics().items()}
 
 
+def f_beta_metrics(targets: Bools, decided: Bools, beta: float) -> dict[str, float]:
+    """F-beta, macro (`f_beta`) and micro, of decisions of shape (n, labels)."""
+    sums = Counts.of(targets, decided).sums(np.ones((1, len(targets))))
+    weight = beta * beta
+    total = sums.predicted.sum(axis=1) + weight * sums.positive.sum(axis=1)
+    micro = ratio((1 + weight) * sums.true_positives.sum(axis=1), total)
+    return {"f_beta": _mean_defined(sums.f_beta(beta)[0]), "micro_f_beta": float(micro[0])}
+
+
 @dataclass(frozen=True)
 class Sums:
     """Sums over rows, for each of several draws of them: shape (draws, 3 * labels + 4).
@@ -120,8 +129,13 @@ class Sums:
     @property
     def f1(self) -> Floats:
         """F1 of each label, shape (draws, labels); NaN where it has no positives."""
-        f1 = ratio(2 * self.true_positives, self.predicted + self.positive)
-        return np.where(self.positive > 0, f1, np.nan)
+        return self.f_beta(1.0)
+
+    def f_beta(self, beta: float) -> Floats:
+        """F-beta of each label, in which recall counts `beta` times as much as precision, shape (draws, labels)."""
+        weight = beta * beta
+        f = ratio((1 + weight) * self.true_positives, self.predicted + weight * self.positive)
+        return np.where(self.positive > 0, f, np.nan)
 
     def metrics(self) -> dict[str, Floats]:
         """The counting metrics by name, each of shape (draws,)."""

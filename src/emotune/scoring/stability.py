@@ -12,5 +12,6 @@ def fold_thresholds(probabilities: Floats, targets: Bools, method: Method, folds
 
     probabilities, targets: (n, labels); folds: (n,). Shape (folds, labels).
     """
-    chosen = [choose(probabilities[folds != fold], targets[folds != fold], method) for fold in np.unique(folds)]
+    rest = [folds != fold for fold in np.unique(folds)]
+    chosen = [choose(probabilities[others], targets[others], method, folds[others]) for others in rest]
     return np.array(chosen).reshape(len(chosen), targets.shape[1])

@@ -1,8 +1,8 @@
 """Thresholds of a multi-label model, and what they are worth on rows that they were not chosen on.
 
 Every estimate here is out of fold: thresholds are chosen on all folds but one and decided on that one, the decisions
-of the folds are put together, and F1 is computed once. The difference to the score on the very rows that the final
-thresholds were chosen on is the optimism.
+of the folds are put together, and the metrics are computed once. The difference to the scores on the very rows that the
+final thresholds were chosen on is the optimism.
 
 Everywhere: `probabilities` (0 to 1) and boolean `targets` of shape (n, labels), `folds` of shape (n,), and methods that
 share one objective.
@@ -16,55 +16,93 @@ import numpy.typing as npt
 
 from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.scoring.metrics import Bools, Floats, counting_metrics
+from emotune.scoring.cuts import Cuts, between
+from emotune.scoring.metrics import Bools, Floats, counting_metrics, f_beta_metrics
+from emotune.scoring.precision import at_precision
 
 METHODS = ("global", "per_label", "shrunk")
-OBJECTIVES = ("macro_f1", "micro_f1")
+PRECISION = "precision"
+_MICRO = ("micro_f1", "micro_f_beta")
+_F_BETA = ("f_beta", "micro_f_beta")
+OBJECTIVES = ("macro_f1", "micro_f1", *_F_BETA, PRECISION)
+_SHOWN_WITH_PRECISION = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
 _SHRINKAGES = (40.0, 20.0, 10.0, 5.0)
 
 
 @dataclass(frozen=True)
 class Method:
-    """How thresholds are chosen.
+    """How thresholds are chosen, and what for.
 
     `global`: one for all labels. `per_label`: each label's own. `shrunk`: each label's own, drawn towards the global
     one in logit space, so that with n positives it counts n / (n + shrinkage).
+
+    Objectives: the best macro- or micro-averaged F1; the best F-beta (macro `f_beta`, or `micro_f_beta`), in which
+    recall counts `beta` times as much as precision; or `precision`, for each label by itself the largest recall whose
+    out-of-fold precision is `at_least` that much.
     """
 
     name: str
     objective: str = "macro_f1"
     shrinkage: float = 0.0
+    beta: float = 0.5
+    at_least: float = 0.8
 
     def __post_init__(self) -> None:
         if self.name not in METHODS or self.objective not in OBJECTIVES or not self.shrinkage >= 0:
             raise ValueError(f"no such method: {self}, {self.objective}; methods {METHODS}, objectives {OBJECTIVES}")
+        if self.objective == PRECISION and self.name != "per_label":
+            raise ValueError("a precision is reached by the thresholds of each label")
+        if not (0 < self.beta < np.inf and 0 < self.at_least <= 1):
+            raise ValueError(f"beta is above 0 and at_least within 0 to 1, not {self.beta} and {self.at_least}")
+
+    @property
+    def weight(self) -> float:
+        """How much recall counts in the F-score that is sought, as beta."""
+        return self.beta if self.objective in _F_BETA else 1.0
+
+    def figures(self, targets: Bools, decided: Bools) -> dict[str, float]:
+        """Both F1s, and whatever the objective is about, of decisions of shape (n, labels)."""
+        counted = counting_metrics(targets, decided)
+        shown = ("micro_f1", "macro_f1", *(_SHOWN_WITH_PRECISION if self.objective == PRECISION else ()))
+        more = f_beta_metrics(targets, decided, self.beta) if self.objective in _F_BETA else {}
+        return {name: counted[name] for name in shown} | more
 
     def __str__(self) -> str:
+        if self.objective == PRECISION:
+            return f"per label, precision ≥ {self.at_least:g}"
         return f"shrunk ({self.shrinkage:g})" if self.name == "shrunk" else self.name.replace("_", " ")
 
 
-def candidates(objective: str) -> list[Method]:
-    """The methods worth comparing, the simplest first."""
+def candidates(objective: str, beta: float = 0.5) -> list[Method]:
+    """The methods worth comparing for an F-score, the simplest first."""
     return [
-        Method("global", objective),
-        *(Method("shrunk", objective, shrinkage) for shrinkage in _SHRINKAGES),
-        Method("per_label", objective),
+        Method("global", objective, beta=beta),
+        *(Method("shrunk", objective, shrinkage, beta) for shrinkage in _SHRINKAGES),
+        Method("per_label", objective, beta=beta),
     ]
 
 
-def choose(probabilities: Floats, targets: Bools, method: Method) -> Floats:
-    """Thresholds of shape (labels,) that are best for those rows; a label without positives takes the global one."""
-    return _choose_each(probabilities, targets, [method])[0]
+def choose(probabilities: Floats, targets: Bools, method: Method, folds: npt.NDArray[np.int64] | None = None) -> Floats:
+    """Thresholds of shape (labels,) that are best for those rows.
+
+    For an F-score a label without positives takes the global one. A precision is looked for out of the given folds; a
+    label that does not reach it has the threshold 1.
+    """
+    return _choose_each(probabilities, targets, [method], folds)[0]
 
 
-def _choose_each(probabilities: Floats, targets: Bools, methods: Sequence[Method]) -> list[Floats]:
-    """The thresholds of each method: they differ in how they mix the same two."""
-    objective, support = methods[0].objective, targets.sum(axis=0)
-    if any(method.objective != objective for method in methods):
+def _choose_each(
+    probabilities: Floats, targets: Bools, methods: Sequence[Method], folds: npt.NDArray[np.int64] | None
+) -> list[Floats]:
+    """The thresholds of each method: for F-scores they differ in how they mix the same two."""
+    first, support = methods[0], targets.sum(axis=0)
+    if any((method.objective, method.beta) != (first.objective, first.beta) for method in methods):
         raise ValueError("methods are compared by one objective, not by several")
-    cuts = _Cuts.of(probabilities, targets)
-    pooled = np.full(len(support), _best_for_all(cuts, objective))
-    own = np.where(support > 0, _best_for_each(cuts, objective), pooled)
+    if first.objective == PRECISION:
+        return [at_precision(probabilities, targets, method.at_least, folds).thresholds for method in methods]
+    cuts = Cuts.of(probabilities, targets)
+    pooled = np.full(len(support), _best_for_all(cuts, first))
+    own = np.where(support > 0, _best_for_each(cuts, first), pooled)
     return [_mix(own, pooled, support, method) for method in methods]
 
 
@@ -82,79 +120,36 @@ def _logit(p: Floats) -> Floats:
     return np.asarray(np.log(clipped / (1 - clipped)))
 
 
-@dataclass(frozen=True)
-class _Cuts:
-    """Every way to part the scores of each label: its k highest pass, k = 0 … n. Shape (labels, n + 1) each.
-
-    `hits` are the positives among those that pass; equal scores cannot be parted, there `possible` is false.
-    """
-
-    scores: Floats  # (labels, n), the highest first
-    thresholds: Floats
-    possible: Bools
-    hits: Floats
-
-    @classmethod
-    def of(cls, probabilities: Floats, targets: Bools) -> "_Cuts":
-        order = np.argsort(-probabilities.T, axis=1, kind="stable")
-        scores = np.take_along_axis(probabilities.T, order, axis=1)
-        hits = np.zeros((len(scores), scores.shape[1] + 1))
-        np.cumsum(np.take_along_axis(targets.T, order, axis=1), axis=1, out=hits[:, 1:])
-        return cls(scores, *_between(scores), hits)
-
-    @property
-    def passed(self) -> Floats:
-        """How many pass at each cut, shape (n + 1,)."""
-        return np.arange(self.hits.shape[1], dtype=np.float64)
-
-    @property
-    def support(self) -> Floats:
-        """The positives of each label, shape (labels, 1)."""
-        return self.hits[:, -1:]
-
-    @property
-    def f1(self) -> Floats:
-        """F1 of each label at each cut; 0 where nothing is positive and nothing passes."""
-        return np.asarray(2 * self.hits / np.maximum(self.passed + self.support, 1))
-
-
-def _between(scores: Floats) -> tuple[Floats, Bools]:
-    """For descending scores (…, n): the threshold below the k highest, and whether there is one; (…, n + 1) each."""
-    edge = np.ones((*scores.shape[:-1], 1))
-    above, below = np.concatenate([edge, scores], axis=-1), np.concatenate([scores, 0 * edge], axis=-1)
-    middle = (above + below) / 2
-    possible = above > below
-    possible[..., -1] = True  # everything passes a threshold of 0
-    return np.where(middle > below, middle, above), possible
-
-
-def _best_for_all(cuts: _Cuts, objective: str) -> float:
-    """The one threshold with the best F1 for all labels; 0.5 when nothing is positive."""
+def _best_for_all(cuts: Cuts, method: Method) -> float:
+    """The one threshold with the best F-score for all labels; 0.5 when nothing is positive."""
     total = cuts.support.sum()
     if total == 0:
         return 0.5
-    # going down through all scores, each changes what is summed over labels: F1 for macro, hits for micro
-    scores, steps = cuts.scores.ravel(), np.diff(cuts.f1 if objective == "macro_f1" else cuts.hits).ravel()
+    micro, beta = method.objective in _MICRO, method.weight
+    # going down through all scores, each changes what is summed over labels: F-beta for macro, hits for micro
+    scores, steps = cuts.scores.ravel(), np.diff(cuts.hits if micro else cuts.f_beta(beta)).ravel()
     order = np.argsort(-scores, kind="stable")
-    thresholds, possible = _between(scores[order])
+    thresholds, possible = between(scores[order])
     reached = np.concatenate([[0.0], np.cumsum(steps[order])])
-    if objective == "micro_f1":
-        reached = 2 * reached / (np.arange(len(reached)) + total)
+    if micro:
+        reached = (1 + beta * beta) * reached / (np.arange(len(reached)) + beta * beta * total)
     return float(thresholds[np.where(possible, reached, -1.0).argmax()])
 
 
-def _best_for_each(cuts: _Cuts, objective: str) -> Floats:
-    """Each label's threshold, such that together they reach the best F1."""
-    labels = np.arange(len(cuts.hits))
-    if objective == "macro_f1":
-        best = np.where(cuts.possible, cuts.f1, -1.0).argmax(axis=1)
+def _best_for_each(cuts: Cuts, method: Method) -> Floats:
+    """Each label's threshold, such that together they reach the best F-score."""
+    labels, beta = np.arange(len(cuts.hits)), method.weight
+    if method.objective not in _MICRO:
+        best = np.where(cuts.possible, cuts.f_beta(beta), -1.0).argmax(axis=1)
         return np.asarray(cuts.thresholds[labels, best])
-    # micro-F1 is a ratio of sums: Dinkelbach's iteration (1967) finds the cuts that make it largest
-    f1, reached = -1.0, 0.0
-    while reached > f1:
-        f1 = reached
-        best = np.where(cuts.possible, 2 * cuts.hits - f1 * cuts.passed, -np.inf).argmax(axis=1)
-        reached = float(2 * cuts.hits[labels, best].sum() / max(best.sum() + cuts.support.sum(), 1.0))
+    # micro-F is a ratio of sums: Dinkelbach's iteration (1967) finds the cuts that make it largest
+    weight = beta * beta
+    f, reached = -1.0, 0.0
+    while reached > f:
+        f = reached
+        best = np.where(cuts.possible, (1 + weight) * cuts.hits - f * cuts.passed, -np.inf).argmax(axis=1)
+        most = (1 + weight) * cuts.hits[labels, best].sum()
+        reached = float(most / max(best.sum() + weight * cuts.support.sum(), 1.0))
     return np.asarray(cuts.thresholds[labels, best])
 
 
@@ -163,8 +158,8 @@ class Tuned:
     """Thresholds chosen on all rows, the method that chose them, and what it is worth.
 
     `out_of_fold` decisions, shape (n, labels), are those by which the choice is judged, that among methods included;
-    `in_sample` F1s are those of the final thresholds on the very rows that they were chosen on; `compared` are the
-    out-of-fold F1s of each method by itself.
+    `in_sample` figures are those of the final thresholds on the very rows that they were chosen on; `compared` are the
+    out-of-fold figures of each method by itself. The figures are both F1s, and what the objective is about.
     """
 
     method: Method
@@ -176,7 +171,7 @@ class Tuned:
 
     @property
     def optimism(self) -> dict[str, float]:
-        """In-sample less out-of-fold F1."""
+        """In-sample less out-of-fold figures."""
         return {name: self.in_sample_f1[name] - self.out_of_fold_f1[name] for name in self.in_sample_f1}
 
 
@@ -193,8 +188,9 @@ def out_of_fold(
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold
         p, t = probabilities[others], targets[others]
-        method = _best(methods, [_f1s(t, d) for d in _each_out_of_fold(p, t, decision, methods, folds[others])])
-        decided[inside] = with_thresholds(decision, choose(p, t, method)).decide(probabilities[inside])
+        each = _each_out_of_fold(p, t, decision, methods, folds[others])
+        method = _best(methods, [methods[0].figures(t, d) for d in each])
+        decided[inside] = with_thresholds(decision, choose(p, t, method, folds[others])).decide(probabilities[inside])
     return decided
 
 
@@ -205,7 +201,7 @@ def _each_out_of_fold(
     decided = [np.zeros(targets.shape, dtype=bool) for _ in methods]
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold
-        chosen = _choose_each(probabilities[others], targets[others], methods)
+        chosen = _choose_each(probabilities[others], targets[others], methods, folds[others])
         for each, thresholds in zip(decided, chosen, strict=True):
             each[inside] = with_thresholds(decision, thresholds).decide(probabilities[inside])
     return decided
@@ -213,12 +209,9 @@ def _each_out_of_fold(
 
 def _best(methods: Sequence[Method], reached: Sequence[dict[str, float]]) -> Method:
     """The method that reached the best objective, the first of equals (and of NaNs, where nothing is positive)."""
+    if len(methods) == 1:
+        return methods[0]
     return methods[int(np.argmax([f1s[methods[0].objective] for f1s in reached]))]
-
-
-def _f1s(targets: Bools, decided: Bools) -> dict[str, float]:
-    counted = counting_metrics(targets, decided)
-    return {name: counted[name] for name in ("micro_f1", "macro_f1")}
 
 
 def with_thresholds(decision: Decision, thresholds: Floats) -> Decision:
@@ -236,16 +229,16 @@ def tune(
     if decision.labels.task is Task.MULTI_CLASS:
         raise ValueError("a multi-class decision has no thresholds")
     each = _each_out_of_fold(probabilities, targets, decision, methods, folds)
-    compared = [_f1s(targets, decided) for decided in each]
+    compared = [methods[0].figures(targets, decided) for decided in each]
     method = _best(methods, compared)
     decided = each[0] if len(methods) == 1 else out_of_fold(probabilities, targets, decision, methods, folds)
-    thresholds = choose(probabilities, targets, method)
+    thresholds = choose(probabilities, targets, method, folds)
     final = with_thresholds(decision, thresholds).decide(probabilities)
     return Tuned(
         method,
         thresholds,
         decided,
-        _f1s(targets, decided),
-        _f1s(targets, final),
+        method.figures(targets, decided),
+        method.figures(targets, final),
         {str(m): f1s for m, f1s in zip(methods, compared, strict=True)},
     )

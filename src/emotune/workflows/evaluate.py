@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune import artifact
+from emotune.adoption import open_model
 from emotune.config import DataConfig
 from emotune.config_files import override_data
 from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of, text_keys
@@ -18,7 +19,7 @@ from emotune.data.sources import locate
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
 from emotune.hub_data import hub_id, resolve_data
-from emotune.inference.classifier import EmotionClassifier, load
+from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to
 from emotune.reports import files
 from emotune.reports.evaluation import Evaluation
@@ -68,8 +69,9 @@ def evaluate(
     (`data.key=value`) say how the data is read. Reports are written to `out`, else to `eval/SPLIT` of the model's run
     (`eval/FOLDER-SPLIT` for other data); a model that stands alone and no `out`: nowhere.
     """
-    directory = artifact.find_model(name)
-    classifier = load(directory, device=device)
+    model = open_model(name)
+    directory = model.directory
+    classifier = run_model(model, device=device, warn=talk.warn)
     run = artifact.run_of(directory)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)

@@ -5,12 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import accelerate
 import numpy as np
 import numpy.typing as npt
-import tokenizers
-import torch
-import transformers
 from transformers import PreTrainedModel
 
 from emotune import artifact, hub
@@ -27,6 +23,7 @@ from emotune.workflows import run_directory
 from emotune.workflows.session import Session
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import finite, tune_decision
+from emotune.workflows.versions import versions
 
 _SCORING_BATCH = 64
 
@@ -115,14 +112,6 @@ def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, tempera
         talk.say(f"validation: {', '.join(shown)}")
         return
     talk.say(chosen_thresholds(tuned))
-
-
-def versions() -> dict[str, str]:
-    """The libraries that a result depends on."""
-    from emotune import __version__
-
-    found = {module.__name__: module.__version__ for module in (torch, transformers, accelerate, tokenizers)}
-    return {"emotune": __version__, **{name: str(version) for name, version in found.items()}}
 
 
 def _card_facts(

@@ -12,8 +12,8 @@ from emotune.training import checkpoint
 from emotune.training.checkpoint import Checkpoint
 from emotune.training.fit import Trainer
 from emotune.workflows import run_directory
-from emotune.workflows.finish import versions
 from emotune.workflows.session import Session
+from emotune.workflows.versions import versions
 
 # how often to write what the weights do not depend on
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "keep_checkpoints")

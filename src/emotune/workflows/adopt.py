@@ -1,0 +1,69 @@
+"""A whole model of ours, made of a model that is left as it is."""
+
+import re
+from pathlib import Path
+
+from emotune import artifact
+from emotune.adoption import FoundModel
+from emotune.artifact import DECISION
+from emotune.decision import Decision
+from emotune.errors import EmotuneError
+from emotune.reports.card import adopted_card, update_card, with_calibration
+from emotune.scoring.calibration import Calibration
+from emotune.workflows.versions import versions
+
+_CARD = "README.md"
+_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
+_FRONT_MATTER = 20_000
+
+
+def write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
+    """Write the model with this decision, and with the temperatures folded into its last layer, to `out`.
+
+    Raises OutputError for a place that cannot be written, ModelError for an architecture that takes no temperature.
+    """
+    with artifact.staged(out) as stage:
+        if found.manifest is None or calibration is not None:
+            max_tokens = _save(found, stage, decision, calibration)
+        else:
+            max_tokens = found.manifest.max_tokens
+            artifact.copy_files(found.directory, stage, found.manifest)
+        artifact.write_json(stage / DECISION, decision.to_json())
+        artifact.write_file(stage / _CARD, _card(found, decision, calibration))
+        ours = found.manifest
+        artifact.seal(
+            stage,
+            kind="encoder",
+            portability="transformers",
+            encoder=found.name if ours is None else ours.encoder,
+            max_tokens=max_tokens,
+            versions=versions() if ours is None else ours.versions,
+            data={} if ours is None else ours.data,
+        )
+
+
+def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int:
+    """Write what plain transformers reads, in fp32, with the labels and the task of the decision."""
+    try:
+        from emotune.models import encoder as encoders
+    except ImportError as error:
+        message = f"writing this model needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+    model = encoders.load(found.directory)
+    encoder = encoders.text_encoder(found.directory, model)
+    encoders.name_labels(model, decision.labels)
+    if calibration is not None:
+        encoders.divide_logits(model, calibration.temperatures)
+    encoders.save(model, found.directory, encoder, stage)
+    return encoder.max_tokens
+
+
+def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
+    path = found.directory / _CARD
+    former = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if found.manifest is not None:
+        card = update_card(former, decision)
+    else:
+        licence = _LICENCE.search(former[:_FRONT_MATTER])
+        card = adopted_card(found.name, decision, licence[1] if licence else None)
+    return card if calibration is None else with_calibration(card, calibration, decision.labels)

