@@ -52,11 +52,11 @@ def set_to(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
-class Stop(BaseException):
-    """As a kill: nothing that is caught."""
+class Stop(Exception):
+    """As a failure of ours: nothing that is caught."""
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException | None = None) -> None:
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None = None) -> None:
     """Have a training end after that step as if it had been killed."""
 
     def on_step(self: Terminal, report: object) -> None:
@@ -209,7 +209,7 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize(("what", "damage"), damages(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("what", "damage"), list(damages()), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*"):
         if path.name != "step-00000020" and what.startswith(checkpoint.KEPT):  # so that the other keeps its own
@@ -328,10 +328,10 @@ def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: P
 def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    call("train", *options(base), "--out", "whole")
+    call("train", *options(base, "training.checkpoint_steps=15"), "--out", "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
-        said = call("train", *options(base), code=130).stderr
+        said = call("train", *options(base, "training.checkpoint_steps=15"), code=130).stderr
     assert "\nto train on from where it stopped: emotune train --resume run\n" in said
     artifact.verify(Path("run/model"))
     assert steps(Path("run")) == [20, 23]
