@@ -29,7 +29,7 @@ PLACES = (  # in their order in time
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts
-    "training.epochs": 4,
+    "training.epochs": 3,
     "training.checkpoint_steps": 3,
 }
 KINDS = {

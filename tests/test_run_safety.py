@@ -328,10 +328,10 @@ def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: P
 def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    call("train", *options(base), "--out", "whole")
+    call("train", *options(base, "training.checkpoint_steps=15"), "--out", "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
-        said = call("train", *options(base), code=130).stderr
+        said = call("train", *options(base, "training.checkpoint_steps=15"), code=130).stderr
     assert "\nto train on from where it stopped: emotune train --resume run\n" in said
     artifact.verify(Path("run/model"))
     assert steps(Path("run")) == [20, 23]

@@ -29,6 +29,7 @@ from emotune.hub import file_digest
 FORMAT_VERSION = 1
 TRAINING, KEPT, STATE, MANIFEST = "training.safetensors", "kept.safetensors", "state.json", "manifest.json"
 _NUM_KEPT = 2
+_WORTH = 20  # seconds of training for a second of writing
 
 
 def reached(point: str) -> None:
@@ -109,7 +110,7 @@ class Checkpoints:
     ) -> None:
         self._directory, self._settings = directory, settings
         self._every_steps, self._every_minutes = every_steps, every_minutes
-        self._written = time.monotonic()
+        self._written, self._seconds = time.monotonic(), 0.0
         self._shared: tuple[int, Path, str] | None = None
 
     def go_on_from(self, checkpoint: Checkpoint, kept_epoch: int) -> None:
@@ -123,6 +124,10 @@ class Checkpoints:
         minutes = (time.monotonic() - self._written) / 60
         return by_steps or (self._every_minutes is not None and minutes >= self._every_minutes)
 
+    def is_due_after_epoch(self) -> bool:
+        """Whether to write one at the end of an epoch: not when epochs are so short that writing would take long."""
+        return self._every_steps is not None or time.monotonic() - self._written >= _WORTH * self._seconds
+
     def write(
         self,
         state: Mapping[str, Any],
@@ -134,6 +139,7 @@ class Checkpoints:
 
         Whatever happens, the checkpoint before it is whole until this one is.
         """
+        started = time.monotonic()
         step = int(state["progress"]["step"])
         target = self._directory / f"step-{step:08d}"
         with writing(self._directory), _part(self._directory, step) as part:
@@ -155,6 +161,7 @@ class Checkpoints:
                 self._shared = kept_epoch, target / KEPT, digests[KEPT]
             self._remove_others(target)
         self._written = time.monotonic()
+        self._seconds = self._written - started
         reached("done")
 
     def _save_kept(self, kept: Mapping[str, Tensor], epoch: int, path: Path) -> str:

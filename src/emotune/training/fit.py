@@ -20,20 +20,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emotune.config import Config
-from emotune.data.encoding import Encoded, batches_by_length, shuffled_buckets
+from emotune.data.encoding import shuffled_buckets
 from emotune.errors import TrainingError
 from emotune.labels import Task
 from emotune.models import encoder as encoders
 from emotune.models import shortcuts
 from emotune.models.losses import make_loss
 from emotune.training import memory, rng
+from emotune.training.batches import logits_of, model_inputs
 from emotune.training.checkpoint import Checkpoint, Checkpoints
 from emotune.training.interrupt import Interrupt
 from emotune.training.optim import MovingAverage, make_optimizer, make_schedule
-from emotune.training.progress import Examples, Fitted, Floats32, Ints, Metric, Observer, Progress, StepReport
+from emotune.training.progress import Examples, Fitted, Ints, Metric, Observer, Progress, StepReport
 from emotune.training.snapshot import Machinery
 
-_SCORING_BATCH = 128
 _STEPS_BETWEEN_TRIMS = 50
 _NOT_FINITE = "Lower the rate (--set optimizer.lr=…), or train in fp32 (--set training.precision=fp32)."
 
@@ -83,6 +83,11 @@ class Trainer:
     def kept_epoch(self) -> int:
         """Which epoch's weights are kept so far; 0 before the first is over."""
         return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
+
+    @property
+    def _writes(self) -> bool:
+        """Of several processes the first writes checkpoints, and by its clock."""
+        return bool(self.accelerator.is_main_process)
 
     def _count_steps(self) -> int:
         training = self.config.training
@@ -139,8 +144,9 @@ class Trainer:
 
     def _score(self) -> None:
         """End the epoch: validation metrics, the weights worth keeping, a checkpoint."""
+        self.model.eval()
         with self.average.in_place() if self.average else nullcontext():
-            logits = self._valid_logits()
+            logits = logits_of(self.core, self.valid, self.pad_id, self.accelerator)
         if not np.isfinite(logits).all():
             message = f"the validation logits after epoch {self.progress.epoch} are not finite"
             raise TrainingError(message, hint=_NOT_FINITE)
@@ -149,12 +155,12 @@ class Trainer:
             self.kept = self._snapshot()
         self.observer.on_epoch(report)
         self.epoch_rng = self.rng.bit_generator.state
-        self._write_checkpoint()
+        if self._agree(self._writes and self.checkpoints is not None and self.checkpoints.is_due_after_epoch())[0]:
+            self._write_checkpoint()
 
     def _pause(self, interrupt: Interrupt) -> bool:
         """Between two steps: write a checkpoint when it is time; whether to stop."""
-        due = self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
-        due = due and self.accelerator.is_main_process  # it writes, and its clock decides
+        due = self._writes and self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
         stop, due = self._agree(interrupt.requested, due)
         if stop or due:
             self._write_checkpoint()
@@ -171,7 +177,7 @@ class Trainer:
         if self.checkpoints is None:
             return
         tensors = self.machinery.tensors()  # in all processes
-        if self.accelerator.is_main_process:
+        if self._writes:
             state = self.machinery.numbers() | {"progress": self.progress.to_json(), "epoch_rng": self.epoch_rng}
             self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
 
@@ -219,7 +225,8 @@ class Trainer:
             targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
             last = i == len(pieces) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                logits = self.model(**self._inputs(self.train.encoded, rows)).logits
+                inputs = model_inputs(self.train.encoded, rows, self.pad_id, self.accelerator.device)
+                logits = self.model(**inputs).logits
                 loss = self.loss(logits.float(), targets) * share
                 # gradients are averaged over processes: world / examples makes that the mean over the step's examples
                 self.accelerator.backward(loss * (world / examples))
@@ -247,14 +254,6 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.trained, limit)
         return None if norm is None else float(norm)
 
-    def _inputs(self, encoded: Encoded, rows: Ints) -> dict[str, Tensor | None]:
-        """Token ids and mask of the rows, each of shape (rows, longest)."""
-        ids, mask = encoded.padded(rows, self.pad_id)
-        device = self.accelerator.device
-        # attention is faster without a mask, and where nothing is padded none is needed
-        attention_mask = None if mask.all() else torch.from_numpy(mask).to(device)
-        return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": attention_mask}
-
     def _not_finite(self, epoch: int, loss: float, rows: Ints) -> TrainingError:
         places = ", ".join(self.train.place(int(row)) for row in rows[:4])
         more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
@@ -262,22 +261,6 @@ class Trainer:
             f"the loss is {loss} in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}",
             hint=_NOT_FINITE,
         )
-
-    def _valid_logits(self) -> Floats32:
-        """Validation logits in the training precision, shape (n, labels), the same in every process."""
-        self.model.eval()
-        device, encoded = self.accelerator.device, self.valid.encoded
-        out = torch.zeros((len(encoded), self.valid.targets.shape[1]), device=device)
-        batches = list(batches_by_length(encoded.lengths, _SCORING_BATCH))
-        with torch.inference_mode():
-            for rows in batches[self.accelerator.process_index :: self.accelerator.num_processes]:
-                # not through the wrapper of several processes, which has all of them run the same number of batches
-                logits = self.core(**self._inputs(encoded, rows)).logits
-                out[torch.from_numpy(rows).to(device)] = logits.float()
-            if self.accelerator.num_processes > 1:
-                out = self.accelerator.reduce(out, reduction="sum")
-        memory.give_back()  # or the next epoch's peak comes on top of what this pass left
-        return out.cpu().numpy()
 
     def _thaw(self, epoch: int) -> None:
         """Freeze the whole encoder in the first `freeze_epochs`."""
