@@ -7,9 +7,9 @@ import pytest
 
 import browser
 from browser import Browser
-from emotune.labels import LabelSet
 from emotune.reports.files import write
 from test_report import HOSTILE, background, evaluation
+from tiny import unchecked
 
 PROGRAM = browser.find()
 pytestmark = [
@@ -51,7 +51,7 @@ TOO_FAINT = """(() => {
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    labels = LabelSet(tuple(dict.fromkeys(PAYLOADS)))
+    labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))
     folder = tmp_path_factory.mktemp("report")
     found = evaluation(labels, (*PAYLOADS, "x" * 500, "a\x00b"), warnings=(PAYLOADS[-1],), model=PAYLOADS[-2])
     return Path(write(found, background(labels), [], folder, pytest.fail, 20)).as_uri()

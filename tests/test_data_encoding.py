@@ -69,7 +69,7 @@ def test_cut_keeps_the_first_tokens_of_each_text(texts: list[list[int]], cut_at:
 
 
 @PROPERTY
-@given(texts=TEXTS, max_tokens=st.integers(3, 20))
+@given(texts=TEXTS, max_tokens=st.integers(4, 20))
 def test_windows_cover_every_token_and_overlap_by_a_quarter(texts: list[list[int]], max_tokens: int) -> None:
     encoded = encoder(max_tokens).windows([written(words) for words in texts])
     overlap = (max_tokens - 2) // 4

@@ -24,6 +24,7 @@ from emotune.reports.inline import Inlined
 from emotune.reports.page import report_html
 from emotune.reports.training_log import read_training_log
 from emotune.scoring.metrics import confusion, score
+from tiny import unchecked
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -170,7 +171,7 @@ def assert_harmless(html: str) -> Page:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on labels and texts that are made to break out."""
-    labels = LabelSet(HOSTILE)
+    labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
     write(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
     return folder
@@ -207,7 +208,7 @@ def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
 
 
 def test_what_counts_is_said(hostile: Path) -> None:
-    found, text = evaluation(LabelSet(HOSTILE)), Page((hostile / "report.html").read_text()).text
+    found, text = evaluation(unchecked(HOSTILE)), Page((hostile / "report.html").read_text()).text
     assert f"{found.scores.overall['macro_f1']:.3f}" in text
     low, high = found.scores.intervals["macro_f1"]
     assert f"{low:.3f}–{high:.3f}" in text
@@ -220,7 +221,7 @@ def test_what_counts_is_said(hostile: Path) -> None:
 
 
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
-    labels = LabelSet(("anger", "joy", "<u>"), Task.MULTI_CLASS)
+    labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
     write(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text

@@ -12,13 +12,21 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from emotune.cli.app import app
-from emotune.labels import GOEMOTIONS
+from emotune.labels import GOEMOTIONS, LabelSet, Task
 
 CUES = {"anger": ("furious", "hate"), "fear": ("scared", "afraid"), "joy": ("happy", "glad")}
 LINE = "the cat sat on a mat while rain fell and we drank tea by an old door near this long road"
 FILLERS = LINE.split()
 WORDS = sorted({*FILLERS, *itertools.chain(*CUES.values()), *GOEMOTIONS.names})
 SPLITS = {"train": 160, "valid": 40, "test": 30}
+
+
+def unchecked(names: tuple[str, ...], task: Task = Task.MULTI_LABEL) -> LabelSet:
+    """Labels that a `LabelSet` refuses, such as markup: who shows labels must not rely on that."""
+    labels = object.__new__(LabelSet)
+    object.__setattr__(labels, "names", names)
+    object.__setattr__(labels, "task", task)
+    return labels
 
 
 def once(base: Path, name: str, build: Callable[[Path], object]) -> Path:
