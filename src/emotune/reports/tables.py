@@ -10,7 +10,7 @@ import numpy.typing as npt
 from emotune.labels import LabelSet
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import Scores
-from emotune.scoring.precision import NEVER
+from emotune.scoring.precision import NEVER, precision_and_recall
 from emotune.scoring.thresholds import PRECISION, Tuned
 
 UNDEFINED = "undefined"
@@ -164,16 +164,15 @@ def _shown(tuned: Tuned) -> tuple[str, ...]:
 
 
 def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:
-    """Each label with its threshold, and its precision and recall out of fold; of one that never passes, why."""
-    decided = tuned.out_of_fold
-    hits = (decided & targets).sum(axis=0)
+    """Each label with its threshold, and its precision and recall out of fold."""
+    precision, recall = precision_and_recall(tuned.out_of_fold, targets)
     rows = [
         (
             name,
             f"{targets[:, j].sum():,}",
             f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never given)",
-            percent(hits[j] / given if (given := decided[:, j].sum()) else math.nan),
-            percent(hits[j] / support if (support := targets[:, j].sum()) else math.nan),
+            percent(precision[j]),
+            percent(recall[j]),
         )
         for j, name in enumerate(labels.names)
     ]
