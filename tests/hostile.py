@@ -200,8 +200,9 @@ def labelled(*names: str) -> Callable[[Path], None]:
 
 
 def numbered(number: int) -> Callable[[Path], None]:
-    """As many labels as that."""
-    return lambda model: labelled(*(f"label {i}" for i in range(number)))(model)
+    """As many labels as that, in config.json."""
+    names = (f'"{i}": "label {i}"' for i in range(number))
+    return lambda model: write("config.json", ('{"id2label": {' + ", ".join(names) + "}}").encode())(model)
 
 
 def labels(refusal: str, *names: str) -> Kind:
@@ -293,7 +294,7 @@ REST = {
     "no tokenizer": Kind(write("tokenizer.json", b"{}"), "it has no model"),
     "a vocabulary of a million": tokenizer(
         "allowed are 1 to 1,000,000",
-        model=lambda found: found | {"vocab": {str(i): i for i in range(1_100_000)}},
+        model=lambda found: found | {"vocab": dict.fromkeys(map(str, range(1_000_001)), 0)},
     ),
     "a tokenizer of 41 MB": Kind(write("tokenizer.json", blanks(41)), "far too large"),
     "tokens added by the million": tokenizer("far too large", added_tokens=lambda _: added(450_000)),

@@ -144,7 +144,7 @@ def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
     from emotune.data.records import positives
     from emotune.reports.tables import calibration_table, chosen_thresholds, precision_table, tuned_table
     from emotune.scoring.thresholds import PRECISION
-    from emotune.workflows.retune import never_given
+    from emotune.workflows.retune import out_of_reach
 
     tuned, calibration, rows = outcome.tuned, outcome.calibration, outcome.rows
     title = "" if rows is None else f"Out of fold, {len(rows.targets):,} rows, {outcome.folds} folds"
@@ -162,7 +162,7 @@ def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
             table = precision_table(tuned, positives(rows.targets), outcome.decision.labels)
         terminal.table(table, title)
         emit(chosen_thresholds(tuned))
-        if unreached := never_given(outcome):
-            terminal.warn(unreached)
+        for short in out_of_reach(outcome):
+            terminal.warn(short)
     what = "thresholds" if tuned is not None else "the model"
     terminal.say(f"{what} written into {outcome.model}")

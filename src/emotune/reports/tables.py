@@ -11,7 +11,7 @@ from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import Bools, Scores
-from emotune.scoring.precision import NEVER
+from emotune.scoring.precision import NEVER, precision_and_recall
 from emotune.scoring.slices import confused_pairs, two_label_errors
 from emotune.scoring.thresholds import PRECISION, Tuned
 
@@ -194,16 +194,15 @@ def _shown(tuned: Tuned) -> tuple[str, ...]:
 
 
 def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:
-    """Each label with its threshold, and its precision and recall out of fold; of one that never passes, why."""
-    decided = tuned.out_of_fold
-    hits = (decided & targets).sum(axis=0)
+    """Each label with its threshold, and its precision and recall out of fold."""
+    precision, recall = precision_and_recall(tuned.out_of_fold, targets)
     rows = [
         (
             name,
             f"{targets[:, j].sum():,}",
             f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never given)",
-            percent(hits[j] / given if (given := decided[:, j].sum()) else math.nan),
-            percent(hits[j] / support if (support := targets[:, j].sum()) else math.nan),
+            percent(precision[j]),
+            percent(recall[j]),
         )
         for j, name in enumerate(labels.names)
     ]

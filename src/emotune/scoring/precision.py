@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from emotune.decision import passing
 from emotune.scoring.cuts import Cuts
-from emotune.scoring.metrics import Bools, Floats
+from emotune.scoring.metrics import Bools, Floats, ratio
 
 NEVER = 1.0
 _STEPS = 11
@@ -48,6 +48,12 @@ def at_precision(
     best = np.where(enough, hits, -1).argmax(axis=0)
     reached = np.asarray(enough.any(axis=0))
     return AtPrecision(np.where(reached, everything[best, np.arange(len(best))], NEVER), reached)
+
+
+def precision_and_recall(decided: Bools, targets: Bools) -> tuple[Floats, Floats]:
+    """Of each label, shape (labels,); NaN for the precision of one never given, and the recall of one never there."""
+    hits = (decided & targets).sum(axis=0).astype(np.float64)
+    return ratio(hits, decided.sum(axis=0)), ratio(hits, targets.sum(axis=0))
 
 
 def _thresholds(cuts: Cuts, demands: Floats) -> Floats:

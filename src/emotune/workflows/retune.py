@@ -26,6 +26,7 @@ from emotune.labels import Task
 from emotune.reports.background import FoldThresholds
 from emotune.reports.card import update_card
 from emotune.scoring.calibration import Calibration, calibrate, carried
+from emotune.scoring.precision import precision_and_recall
 from emotune.scoring.thresholds import PRECISION, Tuned
 from emotune.workflows import run_directory
 from emotune.workflows.tune import FOLD_SEED, finite, tune_decision
@@ -106,6 +107,10 @@ class TuneOutcome:
                 "compared": {method: finite(figures) for method, figures in tuned.compared.items()},
                 "unreached": list(self.unreached),
             }
+        if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
+            each = precision_and_recall(tuned.out_of_fold, self.positives(rows.targets))
+            for name, values in zip(("label_precision", "label_recall"), each, strict=True):
+                said[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
         if calibration is not None:
             said["calibration"] = {
                 "temperatures": dict(zip(labels.names, calibration.temperatures.tolist(), strict=True)),
@@ -245,13 +250,21 @@ def _change_in_place(found: FoundModel, decision: Decision) -> None:
     artifact.reseal(found.directory, found.manifest, changed)
 
 
-def never_given(outcome: TuneOutcome) -> str:
-    """What to say of labels that do not reach the precision asked for; empty when all do."""
-    tuned = outcome.tuned
-    if tuned is None or tuned.method.objective != PRECISION or not outcome.unreached:
-        return ""
-    one = len(outcome.unreached) == 1
-    return (
-        f"{len(outcome.unreached)} label{'' if one else 's'} cannot reach a precision of {tuned.method.at_least:g} out "
-        f"of fold, and {'is' if one else 'are'} never given (threshold 1): {', '.join(outcome.unreached)}"
-    )
+def out_of_reach(outcome: TuneOutcome) -> list[str]:
+    """What to say of labels that do not reach the precision asked for, and of those that did so by luck."""
+    tuned, rows = outcome.tuned, outcome.rows
+    if tuned is None or rows is None or tuned.method.objective != PRECISION:
+        return []
+    at_least, names, said = tuned.method.at_least, outcome.decision.labels.names, []
+    if outcome.unreached:
+        never = "is never given" if len(outcome.unreached) == 1 else "are never given"
+        said.append(f"{_labels(outcome.unreached)} cannot reach a precision of {at_least:g} out of fold, and {never}")
+    precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
+    below = [name for name, p in zip(names, precision, strict=True) if p < at_least and name not in outcome.unreached]
+    if below:
+        said.append(f"{_labels(below)} may fall short of it on other rows, as the table shows")
+    return said
+
+
+def _labels(names: Sequence[str]) -> str:
+    return f"{len(names)} label{'' if len(names) == 1 else 's'} ({', '.join(names)})"
