@@ -108,7 +108,7 @@ class TuneOutcome:
                 "unreached": list(self.unreached),
             }
         if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
-            each = precision_and_recall(tuned.out_of_fold, self.positives(rows.targets))
+            each = precision_and_recall(tuned.out_of_fold, positives(self.rows.targets))
             for name, values in zip(("label_precision", "label_recall"), each, strict=True):
                 said[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
         if calibration is not None:
