@@ -108,7 +108,7 @@ class TuneOutcome:
                 "unreached": list(self.unreached),
             }
         if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
-            each = precision_and_recall(tuned.out_of_fold, self.rows.targets > 0)
+            each = precision_and_recall(tuned.out_of_fold, positives(self.rows.targets))
             for name, values in zip(("label_precision", "label_recall"), each, strict=True):
                 said[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
         if calibration is not None:
@@ -259,7 +259,7 @@ def out_of_reach(outcome: TuneOutcome) -> list[str]:
     if outcome.unreached:
         never = "is never given" if len(outcome.unreached) == 1 else "are never given"
         said.append(f"{_labels(outcome.unreached)} cannot reach a precision of {at_least:g} out of fold, and {never}")
-    precision, _ = precision_and_recall(tuned.out_of_fold, rows.targets > 0)
+    precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
     below = [name for name, p in zip(names, precision, strict=True) if p < at_least and name not in outcome.unreached]
     if below:
         said.append(f"{_labels(below)} may fall short of it on other rows, as the table shows")
