@@ -79,8 +79,7 @@ def _draw_macro(axes: Axes, scores: Scores, above: dict[str, Any]) -> None:
     low, high = scores.intervals.get("macro_f1", (np.nan, np.nan))
     interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
     axes.axvline(macro, color=VERMILION, linewidth=1, linestyle="--", zorder=1)
-    align = "left" if macro < 0.4 else "right" if macro > 0.6 else "center"
-    axes.text(macro, s=f"macro-F1 {macro:.3f}{interval}", color=RUST, ha=align, **above)
+    axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=RUST, ha="right", **above)  # clear of the column's name
 
 
 def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> Picture:
