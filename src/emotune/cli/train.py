@@ -85,9 +85,7 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
             raise UsageError(f"two runs to go on with: {named} and {out}", hint="Leave one of them out.")
         return str(named / CONFIG), named
     if out is None and recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
-        raise MissingInputError(
-            f"no such run to go on with: {recipe}", hint="Runs lie in runs/ unless --out said else."
-        )
+        raise MissingInputError(f"no such run to go on with: {recipe}", hint="They lie in runs/ or where --out said.")
     if out is None:
         raise UsageError("--resume: of which run?", hint="emotune train --resume RUN, or --out RUN beside the recipe.")
     return recipe, out
