@@ -311,6 +311,7 @@ def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
 def test_a_run_that_never_began_cannot_go_on() -> None:
     Path("run").mkdir()
     assert "no such configuration file: run/config.yaml" in call("train", "run", "--resume", code=66).stderr
+    assert "no such run to go on with: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
 
 
 def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: Path) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import UsageError
+from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from emotune.config import Config
@@ -73,6 +73,7 @@ def _emit_model(run: Path, content: dict[str, object], *, as_json: bool) -> None
 
 def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
     """What to read the configuration from, and the run: the first argument may name a run in place of a recipe."""
+    from emotune.config_files import recipe_names
     from emotune.workflows.run_directory import CONFIG
 
     if overwrite:
@@ -82,6 +83,8 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
         if out is not None and out.resolve() != named.resolve():
             raise UsageError(f"two runs to go on with: {named} and {out}", hint="Leave one of them out.")
         return str(named / CONFIG), named
+    if out is None and recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
+        raise MissingInputError(f"no such run to go on with: {recipe}", hint="They lie in runs/ or where --out said.")
     if out is None:
         raise UsageError("--resume: of which run?", hint="emotune train --resume RUN, or --out RUN beside the recipe.")
     return recipe, out
