@@ -289,7 +289,7 @@ def test_long_names_are_cut_but_told_apart() -> None:
     counts = [[0, 1], [2, 0]]
     first = confusion_matrix(counts, ours, "", missed_extra=True)
     assert first != confusion_matrix(counts, theirs, "", missed_extra=True)
-    longer = confusion_matrix(counts, LabelSet(("joy", stem * 9 + "fury")), "", missed_extra=True)
+    longer = confusion_matrix(counts, LabelSet(("joy", stem * 4 + "fury")), "", missed_extra=True)
     assert abs(pixels(longer).shape[1] - pixels(first).shape[1]) < 30
 
 
