@@ -52,11 +52,11 @@ def set_to(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
-class Stop(BaseException):
-    """As a kill: nothing that is caught."""
+class Stop(Exception):
+    """As a failure of ours: nothing that is caught."""
 
 
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException | None = None) -> None:
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None = None) -> None:
     """Have a training end after that step as if it had been killed."""
 
     def on_step(self: Terminal, report: object) -> None:
