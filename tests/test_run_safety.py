@@ -66,6 +66,25 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None 
     monkeypatch.setattr(Terminal, "on_step", on_step)
 
 
+def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path) -> None:
+    """Only the lock then tells it from a folder of somebody else, and looking whether it is free must not take it."""
+    tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("former"))
+    Path("run").mkdir()
+    Path("former/config.yaml").rename("run/config.yaml")
+    Path("run/.lock").write_text(holder(pid=dead_process()))
+    require_unlocked(Path("run"))
+    call("train", "--resume", "run")
+    artifact.verify(Path("run/model"))
+    assert not Path("run/.lock").exists()
+
+
+def test_killed_at_its_very_end_a_run_is_complete_and_tidied_up(base: Path) -> None:
+    tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    Path("run/.lock").write_text(holder(pid=dead_process()))
+    assert "nothing to go on with" in call("train", "--resume", "run").stderr
+    assert not Path("run/.lock").exists()
+
+
 @pytest.fixture
 def stopped(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of 40 steps that stopped after step 25, with checkpoints at 15, 20 (its first epoch) … and 24."""

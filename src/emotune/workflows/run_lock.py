@@ -26,10 +26,14 @@ except ImportError:  # Windows, where the content of the file alone decides
 
 
 def require_unlocked(run: Path) -> None:
-    """Raise OutputError when another process trains there."""
-    if (run / LOCK).exists():
-        with locked(run):
-            pass
+    """Raise OutputError when another process trains there; the lock of one that was killed stays.
+
+    It may be all that tells a run that had only begun from a folder of somebody else.
+    """
+    path = run / LOCK
+    if path.exists():
+        with writing(path):
+            os.close(_acquire(path, take=False))
 
 
 @contextmanager
@@ -51,8 +55,8 @@ def locked(run: Path) -> Iterator[None]:
                 run.rmdir()
 
 
-def _acquire(path: Path) -> int:
-    """The locked file's descriptor, when it names nobody who may still be at work; it then names us."""
+def _acquire(path: Path, *, take: bool = True) -> int:
+    """The locked file's descriptor, when it names nobody who may still be at work; to `take` it makes it name us."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -63,9 +67,10 @@ def _acquire(path: Path) -> int:
             holder = _read(descriptor)
             if holder is not None and _may_run(holder):
                 raise _refusal(path, holder)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
-            os.fsync(descriptor)
+            if take:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(_ourselves()).encode(), 0)
+                os.fsync(descriptor)
         except BaseException:
             os.close(descriptor)
             raise

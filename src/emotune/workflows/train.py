@@ -64,8 +64,8 @@ def completed(out: Path, config: Config) -> bool:
     """
     if not resuming.is_complete(out):
         return False
-    require_unlocked(out)
-    _tidy(out, config)
+    with locked(out):  # and so remove the lock of a process that was killed
+        _tidy(out, config)
     return True
 
 
