@@ -23,17 +23,6 @@ from local_hub import COMMIT, Hub
 from test_hub import cache, hub  # noqa: F401 - fixtures
 
 
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.getbasetemp()
-
-
-@pytest.fixture(scope="session")
-def run(base: Path) -> Path:
-    """A multi-label run; not to be changed."""
-    return tiny.trained(base, tiny.multi_label(base))
-
-
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -30,11 +30,11 @@ from emotune.reports.figures import (
     POINTS,
     QUIET,
     VERMILION,
-    _axes,
-    _fit,
-    _page,
-    _style,
-    _width,
+    drawing,
+    fit,
+    page,
+    place_axes,
+    text_width,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -68,15 +68,15 @@ def label_counts(profile: Profile) -> Picture:
     """Texts with each label in the split that is learned from, the commonest first."""
     main, labels = profile.main, profile.labels
     title = f"Texts with each label, {main.name}"
-    with _style():
+    with drawing():
         row = min(0.22, LONGEST_SIDE / len(labels))
         size = min(9.0, 0.6 * row * POINTS)
         order = np.argsort(-main.label_counts, kind="stable")
-        names = [_fit(labels.names[i], LONGEST_NAME, size) for i in order]
+        names = [fit(labels.names[i], LONGEST_NAME, size) for i in order]
         counts = main.label_counts[order]
-        left = MARGIN + max(_width(name, size) for name in names) + GAP
-        figure = _page(left + _BAR_WIDTH + 1.5, MARGIN + len(labels) * row + 0.1, title)
-        axes = _axes(figure, left, MARGIN, _BAR_WIDTH, len(labels) * row)
+        left = MARGIN + max(text_width(name, size) for name in names) + GAP
+        figure = page(left + _BAR_WIDTH + 1.5, MARGIN + len(labels) * row + 0.1, title)
+        axes = place_axes(figure, left, MARGIN, _BAR_WIDTH, len(labels) * row)
         places = np.arange(len(labels))
         axes.barh(places, counts, color=BLUE, height=0.7)
         axes.set(ylim=(len(labels) - 0.5, -0.5), xlim=(0, max(1, int(counts.max()))), xticks=[])
@@ -96,14 +96,14 @@ def cooccurrence(profile: Profile) -> Picture:
     own = np.diag(counts)[:, None]
     shares = np.divide(counts, own, out=np.full(counts.shape, np.nan), where=own > 0)
     shares[np.eye(len(labels), dtype=bool)] = np.nan
-    with _style():
+    with drawing():
         cell = min(float(np.clip(9 / len(labels), 0.22, 0.6)), LONGEST_SIDE / len(labels))
         side, size = cell * len(labels), min(9.0, 0.6 * cell * POINTS)
-        names = [_fit(name, LONGEST_NAME, size) for name in labels.names]
-        longest = max(_width(name, size) for name in names)
+        names = [fit(name, LONGEST_NAME, size) for name in labels.names]
+        longest = max(text_width(name, size) for name in names)
         left, bottom = MARGIN + 0.25 + longest + GAP, MARGIN + 0.25 + longest + GAP
-        figure = _page(max(left + side + 1.2, 4.5), bottom + side, title)
-        axes = _axes(figure, left, bottom, side, side)
+        figure = page(max(left + side + 1.2, 4.5), bottom + side, title)
+        axes = place_axes(figure, left, bottom, side, side)
         axes.set(xlim=(0, len(labels)), ylim=(len(labels), 0), facecolor=EMPTY)
         axes.spines[:].set_visible(False)
         middles = np.arange(len(labels)) + 0.5
@@ -119,7 +119,7 @@ def cooccurrence(profile: Profile) -> Picture:
         figure.text(left + side / 2, MARGIN, "carry this one too", ha="center", va="bottom", **inches)
         figure.text(MARGIN, bottom + side / 2, "texts with", ha="left", va="center", rotation=90, **inches)
         height = min(side, 2.5)
-        bar = figure.colorbar(mesh, cax=_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height))
+        bar = figure.colorbar(mesh, cax=place_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height))
         bar.outline.set_visible(False)
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
         return _picture(figure, "cooccurrence", title)
@@ -146,12 +146,12 @@ def lengths(profile: Profile, max_length: int) -> Picture:
     shown = max(min(longest, 2 * max(d.quantile(0.99) for d in of.values())), 1)
     step = -(-(shown + 1) // _MOST_BINS)
     edges = np.arange(0, shown + step + 1, step)
-    with _style():
-        figure = _page(6.2, 0.6 + _PANEL, title)
-        axes = _axes(figure, 0.75, 0.6, 4.2, _PANEL)
+    with drawing():
+        figure = page(6.2, 0.6 + _PANEL, title)
+        axes = place_axes(figure, 0.75, 0.6, 4.2, _PANEL)
         for (name, distribution), colour in zip(of.items(), _COLOURS, strict=False):
             share = _binned(distribution, edges)
-            axes.stairs(share, edges, color=colour, linewidth=1.4, label=_fit(name, 1.0, 8))
+            axes.stairs(share, edges, color=colour, linewidth=1.4, label=fit(name, 1.0, 8))
         axes.set(xlim=(0, edges[-1]), ylim=(0, None), xlabel=unit)
         _percent_axis(axes)
         if unit == "tokens" and max_length <= edges[-1]:
@@ -173,16 +173,16 @@ def labels_per_text(profile: Profile) -> Picture:
     """The share of each split's texts that have no label, one, two and so on."""
     title = "Labels per text"
     most = max((split.labels_per_text.quantile(1) for split in profile.splits), default=0)
-    with _style():
-        figure = _page(6.2, 0.6 + _PANEL, title)
-        axes = _axes(figure, 0.75, 0.6, 4.2, _PANEL)
+    with drawing():
+        figure = page(6.2, 0.6 + _PANEL, title)
+        axes = place_axes(figure, 0.75, 0.6, 4.2, _PANEL)
         splits: Sequence[SplitProfile] = profile.splits[: len(_COLOURS)]
         width = 0.8 / max(1, len(splits))
         for i, (split, colour) in enumerate(zip(splits, _COLOURS, strict=False)):
             values = split.labels_per_text.values
             places = values - 0.4 + width * (i + 0.5)
             share = split.labels_per_text.counts / max(1, split.rows)
-            axes.bar(places, share, 0.9 * width, color=colour, label=_fit(split.name, 1.0, 8))
+            axes.bar(places, share, 0.9 * width, color=colour, label=fit(split.name, 1.0, 8))
             for x, y in zip(places, share, strict=True):
                 if most < _FEW_VALUES and len(splits) <= _FEW_BARS:
                     shown = f"{100 * y:.0f}" if y >= 0.01 else "<1"

@@ -44,9 +44,6 @@ from emotune.reports.figures.style import (
 from emotune.reports.figures.thresholds import threshold_stability
 from emotune.reports.figures.training import training_curves
 
-# the names by which `data_figures` knows them
-_style, _page, _axes, _fit, _width = drawing, page, place_axes, fit, text_width
-
 __all__ = [
     "BLUE",
     "EMPTY",
