@@ -85,6 +85,7 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
     )
     emit("")
     terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
+    emit(textwrap.fill(tables.how_read(report), width))
     emit("")
     if report.comparison.differences:
         terminal.table(tables.difference_table(report), "Differences")

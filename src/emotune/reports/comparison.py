@@ -15,7 +15,8 @@ from emotune.reports.evaluation import confused_json, number
 from emotune.reports.tables import Table, metric_name, percent
 from emotune.scoring.comparison import COSTS, LOWER_IS_BETTER, Comparison, Difference, LabelDifferences, Measured
 
-COST_NAMES = {"training_seconds": "training time", "num_bytes": "size", "seconds_per_text": "speed"}
+COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
+FRONT = "front: the costs (time of training, size, speed) for which no other is as good and as cheap, and better in one"
 CLEAR = 0.05  # the corrected p-value below which a difference is called one
 MULTI_LABEL = ("macro_f1", "micro_f1", "hamming_loss")
 MULTI_CLASS = ("accuracy", "weighted_f1", "macro_f1")
@@ -106,7 +107,7 @@ class ComparisonReport:
             "training_seconds": entry.training_seconds,
             "bytes": entry.num_bytes,
             "texts_per_second": speed,
-            "on_the_front_of": [COST_NAMES[cost] for cost in measured.fronts],
+            "front": [COST_NAMES[cost] for cost in measured.fronts],
             "label_f1": {name: number(f1) for name, f1 in zip(labels.names, measured.f1, strict=True)},
             "most_confused": confused_json(measured.confused, labels),
         }
@@ -176,8 +177,11 @@ def further_metrics(report: ComparisonReport) -> tuple[str, ...]:
     return tuple(name for name in usual if name != report.comparison.metric)
 
 
-def main_table(report: ComparisonReport, metrics: Sequence[str], *, costs: bool = True) -> Table:
-    """The entries, the best first, with metrics and their 95 % intervals, costs and the fronts that they lie on."""
+def main_table(
+    report: ComparisonReport, metrics: Sequence[str], further: Sequence[str] = (), *, costs: bool = True
+) -> Table:
+    """The entries, the best first, with metrics and their 95 % intervals, costs and the fronts that they lie on, and
+    further metrics behind those."""
     rows = []
     ranked = [report.comparison.measured[i] for i in report.comparison.ranking]
     several = report.num_seeds > 1
@@ -189,12 +193,13 @@ def main_table(report: ComparisonReport, metrics: Sequence[str], *, costs: bool 
         if costs:
             cells += [duration(entry.training_seconds), size(entry.num_bytes)]
             cells += [speed(entry.texts_per_second)] if speeds else []
-            cells.append(", ".join(COST_NAMES[cost] for cost in measured.fronts))
+            cells.append(",\N{NO-BREAK SPACE}".join(COST_NAMES[cost] for cost in measured.fronts))
+        cells += [_value(measured, name) for name in further]
         rows.append(tuple(cells))
     header = ["run", *(["seeds"] if several else []), *map(metric_name, metrics)]
     if costs:
-        header += ["training", "size", *(["texts/s"] if speeds else []), "on the front of quality and"]
-    return Table(tuple(header), tuple(rows))
+        header += ["training", "size", *(["texts/s"] if speeds else []), "front"]
+    return Table((*header, *map(metric_name, further)), tuple(rows))
 
 
 def _value(measured: Measured, name: str) -> str:
@@ -204,6 +209,12 @@ def _value(measured: Measured, name: str) -> str:
     shown = percent(measured.metrics[name], digits)
     shown += "" if math.isnan(spread) else f" ± {spread:.{digits}f}"
     return shown if math.isnan(low) else f"{shown} ({low:.{digits}f}–{high:.{digits}f})"
+
+
+def how_read(report: ComparisonReport) -> str:
+    """What the cells of the main table are."""
+    spread = "After ±: the standard deviation over seeds. " if report.num_seeds > 1 else ""
+    return f"In brackets: 95 % bootstrap intervals over the rows. {spread}{FRONT[:1].upper()}{FRONT[1:]}."
 
 
 def duration(seconds: float | None) -> str:
@@ -372,9 +383,8 @@ def comparison_markdown(report: ComparisonReport, pictures: Sequence[tuple[str, 
     ]
     lines += [f"- {tables.escape(line)}" for line in (*report.data, *report.notes)]
     lines += [f"- **warning:** {tables.escape(warning)}" for warning in report.warnings]
-    metrics = (*headline_metrics(report), *further_metrics(report))
-    lines += ["", tables.escape(summary(report)), "", tables.markdown(main_table(report, metrics)), ""]
-    lines += ["In brackets: 95 % bootstrap intervals over the rows.", ""]
+    scores = tables.markdown(main_table(report, headline_metrics(report), further_metrics(report)))
+    lines += ["", tables.escape(summary(report)), "", scores, "", how_read(report), ""]
     if report.comparison.differences:
         lines += ["## Differences", "", how_corrected(report), "", tables.markdown(difference_table(report)), ""]
         lines += ["## Labels won and lost", "", tables.markdown(wins_table(report)), ""]

@@ -48,10 +48,8 @@ def _header(report: ComparisonReport, title: str, parts: list[Element]) -> Eleme
 
 
 def _scores(report: ComparisonReport) -> list[Element]:
-    metrics = (*tables.headline_metrics(report), *tables.further_metrics(report))
-    note = "In brackets: 95 % bootstrap intervals over the rows."
-    note += " After ±: the standard deviation over seeds." if report.num_seeds > 1 else ""
-    return [html_table(tables.main_table(report, metrics), "The best first"), h("p", note, class_="quiet")]
+    table = tables.main_table(report, tables.headline_metrics(report), tables.further_metrics(report))
+    return [html_table(table, "The best first"), h("p", tables.how_read(report), class_="quiet")]
 
 
 def _differences(report: ComparisonReport) -> list[Element]:

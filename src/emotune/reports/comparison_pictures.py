@@ -17,8 +17,8 @@ _HEADINGS = {
 _DECADES = [digit * 10.0**decade for decade in range(-6, 15) for digit in (1, 2, 5)]
 _BYTES = _DECADES
 _SECONDS = [
-    *(value for value in _DECADES if value < 60),
-    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20, 30)),
+    *(value for value in _DECADES if value < 50),
+    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20)),
     *(3600 * value for value in _DECADES if value >= 1),
 ]
 
@@ -57,7 +57,9 @@ def _panel(report: ComparisonReport, ranked: list[int], cost: str) -> CostPanel:
         value = measured.entry.cost(cost)
         dear = None if value is None else scale * value
         points.append(CostPoint(measured.metrics[metric], low, high, dear, cost in measured.fronts))
-    return CostPanel(_HEADINGS[cost], *((_BYTES, _size) if cost == "num_bytes" else (_SECONDS, _duration)), points)
+    if cost == "num_bytes":
+        return CostPanel(_HEADINGS[cost], _BYTES, _size, points)
+    return CostPanel(_HEADINGS[cost], _SECONDS, _duration, points)
 
 
 def _duration(seconds: float) -> str:

@@ -40,6 +40,8 @@ METRICS = (
     *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
 )
 _OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
+_OWN_THRESHOLDS = "each model decides by its own thresholds"
+_SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
 _BEST_EPOCH = "each run may have chosen its best epoch and its temperature on these rows, which flatters all of them"
 
 
@@ -232,7 +234,7 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
     require_same_rows([candidate.name for candidate in candidates], rows)
     for line in each[0].corpus.description:
         talk.say(line)
-    entries, notes = [], dict.fromkeys(["each model decides by its own thresholds"])
+    entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, _SPEED])
     for candidate, read, its in zip(candidates, each, rows, strict=True):
         logits, speed = _run(candidate, read.records, request, talk)
         own = read.corpus.targets(read.split) if read.corpus.labels == candidate.labels else None
