@@ -28,7 +28,7 @@ from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArgum
 from transformers import Trainer as TheirTrainer
 
 from emotune import hub
-from emotune.config import Config
+from emotune.config import Config, ModelConfig
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, targets_of
 from emotune.inference.torch_backend import pick_device
@@ -86,13 +86,14 @@ def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]
     device = pick_device("auto")
     chosen = precision.choose(config.training.precision, device)
     accelerator = make_accelerator(device.type, chosen.name)
+    assert isinstance(config.model, ModelConfig)
     model = encoders.build(source.directory, config.model, corpus.labels, device)
     encoder = encoders.text_encoder(source.directory, model)
     records = [corpus.splits["train"][i] for i in rows]
 
     def examples(count: int) -> Examples:
         part = records[:count]
-        encoded = encoder.cut([r.text for r in part], config.model.max_length)
+        encoded = encoder.cut([r.text for r in part], config.network.max_length)
         return Examples(encoded, targets_of(part, len(corpus.labels)), lambda i: str(part[i].place))
 
     observer = _Observer()
@@ -175,7 +176,7 @@ def main() -> None:
     config = load_config("goemotions", [f"data.path={args.data}", "training.epochs=1"])
     batch_32 = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": 32})})
     corpus = read_corpus(config.data, ("train",))
-    source = hub.resolve_encoder(config.model.encoder)
+    source = hub.resolve_encoder(config.network.encoder)
     rows = np.random.default_rng(0).permutation(len(corpus.splits["train"]))[: args.rows].tolist()
     few = rows[: max(16 * (WARM_UP + 20), args.rows // 10)]
     rates: dict[str, list[float]] = {"emotune": [], "emotune batch 32": [], "trainer-b": [], "trainer-a": []}

@@ -220,11 +220,11 @@ def multi_class_run(
 
 
 def trained_run(encoder: Path, corpus: Path, out: Path) -> Path:
-    from emotune.config import Config
+    from emotune.config_files import config_from
     from emotune.workflows.talk import Silence
     from emotune.workflows.train import train
 
-    config = Config.model_validate(
+    config = config_from(
         {
             "data": {"path": str(corpus)},
             "model": {"encoder": str(encoder), "freeze_word_embeddings": False},

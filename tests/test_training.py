@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emotune.config import Config, DataConfig
+from emotune.config_files import config_from
 from emotune.data.encoding import TextEncoder
 from emotune.data.sources import load_corpus
 from emotune.errors import TrainingError
@@ -89,7 +90,7 @@ def settings(source: Path, **sections: Any) -> Config:
     }
     for name, section in sections.items():
         values[name] = values.get(name, {}) | section
-    return Config.model_validate(values)
+    return config_from(values)
 
 
 def prepared(

@@ -58,7 +58,8 @@ class FileEntry(BaseModel):
 class Manifest(BaseModel):
     """What `emotune.json` says of a model: enough to verify it, and to know what it came from.
 
-    `digest` is the sha256 of this file with the digest left out; models from before it was kept have none.
+    `max_tokens` is what the model takes at a time; None for a kind that reads texts whole. `digest` is the sha256 of
+    this file with the digest left out; models from before it was kept have none.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -66,7 +67,7 @@ class Manifest(BaseModel):
     kind: str
     portability: Literal["transformers", "emotune"]
     encoder: str
-    max_tokens: int
+    max_tokens: int | None
     versions: dict[str, str]
     data: dict[str, dict[str, str | int]]
     files: dict[str, FileEntry]
@@ -325,7 +326,7 @@ def _check_manifest(manifest: Manifest, place: Place) -> None:
         if (other := folded.setdefault(name.casefold(), name)) != name:
             message = f"the manifest lists {other!r} and {name!r}, which some file systems take for the same file"
             raise ModelError(message, place=place)
-    if not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
+    if manifest.max_tokens is not None and not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
         message = f"max_tokens is {manifest.max_tokens}; allowed are {_FEWEST_TOKENS} to {_MOST_TOKENS:,}"
         raise ModelError(message, place=place)
     for required in ("config.json", "model.safetensors", "tokenizer.json", DECISION):

@@ -3,7 +3,16 @@
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from emotune.decision import Fallback
@@ -74,13 +83,42 @@ class DataConfig(Section):
         return split
 
 
-class ModelConfig(Section):
-    """The encoder and how much of it is trained."""
+class KindConfig(Section):
+    """What every kind of model is asked: which it is. Each kind has its own keys (`emotune.kinds`)."""
 
-    kind: Literal["encoder"] = "encoder"
+    kind: str
+
+
+class CheckpointConfig(KindConfig):
+    """A kind that starts from somebody's checkpoint, or from its tokenizer alone."""
+
     encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
     revision: str | None = Field(default=None, description="hub revision: a branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer ones are cut")
+
+
+class StepwiseConfig(CheckpointConfig):
+    """A network that the training loop fits step by step, and how much of it is trained."""
+
+    dropout: Number = Field(default=0.1, ge=0, lt=1)
+    freeze: Literal["none", "all", "last_n"] = Field(default="none", description="what of the encoder stays as it is")
+    last_n: int = Field(default=2, ge=1, description="with freeze last_n: the top layers that are trained")
+    freeze_word_embeddings: bool = True
+    freeze_epochs: int = Field(default=0, ge=0, description="epochs at the start with the whole encoder frozen")
+    train_only: list[str] | None = Field(
+        default=None,
+        description="names or patterns (*.bias) of the parameters that are trained, in place of freeze and "
+        "freeze_word_embeddings",
+    )
+    freeze_parameters: list[str] = Field(
+        default=[], description="names or patterns of parameters that stay as they are, whatever else is trained"
+    )
+
+
+class ModelConfig(StepwiseConfig):
+    """A pretrained encoder with a new head."""
+
+    kind: Literal["encoder"] = "encoder"
     head: Literal["linear", "mlp"] = Field(
         default="linear",
         description="linear: a new layer over the class's own pooling; mlp: a new hidden layer in the pooling's place",
@@ -94,20 +132,7 @@ class ModelConfig(Section):
     head_init: Literal["auto", "checkpoint", "identity"] = Field(
         default="auto", description="start of a linear head's pooling; auto: identity for sentence encoders"
     )
-    dropout: Number = Field(default=0.1, ge=0, lt=1)
     attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
-    freeze: Literal["none", "all", "last_n"] = Field(default="none", description="what of the encoder stays as it is")
-    last_n: int = Field(default=2, ge=1, description="with freeze last_n: the top layers that are trained")
-    freeze_word_embeddings: bool = True
-    freeze_epochs: int = Field(default=0, ge=0, description="epochs at the start with the whole encoder frozen")
-    train_only: list[str] | None = Field(
-        default=None,
-        description="names or patterns (*.bias) of the parameters that are trained, in place of freeze and "
-        "freeze_word_embeddings",
-    )
-    freeze_parameters: list[str] = Field(
-        default=[], description="names or patterns of parameters that stay as they are, whatever else is trained"
-    )
 
 
 class LossConfig(Section):
@@ -254,18 +279,43 @@ class TrackingConfig(Section):
 
 
 class Config(Section):
-    """A whole run. Every key can be overridden with `--set section.key=value`."""
+    """A whole run. Every key can be overridden with `--set section.key=value`.
+
+    `config_files` makes one whose `model` is of the kind that `model.kind` names.
+    """
 
     name: str = "run"
     about: str = ""
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: SerializeAsAny[KindConfig] = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
     decision: DecisionConfig = DecisionConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all keys have the same values; each kind of model has a class of configurations of its own."""
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def checkpoint(self) -> CheckpointConfig | None:
+        """The settings of a model that starts from somebody's checkpoint; None for one that starts from none."""
+        return self.model if isinstance(self.model, CheckpointConfig) else None
+
+    @property
+    def tokens(self) -> CheckpointConfig:
+        """By whose tokenizer the length of texts is told: that of the model, or of the default encoder."""
+        return self.checkpoint or ModelConfig()
+
+    @property
+    def network(self) -> StepwiseConfig:
+        """The settings of a model that is trained step by step, which this one must be."""
+        assert isinstance(self.model, StepwiseConfig), "only networks are trained step by step"
+        return self.model
 
     def to_yaml(self) -> str:
         """Every key with its value, such that reading it back gives this configuration."""

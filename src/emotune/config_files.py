@@ -5,17 +5,21 @@ read with the safe loader only.
 """
 
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from emotune.config import Config, DataConfig, Section
 from emotune.errors import ConfigError, MissingInputError, did_you_mean
+from emotune.kinds import KINDS, Kind, find_kind
 from emotune.yaml_tree import Key, Tree, merged, parse_tree, read_tree
+
+_DEFAULT_KIND, _KIND = "encoder", "model.kind"
 
 
 def recipe_names() -> list[str]:
@@ -30,15 +34,17 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
     line), MissingInputError for a file that is not there.
     """
-    tree = _read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe))
-    for override in overrides:
-        _set(tree, override)
-    return _validated(tree)
+    return _overridden(_read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
 def config_of(overrides: Sequence[str]) -> Config:
     """The default configuration with `a.b=c` overrides laid over it; raises ConfigError for one that is wrong."""
     return _overridden(Tree({}, {}), overrides)
+
+
+def config_from(values: dict[str, Any]) -> Config:
+    """The configuration that plain values, section by section, stand for; raises ConfigError for a wrong one."""
+    return _validated(Tree(values, {}))
 
 
 def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
@@ -52,7 +58,8 @@ def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
 
 
 def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
-    for override in overrides:
+    # the kind first: it says which keys the others may be
+    for override in sorted(overrides, key=lambda override: not override.startswith(f"{_KIND}=")):
         _set(tree, override)
     return _validated(tree)
 
@@ -72,7 +79,16 @@ def _read_file(path: Path) -> Tree:
         place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
         raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
     base = _read_recipe(name)
-    return Tree(merged(base.values, tree.values), base.places | tree.places)
+    return Tree(_laid_over(base.values, tree.values), base.places | tree.places)
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`; where it chooses another kind of model, keys that this kind has not are left out."""
+    model, chosen = base.get("model"), over.get("model")
+    if isinstance(model, dict) and isinstance(chosen, dict) and chosen.get("kind") in KINDS:
+        known = find_kind(chosen["kind"]).settings.keys()
+        base = {**base, "model": {key: value for key, value in model.items() if key in known}}
+    return merged(base, over)
 
 
 def _require_file(path: Path) -> None:
@@ -92,18 +108,18 @@ def _set(tree: Tree, override: str) -> None:
         raise ConfigError(f"--set takes section.key=value, not {override!r}")
     if len(keys) > 2:
         raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
-    value = _override_value(name, keys, text)
+    value = _override_value(name, keys, text, _config_class(tree))
     for key in reversed(keys):
         value = {key: value}
-    tree.values = merged(tree.values, value)
+    tree.values = _laid_over(tree.values, value)
     tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
     for end in range(1, len(keys) + 1):
         tree.places.setdefault(keys[:end], None)
 
 
-def _override_value(name: str, keys: Key, text: str) -> Any:
+def _override_value(name: str, keys: Key, text: str, config: type[Config]) -> Any:
     """What the right side of a `--set` means: as YAML, but for a text the characters as they stand (`;` or `no`)."""
-    if _kind(keys) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
+    if _type_of(keys, config) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
         return text
     try:
         return parse_tree(f"value: {text}", Path("--set")).values["value"]
@@ -111,28 +127,45 @@ def _override_value(name: str, keys: Key, text: str) -> Any:
         raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
 
 
-def _validated(tree: Tree) -> Config:
+def _config_class(tree: Tree) -> type[Config]:
+    """The configuration of a run of the kind of model that the tree names; raises ConfigError when there is none."""
+    model = tree.values.get("model")
+    name = model.get("kind", _DEFAULT_KIND) if isinstance(model, dict) else _DEFAULT_KIND
     try:
-        return Config.model_validate(tree.values)
+        return _of_kind(find_kind(name))
+    except ConfigError as error:
+        place = tree.place(("model", "kind"))
+        raise ConfigError(error.message if place else f"--set {error.message}", place=place, hint=error.hint) from None
+
+
+@cache
+def _of_kind(kind: Kind) -> type[Config]:
+    return create_model("Config", __base__=Config, model=(kind.settings, kind.settings.model_validate({})))
+
+
+def _validated(tree: Tree) -> Config:
+    config = _config_class(tree)
+    try:
+        return config.model_validate(tree.values)
     except ValidationError as error:
         problem = error.errors()[0]
         key: Key = problem["loc"]
         place = tree.place(key)
-        message = _explain(problem, key)
+        message = _explain(problem, key, config)
         raise ConfigError(message if place else f"--set {message}", place=place) from None
 
 
-def _explain(problem: Any, key: Key) -> str:
+def _explain(problem: Any, key: Key, config: type[Config]) -> str:
     name, value = ".".join(map(str, key)), problem["input"]
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {name!r}. {_nearest_key(key)}"
+        return f"unknown key {name!r}. {_nearest_key(key, config)}"
     if problem["type"] == "model_type":
-        keys = ", ".join(_kind(key).keys())
+        keys = ", ".join(_type_of(key, config).keys())
         return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
     if isinstance(value, bool) and problem["type"] in ("string_type", "literal_error"):
         return f"{name}: YAML reads a bare yes, no, on or off as {value}; put quotes around the word to mean a text"
     if problem["type"] == "literal_error":
-        choices = get_args(_kind(key))
+        choices = get_args(_type_of(key, config))
         return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "string_type" and isinstance(value, int | float):
@@ -140,27 +173,27 @@ def _explain(problem: Any, key: Key) -> str:
     return f"{name} {message} (found {reprlib.repr(value)})"
 
 
-def _nearest_key(key: Key) -> str:
+def _nearest_key(key: Key, config: type[Config]) -> str:
     name = str(key[-1])
-    for section, field in Config.keys().items():
+    for section, field in config.keys().items():
         if name in _keys_of(field.annotation):
             return f"Did you mean '{section}.{name}'?"
-    beside = list(_kind(key[:-1]).keys())
+    beside = list(_type_of(key[:-1], config).keys())
     return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
 
 
-def _kind(key: Key) -> Any:
+def _type_of(key: Key, config: type[Config]) -> Any:
     """The annotated type of a key; None for one that does not exist."""
-    kind: Any = Config
+    found: Any = config
     for part in key:
         if isinstance(part, int):
-            kind = next(iter(get_args(kind)), None)
+            found = next(iter(get_args(found)), None)
             continue
-        field = _keys_of(kind).get(str(part))
-        kind = None if field is None else field.annotation
-    return kind
+        field = _keys_of(found).get(str(part))
+        found = None if field is None else field.annotation
+    return found
 
 
-def _keys_of(kind: Any) -> dict[str, FieldInfo]:
+def _keys_of(found: Any) -> dict[str, FieldInfo]:
     """The keys of a section; none for what is not one."""
-    return kind.keys() if isinstance(kind, type) and issubclass(kind, Section) else {}
+    return found.keys() if isinstance(found, type) and issubclass(found, Section) else {}

@@ -157,7 +157,7 @@ def _repeated(profile: Profile) -> Iterator[Advice]:
 
 
 def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Iterator[Advice]:
-    tokens, limit = profile.main.tokens, config.model.max_length
+    tokens, limit = profile.main.tokens, config.tokens.max_length
     if tokens is None or not tokens.total:
         return
     reach = limit if token_limit is None else min(limit, token_limit)

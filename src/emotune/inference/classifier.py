@@ -1,31 +1,22 @@
 """The classifier that users hold: texts in, labels and scores out."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.adoption import FoundModel, open_model
-from emotune.artifact import FORMAT_VERSION, Manifest, read_json
-from emotune.data.encoding import Encoded, TextEncoder
+from emotune.artifact import FORMAT_VERSION, Manifest
 from emotune.decision import Decision
-from emotune.errors import EmotuneError, EmotuneWarning, ModelError, UsageError
+from emotune.errors import EmotuneWarning, ModelError, UsageError
+from emotune.inference.backends import Backend, open_backend
 from emotune.labels import LabelSet, Task, mapping_to
 
 DEFAULT_BATCH_SIZE = 32
-
-
-class Backend(Protocol):
-    """The one seam that runs models."""
-
-    def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
-        """Logits of every row, shape (rows, labels)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -53,8 +44,8 @@ class Prediction:
 class EmotionClassifier:
     """A model directory at work. Call it with a text or many: it answers with a list of predictions, always."""
 
-    def __init__(self, backend: Backend, encoder: TextEncoder, decision: Decision, manifest: Manifest) -> None:
-        self._backend, self._encoder = backend, encoder
+    def __init__(self, backend: Backend, decision: Decision, manifest: Manifest) -> None:
+        self._backend = backend
         self.decision, self.manifest = decision, manifest
 
     @property
@@ -109,23 +100,15 @@ class EmotionClassifier:
         return self._logits(texts, batch_size)[0]
 
     def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Logits of each text, and in how many windows it was read; of several windows, the mean weighted by tokens."""
+        """Logits of each text, and in how many windows it was read."""
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
-        with _tokenizing():
-            encoded = self._encoder.windows(texts)
-        rows = self._backend.logits(encoded, batch_size, self._encoder.pad_id)
-        if not np.isfinite(rows).all():
+        logits, windows = self._backend.scored(texts, batch_size)
+        if not np.isfinite(logits).all():
             raise ModelError(
                 "this model gives scores that are infinite or not numbers (NaN): its weights are not sound"
             )
-        windows = np.bincount(encoded.owner, minlength=len(texts))
-        if len(encoded) == len(texts):
-            return rows, windows
-        weights = encoded.lengths.astype(np.float64)
-        sums = np.zeros((len(texts), rows.shape[1]))
-        np.add.at(sums, encoded.owner, rows * weights[:, None])
-        return (sums / np.bincount(encoded.owner, weights)[:, None]).astype(np.float32), windows
+        return logits, windows
 
 
 def _as_list(texts: str | Sequence[str]) -> list[str]:
@@ -155,42 +138,14 @@ def _python_warning(message: str) -> None:
 
 def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
     """The classifier of a model that was found sound; `warn` is told what its user should know of it."""
-    try:
-        from emotune.inference.torch_backend import TorchBackend
-    except ImportError as error:
-        raise EmotuneError(
-            f"running this model needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
-        ) from error
-    backend = TorchBackend(found.directory, device)
-    with _tokenizing():
-        if found.manifest is None:
-            encoder = backend.text_encoder(found.directory)
-        else:
-            encoder = _own_text_encoder(found.directory, found.manifest.max_tokens)
-    manifest = found.manifest or _described(found.name, encoder.max_tokens)
+    backend, max_tokens = open_backend(found, device)
+    manifest = found.manifest or _described(found.name, max_tokens)
     for note in found.notes:
         warn(note)
-    return EmotionClassifier(backend, encoder, found.decision, manifest)
+    return EmotionClassifier(backend, found.decision, manifest)
 
 
-@contextmanager
-def _tokenizing() -> Iterator[None]:
-    """Turn what a tokenizer that is not sound makes the tokenizers library raise into a ModelError."""
-    try:
-        yield
-    except BaseException as error:
-        # nothing narrower is raised there, and a panic in Rust is no Exception
-        if type(error) is not Exception and type(error).__name__ != "PanicException":
-            raise
-        raise ModelError(f"the tokenizer of this model fails: {str(error)[:200]}") from error
-
-
-def _own_text_encoder(directory: Path, max_tokens: int) -> TextEncoder:
-    pad = read_json(directory / "config.json").get("pad_token_id")
-    return TextEncoder.from_file(directory / "tokenizer.json", max_tokens, pad if isinstance(pad, int) else 0)
-
-
-def _described(name: str, max_tokens: int) -> Manifest:
+def _described(name: str, max_tokens: int | None) -> Manifest:
     """What is known of a model that has no manifest."""
     return Manifest(
         format_version=FORMAT_VERSION,

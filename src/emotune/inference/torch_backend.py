@@ -1,10 +1,11 @@
-"""Running an encoder classifier in PyTorch."""
+"""Running a network that classifies in PyTorch."""
 
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from transformers import PreTrainedModel
 
 from emotune.data.encoding import Encoded, TextEncoder, batches_by_length
 from emotune.errors import ModelError, UsageError
@@ -33,11 +34,11 @@ def pick_device(name: str) -> torch.device:
 
 
 class TorchBackend:
-    """An encoder in fp32 on one device."""
+    """A network in fp32 on one device."""
 
-    def __init__(self, directory: Path, device: str = "auto") -> None:
+    def __init__(self, model: PreTrainedModel, device: str = "auto") -> None:
         self.device = pick_device(device)
-        self.model = encoder.load(directory).to(self.device)
+        self.model = model.to(self.device).eval()
 
     def text_encoder(self, directory: Path) -> TextEncoder:
         """The tokenizer of a directory without our manifest, with the longest text that the model takes."""

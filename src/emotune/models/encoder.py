@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from emotune.config import ModelConfig
+from emotune.config import ModelConfig, StepwiseConfig
 from emotune.data.encoding import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
@@ -261,7 +261,7 @@ def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Paramet
     return ((n, p) for n, p in model.named_parameters() if not _in_head(model, n))
 
 
-def freeze(model: PreTrainedModel, config: ModelConfig) -> None:
+def freeze(model: PreTrainedModel, config: StepwiseConfig) -> None:
     """Take what the configuration freezes out of training.
 
     Raises ConfigError for more layers than there are, for a pattern that matches no parameter, and when nothing is left
@@ -282,7 +282,7 @@ def freeze(model: PreTrainedModel, config: ModelConfig) -> None:
         raise ConfigError("model.freeze_epochs leaves nothing to train: the parameters of the head are frozen")
 
 
-def _trained_by_part(model: PreTrainedModel, config: ModelConfig) -> set[str]:
+def _trained_by_part(model: PreTrainedModel, config: StepwiseConfig) -> set[str]:
     """The names of what `freeze` and `freeze_word_embeddings` leave to be trained."""
     kept = layer_names(model)
     if config.freeze == "last_n":

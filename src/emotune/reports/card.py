@@ -28,9 +28,13 @@ for scores in classify(["I can't believe you did that for me!"]):
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells of a training: plain words and numbers, ready to print."""
+    """What the card tells of a training: plain words and numbers, ready to print.
+
+    `encoder` is empty for a kind of model that starts from none.
+    """
 
     name: str
+    kind: str
     encoder: str
     encoder_origin: str
     encoder_on_hub: bool
@@ -46,8 +50,9 @@ class CardFacts:
 
 def make_card(facts: CardFacts, decision: Decision) -> str:
     """The card as Markdown with the YAML front matter that the hub reads."""
+    plain = facts.portability == "transformers"
     front = {
-        "library_name": "transformers",
+        "library_name": "transformers" if plain else "emotune",
         "pipeline_tag": "text-classification",
         # the hub refuses a card whose base model is not one of its own
         **({"base_model": facts.encoder} if facts.encoder_on_hub else {}),
@@ -65,10 +70,9 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
             "",
             f"Says which of {len(decision.labels)} emotions a text carries "
             f"({'any number of them' if decision.labels.task is Task.MULTI_LABEL else 'exactly one'}). "
-            f"Trained with emotune from `{facts.encoder}` ({escape(facts.encoder_origin)}). "
-            f"Portability: {facts.portability}.",
+            f"Trained with emotune{_origin(facts)}. Portability: {facts.portability}.",
             "",
-            *_use(decision),
+            *_use(decision, plain=plain),
             "## Data",
             "",
             *[f"- {escape(line)}" for line in facts.data],
@@ -91,7 +95,13 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
     )
 
 
-def _use(decision: Decision) -> list[str]:
+def _origin(facts: CardFacts) -> str:
+    """What it was trained from, and what it is where that is not plain."""
+    origin = f" from `{facts.encoder}` ({escape(facts.encoder_origin)})" if facts.encoder else ""
+    return origin if facts.portability == "transformers" else f"{origin}: {escape(facts.kind)}"
+
+
+def _use(decision: Decision, *, plain: bool = True) -> list[str]:
     return [
         "## Use",
         "",
@@ -102,7 +112,7 @@ def _use(decision: Decision) -> list[str]:
         'print(classifier("I can\'t believe you did that for me!")[0].labels)',
         "```",
         "",
-        *_plain_use(decision),
+        *(_plain_use(decision) if plain else ["Plain transformers cannot load this kind of model.", ""]),
     ]
 
 

@@ -1,5 +1,7 @@
 """Where a training computes, and what it starts from."""
 
+import os
+
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -12,6 +14,8 @@ def seed_everything(seed: int) -> None:
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
     """An Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
+    # on a CPU each shape of batch has code made for it: 1,024 kinds of it, which is the default, fill a gigabyte
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     chosen = torch.device(device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)

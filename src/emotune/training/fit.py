@@ -58,11 +58,11 @@ class Trainer:
         self.metric, self.pad_id, self.accelerator = metric, pad_id, accelerator
         self.core = model
         self.rng = np.random.default_rng(config.training.seed)
-        encoders.freeze(model, config.model)
+        encoders.freeze(model, config.network)
         model.to(accelerator.device)
         self.loss = make_loss(config.loss, task, train.targets, accelerator.device)
         self.average = MovingAverage(model, config.training.ema) if config.training.ema else None
-        if config.model.freeze_epochs:  # several processes would wait for the gradients of the frozen parameters
+        if config.network.freeze_epochs:  # several processes would wait for the gradients of the frozen parameters
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -264,7 +264,7 @@ class Trainer:
 
     def _thaw(self, epoch: int) -> None:
         """Freeze the whole encoder in the first `freeze_epochs`."""
-        frozen = epoch <= self.config.model.freeze_epochs
+        frozen = epoch <= self.config.network.freeze_epochs
         head = {id(p) for _, p in encoders.head_parameters(self.core)}
         for parameter in self.trained:
             parameter.requires_grad_(not frozen or id(parameter) in head)

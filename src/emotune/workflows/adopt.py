@@ -8,6 +8,7 @@ from emotune.adoption import FoundModel
 from emotune.artifact import DECISION
 from emotune.decision import Decision
 from emotune.errors import EmotuneError
+from emotune.kinds import AtOnce, Stepwise, find_kind
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.scoring.calibration import Calibration
 from emotune.workflows.versions import versions
@@ -24,7 +25,7 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
     """
     with artifact.staged(out) as stage:
         if found.manifest is None or calibration is not None:
-            max_tokens = _save(found, stage, decision, calibration)
+            max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
             max_tokens = found.manifest.max_tokens
             artifact.copy_files(found.directory, stage, found.manifest)
@@ -33,8 +34,8 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
         ours = found.manifest
         artifact.seal(
             stage,
-            kind="encoder",
-            portability="transformers",
+            kind="encoder" if ours is None else ours.kind,
+            portability="transformers" if ours is None else ours.portability,
             encoder=found.name if ours is None else ours.encoder,
             max_tokens=max_tokens,
             versions=versions() if ours is None else ours.versions,
@@ -42,14 +43,30 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
         )
 
 
-def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int:
-    """Write what plain transformers reads, in fp32, with the labels and the task of the decision."""
+def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
+    """Write the model anew with its temperatures folded in; the tokens that it takes at a time, None if all."""
+    kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
     try:
-        from emotune.models import encoder as encoders
+        if isinstance(kind, AtOnce):
+            model = kind.load(found.directory, "cpu")
+            if calibration is not None:
+                model.divide_logits(calibration.temperatures)
+            model.save(stage)
+            return None
+        assert isinstance(kind, Stepwise)
+        return _save_network(kind, found, stage, decision, calibration)
     except ImportError as error:
         message = f"writing this model needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-    model = encoders.load(found.directory)
+
+
+def _save_network(
+    kind: Stepwise, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
+) -> int:
+    """Write a network and its tokenizer, in fp32, with the labels and the task of the decision."""
+    from emotune.models import encoder as encoders
+
+    model = kind.load(found.directory)
     encoder = encoders.text_encoder(found.directory, model)
     encoders.name_labels(model, decision.labels)
     if calibration is not None:

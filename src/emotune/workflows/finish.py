@@ -7,25 +7,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedModel
 
 from emotune import artifact, hub
 from emotune.decision import Decision
-from emotune.inference.torch_backend import TorchBackend
-from emotune.models import encoder as encoders
-from emotune.models.weights_file import update_layer
+from emotune.kinds import find_kind
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.thresholds import Tuned
 from emotune.training.progress import Fitted
 from emotune.workflows import run_directory
-from emotune.workflows.session import Session
+from emotune.workflows.session import Session, Trained
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import finite, tune_decision
 from emotune.workflows.versions import versions
-
-_SCORING_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -58,36 +53,43 @@ class TrainOutcome:
 
 
 def finish(
-    session: Session, model: PreTrainedModel, fitted: Fitted, out: Path, findings: Sequence[str], talk: Talk
+    session: Session,
+    trained: Trained,
+    fitted: Fitted,
+    source: hub.Source | None,
+    out: Path,
+    findings: Sequence[str],
+    talk: Talk,
 ) -> TrainOutcome:
-    """Make the trained weights a sealed model in `out/model`, with a temperature and thresholds."""
-    config, corpus = session.config, session.corpus
+    """Make what has learned a sealed model in `out/model`, with a temperature and thresholds.
+
+    `source` is the checkpoint that it started from; None without one.
+    """
+    config, corpus, targets = session.config, session.corpus, session.valid_targets
     with artifact.staged(out / "model") as stage:
-        encoders.save(model, session.source.directory, session.encoder, stage)
-        backend = TorchBackend(stage, str(session.accelerator.device))
-        logits = backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
+        logits = trained.save(stage)
         temperature = 1.0
         if config.tuning.calibrate:
-            temperature = fit_temperature(logits, session.valid.targets, corpus.labels.task)
-            encoders.divide_logits(model, temperature)
-            update_layer(stage / "model.safetensors", model, encoders.final_linear(model))
+            temperature = fit_temperature(logits, targets, corpus.labels.task)
+            trained.divide_logits(stage, temperature)
             logits = logits / np.float32(temperature)
         tuned_on = {"split": "valid", "data_sha256": session.fingerprints["valid"]["sha256"]}
-        decision, tuned = tune_decision(logits, session.valid.targets, session.start, config.tuning, tuned_on)
-        validation = _validation(session, logits, tuned)
+        decision, tuned = tune_decision(logits, targets, session.start, config.tuning, tuned_on)
+        validation = session.metrics(logits) | ({} if tuned is None else tuned.out_of_fold_f1)
         artifact.write_json(stage / artifact.DECISION, decision.to_json())
-        facts = _card_facts(session, fitted, findings, validation, temperature)
+        facts = _card_facts(session, trained, source, findings, validation, temperature)
         artifact.write_file(stage / "README.md", make_card(facts, decision))
+        kind = find_kind(config.model.kind)
         artifact.seal(
             stage,
-            kind="encoder",
-            portability="transformers",
-            encoder=f"{config.model.encoder} ({session.source.origin})",
-            max_tokens=session.encoder.max_tokens,
+            kind=kind.name,
+            portability=kind.portability,
+            encoder="" if source is None else f"{facts.encoder} ({source.origin})",
+            max_tokens=trained.max_tokens,
             versions=versions(),
             data=session.fingerprints,
         )
-        run_directory.save_arrays(out / run_directory.VALID, logits=logits, targets=_compact(session.valid.targets))
+        run_directory.save_arrays(out / run_directory.VALID, logits=logits, targets=_compact(targets))
     _tell(talk, validation, tuned, temperature)
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
@@ -96,12 +98,6 @@ def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.ND
     """0/1 targets in a byte each; soft ones as they are."""
     small = targets.astype(np.uint8)
     return small if np.array_equal(small, targets) else targets
-
-
-def _validation(session: Session, logits: npt.NDArray[np.float32], tuned: Tuned | None) -> dict[str, float]:
-    """The saved model's validation metrics, with the final decisions out of fold."""
-    values = session.metrics(logits)
-    return values if tuned is None else values | tuned.out_of_fold_f1
 
 
 def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
@@ -115,31 +111,28 @@ def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, tempera
 
 
 def _card_facts(
-    session: Session, fitted: Fitted, findings: Sequence[str], validation: dict[str, float], temperature: float
+    session: Session,
+    trained: Trained,
+    source: hub.Source | None,
+    findings: Sequence[str],
+    validation: dict[str, float],
+    temperature: float,
 ) -> CardFacts:
     config = session.config
-    settings = {
-        "precision": session.precision.reason,
-        "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
-        "batch size": f"{config.training.batch_size} × {config.training.accumulation}",
-        "learning rate": f"encoder {config.optimizer.lr:g}, head {config.optimizer.head_lr or config.optimizer.lr:g}",
-        "loss": f"{config.loss.name}, weights {config.loss.weights}",
-        "moving average": f"{config.training.ema:g}",
-        "frozen": config.model.freeze,
-        "seed": str(config.training.seed),
-        "interrupted": "yes" if fitted.interrupted else "no",
-    }
+    encoder = config.checkpoint.encoder if config.checkpoint else ""
+    kind = find_kind(config.model.kind)
     return CardFacts(
         name=config.name,
-        encoder=config.model.encoder,
-        encoder_origin=session.source.origin,
-        encoder_on_hub=hub.local_path(config.model.encoder) is None,
+        kind=kind.about,
+        encoder=encoder,
+        encoder_origin="" if source is None else source.origin,
+        encoder_on_hub=bool(encoder) and hub.local_path(encoder) is None,
         data=session.corpus.description,
         published=session.published,
         rows={split: len(records) for split, records in session.corpus.splits.items()},
         findings=tuple(findings),
         validation=validation,
-        settings=settings,
+        settings=trained.settings,
         temperature=temperature,
-        portability="transformers",
+        portability=kind.portability,
     )

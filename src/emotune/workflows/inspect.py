@@ -43,7 +43,7 @@ def inspect(
 ) -> InspectOutcome:
     """Look over the data that `config` names: all its splits, or those named.
 
-    Tokens are those of `config.model.encoder`; the default encoder is not fetched for it. The report and its pictures
+    Tokens are those of `config.tokens.encoder`; the default encoder is not fetched for it. The report and its pictures
     go to the folder `out`. Raises MissingInputError and DataError for data that cannot be read.
     """
     corpus = as_filed(resolve_data(config.data), splits)
@@ -60,8 +60,8 @@ def inspect(
         profile=found,
         samples=samples(corpus, found.main.name, num_samples, seed),
         advice=tuple(advise(found, config, token_limit=limit, whole=not splits)),
-        encoder=None if source is None else config.model.encoder,
-        max_length=config.model.max_length,
+        encoder=None if source is None else config.tokens.encoder,
+        max_length=config.tokens.max_length,
     )
     if out is not None:
         report.write(inspection, out, talk.warn)
@@ -70,8 +70,8 @@ def inspect(
 
 def _tokenizer(config: Config, talk: Talk) -> hub.Source | None:
     """Where the tokenizer lies; None when it is the default encoder's, and not on this machine."""
-    name = config.model.encoder
-    source = hub.resolve_tokenizer(name, config.model.revision, fetch=name != DEFAULT_ENCODER)
+    name = config.tokens.encoder
+    source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
     if source is None:
         talk.warn(
             "tokens are not counted: the default encoder is not on this machine "

@@ -12,7 +12,7 @@ from emotune.training import checkpoint
 from emotune.training.checkpoint import Checkpoint
 from emotune.training.fit import Trainer
 from emotune.workflows import run_directory
-from emotune.workflows.session import Session
+from emotune.workflows.session import StepSession
 from emotune.workflows.versions import versions
 
 # how often to write what the weights do not depend on
@@ -48,7 +48,7 @@ def _config(config: Config) -> dict[str, Any]:
     return content
 
 
-def settings_of(session: Session, config: Config, trainer: Trainer) -> dict[str, Any]:
+def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[str, Any]:
     """What a run goes on only with the same of, and, as `environment`, what the last bits depend on as well."""
     return {
         "config": _config(config),
@@ -64,7 +64,7 @@ def settings_of(session: Session, config: Config, trainer: Trainer) -> dict[str,
     }
 
 
-def _tokens_digest(session: Session) -> str:
+def _tokens_digest(session: StepSession) -> str:
     digest = hashlib.sha256()
     for examples in (session.train, session.valid):
         digest.update(examples.encoded.ids.data)

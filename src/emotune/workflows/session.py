@@ -1,17 +1,23 @@
-"""What one training works with: the model, its token ids, its trainer."""
+"""What one training works with, and what it hands over to be saved: for networks, and for what is fitted at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from transformers import PreTrainedModel
 
 from emotune import hub
 from emotune.config import Config
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.data.splits import stratified_folds
-from emotune.inference.torch_backend import pick_device
+from emotune.inference.torch_backend import TorchBackend, pick_device
+from emotune.kinds import AtOnce, Lesson, Stepwise, TextModel
 from emotune.models import encoder as encoders
 from emotune.models import losses
+from emotune.models.weights_file import update_layer
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
@@ -20,38 +26,79 @@ from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, start_decision, validation_metrics
 
+Floats = npt.NDArray[np.float32]
+_SCORING_BATCH = 64
+
+
+class Trained(Protocol):
+    """A model that has learned, to be written to a folder and scored as it was written."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What it takes at a time; None when it reads texts whole."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of its training."""
+        ...
+
+    def save(self, stage: Path) -> Floats:
+        """Write the model; the logits of the validation rows by what was written, shape (n, labels)."""
+        ...
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, also into what was written."""
+        ...
+
 
 class Session:
-    """One training: the model and its token ids, ready to be fitted."""
+    """The data of one training: what it is fitted to, and what says how well."""
 
-    def __init__(self, config: Config, corpus: Corpus, source: hub.Source, device: str, talk: Talk) -> None:
-        self.config, self.corpus, self.source = config, corpus, source
+    def __init__(self, config: Config, corpus: Corpus, talk: Talk) -> None:
+        self.config, self.corpus = config, corpus
         self.published = tell_published(corpus, talk)
+        self.start = start_decision(corpus.labels, config.decision)
+        self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
+        self.valid_targets = corpus.targets("valid")
+        self.folds = stratified_folds(self.valid_targets, config.tuning.folds, FOLD_SEED)
+        self.fingerprints = {
+            split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
+            for split, records in corpus.splits.items()
+        }
+
+    def metrics(self, logits: Floats) -> dict[str, float]:
+        """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
+        return validation_metrics(logits, self.valid_targets, self.folds, self.start, self.config.tuning)
+
+
+class StepSession(Session):
+    """A training step by step: the network and its token ids, ready to be fitted."""
+
+    def __init__(
+        self, config: Config, kind: Stepwise, corpus: Corpus, source: hub.Source, device: str, talk: Talk
+    ) -> None:
+        super().__init__(config, corpus, talk)
+        self.kind, self.source = kind, source
         target = pick_device(device)
         self.precision = precision.choose(config.training.precision, target)
         talk.say(f"training on {target} in {self.precision.reason}")
         seed_everything(config.training.seed)
         self.accelerator = make_accelerator(str(target), self.precision.name)
-        self.model = encoders.build(source.directory, config.model, corpus.labels, target)
+        self.model = kind.build(source.directory, config.model, corpus.labels, target)
         self.encoder = encoders.text_encoder(source.directory, self.model)
-        self.start = start_decision(corpus.labels, config.decision)
-        self.train = self._examples([r for r in corpus.splits["train"] if r.text.strip()])
+        self.train = self._examples(self.train_records)
         self.valid = self._examples(corpus.splits["valid"])
-        self.folds = stratified_folds(self.valid.targets, config.tuning.folds, FOLD_SEED)
-        self.fingerprints = {
-            split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
-            for split, records in corpus.splits.items()
-        }
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
         # what cannot be minimised, frozen or spared is said before anything is written
         losses.require_suited(config.loss, corpus.labels.task)
-        encoders.freeze(self.model, config.model)
+        encoders.freeze(self.model, config.network)
         self.groups = groups.parameter_groups(self.model, config.optimizer)
         if cut := self.train.encoded.num_cut:
-            talk.say(f"{cut:,} training texts are cut to {config.model.max_length} tokens (model.max_length)")
+            talk.say(f"{cut:,} training texts are cut to {config.network.max_length} tokens (model.max_length)")
 
     def _examples(self, records: Sequence[Record]) -> Examples:
-        encoded = self.encoder.cut([r.text for r in records], self.config.model.max_length)
+        encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)
         targets = targets_of(records, len(self.corpus.labels))
         return Examples(encoded, targets, lambda i: str(records[i].place))
 
@@ -69,6 +116,85 @@ class Session:
             observer=observer,
         )
 
-    def metrics(self, logits: npt.NDArray[np.float32]) -> dict[str, float]:
-        """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
-        return validation_metrics(logits, self.valid.targets, self.folds, self.start, self.config.tuning)
+
+@dataclass
+class TrainedNetwork:
+    """A network when its training has come to an end."""
+
+    session: StepSession
+    model: PreTrainedModel
+    interrupted: bool
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What it takes at a time."""
+        return self.session.encoder.max_tokens
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of its training."""
+        config = self.session.config
+        return {
+            "precision": self.session.precision.reason,
+            "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
+            "batch size": f"{config.training.batch_size} × {config.training.accumulation}",
+            "learning rate": f"encoder {config.optimizer.lr:g}, "
+            f"head {config.optimizer.head_lr or config.optimizer.lr:g}",
+            "loss": f"{config.loss.name}, weights {config.loss.weights}",
+            "moving average": f"{config.training.ema:g}",
+            "frozen": config.network.freeze,
+            "seed": str(config.training.seed),
+            "interrupted": "yes" if self.interrupted else "no",
+        }
+
+    def save(self, stage: Path) -> Floats:
+        """Write it in fp32 with its tokenizer, read it back and score the validation rows."""
+        session = self.session
+        encoders.save(self.model, session.source.directory, session.encoder, stage)
+        backend = TorchBackend(session.kind.load(stage), str(session.accelerator.device))
+        return backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the last layer."""
+        encoders.divide_logits(self.model, temperature)
+        update_layer(stage / "model.safetensors", self.model, encoders.final_linear(self.model))
+
+
+@dataclass
+class FittedModel:
+    """A model that was fitted at once."""
+
+    session: Session
+    kind: AtOnce
+    model: TextModel
+    device: str
+    max_tokens: int | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of how it was made."""
+        config = self.session.config
+        keys = {name: str(value) for name, value in config.model.model_dump(mode="json").items() if value is not None}
+        return keys | {"seed": str(config.training.seed)}
+
+    def save(self, stage: Path) -> Floats:
+        """Write it, read it back and score the validation rows."""
+        self.model.save(stage)
+        self.model = self.kind.load(stage, self.device)
+        return self.model.logits([r.text for r in self.session.corpus.splits["valid"]], _SCORING_BATCH)
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, and write it again."""
+        self.model.divide_logits(np.full(len(self.session.corpus.labels), temperature))
+        self.model.save(stage)
+
+
+def fit_at_once(
+    session: Session, kind: AtOnce, source: hub.Source | None, device: str, say: Callable[[str], None]
+) -> FittedModel:
+    """Fit a model of a kind that needs no steps to the training rows."""
+    texts = [r.text for r in session.train_records]
+    targets = targets_of(session.train_records, len(session.corpus.labels))
+    directory, seed = None if source is None else source.directory, session.config.training.seed
+    lesson = Lesson(texts, targets, session.corpus.labels, directory, seed, device, say)
+    return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)

@@ -18,6 +18,7 @@ from emotune.data.records import Corpus
 from emotune.data.sources import is_name, locate
 from emotune.errors import DataError, EmotuneError, OutputError, Place, UsageError
 from emotune.hub_data import DataSource, resolve_data
+from emotune.kinds import AtOnce, Stepwise, find_kind
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.data import corpus_of
 from emotune.workflows.talk import Silence, Talk
@@ -25,11 +26,12 @@ from emotune.workflows.talk import Silence, Talk
 try:
     from emotune.training.checkpoint import Checkpoint, Checkpoints, newest, remove_all
     from emotune.training.fit import Trainer
+    from emotune.training.groups import Group
     from emotune.training.progress import EpochReport, Fitted, StepReport
     from emotune.workflows import resume as resuming
     from emotune.workflows.finish import TrainOutcome, finish
     from emotune.workflows.run_lock import locked, require_unlocked
-    from emotune.workflows.session import Session
+    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -41,6 +43,9 @@ class _Observer:
 
     def __init__(self, log: run_directory.Log, trackers: tracking.Trackers, talk: Talk) -> None:
         self.log, self.talk, self._trackers = log, talk, trackers
+
+    def on_start(self, groups: Sequence[Group]) -> None:
+        self._trackers.on_start(groups)
 
     def on_step(self, report: StepReport) -> None:
         if tracking.is_logged(report):
@@ -94,22 +99,29 @@ def train(
     resolved = _resolved(config, data)
     if first:
         _require_place(out, resolved, overwrite=overwrite, resume=resume)
+    kind = find_kind(config.model.kind)
     corpus, findings = _read(data, talk)
-    source = hub.resolve_encoder(config.model.encoder, config.model.revision)
-    talk.say(f"encoder {config.model.encoder} from {source.origin}")
-    session = Session(config, corpus, source, device, talk)
+    source = _source(config, talk)
+    if kind.portability != "transformers":
+        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot")
+    session: Session
+    if isinstance(kind, Stepwise):
+        assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
+        session = StepSession(config, kind, corpus, source, device, talk)
+    else:
+        session = Session(config, corpus, talk)
     if not first:
-        _fit(session, resolved, out, None, resume=resume)
+        if isinstance(session, StepSession):
+            _fit(session, resolved, out, None, resume=resume)
         return None
     with locked(out), _recovering(out):
         _require_place(out, resolved, overwrite=overwrite, resume=resume)
         _prepare(out, resolved, session, findings, resume=resume)
         with tracking.Trackers(config, out, talk) as trackers, run_directory.Log(out / run_directory.LOG) as log:
-            trackers.on_start(session.groups)
-            trainer = _fit(session, resolved, out, _Observer(log, trackers, talk), resume=resume)
-            fitted = trainer.fitted
+            observer = _Observer(log, trackers, talk)
+            trained, fitted = _trained(session, resolved, source, out, observer, device, resume=resume)
             _tell_end(fitted, config, talk)
-            outcome = finish(session, trainer.core, fitted, out, findings, talk)
+            outcome = finish(session, trained, fitted, source, out, findings, talk)
             trackers.on_end(outcome.validation)
             log.write("end", best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted)
         if fitted.interrupted:
@@ -118,6 +130,38 @@ def train(
         else:
             _tidy(out, config)
     return outcome
+
+
+def _source(config: Config, talk: Talk) -> hub.Source | None:
+    """The checkpoint that the kind of model starts from; None for one that starts from none."""
+    if config.checkpoint is None:
+        return None
+    source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
+    talk.say(f"encoder {config.checkpoint.encoder} from {source.origin}")
+    return source
+
+
+def _trained(
+    session: Session,
+    config: Config,
+    source: hub.Source | None,
+    out: Path,
+    observer: _Observer,
+    device: str,
+    *,
+    resume: bool,
+) -> tuple[Trained, Fitted]:
+    """The model when it has learned, step by step or at once."""
+    if isinstance(session, StepSession):
+        observer.on_start(session.groups)
+        trainer = _fit(session, config, out, observer, resume=resume)
+        return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
+    kind = find_kind(config.model.kind)
+    assert isinstance(kind, AtOnce)
+    observer.on_start(())
+    run_directory.cut_log(out / run_directory.LOG, -1, 0)
+    observer.log.write("start", kind=kind.name)
+    return fit_at_once(session, kind, source, device, observer.talk.say), Fitted()
 
 
 def _is_first_process() -> bool:
@@ -168,7 +212,7 @@ def _prepare(out: Path, config: Config, session: Session, findings: Sequence[str
     run_directory.save_train_texts(out, session.corpus)
 
 
-def _fit(session: Session, config: Config, out: Path, observer: _Observer | None, *, resume: bool) -> Trainer:
+def _fit(session: StepSession, config: Config, out: Path, observer: _Observer | None, *, resume: bool) -> Trainer:
     """Train, from the newest checkpoint when that is wanted; without an observer in all processes but the first."""
     trainer = session.trainer(observer or Silence())
     settings = resuming.settings_of(session, config, trainer)
@@ -260,9 +304,9 @@ def _resolved(config: Config, source: DataSource) -> Config:
     pinned = source.pinned
     path = pinned.path if source.origin else _absolute(pinned.path)
     data = pinned.model_copy(update={"path": path, "labels_file": _absolute(pinned.labels_file)})
-    encoder = hub.local_path(config.model.encoder)
-    name = config.model.encoder if encoder is None else str(encoder.resolve())
-    model = config.model.model_copy(update={"encoder": name})
+    model = config.model
+    if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
+        model = model.model_copy(update={"encoder": str(encoder.resolve())})
     return config.model_copy(update={"data": data, "model": model})
 
 
