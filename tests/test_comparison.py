@@ -8,6 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from emotune.labels import LabelSet, Task
+from emotune.reports.comparison import (
+    ComparisonReport,
+    answers,
+    comparison_markdown,
+    headline_metrics,
+    how_corrected,
+    main_table,
+    place_and_text,
+)
 from emotune.scoring.comparison import (
     Comparison,
     Entry,
@@ -133,6 +142,19 @@ def test_against_the_best_all_pairs_are_corrected_for_and_against_a_baseline_the
     assert named.against_reference(0) is None
 
 
+def test_many_comparisons_take_more_draws() -> None:
+    targets = random_rows(40)
+    entries = [entry(str(seed), flipped(targets, 0.1, seed)) for seed in range(6)]
+    entries.append(entry("bad", ~targets))
+    found = compared(targets, *entries, resamples=None)
+    assert (found.resamples, found.too_few_draws) == (2100, False)
+    assert all(d.corrected < 0.05 for d in found.differences if 6 in (d.entry, d.other))
+    few = compared(targets, *entries, resamples=400)
+    assert few.too_few_draws
+    assert not any(d.corrected < 0.05 for d in few.differences)
+    assert "take 420 or more" in how_corrected(ComparisonReport(few, "rows"))
+
+
 def test_where_less_is_better_the_least_is_best() -> None:
     targets = random_rows()
     found = compared(targets, entry("bad", ~targets), entry("good", targets), metric="hamming_loss")
@@ -186,6 +208,22 @@ def test_rows_that_entries_answer_differently_stand_first() -> None:
     other = np.eye(3, dtype=bool)[[0, 2, 2, 0]]
     found = compared(targets, entry("a", targets), entry("b", other), entry("c", targets), labels=CLASSES)
     assert [(d.row, d.extent) for d in found.disagreements] == [(1, pytest.approx(2 / 3))]
+
+
+def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answers() -> None:
+    targets = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1]]
+    wrong = np.eye(3, dtype=bool)[[0, 2, 2, 0, 1]]
+    found = compared(targets, entry("two", targets, wrong, training_seconds=90.0), entry("one", wrong), labels=CLASSES)
+    report = ComparisonReport(found, "rows")
+    table = main_table(report, headline_metrics(report))
+    assert table.header[:3] == ("run", "seeds", "accuracy")
+    assert table.rows[0][:3] == ("two", "2", "0.900 ± 0.141 (0.700–1.000)")
+    assert table.rows[0][-3:] == ("1.5 min", "", "time")
+    assert table.rows[1][1:3] == ("1", "0.800 (0.400–1.000)")
+    assert answers(report, 1) == ["fear ✓ / joy", "joy"]
+    assert place_and_text(report, 1) == ("row 2", "")
+    assert "After ±" in comparison_markdown(report, [])
+    assert report.to_json()["runs"][0]["seeds"] == [0, 1]
 
 
 # --- the front and the confused --------------------------------------------------------------------------------

@@ -31,7 +31,10 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(metavar="RUN", help="Hold the others against this run [default: the best].")
     ] = None,
-    resamples: Annotated[int, typer.Option(min=100, max=100_000, help="Bootstrap draws of the rows.")] = 1000,
+    resamples: Annotated[
+        int | None,
+        typer.Option(min=100, max=100_000, help="Bootstrap draws of the rows [default: 1000, more for many runs]."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for reports with pictures.")] = None,
     override: DataSetOption = None,
@@ -47,11 +50,10 @@ def compare(
 
     Without --data, nothing is run: the runs' kept validation rows are compared, with thresholds chosen out of fold.
     """
-    from emotune.workflows.compare import CompareRequest
-    from emotune.workflows.compare import compare as run_comparison
+    from emotune.workflows import compare as workflow
 
     terminal = Terminal(quiet=quiet)
-    request = CompareRequest(
+    request = workflow.CompareRequest(
         runs,
         data=data,
         split=split,
@@ -65,7 +67,7 @@ def compare(
         device=device,
         batch_size=batch_size,
     )
-    outcome = run_comparison(request, terminal)
+    outcome = workflow.compare(request, terminal)
     if as_json:
         emit_json(outcome.to_json())
         return

@@ -13,11 +13,10 @@ from emotune.labels import Task
 from emotune.reports import tables
 from emotune.reports.evaluation import confused_json, number
 from emotune.reports.tables import Table, metric_name, percent
-from emotune.scoring.comparison import COSTS, LOWER_IS_BETTER, Comparison, Difference, LabelDifferences, Measured
+from emotune.scoring.comparison import CLEAR, COSTS, LOWER_IS_BETTER, Comparison, Difference, LabelDifferences, Measured
 
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
 FRONT = "front: the costs (time of training, size, speed) for which no other is as good and as cheap, and better in one"
-CLEAR = 0.05  # the corrected p-value below which a difference is called one
 MULTI_LABEL = ("macro_f1", "micro_f1", "hamming_loss")
 MULTI_CLASS = ("accuracy", "weighted_f1", "macro_f1")
 _FURTHER = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
@@ -30,7 +29,7 @@ class ComparisonReport:
     """A comparison with what a reader needs to trust it.
 
     `rows`: which rows these are, in words; `records`: their texts (None: they are not known); `models`: where each
-    entry lies; `notes`: how the decisions were made; `resamples` and `seed` of the bootstrap.
+    entry lies; `notes`: how the decisions were made; `seed` of the bootstrap.
     """
 
     comparison: Comparison
@@ -41,7 +40,6 @@ class ComparisonReport:
     level: str | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    resamples: int = 1000
     seed: int = 0
 
     @property
@@ -88,7 +86,7 @@ class ComparisonReport:
             "correction": {"p": "holm", "intervals": "max-t", "comparisons": len(compared.differences)},
             "by_label": [self._labels_json(d) for d in compared.by_label],
             "disagreements": [self._row_json(d.row, d.extent) for d in compared.disagreements],
-            "bootstrap": {"resamples": self.resamples, "seed": self.seed},
+            "bootstrap": {"resamples": compared.resamples, "seed": self.seed},
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
@@ -277,9 +275,10 @@ def how_corrected(report: ComparisonReport) -> str:
     number_of = len(compared.differences)
     family = f"{number_of} comparison{'' if number_of == 1 else 's'}"
     why = "each run with the baseline" if compared.named else "all pairs, since the best was chosen on these very rows"
+    few = f" So few draws can tell none apart: take {20 * number_of:,} or more." if compared.too_few_draws else ""
     return (
-        f"Paired bootstrap, {report.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm, and the "
-        "intervals hold for all of them at once (max-t)."
+        f"Paired bootstrap, {compared.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm, and "
+        f"the intervals hold for all of them at once (max-t). They tell of other rows, not of other seeds.{few}"
     )
 
 

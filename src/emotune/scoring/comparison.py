@@ -10,7 +10,7 @@ p-values are corrected by Holm's step-down method (Holm 1979). Intervals hold fo
 estimate ± c standard deviations, c the 95 % quantile of the largest studentized deviation (the sup-t or max-t band;
 Montiel Olea and Plagborg-Møller 2019, "Simultaneous confidence bands"). Against a baseline that was named beforehand
 the family has one difference for each of the others. Against the best of these very rows it has all pairs, since any
-of them might have come out as the best.
+of them might have come out as the best. All of this tells of other rows, not of other seeds.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,9 @@ from emotune.scoring.slices import Confused, most_confused
 
 LOWER_IS_BETTER = ("hamming_loss",)
 COSTS = ("training_seconds", "num_bytes", "seconds_per_text")
+CLEAR = 0.05  # the corrected p-value below which a difference is called one
 _LEVEL = 95  # percent
+_FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p that Holm can give is then 0.01
 _MOST_ROWS, _MOST_PAIRS = 20, 10
 _ROUNDING = 1e-12
 
@@ -133,7 +135,7 @@ class Comparison:
     """Entries compared on the same rows, in the order given.
 
     `reference` is what the others are held against, the best by `metric` unless a baseline was named (`named`).
-    `differences` are the whole family that was corrected for.
+    `differences` are the whole family that was corrected for. `resamples`: draws of the bootstrap.
     """
 
     labels: LabelSet
@@ -145,6 +147,12 @@ class Comparison:
     differences: tuple[Difference, ...]
     by_label: tuple[LabelDifferences, ...]
     disagreements: tuple[Disagreement, ...]
+    resamples: int
+
+    @property
+    def too_few_draws(self) -> bool:
+        """Whether no difference, however large, could be told with so few draws for so many comparisons."""
+        return len(self.differences) / (1 + self.resamples) >= CLEAR
 
     @property
     def ranking(self) -> list[int]:
@@ -177,16 +185,18 @@ def compare(
     *,
     metric: str | None = None,
     baseline: str | None = None,
-    resamples: int = 1000,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Comparison:
     """Compare entries on rows whose targets have shape (n, labels), by a metric of `scoring.metrics.Sums`.
 
+    resamples: draws of the bootstrap; None: 1,000, or as many as the number of comparisons needs.
     Raises ValueError for decisions of another shape, names that stand twice, and an unknown baseline.
     """
     _require_comparable(targets, entries)
     ranks = metric or default_metric(labels.task)
-    scored = [_measure(labels, targets, entry, resamples, seed) for entry in entries]
+    number = enough_draws(len(entries), named=baseline is not None) if resamples is None else resamples
+    scored = [_measure(labels, targets, entry, number, seed) for entry in entries]
     measured, draws = _with_fronts([m for m, _ in scored], ranks), [d for _, d in scored]
     names = [entry.name for entry in entries]
     reference = names.index(baseline) if baseline is not None else _best(measured, ranks)
@@ -200,7 +210,14 @@ def compare(
         _differences(measured, draws, ranks, reference, named=baseline is not None),
         _by_label(measured, draws, reference),
         tuple(_disagreements(entries, labels.task)),
+        number,
     )
+
+
+def enough_draws(entries: int, *, named: bool) -> int:
+    """As many draws as leave a p-value of 0.01 within reach of Holm's correction."""
+    family = entries - 1 if named else entries * (entries - 1) // 2
+    return max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * family)
 
 
 def _require_comparable(targets: Bools, entries: Sequence[Entry]) -> None:

@@ -61,7 +61,7 @@ class CompareRequest:
     level: str | None = None
     metric: str | None = None
     baseline: str | None = None
-    resamples: int = 1000
+    resamples: int | None = None
     seed: int = 0
     out: Path | None = None
     device: str = "auto"
@@ -127,7 +127,6 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
         level=request.level,
         notes=scored.notes,
         warnings=tuple(warnings),
-        resamples=request.resamples,
         seed=request.seed,
     )
     page = None if request.out is None else write_comparison(report, request.out, talk.warn)

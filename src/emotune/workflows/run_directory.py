@@ -181,13 +181,14 @@ def was_interrupted(run: Path) -> bool | None:
 
 
 def training_seconds(run: Path) -> float | None:
-    """How long the epochs of a run took, as its log tells; None when it does not."""
+    """How long a run took to train, as the end of its log tells, else its epochs together; None when neither does."""
     try:
         events = [_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
     except OSError:
         return None
-    seconds = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
-    known = [value for value in seconds.values() if isinstance(value, int | float)]
+    ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
+    epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
+    known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]
     return float(sum(known)) if known else None
 
 
