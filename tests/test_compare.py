@@ -131,6 +131,13 @@ def test_one_class_a_text_is_ranked_by_accuracy(base: Path) -> None:
     assert "is the accuracy" in call(one, other, "--metric", "micro_f1", code=2).stderr
 
 
+def test_labels_without_positives_are_said(runs: tuple[Path, Path]) -> None:
+    Path("joys.csv").write_text("text,anger,fear,joy\nI am glad,0,0,1\nhappy cat,0,0,1\nrain,0,0,0\n")
+    result = call(*runs, "--data", "joys.csv")
+    assert "2 labels without a positive example leave the macro averages: anger, fear" in result.stderr
+    assert "undefined" in result.stdout
+
+
 def test_other_data_is_run_with_the_models_own_thresholds(runs: tuple[Path, Path], base: Path) -> None:
     good, bad = runs
     data = tiny.multi_label(base)

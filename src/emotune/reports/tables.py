@@ -100,7 +100,11 @@ def label_table(scores: Scores, labels: LabelSet) -> Table:
 
 def labels_without_positives(scores: Scores) -> str:
     """What to say of labels that leave the macro averages; empty when there are none."""
-    missing = scores.labels_without_positives
+    return without_positives(scores.labels_without_positives)
+
+
+def without_positives(missing: Sequence[str]) -> str:
+    """As `labels_without_positives`, of labels by name."""
     if not missing:
         return ""
     one = len(missing) == 1

@@ -18,7 +18,7 @@ from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, Task
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
-from emotune.reports.tables import metric_name
+from emotune.reports.tables import metric_name, without_positives
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.workflows import run_directory
@@ -107,6 +107,9 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
     else:
         scored = _run_all(request, candidates, common, talk)
     warnings += _leaks(candidates, scored.rows)
+    support = scored.rows.targets.any(axis=0).tolist()
+    missing = without_positives([name for name, there in zip(common.labels.names, support, strict=True) if not there])
+    warnings += [missing] if missing else []
     for warning in warnings:
         talk.warn(warning)
     compared = scoring.compare(
