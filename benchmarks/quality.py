@@ -84,8 +84,8 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
         else:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
-    start = Decision.default(corpus.labels)
-    decided, probabilities = judged(logits, targets, start, config.tuning), start.probabilities(logits)
+    rule = Decision.default(corpus.labels)
+    decided, probabilities = judged(logits, targets, rule, config.tuning), rule.probabilities(logits)
     scores = score(positives(targets), decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
 

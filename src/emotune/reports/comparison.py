@@ -28,8 +28,8 @@ _MOST_CONFUSED, _MOST_TEXT = 5, 300
 class ComparisonReport:
     """A comparison with what a reader needs to trust it.
 
-    `rows`: which rows these are, in words; `records`: their texts (None: they are not known); `models`: where each
-    entry lies; `notes`: how the decisions were made; `seed` of the bootstrap.
+    `heading`: what the reports are called; `rows`: which rows these are, in words; `records`: their texts (None: they
+    are not known); `models`: where each entry lies; `notes`: how the decisions were made; `seed` of the bootstrap.
     """
 
     comparison: Comparison
@@ -41,6 +41,7 @@ class ComparisonReport:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     seed: int = 0
+    heading: str = "Comparison"
 
     @property
     def multi_label(self) -> bool:
@@ -376,7 +377,7 @@ def fronts(report: ComparisonReport) -> list[str]:
 
 def comparison_markdown(report: ComparisonReport, pictures: Sequence[tuple[str, str]]) -> str:
     """The comparison for whoever reads Markdown."""
-    lines = [f"# Comparison on {tables.escape(report.title)}", ""]
+    lines = [f"# {tables.escape(f'{report.heading} on {report.title}')}", ""]
     lines += [
         f"- {tables.escape(f'{name}: {model}')}" for name, model in zip(report.names, report.models, strict=False)
     ]

@@ -1,7 +1,8 @@
 """The files that a comparison is written as."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 from emotune.artifact import write_file, write_json
 from emotune.reports.comparison import ComparisonReport, comparison_markdown
@@ -10,15 +11,17 @@ from emotune.reports.files import REPORT
 from emotune.reports.inline import Inlined, inline
 
 
-def write_comparison(report: ComparisonReport, folder: Path, warn: Callable[[str], None]) -> Path:
+def write_comparison(
+    report: ComparisonReport, folder: Path, warn: Callable[[str], None], more: Sequence[Element | None] = ()
+) -> Path:
     """Write comparison.json, report.md, report.html and pictures to a folder, and return the page to open.
 
-    Without matplotlib there are no pictures, which is said.
+    `more`: further sections of the page. Without matplotlib there are no pictures, which is said.
     """
     write_json(folder / "comparison.json", report.to_json())
     titles, drawn = _write_pictures(report, folder, warn)
     write_file(folder / "report.md", comparison_markdown(report, titles))
-    write_file(folder / REPORT, comparison_html(report, drawn))
+    write_file(folder / REPORT, comparison_html(report, drawn, more))
     return folder / REPORT
 
 

@@ -1,5 +1,6 @@
 """report.html of a comparison: one file that loads nothing and runs nothing."""
 
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from emotune.reports import comparison as tables
@@ -12,7 +13,7 @@ from emotune.reports.sections import details, facts, html_table, section
 _MOST_CASES = 20
 
 
-def comparison_html(report: ComparisonReport, drawn: Inlined, *more: Element | None) -> str:
+def comparison_html(report: ComparisonReport, drawn: Inlined, more: Sequence[Element | None] = ()) -> str:
     """The page; `drawn` are its pictures, none without matplotlib, `more` are sections to stand before the labels."""
     parts = [
         section("scores", "Scores and costs", *_scores(report)),
@@ -24,7 +25,7 @@ def comparison_html(report: ComparisonReport, drawn: Inlined, *more: Element | N
         section("disagreements", "Texts on which they disagree most", *_disagreements(report)),
     ]
     shown = [part for part in parts if part is not None]
-    title = f"Comparison on {report.title}"
+    title = f"{report.heading} on {report.title}"
     return document(title, theme.style_sheet(drawn.heat), _header(report, title, shown), h("main", shown))
 
 

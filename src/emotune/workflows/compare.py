@@ -107,8 +107,8 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
     else:
         scored = _run_all(request, candidates, common, talk)
     warnings += _leaks(candidates, scored.rows)
-    support = scored.rows.targets.any(axis=0).tolist()
-    missing = without_positives([name for name, there in zip(common.labels.names, support, strict=True) if not there])
+    support = scored.rows.targets.sum(axis=0)
+    missing = without_positives([name for name, n in zip(common.labels.names, support, strict=True) if not n])
     warnings += [missing] if missing else []
     for warning in warnings:
         talk.warn(warning)
