@@ -1,5 +1,7 @@
 """The statistics of a comparison: what is known by hand, by simulation, and for every input."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -17,6 +19,10 @@ from emotune.reports.comparison import (
     main_table,
     place_and_text,
 )
+from emotune.reports.comparison_page import comparison_html
+from emotune.reports.html import h
+from emotune.reports.inline import Inlined
+from emotune.reports.sections import section
 from emotune.scoring.comparison import (
     Comparison,
     Entry,
@@ -224,6 +230,11 @@ def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answer
     assert place_and_text(report, 1) == ("row 2", "")
     assert "After ±" in comparison_markdown(report, [])
     assert report.to_json()["runs"][0]["seeds"] == [0, 1]
+    page = comparison_html(
+        replace(report, heading="Ladder"), Inlined(), [section("skipped", "Skipped", h("p", "no time left"))]
+    )
+    assert "Ladder on rows, 5 rows" in page
+    assert page.index("no time left") < page.index("By label</h2>")
 
 
 # --- the front and the confused --------------------------------------------------------------------------------
