@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 
 from emotune.decision import Decision, probabilities
 from emotune.labels import LabelSet, Task
-from emotune.scoring.calibration import calibrate, carried, fit_temperature, negative_log_likelihood
+from emotune.scoring.calibration import at_the_bound, calibrate, carried, fit_temperature, negative_log_likelihood
 
 TASKS = list(Task)
 
@@ -50,6 +50,9 @@ def test_the_temperature_stays_in_its_range(task: Task) -> None:
     logits = 4 * targets - 2
     assert fit_temperature(logits, targets, task) == pytest.approx(0.05)
     assert fit_temperature(-logits, targets, task) == pytest.approx(20)
+    assert at_the_bound(fit_temperature(logits, targets, task))
+    assert at_the_bound(fit_temperature(-logits, targets, task))
+    assert not at_the_bound(1.0)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -48,6 +48,11 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -
     return float(np.exp((low + high) / 2))
 
 
+def at_the_bound(temperature: float) -> bool:
+    """Whether a fitted temperature is the least or the largest that is tried: the likelihood wanted one beyond."""
+    return not _RANGE[0] * 1.001 < temperature < _RANGE[1] / 1.001
+
+
 @dataclass(frozen=True)
 class Calibration:
     """A temperature for each label, shape (labels,), and what it changes out of fold: nll, ece and brier."""

@@ -19,7 +19,7 @@ from emotune.training.progress import Fitted
 from emotune.workflows import run_directory
 from emotune.workflows.session import Session, Trained
 from emotune.workflows.talk import Talk
-from emotune.workflows.tune import finite, tune_decision
+from emotune.workflows.tune import doubtful_temperatures, finite, tune_decision
 from emotune.workflows.versions import versions
 
 
@@ -103,6 +103,8 @@ def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.ND
 def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
         talk.say(f"temperature {temperature:.3f} folded into the last layer")
+    for warning in doubtful_temperatures([temperature]):
+        talk.warn(warning)
     if tuned is None:
         shown = (f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))
         talk.say(f"validation: {', '.join(shown)}")

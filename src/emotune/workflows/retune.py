@@ -29,7 +29,7 @@ from emotune.scoring.calibration import Calibration, calibrate, carried
 from emotune.scoring.precision import precision_and_recall
 from emotune.scoring.thresholds import PRECISION, Tuned
 from emotune.workflows import run_directory
-from emotune.workflows.tune import FOLD_SEED, finite, tune_decision
+from emotune.workflows.tune import FOLD_SEED, doubtful_temperatures, finite, tune_decision
 
 _OF_F_BETA = ("f_beta", "micro_f_beta")
 
@@ -136,6 +136,8 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
         rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
+        for warning in doubtful_temperatures(calibration.temperatures.tolist()):
+            warn(warning)
         start = _carried(start, calibration)
     decision, tuned = start, None
     if rows is not None:

@@ -1,5 +1,6 @@
 """Thresholds chosen on validation logits, and an honest figure of what they are worth."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -81,6 +82,16 @@ def _objective(tuned: Tuned, config: TuningConfig, labels: LabelSet) -> dict[str
         never = [name for name, t in zip(labels.names, tuned.thresholds, strict=True) if t == NEVER]
         said |= {"at_least": config.at_least, "unreached": never}
     return said
+
+
+def doubtful_temperatures(temperatures: Sequence[float]) -> list[str]:
+    """What to say of temperatures that would have been further from 1 if they could; nothing when there are none."""
+    bound = sorted({t for t in temperatures if calibration.at_the_bound(t)})
+    shown = " and ".join(f"{t:.3g}" for t in bound)
+    return [
+        f"no temperature from 0.05 to 20 makes the probabilities honest, and {shown} was taken: few rows to fit it on, "
+        "rows that are all decided rightly, or a loss that does not aim at probabilities (asl)"
+    ] * bool(bound)
 
 
 def validation_metrics(
