@@ -190,6 +190,16 @@ class FittedModel:
         self.model.save(stage)
 
 
+def idle_settings(config: Config) -> list[str]:
+    """The keys that differ from their defaults and play no part in a model that is fitted at once."""
+    return [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
+
+
 def fit_at_once(
     session: Session, kind: AtOnce, source: hub.Source | None, device: str, say: Callable[[str], None]
 ) -> FittedModel:
