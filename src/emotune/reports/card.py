@@ -138,7 +138,7 @@ def _validation(facts: CardFacts, decision: Decision) -> list[str]:
     rows = f"the {facts.rows.get('valid', 0):,} validation rows"
     lines = [f"On {rows} when training ended ({how}):", "", markdown(table), ""]
     if facts.temperature != 1.0:
-        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the last layer."
+        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the model."
         lines += [note, ""]
     return lines
 
@@ -215,7 +215,7 @@ def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> s
     each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
     told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"
     table = markdown(calibration_table(calibration))
-    lines = ["## Calibration", "", f"Temperature, folded into the last layer: {told}.", "", f"Out of fold:\n\n{table}"]
+    lines = ["## Calibration", "", f"Temperature, folded into the model: {told}.", "", f"Out of fold:\n\n{table}"]
     section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
     without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
     return f"{without.rstrip()}\n\n{section}\n"

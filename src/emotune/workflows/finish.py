@@ -102,7 +102,7 @@ def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.ND
 
 def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
-        talk.say(f"temperature {temperature:.3f} folded into the last layer")
+        talk.say(f"temperature {temperature:.3f} folded into the model")
     for warning in doubtful_temperatures([temperature]):
         talk.warn(warning)
     if tuned is None:
