@@ -21,6 +21,7 @@ from emotune.labels import LabelSet
 
 KINDS = {
     "encoder": "emotune.models.encoder_kind",
+    "features": "emotune.models.features",
 }
 
 Floats = npt.NDArray[np.float32]

@@ -102,6 +102,21 @@ def require_sound_model(directory: Path) -> dict[str, Any]:
     return config
 
 
+def require_sound_parts(directory: Path) -> None:
+    """Raise ModelError for a part of a model of another kind that is not sound: whatever a library would read of it.
+
+    A folder with a configuration is checked as a model of its own; elsewhere, each file of weights and each tokenizer.
+    """
+    for folder in (directory, *(path for path in entries(directory, below=True) if path.is_dir())):
+        if (folder / CONFIG).exists():
+            require_sound_model(folder)
+            continue
+        for path in sorted(folder.glob("*.safetensors")):
+            require_finite(path, read_header(path))
+        if (folder / TOKENIZER).exists():
+            require_sound_tokenizer(folder / TOKENIZER)
+
+
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files that hold a model's weights: one, or those that its index names."""
     index = directory / WEIGHTS_INDEX
