@@ -105,8 +105,10 @@ class EmotionClassifier:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
         logits, windows = self._backend.scored(texts, batch_size)
         if logits.shape[1] != len(self.labels):
-            found, named = logits.shape[1], len(self.labels)
-            raise ModelError(f"this model gives {found} scores a text, but decision.json names {named} labels")
+            message = (
+                f"this model gives {logits.shape[1]} scores, and its decision.json names {len(self.labels)} labels"
+            )
+            raise ModelError(message)
         if not np.isfinite(logits).all():
             raise ModelError(
                 "this model gives scores that are infinite or not numbers (NaN): its weights are not sound"
