@@ -27,32 +27,41 @@ class Join(StrEnum):
     average = "average"
 
 
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
+    ),
+]
+OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Where to write: FILE.parquet or FILE.npz.")]
+SplitOption = Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")]
+RevisionOption = Annotated[str | None, typer.Option(help="Of the encoder on the hub: a branch, tag or commit.")]
+LayersOption = Annotated[
+    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the top one.")
+]
+LengthOption = Annotated[
+    int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
+]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Take embeddings from the user's cache folder, and keep new ones.")
+]
+
+
 @reported
 def features(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write: FILE.parquet or FILE.npz.")],
+    data: DataArgument,
+    out: OutOption,
     encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
-    revision: Annotated[str | None, typer.Option(help="Of the encoder on the hub: a branch, tag or commit.")] = None,
-    split: Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")] = None,
+    revision: RevisionOption = None,
+    split: SplitOption = None,
     pooling: Annotated[Pooling, typer.Option(help="Over the tokens of a text.")] = Pooling.mean,
-    layers: Annotated[
-        str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the top one.")
-    ] = "-1",
+    layers: LayersOption = "-1",
     layer_join: Annotated[Join, typer.Option(help="What becomes of several layers.")] = Join.concat,
-    max_length: Annotated[
-        int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
-    ] = 128,
+    max_length: LengthOption = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     override: DataSetOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it is there.")] = False,
-    cache: Annotated[
-        bool, typer.Option(help="Take embeddings from the user's cache folder, and keep new ones there.")
-    ] = True,
+    cache: CacheOption = True,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,

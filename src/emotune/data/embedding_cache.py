@@ -11,6 +11,7 @@ not used for longest goes when all together exceeds a limit; the whole folder ma
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -86,7 +87,7 @@ class EmbeddingCache:
         content = save({"texts": texts, "embeddings": np.ascontiguousarray(embeddings, dtype=np.float32)})
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # an embedding tells something of its text
         path = self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors"
-        part = path.with_suffix(f".{os.getpid()}.part")
+        part = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
         try:
             part.write_bytes(content)
             part.replace(path)

@@ -106,7 +106,7 @@ class TextEncoder:
         stride = (max_tokens - self._num_special) // 4 if windowed else 0
         self._tokenizer.enable_truncation(max_tokens, stride=stride)
         for start in range(0, len(texts), _CHUNK):
-            chunk = self._tokenizer.encode_batch_fast([encodable(t) for t in texts[start : start + _CHUNK]])
+            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
             rows: list[list[int]] = []
             for i, encoding in enumerate(chunk, start=start):
                 more = encoding.overflowing if len(encoding.ids) == max_tokens else []
@@ -126,7 +126,7 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         counts = np.zeros(len(texts), dtype=np.int64)
         for start in range(0, len(texts), _CHUNK):
-            chunk = self._tokenizer.encode_batch_fast([encodable(t) for t in texts[start : start + _CHUNK]])
+            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
             counts[start : start + len(chunk)] = [len(encoding) for encoding in chunk]
         return counts
 
@@ -141,8 +141,8 @@ class TextEncoder:
         return str(self._tokenizer.to_str(pretty=True))
 
 
-def encodable(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer and no file in UTF-8 takes, replaced."""
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer takes, replaced."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -11,13 +11,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from emotune import __version__, artifact, hub
+from emotune import __version__, hub
 from emotune.config import DataConfig
-from emotune.data.encoding import encodable
 from emotune.data.records import Corpus, Record, targets_of
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
 from emotune.hub_data import resolve_data
 from emotune.models.reading import Reading
+from emotune.replacing import replaced
 from emotune.workflows.data import as_filed
 from emotune.workflows.talk import Talk
 
@@ -81,11 +81,11 @@ class Table:
     @property
     def ids(self) -> list[str]:
         """The id that the data gives each row, or its file and line."""
-        return [encodable(r.id if r.id is not None else f"{r.path.name}:{r.line}") for r in self.records]
+        return [r.id if r.id is not None else f"{r.path.name}:{r.line}" for r in self.records]
 
     @property
     def texts(self) -> list[str]:
-        return [encodable(r.text) for r in self.records]
+        return [r.text for r in self.records]
 
 
 def write_features(request: FeaturesRequest, talk: Talk, progress: Progress | None = None) -> FeaturesOutcome:
@@ -120,7 +120,7 @@ def write_features(request: FeaturesRequest, talk: Talk, progress: Progress | No
         "origin": source.origin,
     } | embedder.reading.model_dump()
     table = Table([r for r, _ in rows], [s for _, s in rows], corpus.labels.names, embeddings, json.dumps(about))
-    with artifact.replaced(request.out) as file:
+    with replaced(request.out) as file:
         write(table, file)
     return _outcome(request, corpus, embedder.width, source.origin, time.monotonic() - started)
 
