@@ -23,6 +23,7 @@ KINDS = {
     "dummy": "emotune.models.dummy",
     "tfidf": "emotune.models.tfidf",
     "encoder": "emotune.models.encoder_kind",
+    "features": "emotune.models.features",
 }
 
 Floats = npt.NDArray[np.float32]

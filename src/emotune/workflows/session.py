@@ -14,10 +14,11 @@ from emotune.config import Config
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.data.splits import stratified_folds
 from emotune.errors import EmotuneError
-from emotune.inference.torch_backend import TorchBackend, pick_device
+from emotune.inference.torch_backend import TorchBackend
 from emotune.kinds import AtOnce, Lesson, Stepwise, TextModel
 from emotune.models import encoder as encoders
 from emotune.models import losses
+from emotune.models.devices import pick_device
 from emotune.models.weights_file import update_layer
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
