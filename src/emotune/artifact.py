@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -355,6 +355,22 @@ def _verify_files(directory: Path, manifest: Manifest) -> None:
             raise ModelError(message, place=Place(found[name]))
 
 
+def verify_part(directory: Path, part: str, manifest: Manifest) -> Manifest:
+    """The manifest of the model in a folder of a directory that was verified against `manifest`.
+
+    Both must tell the same of the files there, so that none is read twice to be verified. Raises ModelError when not.
+    """
+    folder = directory / part
+    inner = _read_manifest(folder)
+    files = {name.removeprefix(f"{part}/"): e for name, e in manifest.files.items() if name.startswith(f"{part}/")}
+    files.pop(MANIFEST, None)
+    for name in sorted(files.keys() | inner.files.keys()):
+        if files.get(name) != inner.files.get(name):
+            message = f"it does not tell the same of {name!r} as the manifest of the whole ({directory / MANIFEST})"
+            raise ModelError(message, place=Place(folder / MANIFEST))
+    return inner
+
+
 def read_decision(directory: Path) -> Decision:
     """The decision rule of a model directory."""
     return Decision.from_json(read_json(directory / DECISION))
@@ -382,10 +398,22 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
 
 def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
     """Copy what a manifest lists to another directory, which is to be changed and sealed; raises OutputError."""
-    for name in manifest.files:
+    _bring(directory, target, manifest.files, shutil.copyfile)
+
+
+def copy_model(directory: Path, target: Path, manifest: Manifest, *, link: bool = False) -> None:
+    """Copy a model with its manifest; raises OutputError.
+
+    link: share the files where the file system can. Nothing here changes a file in its place, but an editor might.
+    """
+    _bring(directory, target, [*manifest.files, MANIFEST], _link_or_copy if link else shutil.copyfile)
+
+
+def _bring(directory: Path, target: Path, names: Iterable[str], copy: Callable[[Path, Path], object]) -> None:
+    for name in names:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(directory / name, target / name)
+            copy((directory / name).resolve(), target / name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
