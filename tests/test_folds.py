@@ -168,7 +168,7 @@ def test_training_rows_are_evaluated_out_of_fold(crossed: Path, tmp_path: Path) 
     assert "scored by the members that have not seen it" in result.stderr
     assert "were also trained on" not in result.stderr
     tuning = artifact.read_decision(run / "model").tuning
-    assert said["metrics"]["macro_f1"]["value"] == pytest.approx(tuning["in_sample"]["macro_f1"])
+    assert said["metrics"]["macro_f1"] == pytest.approx(tuning["in_sample"]["macro_f1"])
 
 
 def test_tune_chooses_thresholds_on_the_rows_out_of_fold(crossed: Path, tmp_path: Path) -> None:
