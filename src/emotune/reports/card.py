@@ -249,12 +249,12 @@ def ensemble_card(
 
 
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:
-    """The card with a section on the temperatures that were folded into the last layer, in place of a former one."""
+    """The card with a section on the temperatures that were folded into the model, in place of a former one."""
     temperatures = calibration.temperatures.tolist()
     each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
     told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"
     table = markdown(calibration_table(calibration))
-    lines = ["## Calibration", "", f"Temperature, folded into the last layer: {told}.", "", f"Out of fold:\n\n{table}"]
+    lines = ["## Calibration", "", f"Temperature, folded into the model: {told}.", "", f"Out of fold:\n\n{table}"]
     section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
     without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
     return f"{without.rstrip()}\n\n{section}\n"

@@ -15,7 +15,7 @@ from emotune import artifact, ensembles
 from emotune.adoption import FoundModel, Member, open_model
 from emotune.artifact import DECISION
 from emotune.config import Config, TuningConfig
-from emotune.config_files import config_from
+from emotune.config_files import config_from, override_data
 from emotune.data.records import fingerprint, text_keys
 from emotune.data.sources import locate
 from emotune.data.splits import stratified_folds
@@ -209,7 +209,7 @@ def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Confi
     data = former.data.model_copy(update={"fold": None})
     if run is None and request.data is not None:
         here = request.data if hub_id(request.data) else str(locate(request.data))
-        data = data.model_copy(update={"path": here})
+        data = override_data(data.model_copy(update={"path": here}), request.overrides)
     content = former.model_dump(mode="json", by_alias=True) | {
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
@@ -326,7 +326,7 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
     told = ["scores: none, for nothing was scored"]
     if rows is not None:
         told = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
-    data = _data(models, outcome.rows)
+    data = _data(models, kept)
     card = ensemble_card(config.name, told, outcome.table, outcome.decision)
     with artifact.staged(out) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
@@ -344,10 +344,11 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
         run_directory.save_digests(stage, list(_runs(models).values()))
 
 
-def _data(models: Mapping[str, FoundModel], tuned_on: KeptRows | None) -> dict[str, dict[str, str | int]]:
-    """Rows and sha256 of the splits that all models share, and of what the ensemble was tuned on."""
+def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
+    """Rows and sha256 of the splits that all models share, and of the rows that the run keeps logits of."""
     each = [model.manifest.data for model in models.values() if model.manifest is not None]
     shared = {split: entry for split, entry in each[0].items() if all(data.get(split) == entry for data in each)}
-    if tuned_on is not None and tuned_on.sha256 not in [entry["sha256"] for entry in shared.values()]:
-        shared["valid"] = {"rows": len(tuned_on.targets), "sha256": tuned_on.sha256}
+    for file, split in ((run_directory.OOF, "train"), (run_directory.VALID, "valid")):
+        if file in kept:
+            shared[split] = {"rows": len(kept[file].mean.targets), "sha256": kept[file].mean.sha256}
     return shared
