@@ -240,11 +240,11 @@ def require_equal(run: Path, whole: Path) -> None:
 PLACES = (
     ("manifest.json synced", 2),  # checkpoints of the first member
     ("emotune.workflows.finish.make_card", 1),
-    ("emotune.workflows.train.prepare", 3),  # the second member begins: the first call is the run's own
+    ("emotune.workflows.train.prepare", 2),  # the second member begins
     ("renamed", 3),
     ("emotune.workflows.folds.tune_decision", 1),
     ("emotune.workflows.folds.save_rows", 2),
-    ("emotune.artifact._put_in_place", 2),
+    ("emotune.artifact._put_in_place", 3),  # the mean's, after those of its members
 )
 
 

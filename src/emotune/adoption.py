@@ -82,7 +82,7 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
     found = []
     for name, weights in ensembles.read_weights(directory, labels).items():
         part = f"{ensembles.MEMBERS}/{name}"
-        inner = artifact.verify_part(directory, part, manifest)
+        inner = ensembles.verify_member(directory, name, manifest)
         if inner.kind == ensembles.KIND.name:
             raise ModelError("an ensemble within an ensemble: members are single models", place=Place(directory / part))
         model = _ours(part, directory / part, inner)

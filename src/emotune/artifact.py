@@ -16,7 +16,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -262,7 +262,7 @@ def _find_on_hub(name: str) -> Path:
     """Fetch what tells the files of a model, then those: nothing else of a repository is of use, or safe, or small."""
     directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
     if (directory / MANIFEST).is_file():
-        return fetch_model(name, [MANIFEST, *_read_manifest(directory).files], revision=directory.name)
+        return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
     if not (directory / CONFIG).is_file():
         raise ModelError(f"{name} on the hub is no model: it has neither {MANIFEST} nor {CONFIG}")
     config = read_object(directory / CONFIG)
@@ -284,7 +284,7 @@ def run_of(model: Path) -> Path | None:
 
 def verify(directory: Path) -> Manifest:
     """Check a model directory against its manifest; raises ModelError for whatever differs or has no place in one."""
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     try:
         _verify_files(directory, manifest)
     except OSError as error:
@@ -293,7 +293,8 @@ def verify(directory: Path) -> Manifest:
     return manifest
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a model directory, sound in itself; raises ModelError. Its files are not looked at."""
     place = Place(directory / MANIFEST)
     content = read_json(directory / MANIFEST)
     version = content.get("format_version")
@@ -355,22 +356,6 @@ def _verify_files(directory: Path, manifest: Manifest) -> None:
             raise ModelError(message, place=Place(found[name]))
 
 
-def verify_part(directory: Path, part: str, manifest: Manifest) -> Manifest:
-    """The manifest of the model in a folder of a directory that was verified against `manifest`.
-
-    Both must tell the same of the files there, so that none is read twice to be verified. Raises ModelError when not.
-    """
-    folder = directory / part
-    inner = _read_manifest(folder)
-    files = {name.removeprefix(f"{part}/"): e for name, e in manifest.files.items() if name.startswith(f"{part}/")}
-    files.pop(MANIFEST, None)
-    for name in sorted(files.keys() | inner.files.keys()):
-        if files.get(name) != inner.files.get(name):
-            message = f"it does not tell the same of {name!r} as the manifest of the whole ({directory / MANIFEST})"
-            raise ModelError(message, place=Place(folder / MANIFEST))
-    return inner
-
-
 def read_decision(directory: Path) -> Decision:
     """The decision rule of a model directory."""
     return Decision.from_json(read_json(directory / DECISION))
@@ -389,7 +374,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         for name, path in _files(directory).items():
             if name not in changed:
                 (stage / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path.resolve(), stage / name)
+                link_or_copy(path.resolve(), stage / name)
         for name, content in changed.items():
             write_file(stage / name, content)
         entries = manifest.files | {name: _entry(stage / name) for name in changed}
@@ -398,25 +383,14 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
 
 def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
     """Copy what a manifest lists to another directory, which is to be changed and sealed; raises OutputError."""
-    _bring(directory, target, manifest.files, shutil.copyfile)
-
-
-def copy_model(directory: Path, target: Path, manifest: Manifest, *, link: bool = False) -> None:
-    """Copy a model with its manifest; raises OutputError.
-
-    link: share the files where the file system can. Nothing here changes a file in its place, but an editor might.
-    """
-    _bring(directory, target, [*manifest.files, MANIFEST], _link_or_copy if link else shutil.copyfile)
-
-
-def _bring(directory: Path, target: Path, names: Iterable[str], copy: Callable[[Path, Path], object]) -> None:
-    for name in names:
+    for name in manifest.files:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            copy((directory / name).resolve(), target / name)
+            shutil.copyfile(directory / name, target / name)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have the file at both places, as one file where the file system can: nothing of ours changes one in its place."""
     try:
         os.link(source, target)
     except OSError:

@@ -10,6 +10,7 @@ of the weights. So a member is always a single model.
 """
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from emotune.artifact import read_json, write_json
+from emotune.artifact import MANIFEST, Manifest, link_or_copy, read_json, read_manifest, write_json, writing
 from emotune.config import KindConfig
 from emotune.errors import ModelError, Place
 from emotune.kinds import Composed
@@ -44,6 +45,30 @@ KIND = Composed(
     settings=EnsembleConfig,
     portability="emotune",
 )
+
+
+def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
+    """The manifest of a member of an ensemble whose directory was verified against `manifest`.
+
+    Both must tell the same of the member's files, so that none is read twice to be verified. Raises ModelError when not.
+    """
+    part = f"{MEMBERS}/{name}/"
+    inner = read_manifest(directory / part)
+    files = {file.removeprefix(part): e for file, e in manifest.files.items() if file.startswith(part)}
+    files.pop(MANIFEST, None)
+    for file in sorted(files.keys() | inner.files.keys()):
+        if files.get(file) != inner.files.get(file):
+            message = f"it does not tell the same of {file!r} as the manifest of the ensemble"
+            raise ModelError(message, place=Place(directory / part / MANIFEST))
+    return inner
+
+
+def copy_member(directory: Path, target: Path, manifest: Manifest, *, link: bool) -> None:
+    """Copy a model with its manifest, or with `link` have it share its files; raises OutputError."""
+    for name in [*manifest.files, MANIFEST]:
+        with writing(target / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (link_or_copy if link else shutil.copyfile)((directory / name).resolve(), target / name)
 
 
 def free_name(wanted: str, taken: Mapping[str, object]) -> str:

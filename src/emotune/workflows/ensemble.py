@@ -132,11 +132,11 @@ def compose(
     *,
     link: bool = False,
 ) -> None:
-    """Write an ensemble's model directory; with `link` it shares files with its members, as `artifact.copy_model`."""
+    """Write an ensemble's model directory; with `link` it shares its members' files with the models that they are."""
     for member in members:
         assert member.model.manifest is not None, "members are models of ours"
         target = stage / ensembles.MEMBERS / member.name
-        artifact.copy_model(member.model.directory, target, member.model.manifest, link=link)
+        ensembles.copy_member(member.model.directory, target, member.model.manifest, link=link)
     ensembles.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
     artifact.write_json(stage / DECISION, decision.to_json())
     artifact.write_file(stage / "README.md", card)
