@@ -131,6 +131,10 @@ class ModelConfig(StepwiseConfig):
     """A pretrained encoder with a new head."""
 
     kind: Literal["encoder"] = "encoder"
+    pooling: Literal["first", "mean"] = Field(
+        default="first",
+        description="what the head reads: the first token, or (BERT and its like) the mean of all, as one more layer",
+    )
     head: Literal["linear", "mlp"] = Field(
         default="linear",
         description="linear: a new layer over the class's own pooling; mlp: a new hidden layer in the pooling's place",

@@ -50,7 +50,7 @@ KIND = Composed(
 def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
     """The manifest of a member of an ensemble whose directory was verified against `manifest`.
 
-    Both must tell the same of the member's files, so that none is read twice to be verified. Raises ModelError when not.
+    Both must tell the same of the member's files, so that none is read twice to be verified; raises ModelError if not.
     """
     part = f"{MEMBERS}/{name}/"
     inner = read_manifest(directory / part)

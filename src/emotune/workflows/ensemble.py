@@ -341,7 +341,10 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
         artifact.write_json(stage / run_directory.DATA, record)
         for file, common in kept.items():
             save_rows(stage / file, common.mean.logits, common.mean.targets)
-        run_directory.save_digests(stage, list(_runs(models).values()))
+        runs = list(_runs(models).values())
+        run_directory.save_digests(stage, runs)
+        with run_directory.Log(stage / run_directory.LOG) as log:
+            log.write("end", **run_directory.seconds_of_all(runs), interrupted=False)
 
 
 def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:

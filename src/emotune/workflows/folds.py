@@ -326,7 +326,9 @@ class _Folds:
             log.write("start", kind=kind, folds=self.num_folds)
             for number, metrics in enumerate(reached.values(), start=1):
                 log.write("fold", fold=number, run=f"{run_directory.FOLDS}/{number}", metrics=dict(metrics))
-            log.write("end", out_of_fold=outcome.out_of_fold, validation=outcome.validation, interrupted=False)
+            scores = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
+            seconds = run_directory.seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
+            log.write("end", **scores, **seconds, interrupted=False)
 
     def _tell(self, outcome: FoldsOutcome) -> None:
         if outcome.temperature != 1.0:

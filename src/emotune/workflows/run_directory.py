@@ -188,6 +188,25 @@ def was_interrupted(run: Path) -> bool | None:
     return bool(last.get("interrupted")) if last.get("event") == "end" else None
 
 
+def training_seconds(run: Path) -> float | None:
+    """How long a run took to train, as the end of its log tells, else its epochs together; None when neither does."""
+    try:
+        events = [_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
+    except OSError:
+        return None
+    ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
+    epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
+    known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]
+    return float(sum(known)) if known else None
+
+
+def seconds_of_all(runs: Sequence[Path | None]) -> dict[str, float]:
+    """How long all these runs took to train, as the end of a log tells it; empty when that is not known of one."""
+    each = [None if run is None else training_seconds(run) for run in runs]
+    known = [seconds for seconds in each if seconds is not None]
+    return {"seconds": sum(known)} if len(known) == len(runs) else {}
+
+
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """The values with None for numbers that are not finite, also in a mapping among them."""
     return {

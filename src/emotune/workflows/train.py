@@ -5,6 +5,7 @@ read and check data → resolve the encoder → fit → save in fp32 → score v
 """
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -147,7 +148,10 @@ def train_on(
             _tell_end(fitted, config, talk)
             outcome = finish(session, trained, fitted, source, out, findings, talk)
             trackers.on_end(outcome.validation)
-            log.write("end", best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted)
+            took = {} if fitted.seconds is None else {"seconds": fitted.seconds}
+            log.write(
+                "end", **took, best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted
+            )
         if fitted.interrupted:
             if newest(out / run_directory.CHECKPOINTS) is not None:
                 talk.say(f"to train on from where it stopped: emotune train --resume {out}")
@@ -193,7 +197,9 @@ def _trained(
     observer.on_start(())
     run_directory.cut_log(out / run_directory.LOG, -1, 0)
     observer.log.write("start", kind=kind.name)
-    return fit_at_once(session, kind, source, device, observer.talk.say), Fitted()
+    started = time.perf_counter()
+    model = fit_at_once(session, kind, source, device, observer.talk.say)
+    return model, Fitted(seconds=time.perf_counter() - started)
 
 
 def _is_first_process() -> bool:
