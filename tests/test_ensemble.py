@@ -81,7 +81,7 @@ def test_its_thresholds_are_tuned_on_the_mean_of_the_kept_logits(run: Path, othe
     assert (tuning["rows"], tuning["split"], tuning["data_sha256"]) == (40, "valid", of_first)
     card = (joined / "model" / "README.md").read_text()
     assert "| other | encoder | 0." in card
-    assert "| their mean |  | 0." in card
+    assert "| their mean |  |" in card
 
 
 def test_every_verb_takes_it(joined: Path, tmp_path: Path) -> None:
