@@ -139,7 +139,7 @@ def _validation(facts: CardFacts, decision: Decision) -> list[str]:
     rows = f"the {facts.rows.get('valid', 0):,} validation rows"
     lines = [f"On {rows} when training ended ({how}):", "", markdown(table), ""]
     if facts.temperature != 1.0:
-        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the last layer."
+        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the model."
         lines += [note, ""]
     return lines
 

@@ -96,7 +96,7 @@ def finish(
 
 def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
-        talk.say(f"temperature {temperature:.3f} folded into the last layer")
+        talk.say(f"temperature {temperature:.3f} folded into the model")
     for warning in doubtful_temperatures([temperature]):
         talk.warn(warning)
     if tuned is None:

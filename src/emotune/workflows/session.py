@@ -13,10 +13,12 @@ from emotune import hub
 from emotune.config import Config
 from emotune.data.records import Corpus, Record, targets_of
 from emotune.data.splits import stratified_folds
-from emotune.inference.torch_backend import TorchBackend, pick_device
+from emotune.errors import EmotuneError
+from emotune.inference.torch_backend import TorchBackend
 from emotune.kinds import AtOnce, Lesson, Stepwise, TextModel
 from emotune.models import encoder as encoders
 from emotune.models import losses
+from emotune.models.devices import pick_device
 from emotune.models.weights_file import update_layer
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
@@ -187,6 +189,16 @@ class FittedModel:
         self.model.save(stage)
 
 
+def idle_settings(config: Config) -> list[str]:
+    """The keys that differ from their defaults and play no part in a model that is fitted at once."""
+    return [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
+
+
 def fit_at_once(
     session: Session, kind: AtOnce, source: hub.Source | None, device: str, say: Callable[[str], None]
 ) -> FittedModel:
@@ -195,4 +207,8 @@ def fit_at_once(
     targets = targets_of(session.train_records, len(session.corpus.labels))
     directory, seed = None if source is None else source.directory, session.config.training.seed
     lesson = Lesson(texts, targets, session.corpus.labels, directory, seed, device, say)
-    return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
+    try:
+        return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
+    except ImportError as error:
+        message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error

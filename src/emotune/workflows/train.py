@@ -32,7 +32,7 @@ try:
     from emotune.workflows.finish import TrainOutcome, finish
     from emotune.workflows.recovery import recovering, tidy
     from emotune.workflows.run_lock import locked, require_unlocked
-    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once
+    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once, idle_settings
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -128,13 +128,15 @@ def train_on(
     kind = find_kind(config.model.kind)
     source = _source(config, talk)
     if kind.portability != "transformers":
-        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot")
+        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
     session: Session
     if isinstance(kind, Stepwise):
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         session = StepSession(config, kind, corpus, source, device, talk)
     else:
         session = Session(config, corpus, talk)
+        if idle := idle_settings(config):
+            talk.say(f"fitted at once, so that these play no part: {', '.join(idle)}")
     if not _is_first_process():
         if isinstance(session, StepSession):
             _fit(session, resolved, out, None, resume=resume)
@@ -194,6 +196,8 @@ def _trained(
         return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
     kind = find_kind(config.model.kind)
     assert isinstance(kind, AtOnce)
+    if resume:
+        observer.talk.say("what is fitted at once has no checkpoints: starting at the beginning")
     observer.on_start(())
     run_directory.cut_log(out / run_directory.LOG, -1, 0)
     observer.log.write("start", kind=kind.name)
