@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,8 +80,8 @@ def test_its_thresholds_are_tuned_on_the_mean_of_the_kept_logits(run: Path, othe
     tuning, of_first = decision.tuning, artifact.verify(run / "model").data["valid"]["sha256"]
     assert (tuning["rows"], tuning["split"], tuning["data_sha256"]) == (40, "valid", of_first)
     card = (joined / "model" / "README.md").read_text()
-    assert re.search(r"\| other \| encoder \| [01]\.\d", card)
-    assert re.search(r"\| their mean \|  \| [01]\.\d", card)
+    assert "| other | encoder | 0." in card
+    assert "| their mean |  |" in card
 
 
 def test_every_verb_takes_it(joined: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from emotune.errors import DataError, MissingInputError, ModelError, Place, Usag
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
 from emotune.soundness.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
+from emotune.soundness.json_files import read_object
 
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
@@ -66,18 +67,19 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
     return _ours(name, directory, artifact.verify(directory))
 
 
-def _ours(name: str, directory: Path, manifest: Manifest) -> FoundModel:
-    """A model of ours whose files are those of its manifest, when they are sound."""
+def _ours(name: str, directory: Path, manifest: Manifest, *, within: bool = False) -> FoundModel:
+    """A model of ours whose files are those of its manifest, when they are sound.
+
+    within: it lies in an ensemble, whose files have been looked into, those of its members too.
+    """
     decision = artifact.read_decision(directory)
     if manifest.kind == "encoder":
-        config = require_sound_model(directory)
+        config = read_object(directory / CONFIG) if within else require_sound_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
-    members: tuple[Member, ...] = ()
-    if manifest.kind == ensembles.KIND.name:
-        members = _members(directory, manifest, decision.labels)
-    elif manifest.kind != "encoder":
+    elif not within:
         require_sound_parts(directory)
+    members = _members(directory, manifest, decision.labels) if manifest.kind == ensembles.KIND.name else ()
     return FoundModel(name, directory, manifest, decision, members=members)
 
 
@@ -89,7 +91,7 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
         inner = ensembles.verify_member(directory, name, manifest)
         if inner.kind == ensembles.KIND.name:
             raise ModelError("an ensemble within an ensemble: members are single models", place=Place(directory / part))
-        model = _ours(part, directory / part, inner)
+        model = _ours(part, directory / part, inner, within=True)
         if difference := ensembles.label_difference(model.decision.labels, labels):
             raise ModelError(
                 f"a member with other labels than its ensemble: {difference}", place=Place(directory / part)

@@ -27,7 +27,7 @@ from emotune.ensembles import combined
 from emotune.errors import DataError, MissingInputError, Place, UsageError
 from emotune.hub_data import resolve_data
 from emotune.inference.classifier import run_model
-from emotune.kinds import find_kind
+from emotune.kinds import Stepwise, find_kind
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import chosen_thresholds, metric_name, percent
 from emotune.scoring.calibration import fit_temperature
@@ -182,7 +182,8 @@ class _Folds:
         self.fingerprints = fingerprints(corpus)
         self.start = start_decision(corpus.labels, material.config.decision)
         self.reached: list[dict[str, float]] = []
-        if sentence := _set_aside(material.config):
+        self.stepwise = isinstance(find_kind(material.config.model.kind), Stepwise)
+        if self.stepwise and (sentence := _set_aside(material.config)):
             talk.say(sentence)
 
     def require_same_data(self) -> None:
@@ -227,7 +228,7 @@ class _Folds:
         """How a member is trained: nothing about it may be chosen by the rows that it is to be judged on."""
         changed = {
             "data": {"fold": [number, self.num_folds]},
-            "training": {"folds": None, "keep": "last", "patience": None},
+            "training": {"folds": None, **({"keep": "last", "patience": None} if self.stepwise else {})},
             "tuning": {"calibrate": False},
             "tracking": {"run_name": f"{config.tracking.run_name or config.name}-fold-{number}"},
         }
