@@ -15,7 +15,8 @@ from typing import Any
 from emotune import artifact
 from emotune.artifact import MANIFEST, Manifest
 from emotune.decision import Decision
-from emotune.errors import DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.kinds import Stepwise, find_kind
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
 from emotune.soundness.directory import CONFIG, require_plain, require_sound_model
@@ -55,11 +56,18 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
         raise UsageError("this model was written by emotune: it knows its labels and its task")
     manifest = artifact.verify(directory)
     decision = artifact.read_decision(directory)
-    if manifest.kind == "encoder":
+    if _is_network(manifest.kind):
         config = require_sound_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     return FoundModel(name, directory, manifest, decision)
+
+
+def _is_network(kind: str) -> bool:
+    try:
+        return isinstance(find_kind(kind), Stepwise)
+    except ConfigError:
+        return False  # which whoever runs it refuses
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:

@@ -21,6 +21,7 @@ from emotune.labels import LabelSet
 
 KINDS = {
     "encoder": "emotune.models.encoder_kind",
+    "bilstm": "emotune.models.bilstm_kind",
 }
 
 Floats = npt.NDArray[np.float32]
