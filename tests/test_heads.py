@@ -173,3 +173,29 @@ def test_a_class_that_is_not_known_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"cannot be put into the head of xlnet\s+It can for bert, camembert, deb"):
         heads.prepare(XLNetConfig(), ModelConfig(head="mlp"))
+
+
+# The mean over tokens
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_the_last_layer_can_give_the_mean_of_the_one_below(name: str, checkpoint: Checkpoint) -> None:
+    source = checkpoint(name)
+    model = build(source, head="linear", pooling="mean", freeze="all").eval()
+    batch = batch_of(source, model)
+    with torch.no_grad():
+        *_, below, last = model.base_model(**batch, output_hidden_states=True).hidden_states
+    real = batch["attention_mask"][..., None]
+    assert not real.all(), "a text is padded"
+    mean = (below * real).sum(dim=1) / real.sum(dim=1)
+    torch.testing.assert_close(last[:, 0], nn.functional.layer_norm(mean, (WIDTH,)), rtol=0, atol=0.05)
+    model.save_pretrained(source.parent / f"mean-{name}")
+    again = AutoModelForSequenceClassification.from_pretrained(source.parent / f"mean-{name}").eval()
+    torch.testing.assert_close(again(**batch).logits, model(**batch).logits, rtol=0, atol=1e-6)
+
+
+def test_the_mean_is_refused_where_it_cannot_be(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match=r"cannot be put into the last layer of distilbert[\s\S]*bert, roberta"):
+        build(checkpoint("distilbert"), head="linear", pooling="mean", freeze="all")
+    with pytest.raises(ValueError, match="mean is for a frozen encoder"):
+        ModelConfig(pooling="mean")

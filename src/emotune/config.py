@@ -119,6 +119,11 @@ class ModelConfig(StepwiseConfig):
     """A pretrained encoder with a new head."""
 
     kind: Literal["encoder"] = "encoder"
+    pooling: Literal["class", "mean"] = Field(
+        default="class",
+        description="class: as the class of the encoder does, mostly its first token; mean: of all tokens, with freeze "
+        "all, in place of the last layer",
+    )
     head: Literal["linear", "mlp"] = Field(
         default="linear",
         description="linear: a new layer over the class's own pooling; mlp: a new hidden layer in the pooling's place",
@@ -133,6 +138,13 @@ class ModelConfig(StepwiseConfig):
         default="auto", description="start of a linear head's pooling; auto: identity for sentence encoders"
     )
     attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
+
+    @field_validator("pooling")
+    @classmethod
+    def _is_of_a_frozen_encoder(cls, pooling: str, info: ValidationInfo) -> str:
+        if pooling == "mean" and info.data.get("freeze", "all") != "all":
+            raise ValueError(f"mean is for a frozen encoder (model.freeze all), not with freeze {info.data['freeze']}")
+        return pooling
 
 
 class LossConfig(Section):

@@ -20,7 +20,7 @@ from emotune.config import ModelConfig, StepwiseConfig
 from emotune.data.encoding import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
-from emotune.models import heads
+from emotune.models import heads, mean_pooling
 from emotune.models.parameter_names import matching
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
@@ -73,6 +73,8 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     attention = "eager" if device.type == "cpu" else None
     model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
     _require_whole(source, [name for name in missing if not _in_head(model, name)])
+    if config.pooling == "mean":
+        mean_pooling.average_tokens(model)
     identity = config.head_init == "identity"
     if config.head_init == "auto":
         # the dense layer of a sentence encoder's checkpoint was never trained with it
