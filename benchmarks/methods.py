@@ -35,12 +35,13 @@ from emotune.config import Config
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, fingerprint, positives
 from emotune.data.splits import stratified_folds
+from emotune.decision import Decision
 from emotune.errors import ConfigError
 from emotune.scoring.metrics import Counts
 from emotune.workflows import run_directory
 from emotune.workflows.data import read_corpus
-from emotune.workflows.tune import FOLD_SEED
-from quality import held_out, judged, trained
+from emotune.workflows.tune import FOLD_SEED, judged
+from quality import held_out, trained
 
 BASELINE = "baseline"
 VARIANTS = {
@@ -195,7 +196,8 @@ class Study:
                 continue
             logits = np.concatenate([self.trials.logits(key) for key in keys.values()])
             targets = np.concatenate([self._targets(fold) for fold in keys])
-            decided, _ = judged(logits, targets, self.corpus.labels, self.config(variant, seed).tuning)
+            start = Decision.default(self.corpus.labels)
+            decided = judged(logits, targets, start, self.config(variant, seed).tuning)
             found[seed] = Counts.of(positives(targets), decided)
         return found
 

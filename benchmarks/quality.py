@@ -26,23 +26,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config, DataConfig, TuningConfig
+from emotune.config import Config, DataConfig
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, positives
 from emotune.data.splits import stratified_folds
 from emotune.data.writing import render
 from emotune.decision import Decision
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet
 from emotune.scoring.metrics import score
-from emotune.scoring.thresholds import out_of_fold
 from emotune.workflows import run_directory
 from emotune.workflows.data import read_corpus
 from emotune.workflows.talk import Silence
 from emotune.workflows.train import train
-from emotune.workflows.tune import FOLD_SEED, methods_of
+from emotune.workflows.tune import FOLD_SEED, judged
 
 METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
-JUDGING_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -86,21 +84,10 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
         else:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
-    decided, probabilities = judged(logits, targets, corpus.labels, config.tuning)
+    rule = Decision.default(corpus.labels)
+    decided, probabilities = judged(logits, targets, rule, config.tuning), rule.probabilities(logits)
     scores = score(positives(targets), decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
-
-
-def judged(
-    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], labels: LabelSet, tuning: TuningConfig
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Decisions whose thresholds were chosen on other rows, and probabilities, each (n, labels)."""
-    decision = Decision.default(labels)
-    probabilities = decision.probabilities(logits)
-    if labels.task is Task.MULTI_CLASS:
-        return decision.decide(probabilities), probabilities
-    judging = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
-    return out_of_fold(probabilities, positives(targets), decision, methods_of(tuning), judging), probabilities
 
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -19,12 +19,13 @@ import emotune
 from emotune.config import DataConfig
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, positives
+from emotune.decision import Decision
 from emotune.labels import mapping_to
 from emotune.scoring.metrics import score
 from emotune.workflows.data import read_corpus
 from emotune.workflows.talk import Silence
 from emotune.workflows.train import train
-from quality import judged
+from emotune.workflows.tune import judged
 
 WAYS = (
     "28 labels, thresholds of the corpus",
@@ -73,7 +74,7 @@ def one_seed(corpus: str, seed: int, goemotions: Corpus) -> list[tuple[float, fl
     ekman = mapping_to("ekman", labels)
     coarse = ekman.label_set(labels)
     true, said, sure = (ekman.coarsen(array, labels) for array in (positive, decided, probabilities))
-    chosen, _ = judged(logits, targets, labels, OUT_OF_FOLD)
+    chosen = judged(logits, targets, Decision.default(labels), OUT_OF_FOLD)
     scored = (
         score(positive, decided, probabilities, labels, resamples=0),
         score(true, said, sure, coarse, resamples=0),

@@ -22,7 +22,7 @@ matplotlib = pytest.importorskip("matplotlib")
 image = pytest.importorskip("PIL.Image")
 
 from emotune.reports import figures  # noqa: E402 (after the guard)
-from emotune.reports.figures import EMPTY, LIGHT_BLUE, VERMILION, LabelCurve, Picture  # noqa: E402
+from emotune.reports.figures import EMPTY, LIGHT_BLUE, VERMILION, CostPoint, LabelCurve, Picture  # noqa: E402
 from emotune.reports.training_log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
 
 HOSTILE = (
@@ -349,3 +349,33 @@ def test_a_chosen_point_is_marked_where_there_is_one() -> None:
     assert amount(figures.precision_recall([unmarked], "").png, VERMILION) == 0
     assert VERMILION in figures.precision_recall_panel(marked).decode()
     assert VERMILION not in figures.precision_recall_panel(unmarked).decode()
+
+
+# Comparisons
+
+
+def cost_panel(costs: list[float | None], quality: list[float]) -> figures.CostPanel:
+    points = [CostPoint(q, q - 0.02, q + 0.02, c, i == 0) for i, (c, q) in enumerate(zip(costs, quality, strict=True))]
+    return figures.CostPanel("training time", [0.1, 1, 10, 100], str, points)
+
+
+def test_quality_and_cost_are_drawn_whatever_the_runs_are_called_and_cost() -> None:
+    names = [*HOSTILE, *UNPRINTABLE]
+    costs = [None, 0.0, 1e-9, 1e9, *(float(i) for i in range(len(names) - 4))]
+    quality = [np.nan, *np.linspace(0, 1, len(names) - 1)]
+    picture = figures.quality_cost([cost_panel(costs, quality)] * 2, names, "macro-F1", "Quality and cost")
+    assert whole(picture)
+    assert picture.svg.count(b"_under_score_") == 1
+    assert picture.svg.count(b"training time") == 2
+    with pytest.raises(ValueError, match="nothing that can be drawn"):
+        figures.quality_cost([cost_panel([None], [0.5])], ["a"], "macro-F1", "")
+
+
+@pytest.mark.parametrize("labels", SETS.values(), ids=SETS.keys())
+def test_labels_of_several_runs_are_drawn_for_any_labels(labels: LabelSet) -> None:
+    f1 = np.linspace(0, 1, 3 * len(labels)).reshape(3, -1)
+    f1[:, -1] = np.nan
+    support = np.arange(len(labels))
+    whole(figures.label_comparison(f1, support, labels.names, ["a", "b", "c"], "F1 by label"))
+    with pytest.raises(ValueError, match="2 entries"):
+        figures.label_comparison(f1, support, labels.names, ["a", "b"], "F1 by label")

@@ -25,7 +25,7 @@ PLACES = (  # in their order in time
     *(f"emotune.workflows.run_directory.{name}" for name in ("save_train_texts", "cut_log")),
     *(f"emotune.workflows.finish.{name}" for name in ("fit_temperature", "tune_decision", "make_card")),
     *("emotune.artifact.seal", "emotune.workflows.run_directory.save_arrays", "emotune.artifact._put_in_place"),
-    *("emotune.workflows.former.remove", "emotune.workflows.train.remove_all"),
+    *("emotune.workflows.former.remove", "emotune.workflows.recovery.remove_all"),
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts
@@ -36,6 +36,7 @@ KINDS = {
     "best": {"training.accumulation": 3, "training.ema": 0.9, "model.freeze_epochs": 1},
     "stopped": {"training.batch_size": 16, "training.metric": "loss", "training.patience": 1, "optimizer.lr": 0.1},
     "last": {"training.batch_size": 16, "training.keep": "last", "training.precision": "bf16"},
+    "bilstm": {"model.kind": "bilstm", "model.hidden_size": 16, "model.layers": 2, "training.precision": "bf16"},
 }
 
 
@@ -117,7 +118,7 @@ def storm(case: Case, folder: Path, kills: int, seed: int) -> None:
         shutil.rmtree(run)
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("best", 4), ("stopped", 3), ("last", 3)])
+@pytest.mark.parametrize(("kind", "kills"), [("best", 4), ("stopped", 3), ("last", 3), ("bilstm", 2)])
 def test_killed_at_random_instants_the_weights_are_the_same(kind: str, kills: int, case, tmp_path: Path) -> None:
     storm(case(kind), tmp_path, kills, seed=1)
 

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from emotune.cli.compare import compare
+from emotune.cli.ensemble import ensemble
 from emotune.cli.evaluate import evaluate
+from emotune.cli.features import features
 from emotune.cli.fetch import fetch
 from emotune.cli.inspect import inspect
 from emotune.cli.predict import predict
@@ -24,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, inspect, train, tune, evaluate, predict):
+for verb in (fetch, inspect, train, tune, ensemble, evaluate, compare, predict, features):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 

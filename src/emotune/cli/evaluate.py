@@ -51,10 +51,10 @@ def evaluate(
     terminal.table(overall_table(found.scores, multi_label=multi), f"{found.title}: {found.scores.num_rows:,} rows")
     emit("")
     terminal.table(label_table(found.scores, found.labels))
-    confused = confused_table(found.confusion.tolist(), found.labels, multi_label=multi)
+    confused = confused_table(found.confused(10), found.labels)
     if confused.rows:
         emit("")
-        terminal.table(confused, "Most confused")
+        terminal.table(confused, "Most confused: missed → said instead" if multi else "Most confused")
     missing = labels_without_positives(found.scores)
     if missing:
         terminal.warn(missing)

@@ -118,12 +118,23 @@ class Terminal:
 
             yield move
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Entered, what is called with how many are done, of how many; a bar on a terminal only."""
+        shown = self._console.is_terminal and not self._quiet
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
+            task = bars.add_task(what, total=None)
+            yield lambda done, whole: bars.update(task, completed=done, total=whole)
+
     def on_step(self, report: "StepReport") -> None:
         """Move the bar."""
         if self._progress is None:
             return
         if self._task is None:
             self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed=0.0)
+        elif report.step <= self._progress.tasks[0].completed:  # the next of several trainings
+            self._progress.reset(self._task, total=report.num_steps)
         now = self._progress.get_time()
         if report.step % 20 == 1:
             started, seen = self._since

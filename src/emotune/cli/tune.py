@@ -64,7 +64,7 @@ OutOption = Annotated[
     Path | None, typer.Option(help="Write a whole model here, and leave MODEL as it is [default: change MODEL].")
 ]
 CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the last layer; needs --out.")
+    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; needs --out.")
 ]
 TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate: one, or one for each label.")]
 LabelsOption = Annotated[

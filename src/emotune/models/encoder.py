@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from emotune.config import ModelConfig, StepwiseConfig
-from emotune.data.encoding import TextEncoder
+from emotune.data.encoding import Encoded, TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
-from emotune.models import heads
+from emotune.models import heads, pooling
 from emotune.models.parameter_names import matching
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
@@ -73,6 +73,8 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     attention = "eager" if device.type == "cpu" else None
     model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
     _require_whole(source, [name for name in missing if not _in_head(model, name)])
+    if config.pooling == "mean":
+        pooling.add_mean_layer(model)
     identity = config.head_init == "identity"
     if config.head_init == "auto":
         # the dense layer of a sentence encoder's checkpoint was never trained with it
@@ -85,18 +87,38 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     return model
 
 
-def load(directory: Path) -> PreTrainedModel:
-    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does."""
+def load(directory: Path, classifier: Any = AutoModelForSequenceClassification) -> PreTrainedModel:
+    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does.
+
+    classifier: the class that reads it, where it is none that transformers has.
+    """
     _refuse_code(directory / "config.json")
-    model, missing = _read_weights(directory)
+    model, missing = _read_weights(directory, classifier)
     _require_whole(directory, missing)
     return model.eval()
 
 
-def _read_weights(source: Path, **settings: object) -> tuple[PreTrainedModel, list[str]]:
+def load_body(source: Path) -> PreTrainedModel:
+    """The encoder of a checkpoint without a head, in fp32 on the CPU, not to be trained; ModelError as `build` does.
+
+    A pooler that the checkpoint lacks is left out, where others would make one of random numbers.
+    """
+    _refuse_code(source / "config.json")
+    model, missing = _read_weights(source, AutoModel)
+    _require_whole(source, [name for name in missing if not name.startswith("pooler.")])
+    if missing:
+        model.pooler = None
+    if model.config.is_encoder_decoder:
+        raise ModelError(f"{type(model).__name__} also has a decoder; an encoder alone is wanted", place=Place(source))
+    return model.eval().requires_grad_(False)
+
+
+def _read_weights(
+    source: Path, auto: Any = AutoModelForSequenceClassification, **settings: object
+) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the parameters that the checkpoint lacks or has in another shape."""
     with _reading(source), _quiet_transformers():
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = auto.from_pretrained(
             source,
             dtype=torch.float32,
             use_safetensors=True,
@@ -176,6 +198,12 @@ def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
     return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
 
 
+def vocabulary(source: Path) -> tuple[int, int]:
+    """How many tokens the tokenizer of a checkpoint tells apart, and the id of its padding."""
+    tokenizer = _read_tokenizer(source)
+    return len(tokenizer), tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+
+
 def _read_tokenizer(source: Path) -> Any:
     if (source / "tokenizer_config.json").is_file():
         _refuse_code(source / "tokenizer_config.json")
@@ -190,6 +218,15 @@ def max_tokens(model: PreTrainedModel, tokenizer_limit: int) -> int:
     if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
         limit -= positions.padding_idx + 1  # as in RoBERTa, where positions are counted from behind the padding's
     return min(limit, tokenizer_limit) if tokenizer_limit < _UNSET_LENGTH else limit
+
+
+def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
+    """Raise ModelError for token ids that the model has no embedding for."""
+    known = model.get_input_embeddings().num_embeddings
+    if len(encoded.ids) and int(encoded.ids.max()) >= known:
+        raise ModelError(
+            f"tokenizer and model do not fit: token {encoded.ids.max()}, of {known:,} that the model knows"
+        )
 
 
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:

@@ -1,6 +1,7 @@
 """The model card: README.md of a model directory."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -209,8 +210,46 @@ def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
     )
 
 
+def ensemble_card(
+    name: str, told: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
+) -> str:
+    """The card of an ensemble: what it is made of, in sentences and as a table with what each member reaches."""
+    front = {
+        "library_name": "emotune",
+        "pipeline_tag": "text-classification",
+        **({"datasets": [data_set.hub_id for data_set in published]} if published else {}),
+        "tags": ["emotion", "emotune", "ensemble", str(decision.labels.task).replace("_", "-")],
+    }
+    task = "any number of them" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {escape(name)}",
+            "",
+            f"Says which of {len(decision.labels)} emotions a text carries ({task}): the mean of the logits of the "
+            "models in `members/`, each of which has a card of its own. Portability: emotune.",
+            "",
+            *_use(decision, plain=False),
+            "## Members",
+            "",
+            markdown(members),
+            "",
+            *[f"- {escape(line)}" for line in told],
+            "",
+            *[line for data_set in published for line in _published(data_set)],
+            _BEGIN,
+            _decision_section(decision),
+            _END,
+            "",
+        ]
+    )
+
+
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:
-    """The card with a section on the temperatures that were folded into the last layer, in place of a former one."""
+    """The card with a section on the temperatures that were folded into the model, in place of a former one."""
     temperatures = calibration.temperatures.tolist()
     each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
     told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"

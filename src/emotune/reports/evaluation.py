@@ -15,6 +15,9 @@ from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.reports import tables
 from emotune.scoring.metrics import Bools, Floats, Scores
+from emotune.scoring.slices import Confused, most_confused
+
+_MOST_CONFUSED = 30
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,18 @@ class Evaluation:
     def multi_label(self) -> bool:
         return self.labels.task is Task.MULTI_LABEL
 
+    def confused(self, most: int | None = None) -> list[Confused]:
+        """The pairs most confused: missed → said instead, for multi-class what it was → what was said."""
+        return most_confused(self.confusion, self.scores.per_label.support, most)
+
     @property
     def title(self) -> str:
         """What was scored: the split, and the level when it is coarser than the model's labels."""
         return self.split if self.level is None else f"{self.split} at the level {self.level}"
 
     def to_json(self) -> dict[str, Any]:
-        """All figures; an undefined one is null. `confusion` is missed → extra for multi-label."""
+        """All figures; an undefined one is null. `confusion` is missed → extra for multi-label, and so are the pairs of
+        `most_confused`, with their share of the missed label's support."""
         each = self.scores.per_label
         columns = {
             "support": each.support,
@@ -77,8 +85,15 @@ class Evaluation:
             ],
             "labels_without_positives": list(self.scores.labels_without_positives),
             "confusion": self.confusion.tolist(),
+            "most_confused": confused_json(self.confused(_MOST_CONFUSED), self.labels),
             "warnings": list(self.warnings),
         }
+
+
+def confused_json(pairs: Sequence[Confused], labels: LabelSet) -> list[dict[str, Any]]:
+    """Pairs most confused, by names; for multi-class `missed` is what it was and `said` what was predicted."""
+    names = labels.names
+    return [{"missed": names[p.missed], "said": names[p.said], "texts": p.texts, "share": p.share} for p in pairs]
 
 
 def number(value: Any) -> float | int | None:
@@ -117,7 +132,7 @@ def report_markdown(evaluation: Evaluation, pictures: Sequence[tuple[str, str]])
     lines += ["", "## Overall", "", tables.markdown(tables.overall_table(scores, multi_label=multi)), ""]
     lines += ["Intervals: 95 %, from 1,000 bootstrap draws of the rows.", ""]
     lines += ["## By label", "", tables.markdown(tables.label_table(scores, evaluation.labels)), ""]
-    confused = tables.confused_table(evaluation.confusion.tolist(), evaluation.labels, multi_label=multi)
+    confused = tables.confused_table(evaluation.confused(10), evaluation.labels)
     if confused.rows:
         lines += ["## Most confused", "", tables.markdown(confused), ""]
     for title, name in pictures:

@@ -194,7 +194,7 @@ def confusions(evaluation: Evaluation) -> list[Element]:
     """What is taken for what: one way, both ways, and in texts of two labels."""
     multi, labels = evaluation.multi_label, evaluation.labels
     found = []
-    one_way = tables.confused_table(evaluation.confusion.tolist(), labels, multi_label=multi, most=15)
+    one_way = tables.confused_table(evaluation.confused(15), labels)
     if one_way.rows:
         caption = "Missed → said instead, in the same text" if multi else "What it was → what was said"
         found.append(html_table(one_way, caption))

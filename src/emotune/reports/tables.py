@@ -12,7 +12,7 @@ from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import Bools, Scores
 from emotune.scoring.precision import NEVER, precision_and_recall
-from emotune.scoring.slices import confused_pairs, two_label_errors
+from emotune.scoring.slices import Confused, confused_pairs, two_label_errors
 from emotune.scoring.thresholds import PRECISION, Tuned
 
 UNDEFINED = "undefined"
@@ -100,7 +100,11 @@ def label_table(scores: Scores, labels: LabelSet) -> Table:
 
 def labels_without_positives(scores: Scores) -> str:
     """What to say of labels that leave the macro averages; empty when there are none."""
-    missing = scores.labels_without_positives
+    return without_positives(scores.labels_without_positives)
+
+
+def without_positives(missing: Sequence[str]) -> str:
+    """As `labels_without_positives`, of labels by name."""
     if not missing:
         return ""
     one = len(missing) == 1
@@ -108,17 +112,12 @@ def labels_without_positives(scores: Scores) -> str:
     return f"{len(missing)} {have}: {', '.join(missing)}"
 
 
-def confused_table(counts: Sequence[Sequence[int]], labels: LabelSet, *, multi_label: bool, most: int = 10) -> Table:
-    """The pairs most often taken for one another."""
-    pairs = [
-        (int(counts[i][j]), labels.names[i], labels.names[j])
-        for i in range(len(labels))
-        for j in range(len(labels))
-        if i != j and counts[i][j] > 0
-    ]
-    pairs.sort(key=lambda pair: -pair[0])
-    header = ("missed", "said instead", "texts") if multi_label else ("was", "said", "texts")
-    return Table(header, tuple((was, said, f"{n:,}") for n, was, said in pairs[:most]))
+def confused_table(pairs: Sequence[Confused], labels: LabelSet) -> Table:
+    """The pairs most confused, one way each, with the share of the missed label's texts that a pair makes up."""
+    multi_label = labels.task is Task.MULTI_LABEL
+    header = ("missed", "said instead") if multi_label else ("was", "said")
+    rows = [(labels.names[p.missed], labels.names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in pairs]
+    return Table((*header, "texts", "of its support"), tuple(rows))
 
 
 def pair_table(counts: npt.NDArray[np.int64], labels: LabelSet, *, most: int) -> Table:

@@ -143,6 +143,33 @@ def _logit(p: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
+class Confused:
+    """A label that was missed and one that was said instead, in how many texts, and the share of the missed label's.
+
+    Multi-class: what it was, and what was predicted.
+    """
+
+    missed: int
+    said: int
+    texts: int
+    share: float
+
+
+def most_confused(
+    confusion: npt.NDArray[np.int64], support: npt.NDArray[np.int64], most: int | None = None
+) -> list[Confused]:
+    """The pairs most confused, one way each, the most frequent first.
+
+    confusion: counts of `metrics.confusion`, shape (labels, labels); support: texts of each label, shape (labels,).
+    """
+    counts = confusion.copy()
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")
+    pairs = ((int(i), int(j), int(counts[i, j])) for i, j in zip(*np.unravel_index(order, counts.shape), strict=True))
+    return [Confused(i, j, n, n / int(support[i])) for i, j, n in list(pairs)[:most] if n]
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two labels taken for one another: `forth` is first → second, `back` second → first."""
 

@@ -106,10 +106,17 @@ def require_sound_model(directory: Path) -> dict[str, Any]:
 def require_sound_parts(directory: Path) -> None:
     """Raise ModelError unless all JSON and all weights of a model directory, and of folders in it, are sound.
 
-    That is what can be said of every kind of model; whether they fit each other is for the kind to say.
+    That is what can be said of every kind of model; whether they fit each other is for the kind to say. A folder that
+    transformers is given, with a configuration, is checked as a model of its own.
     """
+    models = set()
     for path in entries(directory, below=True):
-        if path.suffix == ".safetensors" and path.is_file():
+        if path.is_dir() and (path / CONFIG).exists():
+            require_sound_model(path)
+            models.add(path)
+        elif path.parent in models:
+            continue
+        elif path.suffix == ".safetensors" and path.is_file():
             require_finite(path, read_header(path))
         elif path.name == TOKENIZER:
             require_sound_tokenizer(path)

@@ -64,12 +64,13 @@ class Observer(Protocol):
 
 @dataclass
 class Fitted:
-    """How a run ended; the model holds the weights that it was run for."""
+    """How a run ended; the model holds the weights that it was run for. `seconds` is told where there are no epochs."""
 
     epochs: list[EpochReport] = field(default_factory=list)
     best_epoch: int = 0
     stopped: str | None = None
     interrupted: bool = False
+    seconds: float | None = None
 
     def is_better(self, metrics: dict[str, float], metric: str) -> bool:
         """Whether these metrics are better than those of all epochs so far."""

@@ -11,18 +11,20 @@ from transformers import PreTrainedModel
 
 from emotune import hub
 from emotune.config import Config
-from emotune.data.records import Corpus, Record, fingerprint, targets_of
+from emotune.data.records import Corpus, Record, targets_of
 from emotune.data.splits import stratified_folds
 from emotune.errors import EmotuneError
-from emotune.inference.torch_backend import TorchBackend, pick_device
+from emotune.inference.torch_backend import TorchBackend
 from emotune.kinds import AtOnce, Lesson, Stepwise, TextModel
 from emotune.models import encoder as encoders
 from emotune.models import losses
+from emotune.models.devices import pick_device
 from emotune.models.weights_file import update_layer
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
 from emotune.training.progress import Examples, Observer
+from emotune.workflows.data import fingerprints
 from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, start_decision, validation_metrics
@@ -63,10 +65,7 @@ class Session:
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
         self.valid_targets = corpus.targets("valid")
         self.folds = stratified_folds(self.valid_targets, config.tuning.folds, FOLD_SEED)
-        self.fingerprints = {
-            split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
-            for split, records in corpus.splits.items()
-        }
+        self.fingerprints = fingerprints(corpus)
 
     def metrics(self, logits: Floats) -> dict[str, float]:
         """The metrics of validation logits, shape (n, labels), with decisions out of fold."""

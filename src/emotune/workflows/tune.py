@@ -18,7 +18,7 @@ from emotune.scoring.precision import NEVER
 from emotune.scoring.stability import fold_thresholds
 from emotune.scoring.thresholds import PRECISION, Method, Tuned, candidates, out_of_fold, tune, with_thresholds
 
-FOLD_SEED = 0
+FOLD_SEED, JUDGING_FOLDS = 0, 5
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
@@ -82,6 +82,21 @@ def _objective(tuned: Tuned, config: TuningConfig, labels: LabelSet) -> dict[str
         never = [name for name, t in zip(labels.names, tuned.thresholds, strict=True) if t == NEVER]
         said |= {"at_least": config.at_least, "unreached": never}
     return said
+
+
+def judged(
+    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], start: Decision, config: TuningConfig
+) -> npt.NDArray[np.bool_]:
+    """Decisions whose thresholds were chosen on other rows, for those that a model's own were chosen on: (n, labels).
+
+    5 stratified folds, seed 0, whatever the folds of the tuning; the policies of `start` hold. A rule that is not tuned
+    decides as it is.
+    """
+    probabilities = start.probabilities(logits)
+    if start.labels.task is Task.MULTI_CLASS or config.method == "none":
+        return start.decide(probabilities)
+    folds = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
+    return out_of_fold(probabilities, positives(targets), start, methods_of(config), folds)
 
 
 def doubtful_temperatures(temperatures: Sequence[float]) -> list[str]:

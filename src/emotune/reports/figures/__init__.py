@@ -5,6 +5,13 @@ read as math; characters that no installed font has become □. The palette and 
 are in `style`.
 """
 
+from emotune.reports.figures.comparison import (
+    MOST_ENTRIES,
+    CostPanel,
+    CostPoint,
+    label_comparison,
+    quality_cost,
+)
 from emotune.reports.figures.curves import (
     MOST_PANELS,
     LabelCurve,
@@ -56,6 +63,7 @@ __all__ = [
     "LONGEST_SIDE",
     "MARGIN",
     "MIDDLE",
+    "MOST_ENTRIES",
     "MOST_PANELS",
     "PAPER",
     "POINTS",
@@ -64,17 +72,21 @@ __all__ = [
     "TITLE",
     "TITLE_LINE",
     "VERMILION",
+    "CostPanel",
+    "CostPoint",
     "LabelCurve",
     "Picture",
     "confusion_matrix",
     "drawing",
     "fit",
+    "label_comparison",
     "label_f1",
     "named_rows",
     "page",
     "place_axes",
     "precision_recall",
     "precision_recall_panel",
+    "quality_cost",
     "reliability_diagram",
     "rendered",
     "text_width",

@@ -123,16 +123,19 @@ class NamedRows:
     above: dict[str, Any]
 
 
-def named_rows(names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float) -> NamedRows:
-    """Rows with names and, under `heading`, counts at their left; `right` inches beside the axes stay free."""
+def named_rows(
+    names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float, below: float = 0.0
+) -> NamedRows:
+    """Rows with names and, under `heading`, counts at their left; `right` inches beside the axes, and `below` inches
+    under what names their scale, stay free."""
     row = min(0.24, LONGEST_SIDE / len(names))
     size = min(9.0, 0.55 * row * POINTS)
     names = [fit(name, LONGEST_NAME, size) for name in names]
     counts_width = max(text_width(text, size) for text in [heading, *counts])
     left = MARGIN + max(text_width(name, size) for name in names) + GAP + counts_width + GAP
     height = len(names) * row
-    figure = page(left + ROWS_WIDTH + right, 0.6 + height + 0.25, title)
-    axes = place_axes(figure, left, 0.6, ROWS_WIDTH, height)
+    figure = page(left + ROWS_WIDTH + right, below + 0.6 + height + 0.25, title)
+    axes = place_axes(figure, left, below + 0.6, ROWS_WIDTH, height)
     axes.set(ylim=(len(names) - 0.5, -0.5), yticks=[])
     axes.spines["left"].set_visible(False)
     beside = axes.get_yaxis_transform()

@@ -1,0 +1,123 @@
+"""`emotune compare`."""
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+
+if TYPE_CHECKING:
+    from emotune.reports.comparison import ComparisonReport
+
+_CONFUSED, _DISAGREEMENTS = 3, 5
+
+
+@reported
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN RUN...", help="Run directories; with --data, models and hub ids too.")
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Run the models on this data [default: the validation rows that runs kept].")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="train, valid or test, of --data or of the runs' own data.")] = None,
+    level: Annotated[str | None, typer.Option(help="Compare at a coarser level: ekman, sentiment, …")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What ranks [default: macro_f1; accuracy where a text has one label].")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Hold the others against this run [default: the best].")
+    ] = None,
+    resamples: Annotated[
+        int | None,
+        typer.Option(min=100, max=100_000, help="Bootstrap draws of the rows [default: 1000, more for many runs]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap draws.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for reports with pictures.")] = None,
+    override: DataSetOption = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs on the same rows.
+
+    Scores with 95 % intervals, costs and the front of both; differences by the paired bootstrap, corrected for their
+    number; labels won and lost; the texts on which the runs disagree most.
+
+    Without --data, nothing is run: the runs' kept validation rows are compared, with thresholds chosen out of fold.
+    """
+    from emotune.workflows import compare as workflow
+
+    terminal = Terminal(quiet=quiet)
+    request = workflow.CompareRequest(
+        runs,
+        data=data,
+        split=split,
+        overrides=override or (),
+        level=level,
+        metric=metric,
+        baseline=baseline,
+        resamples=resamples,
+        seed=seed,
+        out=out,
+        device=device,
+        batch_size=batch_size,
+    )
+    outcome = workflow.compare(request, terminal)
+    if as_json:
+        emit_json(outcome.to_json())
+        return
+    show_comparison(outcome.report, terminal)
+    if outcome.page is not None:
+        terminal.say(f"written to {out}: report.html, report.md, comparison.json, pictures")
+        terminal.say(f"report: {outcome.page}")
+
+
+def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
+    """The comparison on the terminal."""
+    from emotune.reports import comparison as tables
+
+    width = max(40, terminal.width)
+    terminal.table(
+        tables.main_table(report, tables.headline_metrics(report)), report.title[:1].upper() + report.title[1:]
+    )
+    emit("")
+    terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
+    emit(textwrap.fill(tables.how_read(report), width))
+    emit("")
+    if report.comparison.differences:
+        terminal.table(tables.difference_table(report), "Differences")
+        emit(textwrap.fill(tables.how_corrected(report), width))
+        emit("")
+        terminal.table(tables.wins_table(report), "Labels by F1")
+        emit("")
+    terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
+    for name, table in tables.confused_tables(report, most=_CONFUSED):
+        emit("")
+        terminal.table(table, f"Most confused by {name}")
+    _show_disagreements(report, terminal, width)
+    emit("")
+    for line in (tables.summary(report), *report.notes):
+        emit(textwrap.fill(line[:1].upper() + line[1:].rstrip(".") + ".", width))
+
+
+def _show_disagreements(report: "ComparisonReport", terminal: Terminal, width: int) -> None:
+    from emotune.reports import comparison as tables
+
+    rows = report.comparison.disagreements[:_DISAGREEMENTS]
+    if not rows:
+        return
+    emit("")
+    terminal.heading("They disagree most on")
+    for disagreement in rows:
+        place, text = tables.place_and_text(report, disagreement.row, most=2 * width)
+        given = ", ".join(report.given(disagreement.row)) or "nothing"
+        emit(textwrap.fill(f"{place}  {text}", width, subsequent_indent="  "))
+        emit(f"    is: {given}")
+        names = (report.names[i] for i in report.comparison.ranking)
+        for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):
+            emit(f"    {name}: {answer}")

@@ -1,0 +1,286 @@
+"""`emotune compare`: any runs on the same rows, what their differences are worth, and what they cost."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune.config_files import override_data
+from emotune.data.records import Corpus, Record, text_keys
+from emotune.data.repository import SPLIT_NAMES
+from emotune.errors import MissingInputError, UsageError, did_you_mean
+from emotune.hub_data import resolve_data
+from emotune.inference.classifier import run_model
+from emotune.labels import LabelSet, Task
+from emotune.reports.comparison import ComparisonReport
+from emotune.reports.comparison_files import write_comparison
+from emotune.reports.tables import metric_name, without_positives
+from emotune.scoring import comparison as scoring
+from emotune.scoring.comparison import Entry, Outcome
+from emotune.workflows import run_directory
+from emotune.workflows.compared_runs import (
+    Candidate,
+    Common,
+    Rows,
+    common_labels,
+    kept_rows,
+    open_candidates,
+    require_same_rows,
+    rows_of,
+)
+from emotune.workflows.data import corpus_of
+from emotune.workflows.talk import Talk
+
+METRICS = (
+    *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "accuracy", "hamming_loss"),
+    *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
+)
+_OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
+_OWN_THRESHOLDS = "each model decides by its own thresholds"
+_SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
+_BEST_EPOCH = "each run may have chosen its best epoch and its temperature on these rows, which flatters all of them"
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What to compare, and how.
+
+    names: runs; with `data`, models too. data, split, overrides (`data.key=value`): other rows than the validation
+    rows that the runs kept, on which the models are then run. level: a coarser label set. metric: what ranks (None: the
+    task's own). baseline: the name of the run that the others are held against (None: the best).
+    """
+
+    names: Sequence[str]
+    data: str | None = None
+    split: str | None = None
+    overrides: Sequence[str] = ()
+    level: str | None = None
+    metric: str | None = None
+    baseline: str | None = None
+    resamples: int | None = None
+    seed: int = 0
+    out: Path | None = None
+    device: str = "auto"
+    batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class CompareOutcome:
+    """The comparison, and the report to open (None: nothing was written)."""
+
+    report: ComparisonReport
+    page: Path | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune compare --json` prints."""
+        return self.report.to_json() | {"report": None if self.page is None else str(self.page)}
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Entries in the common labels, and the rows that they are of."""
+
+    entries: list[Entry]
+    rows: Rows
+    named: str
+    data: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
+    """Compare runs on the same rows, and write reports when `out` says where.
+
+    Raises UsageError for label sets or tasks that differ, DataError for rows that differ, ModelError for a run without
+    a model.
+    """
+    candidates = open_candidates(request.names)
+    common = common_labels(candidates, request.level)
+    _require_metric(request.metric, common.labels)
+    baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
+    warnings = [*_interrupted(candidates)]
+    if request.data is None and request.split in (None, "valid") and not request.overrides:
+        scored = _kept(candidates, common)
+    else:
+        scored = _run_all(request, candidates, common, talk)
+    warnings += _leaks(candidates, scored.rows)
+    support = scored.rows.targets.sum(axis=0)
+    missing = without_positives([name for name, n in zip(common.labels.names, support, strict=True) if not n])
+    warnings += [missing] if missing else []
+    for warning in warnings:
+        talk.warn(warning)
+    compared = scoring.compare(
+        common.labels,
+        scored.rows.targets,
+        scored.entries,
+        metric=request.metric,
+        baseline=baseline,
+        resamples=request.resamples,
+        seed=request.seed,
+    )
+    report = ComparisonReport(
+        compared,
+        scored.named,
+        records=scored.rows.records,
+        models=tuple(str(candidate.found.directory) for candidate in candidates),
+        data=scored.data,
+        level=request.level,
+        notes=scored.notes,
+        warnings=tuple(warnings),
+        seed=request.seed,
+    )
+    page = None if request.out is None else write_comparison(report, request.out, talk.warn)
+    return CompareOutcome(report, page)
+
+
+def _require_metric(metric: str | None, labels: LabelSet) -> None:
+    if metric is not None and metric not in METRICS:
+        raise UsageError(f"no metric {metric!r} to rank by", hint=did_you_mean(metric, METRICS))
+    if metric is not None and labels.task is Task.MULTI_CLASS and metric.startswith("micro_"):
+        raise UsageError(
+            f"where each text has one class, {metric_name(metric)} is the accuracy", hint="--metric accuracy"
+        )
+
+
+def _baseline(name: str, candidates: Sequence[Candidate]) -> str:
+    """What the baseline is called in the tables; it may be named as given too."""
+    for candidate in candidates:
+        if name in (candidate.name, candidate.given):
+            return candidate.name
+    raise UsageError(f"no run {name!r} to compare with", hint=did_you_mean(name, [c.name for c in candidates]))
+
+
+def _interrupted(candidates: Sequence[Candidate]) -> list[str]:
+    return [
+        f"{candidate.name} was interrupted: its model is the best of what was trained until then "
+        f"(go on with it: emotune train --resume {candidate.given})"
+        for candidate in candidates
+        if candidate.run is not None and run_directory.was_interrupted(candidate.run)
+    ]
+
+
+def _leaks(candidates: Sequence[Candidate], rows: Rows) -> list[str]:
+    """Who was trained on some of the texts."""
+    if rows.records is None:
+        return []
+    keys = text_keys(rows.records)
+    said = []
+    for candidate in candidates:
+        seen = run_directory.seen_in_training(candidate.run, keys)
+        if seen is not None and seen.any():
+            said.append(f"{candidate.name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts")
+    return said
+
+
+# --- the rows that the runs kept ---------------------------------------------------------------------------------
+
+
+def _kept(candidates: Sequence[Candidate], common: Common) -> _Scored:
+    """Entries from the validation logits that the runs kept: nothing is run."""
+    kept = [kept_rows(candidate, common) for candidate in candidates]
+    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
+    entries = [
+        _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256))
+        for candidate, each in zip(candidates, kept, strict=True)
+    ]
+    readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
+    notes = [_BEST_EPOCH]
+    if common.labels.task is Task.MULTI_LABEL:
+        notes.insert(0, _OUT_OF_FOLD)
+    if readable.records is None:
+        notes.append("the data that the runs were trained from is gone or changed, so texts are told by their rows")
+    return _Scored(entries, readable, "the validation rows that the runs kept", (), tuple(notes))
+
+
+def _entry(
+    candidate: Candidate,
+    common: Common,
+    logits: npt.NDArray[np.float32],
+    decided: npt.NDArray[np.bool_],
+    texts_per_second: float | None = None,
+) -> Entry:
+    labels, run = candidate.labels, candidate.run
+    probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
+    seed = None if run is None else run_directory.read_config(run).training.seed
+    return Entry(
+        candidate.name,
+        (Outcome(common.bring(decided, labels), probabilities, seed),),
+        training_seconds=None if run is None else run_directory.training_seconds(run),
+        num_bytes=candidate.num_bytes,
+        texts_per_second=texts_per_second,
+    )
+
+
+# --- other rows ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A split of data that was read, by its name."""
+
+    split: str
+    corpus: Corpus
+
+    @property
+    def records(self) -> list[Record]:
+        return self.corpus.splits[self.split]
+
+
+def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common, talk: Talk) -> _Scored:
+    """Entries from running each model, with its own thresholds."""
+    each = _read_all(request, candidates, common)
+    rows = [rows_of(read.corpus, read.split, common) for read in each]
+    require_same_rows([candidate.name for candidate in candidates], rows)
+    for line in each[0].corpus.description:
+        talk.say(line)
+    entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, _SPEED])
+    for candidate, read, its in zip(candidates, each, rows, strict=True):
+        logits, speed = _run(candidate, read.records, request, talk)
+        own = read.corpus.targets(read.split) if read.corpus.labels == candidate.labels else None
+        entries.append(_entry(candidate, common, logits, candidate.decide(logits, own, its.sha256), speed))
+        if candidate.found.decision.tuning.get("data_sha256") == its.sha256:
+            notes[_OUT_OF_FOLD] = None
+    where = "" if request.data is None else f" of {request.data}"
+    return _Scored(entries, rows[0], f"{each[0].split}{where}", each[0].corpus.description, tuple(notes))
+
+
+def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common) -> list[_Read]:
+    """For each candidate the rows that it is run on: the same data, or the same split of its own."""
+    if request.data is not None:
+        sets = list(dict.fromkeys([*(candidate.labels for candidate in candidates), common.labels]))
+        run = candidates[0].run
+        read = _Read(*run_directory.read_other(run, request.data, sets, request.split, request.overrides))
+        return [read] * len(candidates)
+    if request.split is None:
+        raise UsageError("--set says how --data is read, or a --split of the runs' own data", hint="Name one of them.")
+    if request.split not in SPLIT_NAMES:
+        allowed = dict.fromkeys(SPLIT_NAMES.values())
+        raise MissingInputError(f"no split {request.split!r}", hint=did_you_mean(request.split, allowed))
+    split = SPLIT_NAMES[request.split]
+    return [_Read(split, _own(candidate, split, request.overrides)) for candidate in candidates]
+
+
+def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
+    """A split of the data that a run was trained from."""
+    if candidate.run is None:
+        hint = "Say what to compare them on: --data PATH"
+        raise MissingInputError(f"{candidate.name} stands alone: its data is not known", hint=hint)
+    config = override_data(run_directory.read_config(candidate.run).data, overrides)
+    return corpus_of(resolve_data(config), (split,))
+
+
+def _run(
+    candidate: Candidate, records: Sequence[Record], request: CompareRequest, talk: Talk
+) -> tuple[npt.NDArray[np.float32], float | None]:
+    """The logits of a model, and how many texts a second it read, tokenizing included; the first batch is not timed."""
+    talk.say(f"running {candidate.name}")
+    classifier = run_model(replace(candidate.found), device=request.device, warn=talk.warn)
+    texts = [record.text for record in records]
+    classifier.logits(texts[: request.batch_size], batch_size=request.batch_size)
+    start = time.perf_counter()
+    logits = classifier.logits(texts, batch_size=request.batch_size)
+    seconds = time.perf_counter() - start
+    return logits, len(texts) / seconds if texts and seconds > 0 else None

@@ -1,0 +1,302 @@
+"""The runs that are to be compared: opened, brought to one label set, and shown to be of the same rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune import artifact
+from emotune.adoption import FoundModel, open_model
+from emotune.config import TuningConfig
+from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of
+from emotune.decision import Bools
+from emotune.errors import DataError, EmotuneError, MissingInputError, ModelError, OutputError, Place, UsageError
+from emotune.hub import local_path
+from emotune.hub_data import resolve_data
+from emotune.labels import KNOWN, LabelSet, Task, levels, mapping_to
+from emotune.workflows import run_directory
+from emotune.workflows.data import corpus_of
+from emotune.workflows.run_lock import require_unlocked
+from emotune.workflows.tune import judged
+
+# of the coarser levels that a model may itself speak
+LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
+_SHOWN_ROWS, _SHOWN_TEXT, _SHOWN_LABELS = 3, 60, 8
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to compare: as given, what it is called in tables, and the run around it (None: it stands alone)."""
+
+    given: str
+    name: str
+    found: FoundModel
+    run: Path | None
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.found.decision.labels
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the model's directory."""
+        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
+
+    @property
+    def settings(self) -> TuningConfig:
+        """The settings by which its thresholds are chosen: those of its run, as far as `tune` has not changed them."""
+        config = TuningConfig(method="auto") if self.run is None else run_directory.read_config(self.run).tuning
+        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
+
+    def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
+        """Its labels for rows with that fingerprint, (n, labels): out of fold where its thresholds were tuned on them.
+
+        targets may be None where the rows have other labels than the model: then it was not tuned on them.
+        """
+        decision = self.found.decision
+        if targets is not None and decision.tuning.get("data_sha256") == sha256:
+            return judged(logits, targets, decision, self.settings)
+        return decision.decide(decision.probabilities(logits))
+
+
+def open_candidates(names: Sequence[str]) -> list[Candidate]:
+    """Open what is to be compared; raises UsageError for fewer than two or the same one twice.
+
+    Raises ModelError for a run that was not written to its end, with what to do.
+    """
+    if len(names) < 2:
+        raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
+    opened = [(given, _open(given)) for given in names]
+    places = Counter(found.directory.resolve() for _, found in opened)
+    for given, found in opened:
+        if places[found.directory.resolve()] > 1:
+            raise UsageError(f"{given} is there twice", hint="Name each run once.")
+    short = [_short_name(given, found) for given, found in opened]
+    return [
+        Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
+        for name, (given, found) in zip(short, opened, strict=True)
+    ]
+
+
+def _run_of(found: FoundModel) -> Path | None:
+    return None if found.manifest is None else artifact.run_of(found.directory)
+
+
+def _short_name(given: str, found: FoundModel) -> str:
+    if local_path(given) is None:
+        return given
+    return (artifact.run_of(found.directory.resolve()) or found.directory.resolve()).name
+
+
+def _open(given: str) -> FoundModel:
+    path = local_path(given)
+    if path is not None and not (path / "model" / artifact.MANIFEST).is_file():
+        _require_whole(given, path)
+    return open_model(given)
+
+
+def _require_whole(given: str, path: Path) -> None:
+    """Raise ModelError for a run without a model: one that is being trained, or stopped before its end."""
+    started = (path / run_directory.CONFIG).is_file()
+    if not started and not (path / run_directory.LOCK).is_file():
+        return
+    try:
+        require_unlocked(path)
+    except OutputError as error:
+        hint = "Wait for it, or leave it out of the comparison."
+        raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
+    message = f"run {given} is half-written: its training did not come to its end, so there is no model to compare"
+    remedy = f"Go on with it: emotune train --resume {given}. " if started else "Train it again. "
+    raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
+
+
+# --- one label set ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Common:
+    """The label set that all are compared in; `level` when it is coarser than that of some of them."""
+
+    labels: LabelSet
+    level: str | None = None
+
+    def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
+        """Scores or decisions over `labels`, shape (n, labels), as those over the common set."""
+        if set(labels.names) != set(self.labels.names):
+            assert self.level is not None, "label sets that differ are compared at a level"
+            mapping = mapping_to(self.level, labels)
+            values, labels = mapping.coarsen(values, labels), mapping.label_set(labels)
+        return values[:, [labels.index(name) for name in self.labels.names]]
+
+
+def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
+    """What the candidates have in common; raises UsageError, naming the difference, when that is no label set."""
+    sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
+    first = sets[0]
+    for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
+        if labels.task is not first.task:
+            raise _other_task(candidates[0], first, candidate)
+        if set(labels.names) != set(first.names):
+            raise _other_labels(candidates[0], first, candidate, labels, level)
+    return Common(first, level)
+
+
+def _at_level(candidate: Candidate, level: str) -> LabelSet:
+    labels = candidate.labels
+    if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
+        return labels  # it speaks that level already
+    try:
+        return mapping_to(level, labels).label_set(labels)
+    except UsageError as error:
+        raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
+
+
+def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
+    said = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
+    mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
+    return UsageError(
+        f"{mine.name} is {said[Task.MULTI_CLASS]}, {its.name} is {said[Task.MULTI_LABEL]}: their scores do not mean "
+        "the same, for one must answer and the other may answer with nothing or with several",
+        hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
+    )
+
+
+def _other_labels(one: Candidate, mine: LabelSet, other: Candidate, its: LabelSet, level: str | None) -> UsageError:
+    parts = [
+        f"only {name} has {_listed([label for label in a.names if label not in b])}"
+        for name, a, b in ((one.name, mine, its), (other.name, its, mine))
+        if set(a.names) - set(b.names)
+    ]
+    where = "" if level is None else f" at the level {level}"
+    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
+    shared = [known for known in both if _same_at(one, other, known)]
+    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
+    return UsageError(f"{one.name} and {other.name} have different labels{where}: {'; '.join(parts)}", hint=hint)
+
+
+def _levels_of(candidate: Candidate) -> list[str]:
+    own = [level for level, names in LEVEL_NAMES.items() if set(names) == set(candidate.labels.names)]
+    return own + levels(candidate.labels)
+
+
+def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
+    mine, its = _at_level(one, level), _at_level(other, level)
+    return set(mine.names) == set(its.names) and mine.task is its.task
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN_LABELS]) + (f" and {len(names) - _SHOWN_LABELS} more" * (len(names) > _SHOWN_LABELS))
+
+
+# --- the same rows ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one candidate, in the common labels: their number, what they are told by, and the rows where they can
+    be read (`records`, whose labels are those of `labels`)."""
+
+    number: int
+    sha256: str
+    targets: Bools
+    records: Sequence[Record] | None = None
+    labels: LabelSet | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run kept of its validation rows: logits and targets over its own labels, and the rows."""
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    rows: Rows
+
+
+def kept_rows(candidate: Candidate, common: Common) -> Kept:
+    """The validation rows that a run kept; raises MissingInputError for a model that kept none, with what to do."""
+    hint = "Say what to compare them on: --data PATH"
+    manifest, run = candidate.found.manifest, candidate.run
+    if manifest is None or run is None:
+        raise MissingInputError(f"{candidate.name} stands alone: no validation rows were kept with it", hint=hint)
+    entry = manifest.data.get("valid", {})
+    if not (run / run_directory.VALID).is_file() or "sha256" not in entry:
+        message = f"run {candidate.name} has not kept its validation rows ({run_directory.VALID})"
+        raise MissingInputError(message, hint=f"{hint}, or train it again.")
+    logits, targets = run_directory.read_valid(run, candidate.labels)
+    if len(logits) != entry.get("rows", len(logits)):
+        message = f"{len(logits):,} validation rows, but the model was tuned on {entry['rows']:,}"
+        raise ModelError(message, place=Place(run / run_directory.VALID), hint=f"{hint}, or train it again.")
+    sha256 = str(entry["sha256"])
+    records = _records(candidate, run, sha256)
+    shared = common.bring(positives(targets), candidate.labels)
+    return Kept(logits, targets, Rows(len(logits), sha256, shared, records, candidate.labels))
+
+
+def _records(candidate: Candidate, run: Path, sha256: str) -> list[Record] | None:
+    """The texts of the rows that a run kept; None where its data is gone, or is no longer the same."""
+    with suppress(EmotuneError, OSError):
+        corpus = corpus_of(resolve_data(run_directory.read_config(run).data), ("valid",))
+        records = corpus.splits["valid"]
+        if fingerprint(records, corpus.labels) == sha256 and corpus.labels == candidate.labels:
+            return records
+    return None
+
+
+def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
+    """The rows of a split that was read."""
+    records, labels = corpus.splits[split], corpus.labels
+    targets = common.bring(positives(targets_of(records, len(labels))), labels)
+    return Rows(len(records), fingerprint(records, labels), targets, records, labels)
+
+
+def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
+    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels, in one order."""
+    for name, its in zip(names[1:], rows[1:], strict=True):
+        _require_same(names[0], rows[0], name, its)
+
+
+def _require_same(one: str, mine: Rows, other: str, its: Rows) -> None:
+    if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
+        return
+    hint = "Compare them on the same rows: --data PATH, with --split"
+    numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
+    message = f"{one} and {other} are of different rows{numbers}"
+    if mine.records is None or its.records is None:
+        lost = one if mine.records is None else other
+        why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
+        raise DataError(f"{message}: {why}; the data of {lost} is gone or changed, so no row can be shown", hint=hint)
+    found = _first_differences(one, mine, other, its)
+    if found or numbers:
+        raise DataError("\n  ".join([f"{message}:", *found]), hint=hint)
+
+
+def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
+    """The first rows with another text or other labels, a line each; empty when there are none."""
+    assert mine.records is not None
+    assert its.records is not None
+    found: list[str] = []
+    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
+        if len(found) == _SHOWN_ROWS:
+            break
+        if a.text != b.text:
+            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
+        elif not np.array_equal(mine.targets[i], its.targets[i]):
+            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
+    if not found and mine.number != its.number:
+        longer, name = (mine, one) if mine.number > its.number else (its, other)
+        assert longer.records is not None
+        at = min(mine.number, its.number)
+        found.append(f"row {at + 1}: only {name} has {_quoted(longer.records[at])}")
+    return found
+
+
+def _quoted(record: Record) -> str:
+    text = " ".join(record.text.split())
+    cut = text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT].rstrip() + " …"
+    return f"“{cut}” ({record.place})"
