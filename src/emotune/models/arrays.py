@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from emotune.errors import ModelError, Place
 from emotune.soundness.weights import read_header, require_finite
@@ -18,6 +18,11 @@ _READ = ("F32", "F64")
 def write_json(path: Path, content: Any) -> None:
     """Write JSON; raises ValueError for numbers that are not finite."""
     path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays by name."""
+    path.write_bytes(save(dict(arrays)))  # save_file would let nobody else read it
 
 
 def read_arrays(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, npt.NDArray[Any]]:

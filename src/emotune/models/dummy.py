@@ -10,12 +10,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from safetensors.numpy import save_file
 
 from emotune.config import KindConfig
 from emotune.kinds import AtOnce, Lesson
 from emotune.labels import Task
-from emotune.models.arrays import read_arrays
+from emotune.models.arrays import read_arrays, write_arrays
 from emotune.soundness.directory import WEIGHTS
 
 Floats = npt.NDArray[np.float32]
@@ -49,7 +48,7 @@ class DummyModel:
 
     def save(self, directory: Path) -> None:
         """Write the logits."""
-        save_file({"bias": self._bias}, directory / WEIGHTS)
+        write_arrays(directory / WEIGHTS, {"bias": self._bias})
 
 
 def _fit(lesson: Lesson, config: DummyConfig) -> DummyModel:

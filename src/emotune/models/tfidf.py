@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError, field_validator, model_validator
-from safetensors.numpy import save_file
 
 from emotune.config import Number
 from emotune.errors import ConfigError, ModelError, Place
 from emotune.kinds import AtOnce, Lesson
-from emotune.models.arrays import read_arrays, write_json
+from emotune.models.arrays import read_arrays, write_arrays, write_json
 from emotune.models.logistic import Linear, LogisticConfig, fit
 from emotune.models.ngrams import Terms, Unit, Weighing, weigh
 from emotune.soundness.directory import VOCABULARY, WEIGHTS
@@ -88,7 +87,7 @@ class TfidfModel:
         write_json(directory / SETTINGS, self._config.model_dump(mode="json"))
         write_json(directory / VOCABULARY, {w.terms.unit: list(w.vocabulary) for w in self._weighings})
         idf = {_idf(w.terms): w.idf for w in self._weighings}
-        save_file(idf | self._linear.tensors(), directory / WEIGHTS)
+        write_arrays(directory / WEIGHTS, idf | self._linear.tensors())
 
 
 def features(text: str, weighings: Sequence[Weighing]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
