@@ -31,8 +31,8 @@ from emotune import hub
 from emotune.config import Config, ModelConfig
 from emotune.config_files import load_config
 from emotune.data.records import Corpus, targets_of
-from emotune.inference.torch_backend import pick_device
 from emotune.models import encoder as encoders
+from emotune.models.devices import pick_device
 from emotune.training import precision
 from emotune.training.devices import make_accelerator
 from emotune.training.fit import Trainer

@@ -24,9 +24,9 @@ from emotune.config import ModelConfig
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
 from emotune.inference.classifier import EmotionClassifier, load
-from emotune.inference.torch_backend import pick_device
 from emotune.labels import GOEMOTIONS, mapping_to
 from emotune.models import encoder as encoders
+from emotune.models.devices import pick_device
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
-from emotune.soundness.directory import CONFIG, require_plain, require_sound_model
+from emotune.soundness.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
 
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
@@ -59,6 +59,8 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
         config = require_sound_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
+    else:
+        require_sound_parts(directory)
     return FoundModel(name, directory, manifest, decision)
 
 

@@ -10,7 +10,6 @@ the sha256 of every file, and of itself; a directory whose files differ from it 
 no code that comes with a model is ever run.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -22,11 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
 
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
+from emotune.replacing import replaced
+from emotune.replacing import writing as writing
 from emotune.soundness.config import refuse_code, require_classifier
 from emotune.soundness.directory import CONFIG, WEIGHTS, WEIGHTS_INDEX, entries, in_hub_cache, shard_names
 from emotune.soundness.json_files import read_object
@@ -46,7 +46,6 @@ _TOKENIZER_FILES = (
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
-_NO_SPACE = "Free some space, then try again."
 
 
 class FileEntry(BaseModel):
@@ -74,33 +73,10 @@ class Manifest(BaseModel):
     digest: str | None = None
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write (read-only, full disk, no permission) into an OutputError that names the place."""
-    try:
-        yield
-    except SafetensorError as error:
-        hint = _NO_SPACE if f"os error {errno.ENOSPC}" in str(error) else None
-        raise OutputError(f"cannot write: {error}", place=Place(path), hint=hint) from error
-    except OSError as error:
-        hint = _NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
-        place = Place(Path(error.filename)) if isinstance(error.filename, str) else Place(path)
-        raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
-
-
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with replaced(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def json_text(content: Any) -> str:

@@ -20,7 +20,10 @@ from emotune.errors import ConfigError, EmotuneError, did_you_mean
 from emotune.labels import LabelSet
 
 KINDS = {
+    "dummy": "emotune.models.dummy",
+    "tfidf": "emotune.models.tfidf",
     "encoder": "emotune.models.encoder_kind",
+    "features": "emotune.models.features",
 }
 
 Floats = npt.NDArray[np.float32]

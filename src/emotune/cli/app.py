@@ -8,6 +8,7 @@ import typer
 
 from emotune.cli.compare import compare
 from emotune.cli.evaluate import evaluate
+from emotune.cli.features import features
 from emotune.cli.fetch import fetch
 from emotune.cli.inspect import inspect
 from emotune.cli.predict import predict
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, inspect, train, tune, evaluate, compare, predict):
+for verb in (fetch, inspect, train, tune, evaluate, compare, predict, features):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 

@@ -118,6 +118,15 @@ class Terminal:
 
             yield move
 
+    @contextmanager
+    def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Entered, what is called with how many are done, of how many; a bar on a terminal only."""
+        shown = self._console.is_terminal and not self._quiet
+        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
+            task = bars.add_task(what, total=None)
+            yield lambda done, whole: bars.update(task, completed=done, total=whole)
+
     def on_step(self, report: "StepReport") -> None:
         """Move the bar."""
         if self._progress is None:

@@ -41,6 +41,15 @@ class Encoded:
         """Tokens of each row, shape (n,)."""
         return np.diff(self.offsets)
 
+    def averaged(self, rows: npt.NDArray[np.float32], num_texts: int) -> npt.NDArray[np.float32]:
+        """What was found for each row, shape (rows, d), as the mean over each text's windows, weighted by tokens."""
+        if len(self) == num_texts:
+            return rows
+        weights = np.maximum(self.lengths, 1).astype(np.float64)
+        sums = np.zeros((num_texts, rows.shape[1]))
+        np.add.at(sums, self.owner, rows * weights[:, None])
+        return (sums / np.bincount(self.owner, weights)[:, None]).astype(np.float32)
+
     def padded(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Ints, Ints]:
         """Token ids and attention mask (1 token, 0 padding) of the rows, each of shape (rows, longest)."""
         starts, ends = self.offsets[rows], self.offsets[rows + 1]  # not `lengths`, which are those of all rows
@@ -82,9 +91,12 @@ class TextEncoder:
         """One row a text, cut to `max_tokens`."""
         return self._encode(texts, min(max_tokens, self.max_tokens), windowed=False)
 
-    def windows(self, texts: Sequence[str]) -> Encoded:
-        """One row a text, or several for a text longer than the model: windows that overlap by a quarter."""
-        return self._encode(texts, self.max_tokens, windowed=True)
+    def windows(self, texts: Sequence[str], max_tokens: int | None = None) -> Encoded:
+        """One row a text, or several for a text longer than the model: windows that overlap by a quarter.
+
+        max_tokens: what a window takes; None, or more than the model takes: as much as that.
+        """
+        return self._encode(texts, min(max_tokens or self.max_tokens, self.max_tokens), windowed=True)
 
     def _encode(self, texts: Sequence[str], max_tokens: int, *, windowed: bool) -> Encoded:
         ids: list[npt.NDArray[np.int32]] = []
@@ -120,9 +132,13 @@ class TextEncoder:
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
-        self._tokenizer.no_truncation()
         # not Tokenizer.save, whose failures are bare exceptions: a full disk must be an OSError
-        path.write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
+        path.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """What `tokenizer.json` holds, without padding and truncation."""
+        self._tokenizer.no_truncation()
+        return str(self._tokenizer.to_str(pretty=True))
 
 
 def _encodable(text: str) -> str:

@@ -45,13 +45,7 @@ class Windowed:
         with tokenizing():
             encoded = self._encoder.windows(texts)
         rows = self._model.logits(encoded, batch_size, self._encoder.pad_id)
-        windows = np.bincount(encoded.owner, minlength=len(texts))
-        if len(encoded) == len(texts):
-            return rows, windows
-        weights = encoded.lengths.astype(np.float64)
-        sums = np.zeros((len(texts), rows.shape[1]))
-        np.add.at(sums, encoded.owner, rows * weights[:, None])
-        return (sums / np.bincount(encoded.owner, weights)[:, None]).astype(np.float32), windows
+        return encoded.averaged(rows, len(texts)), np.bincount(encoded.owner, minlength=len(texts))
 
 
 class Whole:

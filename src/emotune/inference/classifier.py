@@ -104,6 +104,11 @@ class EmotionClassifier:
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
         logits, windows = self._backend.scored(texts, batch_size)
+        if logits.shape[1] != len(self.labels):
+            message = (
+                f"this model gives {logits.shape[1]} scores, and its decision.json names {len(self.labels)} labels"
+            )
+            raise ModelError(message)
         if not np.isfinite(logits).all():
             raise ModelError(
                 "this model gives scores that are infinite or not numbers (NaN): its weights are not sound"

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from emotune.config import ModelConfig, StepwiseConfig
-from emotune.data.encoding import TextEncoder
+from emotune.data.encoding import Encoded, TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
 from emotune.models import heads, pooling
@@ -95,10 +95,27 @@ def load(directory: Path) -> PreTrainedModel:
     return model.eval()
 
 
-def _read_weights(source: Path, **settings: object) -> tuple[PreTrainedModel, list[str]]:
+def load_body(source: Path) -> PreTrainedModel:
+    """The encoder of a checkpoint without a head, in fp32 on the CPU, not to be trained; ModelError as `build` does.
+
+    A pooler that the checkpoint lacks is left out, where others would make one of random numbers.
+    """
+    _refuse_code(source / "config.json")
+    model, missing = _read_weights(source, AutoModel)
+    _require_whole(source, [name for name in missing if not name.startswith("pooler.")])
+    if missing:
+        model.pooler = None
+    if model.config.is_encoder_decoder:
+        raise ModelError(f"{type(model).__name__} also has a decoder; an encoder alone is wanted", place=Place(source))
+    return model.eval().requires_grad_(False)
+
+
+def _read_weights(
+    source: Path, auto: Any = AutoModelForSequenceClassification, **settings: object
+) -> tuple[PreTrainedModel, list[str]]:
     """The model, and the names of the parameters that the checkpoint lacks or has in another shape."""
     with _reading(source), _quiet_transformers():
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = auto.from_pretrained(
             source,
             dtype=torch.float32,
             use_safetensors=True,
@@ -192,6 +209,15 @@ def max_tokens(model: PreTrainedModel, tokenizer_limit: int) -> int:
     if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
         limit -= positions.padding_idx + 1  # as in RoBERTa, where positions are counted from behind the padding's
     return min(limit, tokenizer_limit) if tokenizer_limit < _UNSET_LENGTH else limit
+
+
+def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
+    """Raise ModelError for token ids that the model has no embedding for."""
+    known = model.get_input_embeddings().num_embeddings
+    if len(encoded.ids) and int(encoded.ids.max()) >= known:
+        raise ModelError(
+            f"tokenizer and model do not fit: token {encoded.ids.max()}, of {known:,} that the model knows"
+        )
 
 
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:

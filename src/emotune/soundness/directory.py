@@ -8,7 +8,7 @@ from typing import Any
 
 from emotune.errors import ModelError, Place
 from emotune.soundness.config import refuse_code, require_fitting_sizes
-from emotune.soundness.json_files import read_object
+from emotune.soundness.json_files import read_object, read_vocabulary
 from emotune.soundness.tokenizer import require_sound_tokenizer
 from emotune.soundness.weights import Tensor, read_header, require_finite
 
@@ -18,6 +18,7 @@ CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+VOCABULARY = "vocabulary.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 _SMALL, _MOSTLY = 64 << 20, 10
 _MAX_ENTRIES = 10_000
@@ -100,6 +101,31 @@ def require_sound_model(directory: Path) -> dict[str, Any]:
     for path, found in files.items():
         require_finite(path, found)
     return config
+
+
+def require_sound_parts(directory: Path) -> None:
+    """Raise ModelError unless all JSON and all weights of a model directory, and of folders in it, are sound.
+
+    That is what can be said of every kind of model; whether they fit each other is for the kind to say. A folder that
+    transformers is given, with a configuration, is checked as a model of its own.
+    """
+    models = set()
+    for path in entries(directory, below=True):
+        if path.is_dir() and (path / CONFIG).exists():
+            require_sound_model(path)
+            models.add(path)
+        elif path.parent in models:
+            continue
+        elif path.suffix == ".safetensors" and path.is_file():
+            require_finite(path, read_header(path))
+        elif path.name == TOKENIZER:
+            require_sound_tokenizer(path)
+        elif path.name == VOCABULARY:
+            read_vocabulary(path)
+        elif path.suffix == ".json":
+            content = read_object(path)
+            if path.name in (CONFIG, TOKENIZER_CONFIG):
+                refuse_code(content, path)
 
 
 def weight_files(directory: Path) -> list[Path]:

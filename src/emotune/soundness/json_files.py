@@ -9,6 +9,8 @@ from emotune.errors import ModelError, Place
 
 _MAX_BYTES = 8 << 20
 _MAX_VALUES = 400_000
+# the largest that is written, of a million terms, takes 14 MB
+_VOCABULARY_BYTES, _VOCABULARY_VALUES = 32 << 20, 2_000_000
 
 
 def read_object(
@@ -32,6 +34,11 @@ def read_object(
     if not isinstance(content, dict):
         raise ModelError("not a JSON object", place=Place(path))
     return content
+
+
+def read_vocabulary(path: Path) -> dict[str, Any]:
+    """As `read_object`, for the terms of a model, of which there may be many."""
+    return read_object(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
 
 
 def parse_object(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:

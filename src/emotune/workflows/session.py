@@ -13,10 +13,12 @@ from emotune import hub
 from emotune.config import Config
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.data.splits import stratified_folds
-from emotune.inference.torch_backend import TorchBackend, pick_device
+from emotune.errors import EmotuneError
+from emotune.inference.torch_backend import TorchBackend
 from emotune.kinds import AtOnce, Lesson, Stepwise, TextModel
 from emotune.models import encoder as encoders
 from emotune.models import losses
+from emotune.models.devices import pick_device
 from emotune.models.weights_file import update_layer
 from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
@@ -197,4 +199,8 @@ def fit_at_once(
     targets = targets_of(session.train_records, len(session.corpus.labels))
     directory, seed = None if source is None else source.directory, session.config.training.seed
     lesson = Lesson(texts, targets, session.corpus.labels, directory, seed, device, say)
-    return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
+    try:
+        return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
+    except ImportError as error:
+        message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error

@@ -2,7 +2,7 @@
 
 from importlib import metadata
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers")
+_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
 def versions() -> dict[str, str]:

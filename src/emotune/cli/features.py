@@ -1,0 +1,113 @@
+"""`emotune features`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json
+from emotune.config import DEFAULT_ENCODER
+from emotune.errors import UsageError
+
+
+class Pooling(StrEnum):
+    """How the outputs for a text's tokens become one, as `model.pooling`."""
+
+    cls = "cls"
+    mean = "mean"
+    max = "max"
+
+
+class Join(StrEnum):
+    """How several layers become one embedding, as `model.layer_join`."""
+
+    concat = "concat"
+    average = "average"
+
+
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
+    ),
+]
+OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Where to write: FILE.parquet or FILE.npz.")]
+SplitOption = Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")]
+RevisionOption = Annotated[str | None, typer.Option(help="Of the encoder on the hub: a branch, tag or commit.")]
+LayersOption = Annotated[
+    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the top one.")
+]
+LengthOption = Annotated[
+    int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
+]
+CacheOption = Annotated[
+    bool, typer.Option("--cache/--no-cache", help="Take embeddings from the user's cache folder, and keep new ones.")
+]
+
+
+@reported
+def features(
+    data: DataArgument,
+    out: OutOption,
+    encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
+    revision: RevisionOption = None,
+    split: SplitOption = None,
+    pooling: Annotated[Pooling, typer.Option(help="Over the tokens of a text.")] = Pooling.mean,
+    layers: LayersOption = "-1",
+    layer_join: Annotated[Join, typer.Option(help="What becomes of several layers.")] = Join.concat,
+    max_length: LengthOption = 128,
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    override: DataSetOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it is there.")] = False,
+    cache: CacheOption = True,
+    device: DeviceOption = "auto",
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write embeddings of labelled texts by a frozen encoder, for use elsewhere.
+
+    A row has the text's id, text, labels, split and embedding. An .npz file is read with allow_pickle=False.
+    """
+    from emotune.config import DataConfig
+    from emotune.config_files import override_data
+    from emotune.models.reading import Reading
+    from emotune.workflows.features import FeaturesRequest, write_features
+
+    terminal = Terminal(quiet=quiet)
+    how = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
+    try:
+        from emotune.workflows.features import FeaturesRequest, write_features
+    except ImportError as error:
+        from emotune.errors import EmotuneError
+
+        message = f"reading texts with an encoder needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+    request = FeaturesRequest(
+        override_data(DataConfig(path=data), override or ()),
+        encoder,
+        Reading.model_validate(how | {"max_length": max_length}),
+        out,
+        revision=revision,
+        splits=split or (),
+        batch_size=batch_size,
+        cached=cache,
+        overwrite=overwrite,
+        device=device,
+    )
+    with terminal.counting("texts") as progress:
+        outcome = write_features(request, terminal, progress)
+    if as_json:
+        emit_json(outcome.to_json())
+        return
+    rows = ", ".join(f"{count:,} {name}" for name, count in outcome.splits.items())
+    terminal.say(f"{rows} rows of {outcome.width:,} numbers in {outcome.seconds:.0f} s")
+    emit(f"features: {outcome.file}")
+
+
+def _numbers(layers: str) -> list[int]:
+    try:
+        return [int(part) for part in layers.split(",")]
+    except ValueError:
+        raise UsageError(f"--layers takes numbers with commas between them, such as -1,-2, not {layers!r}") from None

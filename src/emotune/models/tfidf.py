@@ -1,0 +1,174 @@
+"""Word and character n-grams with one logistic regression per label; scikit-learn fits it, numpy alone runs it.
+
+tfidf.json          the settings
+vocabulary.json     the terms of words and of characters, in the order of the rows of the weights
+model.safetensors   idf.word and idf.char (terms,), weights (terms, labels), bias (labels,)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError, field_validator, model_validator
+from safetensors.numpy import save_file
+
+from emotune.config import Number
+from emotune.errors import ConfigError, ModelError, Place
+from emotune.kinds import AtOnce, Lesson
+from emotune.models.arrays import read_arrays, write_json
+from emotune.models.logistic import Linear, LogisticConfig, fit
+from emotune.models.ngrams import Terms, Unit, Weighing, weigh
+from emotune.soundness.directory import VOCABULARY, WEIGHTS
+from emotune.soundness.json_files import read_object, read_vocabulary
+
+Floats = npt.NDArray[np.float32]
+SETTINGS = "tfidf.json"
+_UNITS: tuple[Unit, ...] = ("word", "char")
+_Range = list[Annotated[int, Field(ge=1, le=10)]]
+
+
+class TfidfConfig(LogisticConfig):
+    """Word and character n-grams with logistic regression."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    word_ngrams: _Range | None = Field(default=[1, 2], description="fewest and most words of a term; null: no words")
+    char_ngrams: _Range | None = Field(
+        default=[2, 5], description="fewest and most characters of a term, which lies within a word; null: none"
+    )
+    min_df: int = Field(default=2, ge=1, description="a term stands in as many training texts, or is left out")
+    max_features: int | None = Field(
+        default=100_000, ge=1, le=500_000, description="most terms of words, and as many of characters; null: all"
+    )
+    sublinear_tf: bool = Field(default=True, description="a term that stands there n times counts 1 + ln n, not n")
+    lowercase: bool = True
+    C: Number = Field(default=3.0, gt=0, description=str(LogisticConfig.model_fields["C"].description))
+
+    @field_validator("word_ngrams", "char_ngrams")
+    @classmethod
+    def _is_range(cls, found: list[int] | None) -> list[int] | None:
+        if found is not None and (len(found) != 2 or found[0] > found[1]):
+            raise ValueError("needs two numbers, the smaller one first")
+        return found
+
+    @model_validator(mode="after")
+    def _has_terms(self) -> "TfidfConfig":
+        if self.word_ngrams is None and self.char_ngrams is None:
+            raise ValueError("needs word_ngrams or char_ngrams")
+        return self
+
+    def terms(self) -> list[Terms]:
+        """What is counted, in the order of the rows of the weights."""
+        ranges = zip(_UNITS, (self.word_ngrams, self.char_ngrams), strict=True)
+        return [Terms(unit, found[0], found[1], self.lowercase) for unit, found in ranges if found is not None]
+
+
+class TfidfModel:
+    """Weighted terms times weights: each text by itself."""
+
+    def __init__(self, config: TfidfConfig, weighings: Sequence[Weighing], linear: Linear) -> None:
+        self._config, self._weighings, self._linear = config, weighings, linear
+
+    def logits(self, texts: Sequence[str], batch_size: int) -> Floats:  # noqa: ARG002 -- each text by itself
+        """Logits of shape (texts, labels)."""
+        found = np.zeros((len(texts), len(self._linear.bias)), dtype=np.float32)
+        for i, text in enumerate(texts):
+            rows, values = features(text, self._weighings)
+            found[i] = values @ self._linear.weights[rows] + self._linear.bias
+        return found
+
+    def divide_logits(self, temperatures: npt.NDArray[np.float64]) -> None:
+        """Make the logits those divided by a temperature for each label, shape (labels,)."""
+        self._linear.divide(temperatures)
+
+    def save(self, directory: Path) -> None:
+        """Write settings, vocabulary and weights."""
+        write_json(directory / SETTINGS, self._config.model_dump(mode="json"))
+        write_json(directory / VOCABULARY, {w.terms.unit: list(w.vocabulary) for w in self._weighings})
+        idf = {_idf(w.terms): w.idf for w in self._weighings}
+        save_file(idf | self._linear.tensors(), directory / WEIGHTS)
+
+
+def features(text: str, weighings: Sequence[Weighing]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The rows of the weights that a text has a part in, ascending, and the part; shape (terms,) each."""
+    rows, values, start = [], [], 0
+    for weighing in weighings:
+        columns, weights = weighing.row(text)
+        rows.append(columns + start)
+        values.append(weights)
+        start += len(weighing)
+    return np.concatenate(rows), np.concatenate(values)
+
+
+def _idf(terms: Terms) -> str:
+    return f"idf.{terms.unit}"
+
+
+def _fit(lesson: Lesson, config: TfidfConfig) -> TfidfModel:
+    from scipy.sparse import csr_matrix
+
+    weighings = [
+        weigh(lesson.texts, terms, min_df=config.min_df, most=config.max_features, sublinear=config.sublinear_tf)
+        for terms in config.terms()
+    ]
+    size = sum(map(len, weighings))
+    if not size:
+        message = f"no term stands in {config.min_df} training texts or more (model.min_df)"
+        raise ConfigError(message, hint="Lower it: --set model.min_df=1")
+    counted = " and ".join(f"{len(w):,} {w.terms.unit}" for w in weighings)
+    lesson.say(f"{counted} n-grams; fitting {len(lesson.labels)} labels to {len(lesson.texts):,} texts")
+    rows = [features(text, weighings) for text in lesson.texts]
+    ends = np.cumsum([0, *(len(columns) for columns, _ in rows)])
+    columns, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+    matrix = csr_matrix((values, columns, ends), shape=(len(rows), size))
+    return TfidfModel(config, weighings, fit(matrix, lesson.targets, lesson.labels.task, config, lesson.say))
+
+
+def _load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- there is but one
+    """Read what `save` wrote; raises ModelError for whatever does not fit."""
+    config = _settings(read_object(directory / SETTINGS), Place(directory / SETTINGS))
+    found = read_vocabulary(directory / VOCABULARY)
+    vocabularies = [_vocabulary(found, terms, Place(directory / VOCABULARY)) for terms in config.terms()]
+    sizes: dict[str, tuple[int | None, ...]] = {
+        _idf(terms): (len(vocabulary),) for terms, vocabulary in zip(config.terms(), vocabularies, strict=True)
+    }
+    total = sum(map(len, vocabularies))
+    arrays = read_arrays(directory / WEIGHTS, sizes | {"weights": (total, None), "bias": (None,)})
+    linear = Linear(arrays["weights"].astype(np.float32), arrays["bias"].astype(np.float32))
+    if linear.weights.shape[1:] != linear.bias.shape:
+        message = f"weights of {linear.weights.shape[1]} labels, and a bias of {len(linear.bias)}"
+        raise ModelError(message, place=Place(directory / WEIGHTS))
+    weighings = [
+        Weighing(terms, vocabulary, arrays[_idf(terms)].astype(np.float64), config.sublinear_tf)
+        for terms, vocabulary in zip(config.terms(), vocabularies, strict=True)
+    ]
+    return TfidfModel(config, weighings, linear)
+
+
+def _settings(content: dict[str, Any], place: Place) -> TfidfConfig:
+    try:
+        return TfidfConfig.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "settings"
+        raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place) from None
+
+
+def _vocabulary(content: dict[str, Any], terms: Terms, place: Place) -> tuple[str, ...]:
+    found = content.get(terms.unit)
+    if not isinstance(found, list) or not all(isinstance(term, str) for term in found):
+        raise ModelError(f"it has no list of terms {terms.unit!r}", place=place)
+    if len(set(found)) < len(found):
+        raise ModelError(f"a term stands twice among those of {terms.unit!r}", place=place)
+    return tuple(found)
+
+
+KIND = AtOnce(
+    name="tfidf",
+    about="word and character n-grams with logistic regression",
+    settings=TfidfConfig,
+    portability="emotune",
+    fit=_fit,
+    load=_load,
+)

@@ -1,0 +1,190 @@
+"""`emotune features`: embeddings of labelled texts in a file, for use elsewhere."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune import __version__, hub
+from emotune.config import DataConfig
+from emotune.data.records import Corpus, Record, targets_of
+from emotune.errors import EmotuneError, OutputError, Place, UsageError
+from emotune.hub_data import resolve_data
+from emotune.models.reading import Reading
+from emotune.replacing import replaced
+from emotune.workflows.data import as_filed
+from emotune.workflows.talk import Talk
+
+try:
+    from emotune.models.embedding import Embedder, Progress, embed_texts
+except ImportError as error:
+    message = f"reading texts with an encoder needs {error.name}, which is not installed"
+    raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+
+Floats = npt.NDArray[np.float32]
+
+# numpy keeps every text of an array in as many characters as the longest has, of 4 bytes each
+_MOST_TEXT = 1 << 30
+
+
+@dataclass(frozen=True)
+class FeaturesRequest:
+    """Which texts are read by which encoder, how, and where their embeddings go. No splits: all that there are."""
+
+    data: DataConfig
+    encoder: str
+    reading: Reading
+    out: Path
+    revision: str | None = None
+    splits: Sequence[str] = ()
+    batch_size: int = 64
+    cached: bool = True
+    overwrite: bool = False
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class FeaturesOutcome:
+    """What was written: the file, rows of each split, numbers of an embedding, labels, the seconds that it took."""
+
+    file: Path
+    splits: dict[str, int]
+    width: int
+    labels: tuple[str, ...]
+    encoder: str
+    origin: str
+    reading: Reading
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune features --json` prints."""
+        said = asdict(self) | {"file": str(self.file), "rows": sum(self.splits.values())}
+        return said | {"reading": self.reading.model_dump(), "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of a file: records with the split of each, the names of all labels, embeddings of shape (rows, width)."""
+
+    records: Sequence[Record]
+    splits: Sequence[str]
+    labels: tuple[str, ...]
+    embeddings: Floats
+    about: str
+
+    @property
+    def ids(self) -> list[str]:
+        """The id that the data gives each row, or its file and line."""
+        return [r.id if r.id is not None else f"{r.path.name}:{r.line}" for r in self.records]
+
+    @property
+    def texts(self) -> list[str]:
+        return [r.text for r in self.records]
+
+
+def write_features(request: FeaturesRequest, talk: Talk, progress: Progress | None = None) -> FeaturesOutcome:
+    """Read texts with an encoder and write their embeddings; the file's suffix says the format.
+
+    Raises UsageError for a suffix that is none, OutputError for a file that is there, EmotuneError without pyarrow, and
+    as data and encoder do.
+    """
+    write = _writer(request)
+    started = time.monotonic()
+    corpus = as_filed(resolve_data(request.data), request.splits)
+    for line in corpus.description:
+        talk.say(line)
+    rows = [(record, split) for split, records in corpus.splits.items() for record in records]
+    source = hub.resolve_encoder(request.encoder, request.revision)
+    talk.say(f"encoder {request.encoder} from {source.origin}")
+    embedder = Embedder(source.directory, request.reading, request.device)
+    if write is _write_npz:
+        _require_room([record.text for record, _ in rows])
+    talk.say(f"reading {len(rows):,} texts, {embedder.width:,} numbers each")
+    embeddings = embed_texts(
+        embedder,
+        [record.text for record, _ in rows],
+        batch_size=request.batch_size,
+        cached=request.cached,
+        say=talk.say,
+        progress=progress,
+    )
+    about = {
+        "emotune": __version__,
+        "encoder": request.encoder,
+        "origin": source.origin,
+    } | embedder.reading.model_dump()
+    table = Table([r for r, _ in rows], [s for _, s in rows], corpus.labels.names, embeddings, json.dumps(about))
+    with replaced(request.out) as file:
+        write(table, file)
+    return _outcome(request, corpus, embedder.width, source.origin, time.monotonic() - started)
+
+
+def _outcome(request: FeaturesRequest, corpus: Corpus, width: int, origin: str, seconds: float) -> FeaturesOutcome:
+    counts = {split: len(records) for split, records in corpus.splits.items()}
+    return FeaturesOutcome(
+        request.out, counts, width, corpus.labels.names, request.encoder, origin, request.reading, seconds
+    )
+
+
+def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
+    """What writes the format that the file's suffix names, when it can be written."""
+    out = request.out
+    writers = {".parquet": _write_parquet, ".npz": _write_npz}
+    if out.suffix.casefold() not in writers:
+        raise UsageError(f"--out {out}: embeddings are written as .parquet or .npz, by the suffix of the file")
+    if out.is_dir() or (out.exists() and not request.overwrite):
+        hint = "Choose another place." if out.is_dir() else "Choose another place, or --overwrite it."
+        raise OutputError("something is there already", place=Place(out), hint=hint)
+    write = writers[out.suffix.casefold()]
+    if write is _write_parquet and find_spec("pyarrow") is None:
+        hint = "pip install 'emotune[parquet]', or write a file that ends in .npz"
+        raise EmotuneError("writing Parquet needs pyarrow, which is not installed", hint=hint)
+    return write
+
+
+def _require_room(texts: Sequence[str]) -> None:
+    longest = max(map(len, texts), default=0)
+    if 4 * longest * len(texts) > _MOST_TEXT:
+        raise UsageError(
+            f"the longest of {len(texts):,} texts has {longest:,} characters; in .npz every text would take as many",
+            hint="Write Parquet: --out FILE.parquet",
+        )
+
+
+def _write_npz(table: Table, file: BinaryIO) -> None:
+    """Arrays of numbers and of texts of fixed width, for `numpy.load(file, allow_pickle=False)`."""
+    np.savez_compressed(
+        file,
+        embeddings=table.embeddings,
+        labels=targets_of(table.records, len(table.labels)),
+        label_names=np.array(table.labels, dtype=np.str_),
+        text=np.array(table.texts, dtype=np.str_),
+        split=np.array(table.splits, dtype=np.str_),
+        id=np.array(table.ids, dtype=np.str_),
+        about=np.array(table.about),
+    )
+
+
+def _write_parquet(table: Table, file: BinaryIO) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    width = table.embeddings.shape[1]
+    flat = pyarrow.array(table.embeddings.ravel(), type=pyarrow.float32())
+    columns = {
+        "id": pyarrow.array(table.ids, type=pyarrow.string()),
+        "text": pyarrow.array(table.texts, type=pyarrow.string()),
+        "labels": pyarrow.array(
+            [[table.labels[i] for i in r.labels] for r in table.records], type=pyarrow.list_(pyarrow.string())
+        ),
+        "split": pyarrow.array(table.splits, type=pyarrow.string()).dictionary_encode(),
+        "embedding": pyarrow.FixedSizeListArray.from_arrays(flat, width),
+    }
+    found = pyarrow.table(columns).replace_schema_metadata({"emotune": table.about})
+    parquet.write_table(found, file, compression="zstd", use_dictionary=["split"])
