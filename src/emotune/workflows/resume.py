@@ -76,13 +76,7 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Raise an EmotuneError that names the first thing in which a checkpoint's run differs from this one."""
     then, place = found.state["settings"], Place(found.path)
     _require_same(place, then["config"], settings["config"], "checkpoint")
-    for split, now in settings["data"].items():
-        before = then["data"].get(split, {})
-        if before != now:
-            message = f"the {split} split is not the one that the run began with"
-            if before.get("rows") != now["rows"]:
-                message += f" ({before.get('rows', 0):,} rows then, {now['rows']:,} now)"
-            raise DataError(message, place=place, hint=_ANEW)
+    require_same_data(then["data"], settings["data"], place, "run")
     if then["tokens"] != settings["tokens"]:
         raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_ANEW)
     if then["untrained_weights"] != settings["untrained_weights"]:
@@ -90,6 +84,17 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     if then["processes"] != settings["processes"]:
         message = f"the run began with {then['processes']} processes, and this is one of {settings['processes']}"
         raise UsageError(message, place=place, hint="Launch it as it was launched at first.")
+
+
+def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any], place: Place, whose: str) -> None:
+    """Raise DataError with the first split whose fingerprint is another; `before` and `now` are by split."""
+    for split, its in now.items():
+        was = before.get(split, {})
+        if was != its:
+            message = f"the {split} split is not the one that the {whose} began with"
+            if was.get("rows") != its["rows"]:
+                message += f" ({was.get('rows', 0):,} rows then, {its['rows']:,} now)"
+            raise DataError(message, place=place, hint=_ANEW)
 
 
 _ANEW = "Put back what it began with, or begin anew: --overwrite."

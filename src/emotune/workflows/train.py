@@ -8,12 +8,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emotune import artifact, hub
-from emotune.config import Config
+from emotune.config import Config, DataConfig
 from emotune.data.checks import check
 from emotune.data.records import Corpus
 from emotune.data.sources import is_name, locate
@@ -63,6 +63,21 @@ class _Observer:
         self.talk.warn(message)
 
 
+@dataclass(frozen=True)
+class ReadData:
+    """Training and validation rows, where they lie, and what is doubtful about them."""
+
+    source: DataSource
+    corpus: Corpus
+    findings: list[str]
+
+
+def read_data(config: DataConfig, talk: Talk) -> ReadData:
+    """Read and check the rows once, for several trainings; raises as `train` does."""
+    source = resolve_data(config)
+    return ReadData(source, *_read(source, talk))
+
+
 def completed(out: Path, config: Config) -> bool:
     """Whether the run is complete, and `resume` has nothing to do but to tidy up where a process was killed at its end.
 
@@ -83,12 +98,14 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
+    read: ReadData | None = None,
 ) -> TrainOutcome | None:
     """Train a classifier as configured and write its run directory to `out`; None in all processes but the first.
 
-    resume: go on from the newest checkpoint that is there, or begin where there is none. Interrupted by Ctrl-C, the
-    best weights so far become the model. Raises EmotuneError subclasses for whatever the user can mend; nothing is
-    written before data, configuration and encoder have been found sound.
+    resume: go on from the newest checkpoint that is there, or begin where there is none. read: the data of the
+    configuration, where it has been read already. Interrupted by Ctrl-C, the best weights so far become the model.
+    Raises EmotuneError subclasses for whatever the user can mend; nothing is written before data, configuration and
+    encoder have been found sound.
     """
     first = _is_first_process()
     talk = talk if first else Silence()
@@ -96,12 +113,12 @@ def train(
         _require_room(out, overwrite=overwrite, resume=resume)
         require_unlocked(out)
         tracking.require(config.tracking)
-    data = resolve_data(config.data)
-    resolved = _resolved(config, data)
+    data = resolve_data(config.data) if read is None else read.source
+    resolved = resolved_config(config, data)
     if first:
         _require_place(out, resolved, overwrite=overwrite, resume=resume)
     kind = find_kind(config.model.kind)
-    corpus, findings = _read(data, talk)
+    corpus, findings = _read(data, talk) if read is None else (read.corpus, read.findings)
     source = _source(config, talk)
     if kind.portability != "transformers":
         talk.say(f"{kind.about}: emotune loads it, plain transformers cannot")
@@ -305,7 +322,7 @@ def _restored(out: Path) -> bool:
     return True
 
 
-def _resolved(config: Config, source: DataSource) -> Config:
+def resolved_config(config: Config, source: DataSource) -> Config:
     """The configuration with absolute paths, so that it means the same wherever it is read."""
     pinned = source.pinned
     path = pinned.path if source.origin else _absolute(pinned.path)
