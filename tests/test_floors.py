@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS: list[set[str]] = [
     {"errors", "labels", "config", "config_files", "decision", "kinds", "yaml_tree", "recipes", "starter"},
     {"data", "scoring", "soundness"},
-    {"hub", "hub_data", "artifact", "adoption", "replacing", "models"},
+    {"hub", "hub_data", "artifact", "adoption", "ensembles", "replacing", "models"},
     {"training", "inference"},
     {"reports", "workflows"},
     {"cli", "serving", "bulk", "__main__"},

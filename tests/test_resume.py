@@ -25,7 +25,7 @@ PLACES = (  # in their order in time
     *(f"emotune.workflows.run_directory.{name}" for name in ("save_train_texts", "cut_log")),
     *(f"emotune.workflows.finish.{name}" for name in ("fit_temperature", "tune_decision", "make_card")),
     *("emotune.artifact.seal", "emotune.workflows.run_directory.save_arrays", "emotune.artifact._put_in_place"),
-    *("emotune.workflows.former.remove", "emotune.workflows.train.remove_all"),
+    *("emotune.workflows.former.remove", "emotune.workflows.recovery.remove_all"),
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts

@@ -12,16 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune import artifact
+from emotune import artifact, ensembles
 from emotune.artifact import MANIFEST, Manifest
-from emotune.decision import Decision
+from emotune.decision import Decision, Floats
 from emotune.errors import DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
 from emotune.soundness.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
+from emotune.soundness.json_files import read_object
 
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model in an ensemble: its name there, and what its logits count, shape (labels,), in the ensemble's order."""
+
+    name: str
+    model: "FoundModel"
+    weights: Floats
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class FoundModel:
     """A sound model: its directory, how it decides, and what its user should know of it (`notes`).
 
     `manifest` is None for a model of somebody else. `rule`: by which rule it was given a task, when it told none.
-    `unnamed`: its labels are numbers, not names.
+    `unnamed`: its labels are numbers, not names. `members`: the models that an ensemble is made of.
     """
 
     name: str
@@ -39,6 +49,7 @@ class FoundModel:
     notes: tuple[str, ...] = ()
     rule: str | None = None
     unnamed: bool = False
+    members: tuple[Member, ...] = ()
 
 
 def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | None = None) -> FoundModel:
@@ -53,15 +64,40 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
         return _adopted(name, directory, labels, task)
     if labels is not None or task is not None:
         raise UsageError("this model was written by emotune: it knows its labels and its task")
-    manifest = artifact.verify(directory)
+    return _ours(name, directory, artifact.verify(directory))
+
+
+def _ours(name: str, directory: Path, manifest: Manifest, *, within: bool = False) -> FoundModel:
+    """A model of ours whose files are those of its manifest, when they are sound.
+
+    within: it lies in an ensemble, whose files have been looked into, those of its members too.
+    """
     decision = artifact.read_decision(directory)
     if manifest.kind == "encoder":
-        config = require_sound_model(directory)
+        config = read_object(directory / CONFIG) if within else require_sound_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
-    else:
+    elif not within:
         require_sound_parts(directory)
-    return FoundModel(name, directory, manifest, decision)
+    members = _members(directory, manifest, decision.labels) if manifest.kind == ensembles.KIND.name else ()
+    return FoundModel(name, directory, manifest, decision, members=members)
+
+
+def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Member, ...]:
+    """The models that an ensemble is made of, each as sound as any; raises ModelError for one that does not fit."""
+    found = []
+    for name, weights in ensembles.read_weights(directory, labels).items():
+        part = f"{ensembles.MEMBERS}/{name}"
+        inner = ensembles.verify_member(directory, name, manifest)
+        if inner.kind == ensembles.KIND.name:
+            raise ModelError("an ensemble within an ensemble: members are single models", place=Place(directory / part))
+        model = _ours(part, directory / part, inner, within=True)
+        if difference := ensembles.label_difference(model.decision.labels, labels):
+            raise ModelError(
+                f"a member with other labels than its ensemble: {difference}", place=Place(directory / part)
+            )
+        found.append(Member(name, model, weights))
+    return tuple(found)
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:

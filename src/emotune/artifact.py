@@ -238,7 +238,7 @@ def _find_on_hub(name: str) -> Path:
     """Fetch what tells the files of a model, then those: nothing else of a repository is of use, or safe, or small."""
     directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
     if (directory / MANIFEST).is_file():
-        return fetch_model(name, [MANIFEST, *_read_manifest(directory).files], revision=directory.name)
+        return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
     if not (directory / CONFIG).is_file():
         raise ModelError(f"{name} on the hub is no model: it has neither {MANIFEST} nor {CONFIG}")
     config = read_object(directory / CONFIG)
@@ -260,7 +260,7 @@ def run_of(model: Path) -> Path | None:
 
 def verify(directory: Path) -> Manifest:
     """Check a model directory against its manifest; raises ModelError for whatever differs or has no place in one."""
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     try:
         _verify_files(directory, manifest)
     except OSError as error:
@@ -269,7 +269,8 @@ def verify(directory: Path) -> Manifest:
     return manifest
 
 
-def _read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a model directory, sound in itself; raises ModelError. Its files are not looked at."""
     place = Place(directory / MANIFEST)
     content = read_json(directory / MANIFEST)
     version = content.get("format_version")
@@ -349,7 +350,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         for name, path in _files(directory).items():
             if name not in changed:
                 (stage / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(path.resolve(), stage / name)
+                link_or_copy(path.resolve(), stage / name)
         for name, content in changed.items():
             write_file(stage / name, content)
         entries = manifest.files | {name: _entry(stage / name) for name in changed}
@@ -364,7 +365,8 @@ def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
             shutil.copyfile(directory / name, target / name)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
+    """Have the file at both places, as one file where the file system can: nothing of ours changes one in its place."""
     try:
         os.link(source, target)
     except OSError:

@@ -74,6 +74,11 @@ class DataConfig(Section):
         default=[0.8, 0.1, 0.1], description="train, valid and test fractions when one file is split"
     )
     split_seed: int = Field(default=0, ge=0)
+    fold: list[int] | None = Field(
+        default=None,
+        description="[n, folds]: the n-th of so many stratified folds of the training rows is held out and takes the "
+        "validation split's place, as in the members of train --folds",
+    )
 
     @field_validator("split")
     @classmethod
@@ -81,6 +86,13 @@ class DataConfig(Section):
         if len(split) != 3 or min(split) < 0 or abs(sum(split) - 1) > 1e-6 or not split[0]:
             raise ValueError("needs three fractions (train, valid, test) that add up to 1")
         return split
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_is_one_of_them(cls, fold: list[int] | None) -> list[int] | None:
+        if fold is not None and (len(fold) != 2 or not 1 <= fold[0] <= fold[1] or fold[1] < 2):
+            raise ValueError("needs two numbers, [n, folds], with n from 1 to folds and folds at least 2")
+        return fold
 
 
 class KindConfig(Section):
@@ -237,6 +249,12 @@ class TrainingConfig(Section):
     checkpoint_steps: int | None = Field(default=None, ge=0, description="steps between checkpoints; null or 0: none")
     checkpoint_minutes: Number | None = Field(
         default=10.0, ge=0, description="minutes between checkpoints, and one after each epoch; null or 0: none"
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="train so many models, each without one fold of the training rows, and take their mean; null: one "
+        "model of all rows",
     )
     keep_checkpoints: bool = Field(default=False, description="keep the checkpoints of a run that has succeeded")
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -1,9 +1,9 @@
 """The kinds of models, and what the module of each offers.
 
 A kind is a module with one `KIND`: its settings (`model` in the configuration), and either how it is fitted at once
-(`AtOnce`), or how the network is built that the training loop fits step by step (`Stepwise`). `KINDS` is the one table;
-a module is imported only when its kind is asked for, so that none costs those who use another. Modules of kinds stand
-in `emotune.models`, on a higher floor: they are named here, not imported.
+(`AtOnce`), or how the network is built that the training loop fits step by step (`Stepwise`), or that it is made of
+models that have learned (`Composed`). `KINDS` is the one table; a module is imported only when its kind is asked for,
+so that none costs those who use another. Modules of kinds stand on a higher floor: they are named here, not imported.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ KINDS = {
     "tfidf": "emotune.models.tfidf",
     "encoder": "emotune.models.encoder_kind",
     "features": "emotune.models.features",
+    "ensemble": "emotune.ensembles",
 }
 
 Floats = npt.NDArray[np.float32]
@@ -91,6 +92,11 @@ class Stepwise(Kind):
 
     build: Callable[[Path, Any, LabelSet, Any], Any]
     load: Callable[[Path], Any]
+
+
+@dataclass(frozen=True)
+class Composed(Kind):
+    """A kind that is made of models of other kinds (`emotune.ensembles`), and never trained itself."""
 
 
 def find_kind(name: object) -> Kind:

@@ -24,10 +24,10 @@ class Tree:
     places: Places
 
     def place(self, key: Key) -> Place | None:
-        """The place of a key, or of the nearest one around it."""
-        while key not in self.places:
+        """The place of a key, or of the nearest one around it; None where no file was read."""
+        while key and key not in self.places:
             key = key[:-1]
-        return self.places[key]
+        return self.places.get(key)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.compare import compare
+from emotune.cli.ensemble import ensemble
 from emotune.cli.evaluate import evaluate
 from emotune.cli.features import features
 from emotune.cli.fetch import fetch
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, inspect, train, tune, evaluate, compare, ladder, predict, features):
+for verb in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 

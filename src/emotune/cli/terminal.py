@@ -133,6 +133,8 @@ class Terminal:
             return
         if self._task is None:
             self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed=0.0)
+        elif report.step <= self._progress.tasks[0].completed:  # the next of several trainings
+            self._progress.reset(self._task, total=report.num_steps)
         now = self._progress.get_time()
         if report.step % 20 == 1:
             started, seen = self._since

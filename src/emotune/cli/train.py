@@ -11,6 +11,8 @@ from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from emotune.config import Config
+    from emotune.workflows.finish import TrainOutcome
+    from emotune.workflows.folds import FoldsOutcome
 
 
 @reported
@@ -28,6 +30,12 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory to write [default: runs/NAME, numbered].")] = None,
     override: SetOption = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2, help="Train so many models, each without one fold of the training rows; MODEL is their mean."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     resume: Annotated[
@@ -43,25 +51,29 @@ def train(
     Ctrl-C stops after the step at hand and keeps the best model so far. --resume goes on, also after a crash.
     """
     from emotune.workflows import run_directory
-    from emotune.workflows.train import completed
-    from emotune.workflows.train import train as run_training
+    from emotune.workflows import train as training  # before folds: it tells of missing libraries
+    from emotune.workflows.folds import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
-    config = _config(recipe, data, override)
+    config = _config(recipe, data, [*(override or []), *([f"training.folds={folds}"] if folds else [])])
     terminal = Terminal(quiet=quiet)
     run = out if out is not None else run_directory.next_free(Path("runs"), config.name)
-    if resume and completed(run, config):
+    if resume and training.completed(run, config):
         terminal.say(f"{run} is complete: there is nothing to go on with")
         _emit_model(run, {"run": str(run), "model": str(run / "model"), "complete": True}, as_json=as_json)
         return
+    outcome: TrainOutcome | FoldsOutcome | None
     with terminal.training():
-        outcome = run_training(config, run, talk=terminal, device=device, overwrite=overwrite, resume=resume)
+        fit = training.train if config.training.folds is None else train_folds
+        outcome = fit(config, run, talk=terminal, device=device, overwrite=overwrite, resume=resume)
     if outcome is None:  # one of several processes: the first says what came of it
         return
-    _emit_model(run, outcome.to_json(), as_json=as_json)
-    if not as_json:
-        terminal.say(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
-    if outcome.fitted.interrupted:
+    content = outcome.to_json()
+    if as_json or content["model"]:
+        _emit_model(run, content, as_json=as_json)
+        if not as_json:
+            terminal.say(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
+    if content["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 
 

@@ -64,7 +64,7 @@ OutOption = Annotated[
     Path | None, typer.Option(help="Write a whole model here, and leave MODEL as it is [default: change MODEL].")
 ]
 CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the last layer; needs --out.")
+    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; needs --out.")
 ]
 TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate: one, or one for each label.")]
 LabelsOption = Annotated[
@@ -155,7 +155,7 @@ def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
         shown = (
             f" {next(iter(each.values())):.3f}" if one else "s " + ", ".join(f"{k} {t:.3f}" for k, t in each.items())
         )
-        emit(f"temperature{shown}, folded into the last layer")
+        emit(f"temperature{shown}, folded into the model")
     if tuned is not None and rows is not None:
         table = tuned_table(tuned)
         if tuned.method.objective == PRECISION:

@@ -8,6 +8,7 @@ from pathlib import Path
 from emotune.config import DataConfig
 from emotune.data.cache import fetched_folder
 from emotune.data.catalog import CATALOG, PREFIX
+from emotune.data.folds import held_out
 from emotune.data.layouts import stem_of, suffixes_of
 from emotune.data.reading import Reading, read_files
 from emotune.data.records import POSITIVE, Corpus, Record, targets_of, text_keys
@@ -50,10 +51,16 @@ def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) 
     """Read the named splits of a corpus.
 
     A folder without a validation file, and a single file, are split here: stratified, seeded, equal texts together.
-    Raises MissingInputError and DataError with the place of what is wrong.
+    With `data.fold`, training rows take the place of the validation split. Raises MissingInputError and DataError with
+    the place of what is wrong.
     """
     if config.path is None:
         raise MissingInputError("no data given", hint=f"Say where it lies: --data PATH (or --data {STARTER}).")
+    if config.fold is not None:
+        others = [name for name in splits if name not in ("train", "valid")]
+        whole = load_corpus(config.model_copy(update={"fold": None}), ("train", *others))
+        corpus = held_out(whole, *config.fold)
+        return replace(corpus, splits={name: corpus.splits[name] for name in splits})
     path = locate(config.path)
     if path.is_file():
         return _chosen(_read_parts(path, config), splits, path)
@@ -65,6 +72,13 @@ def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) 
     if "valid" in splits and "valid" not in files:
         corpus = _valid_from_train(corpus, config)
     return _chosen(corpus, splits, path, has=files)
+
+
+def has_validation(config: DataConfig) -> bool:
+    """Whether the data has a validation split of its own, in a file or by how a single file is split."""
+    assert config.path is not None, "the caller knows the data"
+    path = locate(config.path)
+    return config.split[1] > 0 if path.is_file() else "valid" in find_splits(path, subset=config.subset)
 
 
 def load_split(config: DataConfig, labels: LabelSet, split: str | None) -> tuple[str, Corpus]:

@@ -8,11 +8,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emotune.adoption import FoundModel
+from emotune.adoption import FoundModel, Member
 from emotune.artifact import read_json
 from emotune.data.encoding import Encoded, TextEncoder
+from emotune.ensembles import combined, in_order
 from emotune.errors import ConfigError, EmotuneError, ModelError, Place
-from emotune.kinds import AtOnce, Kind, Stepwise, TextModel, find_kind
+from emotune.kinds import AtOnce, Composed, Kind, Stepwise, TextModel, find_kind
+from emotune.labels import LabelSet
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -59,6 +61,22 @@ class Whole:
         return self._model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64)
 
 
+class Combined:
+    """The members of an ensemble, one after the other; labels in the order of the ensemble."""
+
+    def __init__(self, members: Sequence[tuple[Member, Backend]], labels: LabelSet) -> None:
+        self._members, self._labels = members, labels
+
+    def scored(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
+        """The sum of the members' logits by their weights; of their windows, the most."""
+        logits, windows = [], np.ones(len(texts), dtype=np.int64)
+        for member, backend in self._members:
+            rows, pieces = backend.scored(texts, batch_size)
+            logits.append(in_order(rows, member.model.decision.labels, self._labels))
+            windows = np.maximum(windows, pieces)
+        return combined([member.weights for member, _ in self._members], logits), windows
+
+
 @contextmanager
 def tokenizing() -> Iterator[None]:
     """Turn what a tokenizer that is not sound makes the tokenizers library raise into a ModelError."""
@@ -77,6 +95,9 @@ def open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
     Raises ModelError for a kind that this emotune does not know, EmotuneError when a library is not installed.
     """
     kind = _kind(found)
+    if isinstance(kind, Composed):
+        parts = [(member, open_backend(member.model, device)[0]) for member in found.members]
+        return Combined(parts, found.decision.labels), None
     try:
         if isinstance(kind, AtOnce):
             return Whole(kind.load(found.directory, device)), None

@@ -35,15 +35,15 @@ class TfidfConfig(LogisticConfig):
     kind: Literal["tfidf"] = "tfidf"
     word_ngrams: _Range | None = Field(default=[1, 2], description="fewest and most words of a term; null: no words")
     char_ngrams: _Range | None = Field(
-        default=[2, 5], description="fewest and most characters of a term, which lies within a word; null: none"
+        default=[3, 4], description="fewest and most characters of a term, which lies within a word; null: none"
     )
     min_df: int = Field(default=2, ge=1, description="a term stands in as many training texts, or is left out")
     max_features: int | None = Field(
-        default=100_000, ge=1, le=500_000, description="most terms of words, and as many of characters; null: all"
+        default=30_000, ge=1, le=500_000, description="most terms of words, and as many of characters; null: all"
     )
     sublinear_tf: bool = Field(default=True, description="a term that stands there n times counts 1 + ln n, not n")
     lowercase: bool = True
-    C: Number = Field(default=3.0, gt=0, description=str(LogisticConfig.model_fields["C"].description))
+    C: Number = Field(default=2.0, gt=0, description=str(LogisticConfig.model_fields["C"].description))
 
     @field_validator("word_ngrams", "char_ngrams")
     @classmethod

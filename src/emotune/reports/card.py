@@ -1,6 +1,7 @@
 """The model card: README.md of a model directory."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -138,7 +139,7 @@ def _validation(facts: CardFacts, decision: Decision) -> list[str]:
     rows = f"the {facts.rows.get('valid', 0):,} validation rows"
     lines = [f"On {rows} when training ended ({how}):", "", markdown(table), ""]
     if facts.temperature != 1.0:
-        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the last layer."
+        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the model."
         lines += [note, ""]
     return lines
 
@@ -209,13 +210,51 @@ def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
     )
 
 
+def ensemble_card(
+    name: str, told: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
+) -> str:
+    """The card of an ensemble: what it is made of, in sentences and as a table with what each member reaches."""
+    front = {
+        "library_name": "emotune",
+        "pipeline_tag": "text-classification",
+        **({"datasets": [data_set.hub_id for data_set in published]} if published else {}),
+        "tags": ["emotion", "emotune", "ensemble", str(decision.labels.task).replace("_", "-")],
+    }
+    task = "any number of them" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(front, sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {escape(name)}",
+            "",
+            f"Says which of {len(decision.labels)} emotions a text carries ({task}): the mean of the logits of the "
+            "models in `members/`, each of which has a card of its own. Portability: emotune.",
+            "",
+            *_use(decision, plain=False),
+            "## Members",
+            "",
+            markdown(members),
+            "",
+            *[f"- {escape(line)}" for line in told],
+            "",
+            *[line for data_set in published for line in _published(data_set)],
+            _BEGIN,
+            _decision_section(decision),
+            _END,
+            "",
+        ]
+    )
+
+
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:
-    """The card with a section on the temperatures that were folded into the last layer, in place of a former one."""
+    """The card with a section on the temperatures that were folded into the model, in place of a former one."""
     temperatures = calibration.temperatures.tolist()
     each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
     told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"
     table = markdown(calibration_table(calibration))
-    lines = ["## Calibration", "", f"Temperature, folded into the last layer: {told}.", "", f"Out of fold:\n\n{table}"]
+    lines = ["## Calibration", "", f"Temperature, folded into the model: {told}.", "", f"Out of fold:\n\n{table}"]
     section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
     without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
     return f"{without.rstrip()}\n\n{section}\n"

@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from emotune import artifact
+from emotune import artifact, ensembles
 from emotune.adoption import FoundModel
 from emotune.artifact import DECISION
 from emotune.decision import Decision
 from emotune.errors import EmotuneError
-from emotune.kinds import AtOnce, Stepwise, find_kind
+from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.scoring.calibration import Calibration
 from emotune.workflows.versions import versions
@@ -46,6 +46,13 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
 def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
     """Write the model anew with its temperatures folded in; the tokens that it takes at a time, None if all."""
     kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
+    if isinstance(kind, Composed):
+        assert found.manifest is not None, "ensembles are ours"
+        assert calibration is not None, "without a temperature, files are copied as they are"
+        artifact.copy_files(found.directory, stage, found.manifest)
+        weights = {member.name: member.weights / calibration.temperatures for member in found.members}
+        ensembles.write_weights(stage, weights, decision.labels)
+        return None
     try:
         if isinstance(kind, AtOnce):
             model = kind.load(found.directory, "cpu")

@@ -12,7 +12,7 @@ from emotune.reports.background import Background, FoldThresholds
 from emotune.reports.training_log import TrainingLog, read_training_log
 from emotune.workflows import run_directory
 
-_LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate")
+_LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate", "scikit-learn")
 
 
 def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from emotune.config import DataConfig
-from emotune.data.records import Corpus
+from emotune.data.records import Corpus, fingerprint
 from emotune.data.sources import load_as_filed, load_corpus, load_split
 from emotune.hub_data import DataSource, resolve_data
 from emotune.labels import LabelSet
@@ -29,6 +29,14 @@ def split_of(source: DataSource, labels: LabelSet, split: str | None) -> tuple[s
     """One split of data that lies here, as `load_split` reads it, its origin said first."""
     name, corpus = load_split(source.local, labels, split)
     return name, _told(corpus, source)
+
+
+def fingerprints(corpus: Corpus) -> dict[str, dict[str, str | int]]:
+    """Rows and sha256 of each split, as a manifest keeps them."""
+    return {
+        split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
+        for split, records in corpus.splits.items()
+    }
 
 
 def _told(corpus: Corpus, source: DataSource) -> Corpus:

@@ -15,7 +15,7 @@ from emotune.config import DataConfig
 from emotune.config_files import override_data
 from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of, text_keys
 from emotune.data.repository import SPLIT_NAMES, find_splits
-from emotune.data.sources import locate
+from emotune.data.sources import has_validation, locate
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
 from emotune.hub_data import hub_id, resolve_data
@@ -31,6 +31,10 @@ from emotune.workflows.data import corpus_of
 from emotune.workflows.talk import Talk
 
 _TAXONOMY = ("ekman", "sentiment")
+_HELD_OUT = (
+    "each of these training rows is scored by the members that have not seen it: what is said of them holds for one "
+    "member, and their mean is better as a rule"
+)
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,15 @@ def evaluate(
     records = corpus.splits[found]
     for line in corpus.description:
         talk.say(line)
-    logits = classifier.logits([r.text for r in records], batch_size=batch_size)
+    kept = None if data is not None else _out_of_fold(run, classifier, found, records)
+    logits = classifier.logits([r.text for r in records], batch_size=batch_size) if kept is None else kept
     evaluation = _score(classifier, logits, records, corpus.labels, mapping, resamples)
-    seen = run_directory.seen_in_training(run, text_keys(records))
-    warnings = (*_tuned_here(classifier.decision, records, corpus.labels), *_leaked(evaluation, seen))
+    seen = None if kept is not None else run_directory.seen_in_training(run, text_keys(records))
+    warnings = (
+        *([] if kept is None else [_HELD_OUT]),
+        *_tuned_here(classifier.decision, records, corpus.labels),
+        *_leaked(evaluation, seen),
+    )
     for warning in warnings:
         talk.warn(warning)
     evaluation = replace(evaluation, model=str(directory), split=found, data=corpus.description, warnings=warnings)
@@ -116,7 +125,8 @@ def _read(
             raise MissingInputError("this model stands alone: its data is not known", hint="Say it: --data PATH")
         config = override_data(run_directory.read_config(run).data, overrides)
         lying = resolve_data(config)
-        found = _default_split(lying.local) if split is None else _split_name(split)
+        crossed = (run / run_directory.OOF).is_file()
+        found = _default_split(lying.local, crossed=crossed) if split is None else _split_name(split)
         corpus = corpus_of(lying, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
@@ -140,11 +150,28 @@ def _split_name(name: str) -> str:
     return SPLIT_NAMES[name]
 
 
-def _default_split(config: DataConfig) -> str:
-    """The test split when the data has one, else the validation split."""
+def _default_split(config: DataConfig, *, crossed: bool) -> str:
+    """The test split when the data has one, else the validation split.
+
+    After a cross-training (`crossed`), data without either is scored out of fold, on the training rows.
+    """
     path = locate(str(config.path))
     has_test = config.split[2] > 0 if path.is_file() else "test" in find_splits(path, subset=config.subset)
-    return "test" if has_test else "valid"
+    if has_test:
+        return "test"
+    return "train" if crossed and not has_validation(config) else "valid"
+
+
+def _out_of_fold(
+    run: Path | None, classifier: EmotionClassifier, split: str, records: list[Record]
+) -> npt.NDArray[np.float32] | None:
+    """The kept logits of the training rows of a cross-training, when these are they; else None."""
+    if run is None or split != "train" or not (run / run_directory.OOF).is_file():
+        return None
+    sha256 = classifier.manifest.data.get("train", {}).get("sha256")
+    if sha256 != fingerprint(records, classifier.labels):
+        return None
+    return run_directory.read_valid(run, classifier.labels, run_directory.OOF)[0]
 
 
 def _score(

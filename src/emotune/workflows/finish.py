@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from emotune import artifact, hub
 from emotune.decision import Decision
@@ -17,6 +16,7 @@ from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.thresholds import Tuned
 from emotune.training.progress import Fitted
 from emotune.workflows import run_directory
+from emotune.workflows.kept import save_rows
 from emotune.workflows.session import Session, Trained
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import doubtful_temperatures, finite, tune_decision
@@ -89,20 +89,14 @@ def finish(
             versions=versions(),
             data=session.fingerprints,
         )
-        run_directory.save_arrays(out / run_directory.VALID, logits=logits, targets=_compact(targets))
+        save_rows(out / run_directory.VALID, logits, targets)
     _tell(talk, validation, tuned, temperature)
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
 
-def _compact(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
-    """0/1 targets in a byte each; soft ones as they are."""
-    small = targets.astype(np.uint8)
-    return small if np.array_equal(small, targets) else targets
-
-
 def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
-        talk.say(f"temperature {temperature:.3f} folded into the last layer")
+        talk.say(f"temperature {temperature:.3f} folded into the model")
     for warning in doubtful_temperatures([temperature]):
         talk.warn(warning)
     if tuned is None:

@@ -16,20 +16,22 @@ from pathlib import Path
 from emotune import hub
 from emotune.config import DEFAULT_ENCODER, CheckpointConfig, DataConfig
 from emotune.config_files import override_data
-from emotune.data.records import fingerprint, positives
+from emotune.data.records import positives
 from emotune.errors import DataError, EmotuneError, Place, UsageError
+from emotune.hub_data import resolve_data
 from emotune.labels import Task
 from emotune.models.devices import pick_device
 from emotune.reports.amounts import duration
-from emotune.workflows import ladder_state
+from emotune.workflows import ladder_state, tracking
+from emotune.workflows.data import fingerprints
 from emotune.workflows.ladder_costs import Ending, Estimate, estimate, rehearse
 from emotune.workflows.ladder_result import LadderOutcome, conclude
-from emotune.workflows.ladder_state import Fingerprints, LadderState, run_of
-from emotune.workflows.ladder_steps import Bars, Limited, Step, TooSlowError, climb, look, texts_per_second
+from emotune.workflows.ladder_state import LadderState, run_of
+from emotune.workflows.ladder_steps import Bars, Limited, ReadData, Step, TooSlowError, climb, look, texts_per_second
 from emotune.workflows.run_lock import locked, require_unlocked
 from emotune.workflows.rungs import Shape, chosen, configuration, kind_of, require_overrides
 from emotune.workflows.talk import Talk
-from emotune.workflows.train import ReadData, read_data
+from emotune.workflows.train import read as read_rows
 
 _FEWEST_VALID = 2
 _TOLERATED = 1.08  # of the budget, by which a training that turns out slow may end
@@ -69,7 +71,8 @@ def ladder(request: LadderRequest, talk: Talk, bars: Bars) -> LadderOutcome:
     ladder_state.require_ladder(request.out)
     require_unlocked(request.out)
     about_data = [override for override in request.overrides if override.startswith("data.")]
-    read = read_data(override_data(DataConfig(path=request.data), about_data), talk)
+    source = resolve_data(override_data(DataConfig(path=request.data), about_data))
+    read = ReadData(source, *read_rows(source, talk))
     _require_rows(read)
     steps = [Step(rung) for rung in rungs]
     _configure(steps, request, read)
@@ -134,6 +137,7 @@ def _configure(steps: Sequence[Step], request: LadderRequest, read: ReadData) ->
         if isinstance(step.config.model, CheckpointConfig):
             step.source = source
             step.reason = missing or None
+        tracking.require(step.config.tracking)
 
 
 class _Ladder:
@@ -150,11 +154,7 @@ class _Ladder:
             talk,
             bars,
         )
-        corpus = read.corpus
-        self.rows: Fingerprints = {
-            split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
-            for split, records in corpus.splits.items()
-        }
+        self.rows = fingerprints(read.corpus)
         self.state = LadderState.begin(request.out, self.rows, device, request.started)
         self.ending = Ending(0.0, 0.0)
         self.pace = 1.0  # how much longer the latest network took than estimated, as far as it was longer

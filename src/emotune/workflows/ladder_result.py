@@ -17,10 +17,9 @@ from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.workflows import compare, run_directory
 from emotune.workflows.ladder_state import REPORT, Fingerprints, LadderState, run_of
-from emotune.workflows.ladder_steps import Step, opened
+from emotune.workflows.ladder_steps import ReadData, Step, opened
 from emotune.workflows.rungs import ENCODER
 from emotune.workflows.talk import Talk
-from emotune.workflows.train import ReadData
 
 
 @dataclass(frozen=True)

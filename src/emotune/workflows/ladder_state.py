@@ -74,7 +74,7 @@ class LadderState:
                 out, _Content(format_version=_FORMAT_VERSION, data=data, device=device, spent=0, rungs={}), started
             )
         content = _read(path)
-        require_same_data(content.data, data, Place(path), "ladder")
+        require_same_data(content.data, data, Place(path))
         if content.device != device:
             message = (
                 f"this is device {device}, and the ladder began on {content.device}: their costs cannot be compared"

@@ -1,7 +1,7 @@
 """One rung of a ladder that is climbed: what it is configured as, what it will cost, and its trained models."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,9 @@ from pathlib import Path
 from emotune import hub
 from emotune.adoption import open_model
 from emotune.config import Config
+from emotune.data.records import Corpus
 from emotune.errors import EmotuneError, MissingInputError, ModelError, OutputError
+from emotune.hub_data import DataSource
 from emotune.inference.classifier import run_model
 from emotune.kinds import Kind
 from emotune.training.checkpoint import newest
@@ -19,10 +21,11 @@ from emotune.workflows.compared_runs import Candidate
 from emotune.workflows.ladder_costs import SPEED_ROWS, SPEED_SECONDS, Estimate
 from emotune.workflows.ladder_state import LadderState, run_of
 from emotune.workflows.resume import require_same_config
+from emotune.workflows.run_lock import require_unlocked
 from emotune.workflows.rungs import Rung
 from emotune.workflows.speed import timed_logits
 from emotune.workflows.talk import Talk
-from emotune.workflows.train import ReadData, completed, resolved_config, train
+from emotune.workflows.train import Material, completed, require_place, resolved_config, train_on
 
 Bars = Callable[[], AbstractContextManager[None]]
 _FEWEST_STEPS, _SHARE = 20, 0.1  # that are made before a training is thought slow
@@ -36,6 +39,19 @@ class TooSlowError(Exception):
     def __init__(self, step: int, num_steps: int, per_step: float) -> None:
         super().__init__(step, num_steps, per_step)
         self.step, self.num_steps, self.per_step = step, num_steps, per_step
+
+
+@dataclass(frozen=True)
+class ReadData:
+    """The rows, read once for all rungs: where they lie, what they are, and what is doubtful about them."""
+
+    source: DataSource
+    corpus: Corpus
+    findings: Sequence[str]
+
+    def material(self, config: Config) -> Material:
+        """What a run of that configuration is made of."""
+        return Material(config, resolved_config(config, self.source), self.corpus, self.findings)
 
 
 @dataclass
@@ -128,7 +144,7 @@ def look(step: Step, out: Path, seeds: int, read: ReadData, talk: Talk) -> None:
         if not run.exists():
             continue
         run_directory.require_ours(run)
-        config = resolved_config(step.with_seed(seed), read.source)
+        config = read.material(step.with_seed(seed)).resolved
         require_same_config(run, config)
         if _is_whole(run, config, talk):
             step.trained[seed] = run
@@ -151,19 +167,14 @@ def climb(step: Step, seed: int, run: Path, read: ReadData, device: str, talk: L
 
     Raises KeyboardInterrupt when it was interrupted, TooSlowError, and OutputError.
     """
-    config = step.with_seed(seed)
+    material = read.material(step.with_seed(seed))
     damaged = (run / "model").exists() and newest(run / run_directory.CHECKPOINTS) is None
+    resume = run.exists() and not damaged
     try:
+        require_place(run, material.resolved, overwrite=damaged, resume=resume)
+        require_unlocked(run)
         with bars():
-            outcome = train(
-                config,
-                run,
-                talk=talk,
-                device=device,
-                overwrite=damaged,
-                resume=run.exists() and not damaged,
-                read=read,
-            )
+            outcome = train_on(material, run, talk=talk, device=device, overwrite=damaged, resume=resume)
     except OutputError:
         raise
     except EmotuneError as error:

@@ -76,7 +76,7 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Raise an EmotuneError that names the first thing in which a checkpoint's run differs from this one."""
     then, place = found.state["settings"], Place(found.path)
     _require_same(place, then["config"], settings["config"], "checkpoint")
-    require_same_data(then["data"], settings["data"], place, "run")
+    require_same_data(then["data"], settings["data"], place)
     if then["tokens"] != settings["tokens"]:
         raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_ANEW)
     if then["untrained_weights"] != settings["untrained_weights"]:
@@ -86,14 +86,14 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
         raise UsageError(message, place=place, hint="Launch it as it was launched at first.")
 
 
-def require_same_data(before: Mapping[str, Any], now: Mapping[str, Any], place: Place, whose: str) -> None:
-    """Raise DataError with the first split whose fingerprint is another; `before` and `now` are by split."""
-    for split, its in now.items():
-        was = before.get(split, {})
-        if was != its:
-            message = f"the {split} split is not the one that the {whose} began with"
-            if was.get("rows") != its["rows"]:
-                message += f" ({was.get('rows', 0):,} rows then, {its['rows']:,} now)"
+def require_same_data(then: Mapping[str, Any], now: Mapping[str, Any], place: Place) -> None:
+    """Raise DataError that names the first split, of rows and sha256 by split, in which two readings differ."""
+    for split, entry in now.items():
+        before = then.get(split, {})
+        if before != entry:
+            message = f"the {split} split is not the one that the run began with"
+            if before.get("rows") != entry["rows"]:
+                message += f" ({before.get('rows', 0):,} rows then, {entry['rows']:,} now)"
             raise DataError(message, place=place, hint=_ANEW)
 
 

@@ -29,6 +29,7 @@ from emotune.scoring.calibration import Calibration, calibrate, carried
 from emotune.scoring.precision import precision_and_recall
 from emotune.scoring.thresholds import PRECISION, Tuned
 from emotune.workflows import run_directory
+from emotune.workflows.kept import kept_rows
 from emotune.workflows.tune import FOLD_SEED, doubtful_temperatures, finite, tune_decision
 
 _OF_F_BETA = ("f_beta", "micro_f_beta")
@@ -211,8 +212,9 @@ def _rows(request: TuneRequest, found: FoundModel, config: TuningConfig, warn: C
                 f"{found.directory} stands alone: no validation logits were kept with it",
                 hint="Say what to tune on: --data PATH",
             )
-        logits, targets = run_directory.read_valid(run, labels)
-        return Rows(logits, targets, {"split": "valid", "data_sha256": str(found.manifest.data["valid"]["sha256"])})
+        for kept in kept_rows(run, found.manifest.data, labels).values():
+            return Rows(kept.logits, kept.targets, kept.record)
+        raise MissingInputError(f"{run} keeps no logits of validation rows", hint="Say what to tune on: --data PATH")
     split = request.split or _usual_split(request.data)
     name, corpus = run_directory.read_other(run, request.data, [labels], split, request.overrides)
     records = corpus.splits[name]

@@ -4,6 +4,8 @@ config.yaml           the resolved configuration
 data.json             how the data was read, what was found doubtful, fingerprints of the splits
 log.jsonl             one JSON object a line: start, steps, epochs, resume, end
 valid.safetensors     validation logits (fp32, of the saved model) and targets
+oof.safetensors       of train --folds: logits of each training row by the member that has not seen it, targets, folds
+folds/N/              of train --folds: the run of each member
 train_texts.safetensors   8-byte digests of the training texts, so that a leak into a scored split is seen
 tracking/             what TensorBoard and Weights & Biases keep of it, when `tracking.with` names them
 model/                the model directory
@@ -47,9 +49,10 @@ CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "valid.safetensors",
     "train_texts.safetensors",
 )
+OOF, FOLDS = "oof.safetensors", "folds"
 CHECKPOINTS, LOCK = "checkpoints", ".lock"
 _KEPT_ASIDE = {LOCK, FORMER, MOVING}
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, "model", "eval", "tracking", CHECKPOINTS} | _KEPT_ASIDE
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, "model", "eval", "tracking", CHECKPOINTS} | _KEPT_ASIDE
 
 
 def next_free(parent: Path, name: str) -> Path:
@@ -72,10 +75,15 @@ def require_free(path: Path, *, overwrite: bool) -> None:
     if (path / "model").exists():
         message = "the output directory exists and holds a trained model"
         raise OutputError(message, place=Place(path), hint="Choose another place (--out DIR), or --overwrite this one.")
-    if any((path / CHECKPOINTS).glob("step-*")):
+    if any((path / CHECKPOINTS).glob("step-*")) or folds_begun(path):
         message = "the output directory exists and holds a run that did not come to its end"
         hint = f"Go on with it: emotune train --resume {path}. Or choose another place (--out DIR), or --overwrite it."
         raise OutputError(message, place=Place(path), hint=hint)
+
+
+def folds_begun(path: Path) -> bool:
+    """Whether a member of a cross-training is there, or a checkpoint of one."""
+    return any(any(path.glob(f"{FOLDS}/*/{part}")) for part in ("model", f"{CHECKPOINTS}/step-*"))
 
 
 def require_ours(path: Path) -> None:
@@ -192,6 +200,13 @@ def training_seconds(run: Path) -> float | None:
     return float(sum(known)) if known else None
 
 
+def seconds_of_all(runs: Sequence[Path | None]) -> dict[str, float]:
+    """How long all these runs took to train, as the end of a log tells it; empty when that is not known of one."""
+    each = [None if run is None else training_seconds(run) for run in runs]
+    known = [seconds for seconds in each if seconds is not None]
+    return {"seconds": sum(known)} if len(known) == len(runs) else {}
+
+
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """The values with None for numbers that are not finite, also in a mapping among them."""
     return {
@@ -221,6 +236,14 @@ def save_train_texts(run: Path, corpus: Corpus) -> None:
     """Keep what tells whether a text was trained on; empty ones are not."""
     trained = [r for r in corpus.splits["train"] if r.text.strip()]
     save_arrays(run / TRAIN_TEXTS, digests=np.unique(text_keys(trained)))
+
+
+def save_digests(run: Path, others: Sequence[Path | None]) -> None:
+    """Keep what any of several runs was trained on; nothing when one of them does not tell."""
+    paths = [None if other is None else other / TRAIN_TEXTS for other in others]
+    known = [read_arrays(path)["digests"] for path in paths if path is not None and path.is_file()]
+    if len(known) == len(others):
+        save_arrays(run / TRAIN_TEXTS, digests=np.unique(np.concatenate(known)))
 
 
 def seen_in_training(run: Path | None, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_] | None:
@@ -261,10 +284,12 @@ def read_other(
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)
 
 
-def read_valid(run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The kept validation logits and targets, each (n, labels)."""
-    arrays = read_arrays(run / VALID)
+def read_valid(
+    run: Path, labels: LabelSet, name: str = VALID
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The kept validation logits and targets, or those of the training rows out of fold (`OOF`), each (n, labels)."""
+    arrays = read_arrays(run / name)
     shapes = {name: arrays[name].shape for name in ("logits", "targets") if name in arrays}
     if len(shapes) != 2 or len(set(shapes.values())) != 1 or shapes["logits"][1:] != (len(labels),):
-        raise ModelError(f"validation logits and targets do not fit the model: {shapes}", place=Place(run / VALID))
+        raise ModelError(f"kept logits and targets do not fit the model: {shapes}", place=Place(run / name))
     return arrays["logits"], arrays["targets"].astype(np.float32)

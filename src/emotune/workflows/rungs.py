@@ -61,7 +61,14 @@ RUNGS = (
         seeded=False,
     ),
     Rung("bilstm", "bilstm", "a bidirectional LSTM, trained from scratch", {"training": {"patience": 3}}),
-    Rung("frozen", ENCODER, "the encoder frozen, its head trained", {"model": {"freeze": "all"}}, tuned=True),
+    Rung(
+        "frozen",
+        ENCODER,
+        "the encoder frozen, its head trained",
+        # dropout would disturb the frozen encoder as well
+        {"model": {"freeze": "all", "dropout": 0.0}, "optimizer": {"head_lr": 3e-3}},
+        tuned=True,
+    ),
     Rung("last-n", ENCODER, "the encoder's top layers trained", {"model": {"freeze": "last_n"}}, tuned=True),
     Rung("full", ENCODER, "the encoder fine-tuned whole", tuned=True),
 )
@@ -187,7 +194,7 @@ def configuration(
     if rung.tuned:
         values = merged(values, size.tuned)
         values = merged(values, {"optimizer": {"lr": _rate(shape) * size.tuned["optimizer"]["lr"]}})
-        if size.mean and shape.family in FAMILIES:
+        if (size.mean or rung.name == "frozen") and shape.family in FAMILIES:
             # the layer that makes the mean counts as one of the top layers
             values = merged(values, {"model": {"pooling": "mean", "last_n": 3}})
     values = merged(merged(values, rung.settings), size.own.get(rung.name, {}))
@@ -231,5 +238,6 @@ _INSTEAD = {
     "data.path": "the data is the argument DATA",
     "model.kind": "each rung has its own; --rungs says which to climb",
     "model.freeze": "each rung has its own; --rungs says which to climb",
+    "training.folds": "a ladder trains each seed on all rows",
     "model.encoder": "here that is --encoder",
 }

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from emotune import hub
 from emotune.config import Config
-from emotune.data.records import Corpus, Record, fingerprint, targets_of
+from emotune.data.records import Corpus, Record, targets_of
 from emotune.data.splits import stratified_folds
 from emotune.errors import EmotuneError
 from emotune.inference.torch_backend import TorchBackend
@@ -24,6 +24,7 @@ from emotune.training import groups, precision
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
 from emotune.training.progress import Examples, Observer
+from emotune.workflows.data import fingerprints
 from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, start_decision, validation_metrics
@@ -64,10 +65,7 @@ class Session:
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
         self.valid_targets = corpus.targets("valid")
         self.folds = stratified_folds(self.valid_targets, config.tuning.folds, FOLD_SEED)
-        self.fingerprints = {
-            split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
-            for split, records in corpus.splits.items()
-        }
+        self.fingerprints = fingerprints(corpus)
 
     def metrics(self, logits: Floats) -> dict[str, float]:
         """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
@@ -189,6 +187,16 @@ class FittedModel:
         """Fold a temperature into the model, and write it again."""
         self.model.divide_logits(np.full(len(self.session.corpus.labels), temperature))
         self.model.save(stage)
+
+
+def idle_settings(config: Config) -> list[str]:
+    """The keys that differ from their defaults and play no part in a model that is fitted at once."""
+    return [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
 
 
 def fit_at_once(

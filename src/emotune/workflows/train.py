@@ -6,33 +6,33 @@ read and check data → resolve the encoder → fit → save in fp32 → score v
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from emotune import artifact, hub
-from emotune.config import Config, DataConfig
+from emotune.config import Config
 from emotune.data.checks import check
 from emotune.data.records import Corpus
 from emotune.data.sources import is_name, locate
-from emotune.errors import DataError, EmotuneError, OutputError, Place, UsageError
+from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
 from emotune.hub_data import DataSource, resolve_data
-from emotune.kinds import AtOnce, Stepwise, find_kind
+from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.workflows import former, run_directory, tracking
-from emotune.workflows.data import corpus_of
+from emotune.workflows.data import corpus_of, fingerprints
 from emotune.workflows.talk import Silence, Talk
 
 try:
-    from emotune.training.checkpoint import Checkpoint, Checkpoints, newest, remove_all
+    from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
     from emotune.training.fit import Trainer
     from emotune.training.groups import Group
     from emotune.training.progress import EpochReport, Fitted, StepReport
     from emotune.workflows import resume as resuming
     from emotune.workflows.finish import TrainOutcome, finish
+    from emotune.workflows.recovery import recovering, tidy
     from emotune.workflows.run_lock import locked, require_unlocked
-    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once
+    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once, idle_settings
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -64,18 +64,13 @@ class _Observer:
 
 
 @dataclass(frozen=True)
-class ReadData:
-    """Training and validation rows, where they lie, and what is doubtful about them."""
+class Material:
+    """What a run is made of: its configuration, also with absolute paths, its data, and what is doubtful about them."""
 
-    source: DataSource
+    config: Config
+    resolved: Config
     corpus: Corpus
-    findings: list[str]
-
-
-def read_data(config: DataConfig, talk: Talk) -> ReadData:
-    """Read and check the rows once, for several trainings; raises as `train` does."""
-    source = resolve_data(config)
-    return ReadData(source, *_read(source, talk))
+    findings: Sequence[str]
 
 
 def completed(out: Path, config: Config) -> bool:
@@ -86,7 +81,7 @@ def completed(out: Path, config: Config) -> bool:
     if not resuming.is_complete(out):
         return False
     with locked(out):  # and so remove the lock of a process that was killed
-        _tidy(out, config)
+        tidy(out, config)
     return True
 
 
@@ -98,43 +93,57 @@ def train(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
-    read: ReadData | None = None,
 ) -> TrainOutcome | None:
     """Train a classifier as configured and write its run directory to `out`; None in all processes but the first.
 
-    resume: go on from the newest checkpoint that is there, or begin where there is none. read: the data of the
-    configuration, where it has been read already. Interrupted by Ctrl-C, the best weights so far become the model.
-    Raises EmotuneError subclasses for whatever the user can mend; nothing is written before data, configuration and
-    encoder have been found sound.
+    resume: go on from the newest checkpoint that is there, or begin where there is none. Interrupted by Ctrl-C, the
+    best weights so far become the model. Raises EmotuneError subclasses for whatever the user can mend; nothing is
+    written before data, configuration and encoder have been found sound.
     """
     first = _is_first_process()
     talk = talk if first else Silence()
+    require_trainable(config)
+    if config.training.folds is not None:
+        raise UsageError(
+            "training.folds asks for several models", hint="emotune.workflows.folds.train_folds does that."
+        )
     if first:
-        _require_room(out, overwrite=overwrite, resume=resume)
+        require_room(out, overwrite=overwrite, resume=resume)
         require_unlocked(out)
         tracking.require(config.tracking)
-    data = resolve_data(config.data) if read is None else read.source
+    data = resolve_data(config.data)
     resolved = resolved_config(config, data)
     if first:
-        _require_place(out, resolved, overwrite=overwrite, resume=resume)
+        require_place(out, resolved, overwrite=overwrite, resume=resume)
+    corpus, findings = read(data, talk)
+    material = Material(config, resolved, corpus, findings)
+    return train_on(material, out, talk=talk, device=device, overwrite=overwrite, resume=resume)
+
+
+def train_on(
+    material: Material, out: Path, *, talk: Talk, device: str, overwrite: bool, resume: bool
+) -> TrainOutcome | None:
+    """As `train`, on what was read."""
+    config, resolved, corpus, findings = material.config, material.resolved, material.corpus, material.findings
     kind = find_kind(config.model.kind)
-    corpus, findings = _read(data, talk) if read is None else (read.corpus, read.findings)
     source = _source(config, talk)
     if kind.portability != "transformers":
-        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot")
+        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
     session: Session
     if isinstance(kind, Stepwise):
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         session = StepSession(config, kind, corpus, source, device, talk)
     else:
         session = Session(config, corpus, talk)
-    if not first:
+        if idle := idle_settings(config):
+            talk.say(f"fitted at once, so that these play no part: {', '.join(idle)}")
+    if not _is_first_process():
         if isinstance(session, StepSession):
             _fit(session, resolved, out, None, resume=resume)
         return None
-    with locked(out), _recovering(out):
-        _require_place(out, resolved, overwrite=overwrite, resume=resume)
-        _prepare(out, resolved, session, findings, resume=resume)
+    with locked(out), recovering(out):
+        require_place(out, resolved, overwrite=overwrite, resume=resume)
+        prepare(out, material, resume=resume)
         with tracking.Trackers(config, out, talk) as trackers, run_directory.Log(out / run_directory.LOG) as log:
             observer = _Observer(log, trackers, talk)
             trained, fitted = _trained(session, resolved, source, out, observer, device, resume=resume)
@@ -149,8 +158,16 @@ def train(
             if newest(out / run_directory.CHECKPOINTS) is not None:
                 talk.say(f"to train on from where it stopped: emotune train --resume {out}")
         else:
-            _tidy(out, config)
+            tidy(out, config)
     return outcome
+
+
+def require_trainable(config: Config) -> None:
+    """Raise ConfigError for a kind of model that learns nothing itself."""
+    kind = find_kind(config.model.kind)
+    if isinstance(kind, Composed):
+        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
+        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
 
 
 def _source(config: Config, talk: Talk) -> hub.Source | None:
@@ -179,6 +196,8 @@ def _trained(
         return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
     kind = find_kind(config.model.kind)
     assert isinstance(kind, AtOnce)
+    if resume:
+        observer.talk.say("what is fitted at once has no checkpoints: starting at the beginning")
     observer.on_start(())
     run_directory.cut_log(out / run_directory.LOG, -1, 0)
     observer.log.write("start", kind=kind.name)
@@ -192,8 +211,8 @@ def _is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def _require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
-    """What can be said of the place before data is fetched."""
+def require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
+    """What can be said of the place before data is fetched; as `require_place`."""
     if not resume:
         run_directory.require_free(out, overwrite=overwrite)
         return
@@ -202,15 +221,16 @@ def _require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
         raise UsageError("the run is complete: there is nothing to go on with", place=Place(out))
 
 
-def _require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -> None:
-    _require_room(out, overwrite=overwrite, resume=resume)
+def require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -> None:
+    """Raise an EmotuneError where a run cannot begin, or with `resume` go on; `config` has absolute paths."""
+    require_room(out, overwrite=overwrite, resume=resume)
     if resume:
         resuming.require_same_config(out, config)
 
 
-def _read(data: DataSource, talk: Talk) -> tuple[Corpus, list[str]]:
+def read(data: DataSource, talk: Talk, splits: Sequence[str] = ("train", "valid")) -> tuple[Corpus, list[str]]:
     """The data, and what is doubtful about it."""
-    corpus = corpus_of(data)
+    corpus = corpus_of(data, splits)
     for line in corpus.description:
         talk.say(line)
     talk.say(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
@@ -223,16 +243,16 @@ def _read(data: DataSource, talk: Talk) -> tuple[Corpus, list[str]]:
     return corpus, findings
 
 
-def _prepare(out: Path, config: Config, session: Session, findings: Sequence[str], *, resume: bool) -> None:
+def prepare(out: Path, material: Material, *, resume: bool) -> None:
     """Make room for a new run, or tidy up after one that stopped, and write what the run begins with."""
     with artifact.writing(out):
         former.recover(out)
         artifact.sweep(out)
     if not resume:
         run_directory.clear(out)
-    artifact.write_file(out / run_directory.CONFIG, config.to_yaml())
-    artifact.write_json(out / run_directory.DATA, _data_record(session, findings))
-    run_directory.save_train_texts(out, session.corpus)
+    artifact.write_file(out / run_directory.CONFIG, material.resolved.to_yaml())
+    artifact.write_json(out / run_directory.DATA, _data_record(material))
+    run_directory.save_train_texts(out, material.corpus)
 
 
 def _fit(session: StepSession, config: Config, out: Path, observer: _Observer | None, *, resume: bool) -> Trainer:
@@ -290,38 +310,6 @@ def _kept_epoch(fitted: Fitted, config: Config) -> str:
     return f"epoch {epoch}" if epoch else "the latest step, before the first epoch was whole"
 
 
-def _tidy(out: Path, config: Config) -> None:
-    """Remove what only an unfinished run needs."""
-    former.remove(out)
-    if not config.training.keep_checkpoints:
-        remove_all(out / run_directory.CHECKPOINTS)
-
-
-@contextmanager
-def _recovering(out: Path) -> Iterator[None]:
-    """After a failure: a new run with nothing to go on from makes room for the one that it replaced; else say how."""
-    try:
-        yield
-    except OutputError as error:
-        if _restored(out) or not (out / run_directory.DATA).is_file():
-            raise
-        hint = f"When that is mended, go on with: emotune train --resume {out}"
-        raise OutputError(error.message, place=error.place, hint=hint) from error
-    except BaseException:
-        _restored(out)
-        raise
-
-
-def _restored(out: Path) -> bool:
-    """Whether there was a former run, which is back in its place."""
-    lost = (out / "model").exists() or newest(out / run_directory.CHECKPOINTS) is not None
-    if lost or not (out / former.FORMER).exists():
-        return False
-    run_directory.clear(out)
-    former.bring_back(out)
-    return True
-
-
 def resolved_config(config: Config, source: DataSource) -> Config:
     """The configuration with absolute paths, so that it means the same wherever it is read."""
     pinned = source.pinned
@@ -337,12 +325,12 @@ def _absolute(path: str | None) -> str | None:
     return path if path is None or is_name(path) else str(locate(path))
 
 
-def _data_record(session: Session, findings: Sequence[str]) -> dict[str, Any]:
-    corpus = session.corpus
+def _data_record(material: Material) -> dict[str, Any]:
+    corpus = material.corpus
     return {
         "description": list(corpus.description),
         "labels": list(corpus.labels.names),
         "task": str(corpus.labels.task),
-        "findings": list(findings),
-        "splits": session.fingerprints,
+        "findings": list(material.findings),
+        "splits": fingerprints(corpus),
     }

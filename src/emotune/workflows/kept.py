@@ -1,0 +1,51 @@
+"""The rows that a run keeps its model's logits of, on which thresholds are tuned: validation rows, or all training rows
+of a cross-training, each scored by the member that has not seen it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune.labels import LabelSet
+from emotune.workflows import run_directory
+
+OUT_OF_FOLD = "train, out of fold"
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Logits and targets (0 to 1) of shape (n, labels), which rows they are of, and the sha256 of those."""
+
+    name: str
+    sha256: str
+    logits: Floats
+    targets: Floats
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the record of a tuning says of the rows."""
+        return {"split": self.name, "data_sha256": self.sha256}
+
+
+def kept_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: LabelSet) -> dict[str, KeptRows]:
+    """All that a run keeps, by the name of its file, what to tune on first; `data` is that of the model's manifest.
+
+    Raises ModelError for what does not fit the model.
+    """
+    found = {}
+    for file, split, name in ((run_directory.OOF, "train", OUT_OF_FOLD), (run_directory.VALID, "valid", "valid")):
+        if split in data and (run / file).is_file():
+            logits, targets = run_directory.read_valid(run, labels, file)
+            found[file] = KeptRows(name, str(data[split]["sha256"]), logits, targets)
+    return found
+
+
+def save_rows(path: Path, logits: Floats, targets: Floats, **more: npt.NDArray[Any]) -> None:
+    """Write logits and targets (n, labels), 0/1 targets in a byte each; raises OutputError."""
+    small = targets.astype(np.uint8)
+    compact = small if np.array_equal(small, targets) else targets
+    run_directory.save_arrays(path, logits=logits, targets=compact, **more)

@@ -1,0 +1,42 @@
+"""What becomes of a run, and of the one that it replaces, when it ends or fails."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from emotune.config import Config
+from emotune.errors import OutputError
+from emotune.training.checkpoint import newest, remove_all
+from emotune.workflows import former, run_directory
+
+
+def tidy(out: Path, config: Config) -> None:
+    """Remove what only an unfinished run needs."""
+    former.remove(out)
+    if not config.training.keep_checkpoints:
+        remove_all(out / run_directory.CHECKPOINTS)
+
+
+@contextmanager
+def recovering(out: Path) -> Iterator[None]:
+    """After a failure: a new run with nothing to go on from makes room for the one that it replaced; else say how."""
+    try:
+        yield
+    except OutputError as error:
+        if _restored(out) or not (out / run_directory.DATA).is_file():
+            raise
+        hint = f"When that is mended, go on with: emotune train --resume {out}"
+        raise OutputError(error.message, place=error.place, hint=hint) from error
+    except BaseException:
+        _restored(out)
+        raise
+
+
+def _restored(out: Path) -> bool:
+    """Whether there was a former run, which is back in its place."""
+    lost = (out / "model").exists() or newest(out / run_directory.CHECKPOINTS) is not None
+    if lost or run_directory.folds_begun(out) or not (out / former.FORMER).exists():
+        return False
+    run_directory.clear(out)
+    former.bring_back(out)
+    return True

@@ -1,0 +1,104 @@
+"""Hostile variants of models that are no networks: each is refused with a reason and its place, and nothing is run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import emotune
+import hostile
+import tiny
+from emotune.artifact import DECISION
+from emotune.errors import ModelError
+from hostile import Kind, configure, unsealed, write
+from test_linear_kinds import trained
+
+WEIGHTS, SETTINGS, VOCABULARY = "model.safetensors", "tfidf.json", "vocabulary.json"
+
+
+def arrays(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Arrays of the weights made anew of those that are there; what becomes None is taken away."""
+
+    def change(model: Path) -> None:
+        found = load_file(model / WEIGHTS)
+        made = found | {
+            name.replace("_", "."): value(found.get(name.replace("_", "."))) for name, value in changes.items()
+        }
+        save_file({name: np.ascontiguousarray(a) for name, a in made.items() if a is not None}, model / WEIGHTS)
+
+    return change
+
+
+def more_labels(model: Path) -> None:
+    content = json.loads((model / DECISION).read_text())
+    content["thresholds"] |= {"another": 0.5}
+    (model / DECISION).write_text(json.dumps(content | {"tuning": {}}))
+
+
+OF_ANY = {
+    "a pickle as weights": Kind(write(WEIGHTS, hostile.bomb), "it looks like a pickle"),
+    "a pickle beside": unsealed("a pickle has no place", write("model.pkl", hostile.bomb)),
+    "a header of 2**63 bytes": hostile.weights({}, "longer than the file", length=2**63),
+    "a shape that lies": hostile.weights({"bias": hostile.entry([1000], 0, 16)}, "does not fit its bytes"),
+    "weights that are no numbers": Kind(arrays(bias=lambda a: a * np.nan), "infinite or not numbers"),
+    "weights that are whole numbers": Kind(arrays(bias=lambda a: a.astype(np.int64)), "bias is I64"),
+    "weights of no shape": Kind(arrays(bias=lambda a: a.reshape(1, -1)), "of shape [1, 3]"),
+    "weights that are missing": Kind(arrays(bias=lambda _: None, x=lambda _: np.zeros(2, np.float32)), "expected"),
+    "weights too many": Kind(arrays(x=lambda _: np.zeros(3, np.float32)), "it holds"),
+    "no weights": Kind(lambda model: (model / WEIGHTS).unlink(), "there is no such file"),
+    "other weights with numbers that are none": Kind(
+        lambda model: save_file({"a": np.full(3, np.inf, np.float32)}, model / "other.safetensors"), "infinite"
+    ),
+    "a configuration with code": Kind(
+        write("config.json", b'{"auto_map": {"AutoModel": "own.py"}}'), "code of its own"
+    ),
+    "a file that nests": Kind(write("other.json", hostile.nested()), "not valid JSON"),
+    "a tokenizer that never ends": Kind(
+        write("tokenizer.json", json.dumps({"model": {"vocab": ["a"]}, "normalizer": {"Regex": "(a+)+$"}}).encode()),
+        "repeats what itself repeats",
+    ),
+    "a label too many": Kind(more_labels, "this model gives 3 scores, and its decision.json names 4 labels"),
+    "a link": unsealed("a link has no place", hostile.linked(WEIGHTS, "/dev/zero")),
+    "a hole of 8 TB": unsealed("mostly holes", hostile.sparse(WEIGHTS, 8 << 40)),
+}
+OF_TFIDF = {
+    "fewer weights than terms": Kind(arrays(weights=lambda a: a[:-1]), "weights is F32 of shape"),
+    "fewer idf than terms": Kind(arrays(idf_word=lambda a: a[:-1]), "idf.word is F64 of shape"),
+    "fewer labels than biases": Kind(arrays(weights=lambda a: a[:, :2]), "weights of 2 labels, and a bias of 3"),
+    "no settings": Kind(lambda model: (model / SETTINGS).unlink(), "there is no such file"),
+    "settings that are a list": Kind(write(SETTINGS, b"[]"), "not a JSON object"),
+    "settings that are too large": Kind(write(SETTINGS, hostile.blanks(9)), "far too large"),
+    "a setting that there is not": Kind(configure(SETTINGS, token_pattern="(a+)+$"), "token_pattern"),
+    "terms of 10**9 words": Kind(configure(SETTINGS, word_ngrams=[1, 10**9]), "word_ngrams"),
+    "no terms at all": Kind(configure(SETTINGS, word_ngrams=None, char_ngrams=None), "needs word_ngrams or"),
+    "terms that the vocabulary has not": Kind(
+        hostile.both(configure(SETTINGS, char_ngrams=[1, 2]), configure(VOCABULARY, char=None)), "no list of terms"
+    ),
+    "a setting of another type": Kind(configure(SETTINGS, lowercase="yes"), "lowercase"),
+    "no vocabulary": Kind(lambda model: (model / VOCABULARY).unlink(), "there is no such file"),
+    "a vocabulary of numbers": Kind(configure(VOCABULARY, word=lambda found: [0] * len(found)), "no list of terms"),
+    "a term twice": Kind(configure(VOCABULARY, word=lambda found: [found[0], *found[:-1]]), "a term stands twice"),
+    "a term too many": Kind(configure(VOCABULARY, word=lambda found: [*found, "zebra"]), "idf.word is F64 of shape"),
+    "a vocabulary of 33 MB": Kind(write(VOCABULARY, hostile.blanks(33)), "far too large"),
+    "a vocabulary of millions": Kind(write(VOCABULARY, b'{"word": [' + b"[]," * 1_000_000 + b"[]]}"), "far too large"),
+}
+CASES = [
+    *(("dummy", name, case) for name, case in OF_ANY.items()),
+    *(("tfidf", name, case) for name, case in (OF_ANY | OF_TFIDF).items()),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "case"), CASES, ids=[f"{kind}: {name}" for kind, name, _ in CASES])
+def test_it_is_refused_with_a_reason(kind: str, name: str, case: Kind, base: Path, tmp_path: Path) -> None:
+    model = tiny.copy(trained(base, kind, tiny.multi_label(base)) / "model", tmp_path / "model")
+    emotune.load(model)
+    spoilt = hostile.spoil(case, model)
+    with pytest.raises(ModelError) as caught:
+        emotune.load(spoilt)("so happy")
+    assert case.refusal in str(caught.value)
+    assert len(caught.value.message) < 400
+    assert not (tmp_path / hostile.WAS_RUN).exists()

@@ -1,0 +1,252 @@
+"""The kinds `tfidf` and `dummy`, from configuration to prediction, as a user meets them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+import emotune
+import tiny
+from emotune.artifact import verify
+from emotune.cli.app import app
+from emotune.config_files import config_from, load_config
+from emotune.errors import ConfigError
+from emotune.inference.classifier import EmotionClassifier
+from emotune.kinds import AtOnce, Lesson, TextModel, find_kind
+from emotune.labels import LabelSet, Task
+
+KINDS = ("tfidf", "dummy")
+TEXTS = ["so happy today", "HAPPY, happy; happy!", "furious and scared", "", "zebra ☂", "the cat sat on a mat " * 50]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def trained(base: Path, kind: str, data: Path) -> Path:
+    """A run of that kind on that corpus, trained once; not to be changed."""
+
+    def build(out: Path) -> None:
+        result = call("train", "starter", "--data", data, "--out", out, "--set", f"model.kind={kind}")
+        assert result.exit_code == 0, result.output
+        out.with_suffix(".stderr").write_text(result.stderr)
+
+    return tiny.once(base, f"{kind}-{data.name}", build)
+
+
+@pytest.fixture(params=[(kind, corpus) for kind in KINDS for corpus in ("multi_label", "multi_class")], ids="-".join)
+def run_of_kind(request: pytest.FixtureRequest, base: Path) -> Path:
+    """Both kinds, of both tasks."""
+    kind, corpus = request.param
+    return trained(base, kind, getattr(tiny, corpus)(base))
+
+
+@pytest.fixture(scope="module")
+def tfidf(base: Path) -> Path:
+    return trained(base, "tfidf", tiny.multi_label(base))
+
+
+@pytest.fixture(scope="module")
+def classifier(tfidf: Path) -> EmotionClassifier:
+    return emotune.load(tfidf)
+
+
+# Training, and every verb after it
+
+
+def test_every_verb_works_with_it(run_of_kind: Path, tmp_path: Path) -> None:
+    run = tiny.copy(run_of_kind, tmp_path / "run")
+    scores = json.loads(call("evaluate", run, "--json").stdout)
+    assert scores["rows"] == tiny.SPLITS["test"]
+    assert (run / "eval" / "test" / "report.html").is_file()
+    answered = call("predict", "-m", run, "--json", *TEXTS)
+    assert [json.loads(line)["text"] for line in answered.stdout.splitlines()] == TEXTS
+    if verify(run / "model").kind == "tfidf":
+        assert scores["metrics"]["macro_f1"] > 0.9
+        assert json.loads(answered.stdout.splitlines()[0])["labels"] == ["joy"]
+    made = call("tune", run, "--calibrate", "--out", tmp_path / "calibrated", "--json")
+    assert made.exit_code == 0, made.stderr
+    temperatures = json.loads(made.stdout)["calibration"]["temperatures"]
+    before, after = (emotune.load(path) for path in (run, tmp_path / "calibrated"))
+    expected = before.logits(TEXTS) / np.array(list(temperatures.values()))
+    np.testing.assert_allclose(after.logits(TEXTS), expected, rtol=1e-5, atol=1e-6)
+    if before.labels.task is Task.MULTI_LABEL:
+        assert call("tune", run, "--method", "global").exit_code == 0
+        assert len(set(emotune.load(run).decision.thresholds)) == 1
+
+
+def test_it_says_before_the_first_step_and_in_card_and_manifest_that_transformers_cannot_load_it(
+    run_of_kind: Path,
+) -> None:
+    said, card = run_of_kind.with_suffix(".stderr").read_text(), (run_of_kind / "model" / "README.md").read_text()
+    sentence = "plain transformers cannot (portability: emotune)"
+    before, found, after = said.partition(sentence)
+    assert found
+    assert "fitting" not in before
+    assert ("fitting" in after) is (verify(run_of_kind / "model").kind == "tfidf")
+    assert "Portability: emotune" in card
+    assert "Plain transformers cannot load this kind of model" in card
+    assert "library_name: emotune" in card
+    assert verify(run_of_kind / "model").portability == "emotune"
+
+
+def test_settings_that_play_no_part_are_named_in_one_sentence(run_of_kind: Path) -> None:
+    said = run_of_kind.with_suffix(".stderr").read_text()
+    (line,) = [line for line in said.splitlines() if "play no part" in line]
+    assert "optimizer.lr" in line
+    assert "training.epochs" in line
+    assert "training.seed" not in line
+
+
+def test_a_run_that_stopped_begins_again_and_a_complete_one_does_not(tfidf: Path, tmp_path: Path) -> None:
+    run = tiny.copy(tfidf, tmp_path / "run")
+    complete = call("train", "--resume", run)
+    assert complete.exit_code == 0
+    assert "is complete" in complete.stderr
+    whole = tiny.contents(run / "model")
+    (run / "model" / "emotune.json").unlink()
+    resumed = call("train", "--resume", run)
+    assert resumed.exit_code == 0, resumed.stderr
+    assert "starting at the beginning" in resumed.stderr
+    assert tiny.contents(run / "model") == whole
+
+
+def test_training_prints_json(base: Path, tmp_path: Path) -> None:
+    data = tiny.multi_label(base)
+    result = call("train", "semeval2025-tfidf", "--data", data, "--out", tmp_path / "run", "--json")
+    content = json.loads(result.stdout)
+    assert content["epochs"] == []
+    assert content["validation"]["macro_f1"] > 0.9
+
+
+def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path, tmp_path: Path) -> None:
+    result = call("train", "emotion-dummy", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "play no part" not in result.stderr
+    answers = emotune.load(tmp_path / "run")(TEXTS)
+    assert {answer.labels for answer in answers} == {("anger",)}
+    assert answers[0].scores["anger"] == max(answers[0].scores.values())
+    assert all(answer.scores == answers[0].scores for answer in answers)
+
+
+@pytest.mark.parametrize("name", ["goemotions-tfidf", "emotion-tfidf", "semeval2025-tfidf", "emotion-dummy"])
+def test_the_recipes_are_of_their_kind(name: str) -> None:
+    assert load_config(name).model.kind == name.rsplit("-")[-1]
+
+
+# What is saved, and what runs it
+
+
+def test_torch_and_scikit_learn_are_not_needed_to_predict(run_of_kind: Path) -> None:
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'accelerate', 'sklearn', 'scipy'):\n"
+        "    sys.modules[name] = None\n"
+        "from emotune.cli.app import main\n"
+        f"sys.argv = ['emotune', 'predict', '-m', {str(run_of_kind)!r}, 'so happy today']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("so happy today\n")
+
+
+def lesson(texts: list[str], targets: npt.ArrayLike, task: Task = Task.MULTI_LABEL) -> Lesson:
+    found = np.asarray(targets, dtype=np.float32)
+    labels = LabelSet(tuple(f"label {i}" for i in range(found.shape[1])), task)
+    return Lesson(texts, found, labels, None, 0, "cpu", lambda _: None)
+
+
+def fitted(kind: str, taught: Lesson, **keys: object) -> tuple[AtOnce, TextModel]:
+    found = find_kind(kind)
+    assert isinstance(found, AtOnce)
+    return found, found.fit(taught, config_from({"model": {"kind": kind, **keys}}).model)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts=st.lists(st.text(max_size=30), max_size=6), data=st.data())
+@pytest.mark.parametrize(("kind", "keys"), [("tfidf", {"min_df": 1}), ("tfidf", {"char_ngrams": None}), ("dummy", {})])
+def test_scores_survive_the_round_trip_and_no_text_changes_those_of_another(
+    kind: str, keys: dict[str, object], texts: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    number = 12
+    targets = data.draw(st.lists(st.tuples(*[st.sampled_from([0.0, 0.4, 1.0])] * 3), min_size=number, max_size=number))
+    taught = tiny.texts(number, lambda i: tiny.CUES["joy"][: i % 2])
+    found, model = fitted(kind, lesson(taught, targets), **keys)
+    folder = tmp_path_factory.mktemp("model")
+    model.save(folder)
+    read = found.load(folder, "cpu")
+    logits = read.logits([*taught, *texts], 32)
+    np.testing.assert_allclose(logits, model.logits([*taught, *texts], 32), atol=1e-6)
+    assert logits.dtype == np.float32
+    alone = [read.logits([text], 1) for text in [*taught, *texts]]
+    np.testing.assert_array_equal(logits, np.concatenate(alone))
+
+
+def test_the_empty_text_and_unknown_words_have_the_scores_of_the_bias_alone(classifier: EmotionClassifier) -> None:
+    logits = classifier.logits(["", "   ", "☂☂ ЖЖЖ"])
+    assert np.isfinite(logits).all()
+    assert (logits == logits[0]).all()
+    assert classifier.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_labels_without_a_row_are_unlikely_and_nothing_fails(task: Task) -> None:
+    targets = np.zeros((8, 3))
+    targets[:, 0] = 1
+    for kind in KINDS:
+        _, model = fitted(
+            kind, lesson(["so happy today"] * 8, targets, task), **{"min_df": 1} if kind == "tfidf" else {}
+        )
+        logits = model.logits(["so happy"], 1)[0]
+        assert logits[0] > logits[1] == pytest.approx(logits[2])
+
+
+def test_the_dummy_gives_the_frequencies_of_the_labels() -> None:
+    targets = np.zeros((1000, 3))
+    targets[:700, 0], targets[:200, 1] = 1, 1
+    _, multi_label = fitted("dummy", lesson(["a"] * 1000, targets))
+    np.testing.assert_allclose(1 / (1 + np.exp(-multi_label.logits(["x"], 1)[0])), [0.7, 0.2, 0.0], atol=1e-3)
+    _, most_frequent = fitted("dummy", lesson(["a"] * 1000, targets), strategy="most_frequent")
+    assert (most_frequent.logits(["x"], 1)[0] > 0).tolist() == [True, False, False]
+
+
+# What is wrong with settings and surroundings
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"word_ngrams": None, "char_ngrams": None}, "needs word_ngrams or char_ngrams"),
+        ({"word_ngrams": [2, 1]}, "the smaller one first"),
+        ({"word_ngrams": [1]}, "two numbers"),
+        ({"char_ngrams": [0, 3]}, "greater than or equal to 1"),
+        ({"C": 0}, "greater than 0"),
+        ({"class_weight": "balance"}, "one of none, balanced"),
+        ({"encoder": "x"}, "unknown key 'model.encoder'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(keys: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config_from({"model": {"kind": "tfidf", **keys}})
+
+
+def test_texts_without_a_common_term_are_refused() -> None:
+    with pytest.raises(ConfigError, match="no term stands in 2 training texts") as caught:
+        fitted("tfidf", lesson(["one", "two"], [[1, 0], [0, 1]]), char_ngrams=None)
+    assert "model.min_df=1" in str(caught.value)
+
+
+def test_without_scikit_learn_the_extra_is_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    result = call("train", "emotion-tfidf", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
+    assert result.exit_code == 1
+    assert "pip install 'emotune[train]'" in result.stderr
+    assert not (tmp_path / "run" / "model").exists()
