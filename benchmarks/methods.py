@@ -67,6 +67,7 @@ VARIANTS = {
     "mlp": ("model.head=mlp",),
     "mlp_128": ("model.head=mlp", "model.head_hidden=128"),
     "word_embeddings": ("model.freeze_word_embeddings=false",),
+    "class_pooling": ("model.pooling=class",),
     "biases_and_head": ('model.train_only=["*.bias", "*pooler*", "classifier.*"]',),
 }
 METRICS = ("macro_f1", "micro_f1")

@@ -244,6 +244,13 @@ def test_texts_without_a_common_term_are_refused() -> None:
     assert "model.min_df=1" in str(caught.value)
 
 
+def test_more_terms_than_a_model_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emotune.models.tfidf._MOST_TERMS", 3)
+    with pytest.raises(ConfigError, match="6 terms stand in 1 training texts or more") as caught:
+        fitted("tfidf", lesson(["one two", "three four"], [[1, 0], [0, 1]]), char_ngrams=None, min_df=1)
+    assert "model.max_features" in str(caught.value)
+
+
 def test_without_scikit_learn_the_extra_is_named(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     result = call("train", "emotion-tfidf", "--data", tiny.multi_class(base), "--out", tmp_path / "run")

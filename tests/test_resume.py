@@ -36,6 +36,7 @@ KINDS = {
     "best": {"training.accumulation": 3, "training.ema": 0.9, "model.freeze_epochs": 1},
     "stopped": {"training.batch_size": 16, "training.metric": "loss", "training.patience": 1, "optimizer.lr": 0.1},
     "last": {"training.batch_size": 16, "training.keep": "last", "training.precision": "bf16"},
+    "bilstm": {"model.kind": "bilstm", "model.hidden_size": 16, "model.layers": 2, "training.precision": "bf16"},
 }
 
 
@@ -117,7 +118,7 @@ def storm(case: Case, folder: Path, kills: int, seed: int) -> None:
         shutil.rmtree(run)
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("best", 4), ("stopped", 3), ("last", 3)])
+@pytest.mark.parametrize(("kind", "kills"), [("best", 4), ("stopped", 3), ("last", 3), ("bilstm", 2)])
 def test_killed_at_random_instants_the_weights_are_the_same(kind: str, kills: int, case, tmp_path: Path) -> None:
     storm(case(kind), tmp_path, kills, seed=1)
 

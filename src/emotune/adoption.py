@@ -15,7 +15,8 @@ from typing import Any
 from emotune import artifact, ensembles
 from emotune.artifact import MANIFEST, Manifest
 from emotune.decision import Decision, Floats
-from emotune.errors import DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.kinds import Stepwise, find_kind
 from emotune.labels import KNOWN, LabelSet, Task, known_set
 from emotune.soundness.config import label_names, require_classifier
 from emotune.soundness.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
@@ -73,7 +74,7 @@ def _ours(name: str, directory: Path, manifest: Manifest, *, within: bool = Fals
     within: it lies in an ensemble, whose files have been looked into, those of its members too.
     """
     decision = artifact.read_decision(directory)
-    if manifest.kind == "encoder":
+    if _is_network(manifest.kind):
         config = read_object(directory / CONFIG) if within else require_sound_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
@@ -98,6 +99,13 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
             )
         found.append(Member(name, model, weights))
     return tuple(found)
+
+
+def _is_network(kind: str) -> bool:
+    try:
+        return isinstance(find_kind(kind), Stepwise)
+    except ConfigError:
+        return False  # which whoever runs it refuses
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:

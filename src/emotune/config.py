@@ -131,9 +131,10 @@ class ModelConfig(StepwiseConfig):
     """A pretrained encoder with a new head."""
 
     kind: Literal["encoder"] = "encoder"
-    pooling: Literal["first", "mean"] = Field(
-        default="first",
-        description="what the head reads: the first token, or (BERT and its like) the mean of all, as one more layer",
+    pooling: Literal["class", "mean"] = Field(
+        default="class",
+        description="what the head reads: class, as the class of the encoder has it, mostly the first token; "
+        "mean, of all tokens (BERT and its like), as one more layer",
     )
     head: Literal["linear", "mlp"] = Field(
         default="linear",

@@ -25,6 +25,7 @@ KINDS = {
     "encoder": "emotune.models.encoder_kind",
     "features": "emotune.models.features",
     "ensemble": "emotune.ensembles",
+    "bilstm": "emotune.models.bilstm_kind",
 }
 
 Floats = npt.NDArray[np.float32]

@@ -87,10 +87,13 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     return model
 
 
-def load(directory: Path) -> PreTrainedModel:
-    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does."""
+def load(directory: Path, classifier: Any = AutoModelForSequenceClassification) -> PreTrainedModel:
+    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does.
+
+    classifier: the class that reads it, where it is none that transformers has.
+    """
     _refuse_code(directory / "config.json")
-    model, missing = _read_weights(directory)
+    model, missing = _read_weights(directory, classifier)
     _require_whole(directory, missing)
     return model.eval()
 
@@ -193,6 +196,12 @@ def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
     tokenizer = _read_tokenizer(source)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
+
+
+def vocabulary(source: Path) -> tuple[int, int]:
+    """How many tokens the tokenizer of a checkpoint tells apart, and the id of its padding."""
+    tokenizer = _read_tokenizer(source)
+    return len(tokenizer), tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
 
 def _read_tokenizer(source: Path) -> Any:

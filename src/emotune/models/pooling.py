@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from emotune.errors import ConfigError
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 _GAIN = 3.0
 
 
@@ -22,7 +22,7 @@ def add_mean_layer(model: PreTrainedModel) -> None:
     """Put the layer on top of the encoder; raises ConfigError for a class that it cannot be said in."""
     if model.config.model_type not in FAMILIES:
         message = f"model.pooling mean is for {', '.join(FAMILIES)}, not for {model.config.model_type}"
-        raise ConfigError(message, hint="Leave it out: --set model.pooling=first")
+        raise ConfigError(message, hint="Leave it out: --set model.pooling=class")
     layers = model.base_model.encoder.layer
     layer = copy.deepcopy(layers[-1])
     layers.append(layer)

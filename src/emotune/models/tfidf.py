@@ -25,6 +25,7 @@ from emotune.soundness.json_files import read_object, read_vocabulary
 
 Floats = npt.NDArray[np.float32]
 SETTINGS = "tfidf.json"
+_MOST_TERMS = 1_000_000  # whose vocabulary is a file that is still read
 _UNITS: tuple[Unit, ...] = ("word", "char")
 _Range = list[Annotated[int, Field(ge=1, le=10)]]
 
@@ -116,9 +117,13 @@ def _fit(lesson: Lesson, config: TfidfConfig) -> TfidfModel:
     if not size:
         message = f"no term stands in {config.min_df} training texts or more (model.min_df)"
         raise ConfigError(message, hint="Lower it: --set model.min_df=1")
+    if size > _MOST_TERMS:
+        message = f"{size:,} terms stand in {config.min_df} training texts or more; a model has up to {_MOST_TERMS:,}"
+        raise ConfigError(message, hint="Choose the most frequent ones: --set model.max_features=100000")
     counted = " and ".join(f"{len(w):,} {w.terms.unit}" for w in weighings)
     lesson.say(f"{counted} n-grams; fitting {len(lesson.labels)} labels to {len(lesson.texts):,} texts")
-    rows = [features(text, weighings) for text in lesson.texts]
+    # in the smaller integers that scipy needs: of many texts, this is what memory is taken by
+    rows = [(columns.astype(np.int32), values) for columns, values in (features(t, weighings) for t in lesson.texts)]
     ends = np.cumsum([0, *(len(columns) for columns, _ in rows)])
     columns, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     matrix = csr_matrix((values, columns, ends), shape=(len(rows), size))

@@ -106,6 +106,7 @@ class Trainer:
         """
         self.checkpoints = checkpoints
         fitted = self.fitted
+        memory.keep()
         with ExitStack() as stack:
             interrupt = stack.enter_context(Interrupt())
             stack.enter_context(shortcuts.applied(self.core, self.accelerator.device))

@@ -14,7 +14,7 @@ from typing import Any
 from emotune.config import Config, DataConfig
 from emotune.config_files import config_from
 from emotune.errors import ConfigError, EmotuneError, UsageError, did_you_mean
-from emotune.kinds import Kind, find_kind
+from emotune.kinds import Kind, Stepwise, find_kind
 from emotune.labels import Task
 from emotune.yaml_tree import merged
 
@@ -26,7 +26,7 @@ _DEEP = 4  # layers from which on `features` reads one of the middle too
 
 @dataclass(frozen=True)
 class Size:
-    """Settings of networks for up to so many training rows: of all that fine-tune, and what single rungs have else.
+    """Settings for up to so many training rows: of all rungs, of those with an encoder that is trained, of single ones.
 
     mean: the head reads the mean of all tokens, where the class can say that.
     """
@@ -35,6 +35,7 @@ class Size:
     mean: bool
     tuned: Settings
     own: Mapping[str, Settings]
+    all: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ SIZES = (
     Size(
         500,
         mean=True,
+        all={"tuning": {"method": "auto"}},
         tuned={
-            "model": {"freeze_word_embeddings": False},
             "optimizer": {"lr": 1e-4, "weight_decay": 0.05},
             "training": {"epochs": 15, "batch_size": 8, "keep": "last"},
         },
@@ -103,10 +104,10 @@ SIZES = (
     Size(
         5_000,
         mean=True,
+        all={"tuning": {"method": "auto"}},
         tuned={
-            "model": {"freeze_word_embeddings": False},
-            "optimizer": {"lr": 1e-4, "weight_decay": 0.05},
-            "training": {"epochs": 4, "batch_size": 16, "ema": 0.98, "keep": "last"},
+            "optimizer": {"lr": 1.5e-4, "weight_decay": 0.05},
+            "training": {"epochs": 4, "batch_size": 16, "ema": 0.995, "keep": "last"},
         },
         own={
             "features": {"model": {"C": 0.001}},
@@ -189,16 +190,19 @@ def configuration(
         "about": rung.about,
         "data": data.model_dump(mode="json"),
         "model": {"kind": rung.kind},
-        "training": {"metric": "accuracy" if task is Task.MULTI_CLASS else "macro_f1", "checkpoint_minutes": 2.0},
     }
+    kind = kind_of(rung)
+    keys = kind.settings.keys()
+    if isinstance(kind, Stepwise):
+        metric = "accuracy" if task is Task.MULTI_CLASS else "macro_f1"
+        values["training"] = {"metric": metric, "checkpoint_minutes": 2.0}
     if rung.tuned:
         values = merged(values, size.tuned)
         values = merged(values, {"optimizer": {"lr": _rate(shape) * size.tuned["optimizer"]["lr"]}})
         if (size.mean or rung.name == "frozen") and shape.family in FAMILIES:
             # the layer that makes the mean counts as one of the top layers
             values = merged(values, {"model": {"pooling": "mean", "last_n": 3}})
-    values = merged(merged(values, rung.settings), size.own.get(rung.name, {}))
-    keys = kind_of(rung).settings.keys()
+    values = merged(merged(merged(values, size.all), rung.settings), size.own.get(rung.name, {}))
     if encoder is not None and "encoder" in keys:
         values["model"]["encoder"] = encoder
     if rung.kind == "features":

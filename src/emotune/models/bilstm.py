@@ -1,0 +1,130 @@
+"""The bidirectional LSTM classifier, as a transformers model whose class only emotune has.
+
+token ids → word embeddings → layers, each in both directions → max over tokens, or the last states → linear head
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from emotune.labels import LabelSet
+from emotune.models import encoder, recurrence
+from emotune.models.bilstm_kind import BilstmConfig
+
+_POOLINGS = ("max", "last")
+_EMBEDDING_STD = 0.1
+
+
+class BilstmSettings(PreTrainedConfig):  # type: ignore[misc]
+    """What `config.json` says of the network; raises ValueError for what makes none."""
+
+    model_type = "emotune-bilstm"
+
+    def __init__(
+        self,
+        vocab_size: int = 1,
+        embedding_size: int = 128,
+        hidden_size: int = 256,
+        num_hidden_layers: int = 3,
+        dropout: float = 0.25,
+        pooling: str = "max",
+        pad_token_id: int = 0,
+        **others: Any,
+    ) -> None:
+        if min(vocab_size, embedding_size, hidden_size, num_hidden_layers) < 1:
+            raise ValueError("a vocabulary, embeddings, states and layers are at least 1 each")
+        if pooling not in _POOLINGS:
+            raise ValueError(f"pooling is one of {', '.join(_POOLINGS)}, not {str(pooling)[:40]!r}")
+        self.vocab_size, self.embedding_size = vocab_size, embedding_size
+        self.hidden_size, self.num_hidden_layers = hidden_size, num_hidden_layers
+        self.dropout, self.pooling = dropout, pooling
+        super().__init__(pad_token_id=pad_token_id, **others)
+
+
+class _Embeddings(nn.Module):
+    def __init__(self, settings: BilstmSettings) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(settings.vocab_size, settings.embedding_size)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Shapes: (batch, tokens) → (tokens, batch, embedding)."""
+        embedded: Tensor = self.dropout(self.word_embeddings(input_ids.T))
+        return embedded
+
+
+class _Encoder(nn.Module):
+    def __init__(self, settings: BilstmSettings) -> None:
+        super().__init__()
+        hidden = settings.hidden_size
+        sizes = [settings.embedding_size] + [2 * hidden] * (settings.num_hidden_layers - 1)
+        self.embeddings = _Embeddings(settings)
+        self.layers = nn.ModuleList([nn.LSTM(size, hidden, bidirectional=True) for size in sizes])
+        self.dropout = nn.Dropout(settings.dropout)
+        self.pooling = settings.pooling
+
+    def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """One vector a text. Shapes: (batch, tokens), (batch,) → (batch, 2 × hidden)."""
+        states = self.embeddings(input_ids)
+        for layer in self.layers:
+            assert isinstance(layer, nn.LSTM)
+            states = self.dropout(recurrence.run(layer, states, lengths))
+        if self.pooling == "max":
+            places = torch.arange(len(states), device=states.device)[:, None, None]
+            strongest: Tensor = states.masked_fill(places >= lengths[:, None], -torch.inf).max(dim=0).values
+            return strongest
+        hidden = states.shape[-1] // 2
+        ahead = states[lengths - 1, torch.arange(len(lengths), device=states.device), :hidden]
+        return torch.cat((ahead, states[0, :, hidden:]), dim=-1)
+
+
+class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
+    """`logits` of token ids and their mask, whose rows have all their padding behind the text."""
+
+    config_class = BilstmSettings
+    base_model_prefix = "encoder"
+
+    def __init__(self, config: BilstmSettings) -> None:
+        super().__init__(config)
+        self.encoder = _Encoder(config)
+        self.classifier = nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Nothing: torch's own modules have made their weights already."""
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The word embeddings."""
+        return self.encoder.embeddings.word_embeddings
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
+        """Shapes: (batch, tokens) each → logits (batch, labels). Without a mask nothing is padding."""
+        rows, tokens = input_ids.shape
+        lengths = input_ids.new_full((rows,), tokens) if attention_mask is None else attention_mask.sum(dim=1)
+        pooled = self.encoder(input_ids, lengths.clamp(min=1))
+        return SequenceClassifierOutput(logits=self.classifier(pooled))
+
+
+def build(source: Path, config: BilstmConfig, labels: LabelSet) -> BilstmClassifier:
+    """A new network for the vocabulary of a checkpoint's tokenizer; raises ModelError for one that cannot be read."""
+    size, pad = encoder.vocabulary(source)
+    model = BilstmClassifier(
+        BilstmSettings(
+            vocab_size=size,
+            embedding_size=config.embedding_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.layers,
+            dropout=config.dropout,
+            pooling=config.pooling,
+            pad_token_id=pad,
+            num_labels=len(labels),
+        )
+    )
+    # smaller than torch's, so that what is learnt of a rare word stands out from what it started with
+    nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
+    encoder.name_labels(model, labels)
+    return model
