@@ -146,21 +146,13 @@ class _Ladder:
     def __init__(
         self, request: LadderRequest, read: ReadData, steps: Sequence[Step], device: str, talk: Talk, bars: Bars
     ) -> None:
-        self.request, self.read, self.steps, self.device, self.talk, self.bars = (
-            request,
-            read,
-            steps,
-            device,
-            talk,
-            bars,
-        )
+        self.request, self.read, self.steps = request, read, steps
+        self.device, self.talk, self.bars = device, talk, bars
         self.rows = fingerprints(read.corpus)
         self.state = LadderState.begin(request.out, self.rows, device, request.started)
         self.ending = Ending(0.0, 0.0)
         self.pace = 1.0  # how much longer the latest network took than estimated, as far as it was longer
         self.said: set[str] = set()
-
-    # --- the climb ------------------------------------------------------------------------------------------------
 
     def climbed(self) -> LadderOutcome:
         """Train what the budget allows, then compare."""
@@ -170,13 +162,16 @@ class _Ladder:
         self.state.write()
         corpus = self.read.corpus
         names = [step.rung.name for step in self._open()]
-        if names:
+        if any(self._is_wanted(step, number) for step in self._open() for number in range(self.request.seeds_max)):
             self.ending = rehearse(corpus.labels, corpus, names, self.request.out)
         self._estimate()
         self._tell_expected()
         for number in range(self.request.seeds_max):
             for step in sorted(self._open(), key=_cost):
                 self._train(step, number)
+        for step in self.steps:
+            if step.trained:
+                self._measure(step)  # where a process was killed before it did
         request = self.request
         return conclude(self.steps, self.read, self.rows, self.state, request.data, request.budget, self.talk)
 
@@ -194,7 +189,8 @@ class _Ladder:
 
     def _tell_expected(self) -> None:
         shown = ", ".join(f"{s.rung.name} {duration(s.estimate.seconds)}" for s in self._open() if s.estimate)
-        self.talk.say(f"expected for one seed of each: {shown or 'nothing that can be trained'}")
+        budget = duration(self.request.budget)
+        self.talk.say(f"budget {budget}; expected for one seed of each: {shown or 'nothing that can be trained'}")
 
     def _estimate(self) -> None:
         """Find out what the rungs cost; those that cannot be fitted to these rows are left out."""
@@ -233,10 +229,10 @@ class _Ladder:
         return self.request.budget - self.state.spent - self._end(more=1)
 
     def _train(self, step: Step, number: int) -> None:
-        """Train the seed of that number, from 0, unless it is trained, would be the same, or takes too long."""
-        seed = step.first_seed + number
-        if seed in step.trained or (number and not step.rung.seeded) or step.reason is not None:
+        """Train the seed of that number, from 0, where it is wanted and does not take too long."""
+        if not self._is_wanted(step, number):
             return
+        seed = step.first_seed + number
         run = run_of(self.request.out, step.rung.name, seed)
         expected = step.left(run, self.pace if step.config and _is_network(step) else 1.0)
         if expected > self.left:
@@ -257,9 +253,19 @@ class _Ladder:
             self.state.write()
         if seed not in step.trained:
             return
-        if self.state.speed(step.rung.name) is None:
-            self.state.measured(step.rung.name, texts_per_second(run, self.read, self.device, self.talk))
+        self._measure(step)
         self._note_pace(step, (time.monotonic() - started) / max(expected, 1e-9))
+
+    def _measure(self, step: Step) -> None:
+        """Find out how fast a rung's model reads, once."""
+        if self.state.speed(step.rung.name) is None:
+            run = next(iter(step.trained.values()))
+            self.state.measured(step.rung.name, texts_per_second(run, self.read, self.device, self.talk))
+
+    def _is_wanted(self, step: Step, number: int) -> bool:
+        """Whether a seed is to be trained: it is not yet, would be another model, and nothing speaks against it."""
+        again = number > 0 and not step.rung.seeded
+        return step.reason is None and not again and step.first_seed + number not in step.trained
 
     def _ends_late(self, seconds: float) -> bool:
         """Whether the ladder would end far behind its budget with so many seconds of training more."""
@@ -280,9 +286,9 @@ class _Ladder:
             f"{slow.step:,} of {slow.num_steps:,} to keep to the budget"
         )
         self.talk.warn(f"{step.rung.name}: {told}")
-        step.estimate = found
         self.state.expect(step.rung.name, step.config, found)
-        self.pace = 1.0
+        self.pace = max(1.0, slow.per_step / max(step.estimate.per_step, 1e-9))
+        step.estimate = found
         if not number:
             step.leave(told, late=True)
 

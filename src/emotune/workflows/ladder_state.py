@@ -127,8 +127,9 @@ class LadderState:
 
     def measured(self, rung: str, texts_per_second: float | None) -> None:
         """Keep how fast a rung's model reads."""
-        self._content.rungs[rung].texts_per_second = texts_per_second
-        self.write()
+        if rung in self._content.rungs:
+            self._content.rungs[rung].texts_per_second = texts_per_second
+            self.write()
 
 
 def _read(path: Path) -> _Content:
