@@ -42,9 +42,12 @@ def config_of(overrides: Sequence[str]) -> Config:
     return _overridden(Tree({}, {}), overrides)
 
 
-def config_from(values: dict[str, Any]) -> Config:
-    """The configuration that plain values, section by section, stand for; raises ConfigError for a wrong one."""
-    return _validated(Tree(values, {}))
+def config_from(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The configuration that plain values, section by section, stand for, with `a.b=c` overrides laid over them.
+
+    Raises ConfigError for a wrong one.
+    """
+    return _overridden(Tree(values, {}), overrides)
 
 
 def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:

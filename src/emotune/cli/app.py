@@ -12,6 +12,7 @@ from emotune.cli.evaluate import evaluate
 from emotune.cli.features import features
 from emotune.cli.fetch import fetch
 from emotune.cli.inspect import inspect
+from emotune.cli.ladder import ladder
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
 from emotune.cli.train import train
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, inspect, train, tune, ensemble, evaluate, compare, predict, features):
+for verb in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
     app.command()(verb)
 app.add_typer(recipes, name="recipes")
 

@@ -14,14 +14,14 @@ from transformers import PreTrainedModel
 
 from emotune.errors import ConfigError
 
-_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
 _GAIN = 3.0
 
 
 def add_mean_layer(model: PreTrainedModel) -> None:
     """Put the layer on top of the encoder; raises ConfigError for a class that it cannot be said in."""
-    if model.config.model_type not in _FAMILIES:
-        message = f"model.pooling mean is for {', '.join(_FAMILIES)}, not for {model.config.model_type}"
+    if model.config.model_type not in FAMILIES:
+        message = f"model.pooling mean is for {', '.join(FAMILIES)}, not for {model.config.model_type}"
         raise ConfigError(message, hint="Leave it out: --set model.pooling=class")
     layers = model.base_model.encoder.layer
     layer = copy.deepcopy(layers[-1])

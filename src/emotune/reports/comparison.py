@@ -11,6 +11,7 @@ from emotune.data.records import Record
 from emotune.decision import Decision
 from emotune.labels import Task
 from emotune.reports import tables
+from emotune.reports.amounts import duration, size, speed
 from emotune.reports.evaluation import confused_json, number
 from emotune.reports.tables import Table, metric_name, percent
 from emotune.scoring.comparison import CLEAR, COSTS, LOWER_IS_BETTER, Comparison, Difference, LabelDifferences, Measured
@@ -29,7 +30,8 @@ class ComparisonReport:
     """A comparison with what a reader needs to trust it.
 
     `heading`: what the reports are called; `rows`: which rows these are, in words; `records`: their texts (None: they
-    are not known); `models`: where each entry lies; `notes`: how the decisions were made; `seed` of the bootstrap.
+    are not known); `models`: where each entry lies; `notes`: how the decisions were made; `seed` of the bootstrap;
+    `lead`: what the summary begins with.
     """
 
     comparison: Comparison
@@ -42,6 +44,7 @@ class ComparisonReport:
     warnings: tuple[str, ...] = ()
     seed: int = 0
     heading: str = "Comparison"
+    lead: str = ""
 
     @property
     def multi_label(self) -> bool:
@@ -216,33 +219,6 @@ def how_read(report: ComparisonReport) -> str:
     return f"In brackets: 95 % bootstrap intervals over the rows. {spread}{FRONT[:1].upper()}{FRONT[1:]}."
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours; empty when not known."""
-    if seconds is None:
-        return ""
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
-def size(num_bytes: float | None) -> str:
-    """Bytes as kB, MB or GB (of 1,000); empty when not known."""
-    if num_bytes is None:
-        return ""
-    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if num_bytes >= length:
-            return f"{num_bytes / length:.1f} {unit}"
-    return f"{num_bytes:.0f} B"
-
-
-def speed(texts_per_second: float | None) -> str:
-    """Texts a second; empty when not measured."""
-    if texts_per_second is None:
-        return ""
-    return f"{texts_per_second:,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"
-
-
 def difference_table(report: ComparisonReport) -> Table:
     """Each entry less the reference."""
     name = metric_name(report.comparison.metric)
@@ -295,7 +271,7 @@ def summary(report: ComparisonReport) -> str:
             by_verdict.setdefault(verdict(report, d), []).append(report.names[i])
     words = {"better": "Better than", "worse": "Worse than", "not told apart": "Not told apart from"}
     parts = [f"{words[v]} {report.reference}: {', '.join(names)}." for v, names in by_verdict.items()]
-    return " ".join([said, *parts])
+    return " ".join([*([report.lead] if report.lead else []), said, *parts])
 
 
 def wins_table(report: ComparisonReport) -> Table:

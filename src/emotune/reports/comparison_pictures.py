@@ -3,7 +3,8 @@
 import numpy as np
 
 from emotune.reports import figures
-from emotune.reports.comparison import COST_NAMES, ComparisonReport, duration, fronts, size
+from emotune.reports.amounts import duration, size
+from emotune.reports.comparison import COST_NAMES, ComparisonReport, fronts
 from emotune.reports.figures import CostPanel, CostPoint
 from emotune.reports.pictures import Named
 from emotune.reports.tables import metric_name

@@ -1,6 +1,5 @@
 """`emotune compare`: any runs on the same rows, what their differences are worth, and what they cost."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,16 +32,17 @@ from emotune.workflows.compared_runs import (
     rows_of,
 )
 from emotune.workflows.data import corpus_of
+from emotune.workflows.speed import timed_logits
 from emotune.workflows.talk import Talk
 
 METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "accuracy", "hamming_loss"),
     *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
 )
-_OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
+OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
 _OWN_THRESHOLDS = "each model decides by its own thresholds"
-_SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
-_BEST_EPOCH = "each run may have chosen its best epoch and its temperature on these rows, which flatters all of them"
+SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
+BEST_EPOCH = "each run may have chosen its best epoch and its temperature on these rows, which flatters all of them"
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,9 @@ def _kept(candidates: Sequence[Candidate], common: Common) -> _Scored:
         for candidate, each in zip(candidates, kept, strict=True)
     ]
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
-    notes = [_BEST_EPOCH]
+    notes = [BEST_EPOCH]
     if common.labels.task is Task.MULTI_LABEL:
-        notes.insert(0, _OUT_OF_FOLD)
+        notes.insert(0, OUT_OF_FOLD)
     if readable.records is None:
         notes.append("the data that the runs were trained from is gone or changed, so texts are told by their rows")
     return _Scored(entries, readable, "the validation rows that the runs kept", (), tuple(notes))
@@ -236,13 +236,13 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
     require_same_rows([candidate.name for candidate in candidates], rows)
     for line in each[0].corpus.description:
         talk.say(line)
-    entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, _SPEED])
+    entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, SPEED])
     for candidate, read, its in zip(candidates, each, rows, strict=True):
         logits, speed = _run(candidate, read.records, request, talk)
         own = read.corpus.targets(read.split) if read.corpus.labels == candidate.labels else None
         entries.append(_entry(candidate, common, logits, candidate.decide(logits, own, its.sha256), speed))
         if candidate.found.decision.tuning.get("data_sha256") == its.sha256:
-            notes[_OUT_OF_FOLD] = None
+            notes[OUT_OF_FOLD] = None
     where = "" if request.data is None else f" of {request.data}"
     return _Scored(entries, rows[0], f"{each[0].split}{where}", each[0].corpus.description, tuple(notes))
 
@@ -279,8 +279,4 @@ def _run(
     talk.say(f"running {candidate.name}")
     classifier = run_model(replace(candidate.found), device=request.device, warn=talk.warn)
     texts = [record.text for record in records]
-    classifier.logits(texts[: request.batch_size], batch_size=request.batch_size)
-    start = time.perf_counter()
-    logits = classifier.logits(texts, batch_size=request.batch_size)
-    seconds = time.perf_counter() - start
-    return logits, len(texts) / seconds if texts and seconds > 0 else None
+    return timed_logits(classifier, texts, request.batch_size)
