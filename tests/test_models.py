@@ -103,6 +103,31 @@ def test_the_weights_of_the_encoder_are_those_of_the_checkpoint(family: str, che
     assert set(dict(model.base_model.named_parameters())) <= set(stored)
 
 
+def test_the_lowest_layers_of_an_encoder_can_stand_alone(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source = checkpoint(family)
+    whole, lower = build(source).eval(), build(source, layers=1).eval()
+    assert len(encoders.layer_names(lower)) == 1
+    assert lower.num_parameters() < whole.num_parameters()
+    # the norm that some have at their end is not at the end of each layer
+    layers = [model.get_submodule(encoders.layer_names(model)[0]) for model in (whole, lower)]
+    seen: list[Any] = []
+    for model, layer in zip((whole, lower), layers, strict=True):
+        handle = layer.register_forward_hook(lambda *given: seen.append(given[-1]))
+        model(**batch_of(source, model))
+        handle.remove()
+    outputs = [output[0] if isinstance(output, tuple) else output for output in seen]
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
+    encoders.save(lower, source, encoders.text_encoder(source, lower), tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    batch = batch_of(source, lower)
+    torch.testing.assert_close(plain(**batch).logits, lower(**batch).logits, rtol=0, atol=2e-6)
+
+
+def test_more_layers_than_there_are_cannot_be_used(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match=r"model.layers is 3, but the encoder has 2 layers"):
+        build(checkpoint("bert"), layers=3)
+
+
 def test_weights_in_half_precision_are_trained_in_full(checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = copied(checkpoint("bert"), tmp_path / "half", dtype="bfloat16")
     weights = load_file(source / "model.safetensors")

@@ -131,6 +131,9 @@ class ModelConfig(StepwiseConfig):
     """A pretrained encoder with a new head."""
 
     kind: Literal["encoder"] = "encoder"
+    layers: int | None = Field(
+        default=None, ge=1, description="how many of the encoder's layers are used, from the bottom; null: all"
+    )
     pooling: Literal["class", "mean"] = Field(
         default="class",
         description="what the head reads: class, as the class of the encoder has it, mostly the first token; "
