@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from emotune.reports.tables import Table
     from emotune.training.progress import EpochReport, StepReport
 
+_OF_AN_EPOCH = ("macro_f1", "micro_f1", "loss")
+
 
 def emit(text: str) -> None:
     """A result, on stdout."""
@@ -145,14 +147,13 @@ class Terminal:
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
 
     def on_epoch(self, report: "EpochReport") -> None:
-        """One line an epoch."""
+        """One short line an epoch; the log has all metrics."""
         from emotune.reports.tables import metric_name
 
-        shown = "  ".join(f"{metric_name(name)} {value:.3f}" for name, value in report.metrics.items())
+        shown = "  ".join(f"{metric_name(name)} {report.metrics[name]:.3f}" for name in _OF_AN_EPOCH)
         mark = "  ← best so far" if report.best else ""
         self.say(
-            f"epoch {report.epoch}: training loss {report.loss:.4f}  validation {shown}  "
-            f"({report.seconds:.0f} s, {report.examples_per_second:.0f} examples/s){mark}"
+            f"epoch {report.epoch}: training loss {report.loss:.4f}  validation {shown}  ({report.seconds:.0f} s){mark}"
         )
 
 

@@ -95,7 +95,8 @@ class StepSession(Session):
         encoders.freeze(self.model, config.network)
         self.groups = groups.parameter_groups(self.model, config.optimizer)
         if cut := self.train.encoded.num_cut:
-            talk.say(f"{cut:,} training texts are cut to {config.network.max_length} tokens (model.max_length)")
+            texts = "text is" if cut == 1 else "texts are"
+            talk.say(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
 
     def _examples(self, records: Sequence[Record]) -> Examples:
         encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)
