@@ -19,7 +19,6 @@ from emotune.config_files import override_data
 from emotune.data.records import positives
 from emotune.errors import DataError, EmotuneError, Place, UsageError
 from emotune.hub_data import resolve_data
-from emotune.labels import Task
 from emotune.models.devices import pick_device
 from emotune.reports.amounts import duration
 from emotune.workflows import ladder_state, tracking
@@ -93,8 +92,6 @@ def _require_rows(read: ReadData) -> None:
     if len(valid) < _FEWEST_VALID:
         message = f"{len(valid)} validation rows, on which nothing can be compared"
         raise DataError(message, hint="Give more rows, or a larger share to validation: --set data.split=[0.6,0.4,0]")
-    if corpus.labels.task is Task.MULTI_CLASS and len(corpus.labels) < 2:
-        raise DataError(f"all texts have the one label {corpus.labels.names[0]!r}: there is nothing to tell apart")
     targets = positives(corpus.targets("train"))
     varied = [
         name for name, column in zip(corpus.labels.names, targets.T, strict=True) if 0 < column.sum() < len(column)

@@ -108,8 +108,10 @@ class Limited:
             self._talk.say(f"  {message}")
 
     def warn(self, message: str) -> None:
-        """Each time."""
-        self._talk.warn(message)
+        """Once."""
+        if message not in self._said:
+            self._said.add(message)
+            self._talk.warn(message)
 
     def on_epoch(self, report: EpochReport) -> None:
         """Those that are long enough to be waited for."""

@@ -75,10 +75,9 @@ RUNGS = (
 )
 NAMES = tuple(rung.name for rung in RUNGS)
 
-_BILSTM_SMALL: Settings = {
+_SMALL: dict[str, Any] = {
     "model": {"layers": 1, "hidden_size": 128},
     "optimizer": {"name": "adam", "lr": 1e-3, "head_lr": None, "weight_decay": 0.0},
-    "training": {"epochs": 20, "batch_size": 16},
 }
 _BILSTM: Settings = {
     "model": {"layers": 2, "hidden_size": 192},
@@ -97,8 +96,8 @@ SIZES = (
         own={
             "tfidf": {"model": {"min_df": 1}},
             "features": {"model": {"C": 0.001}},
-            "frozen": {"training": {"epochs": 30}},
-            "bilstm": _BILSTM_SMALL,
+            "frozen": {"optimizer": {"head_lr": 1e-3}},
+            "bilstm": _SMALL | {"training": {"epochs": 20, "batch_size": 8}},
         },
     ),
     Size(
@@ -111,8 +110,8 @@ SIZES = (
         },
         own={
             "features": {"model": {"C": 0.001}},
-            "frozen": {"training": {"epochs": 10}},
-            "bilstm": _BILSTM_SMALL,
+            "frozen": {"optimizer": {"head_lr": 1e-3}},
+            "bilstm": _SMALL | {"training": {"epochs": 10, "batch_size": 32}},
         },
     ),
     Size(
