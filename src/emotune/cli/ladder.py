@@ -48,8 +48,7 @@ def ladder(
 
     Stopped by Ctrl-C or killed, the same command goes on where it was; the time used before counts.
     """
-    started = time.monotonic()
-    seconds = _seconds(budget)
+    started, seconds = time.monotonic(), _seconds(budget)
     try:
         from emotune.workflows.ladder import LadderRequest
         from emotune.workflows.ladder import ladder as climb
@@ -63,7 +62,7 @@ def ladder(
         place,
         seconds,
         started,
-        rungs=None if rungs is None else [name.strip() for name in rungs.split(",") if name.strip()],
+        rungs=_names(rungs),
         encoder=encoder,
         overrides=override or (),
         device=device,
@@ -80,6 +79,11 @@ def ladder(
         return
     _show(outcome, terminal)
     terminal.say(f"report: {outcome.page}")
+
+
+def _names(text: str | None) -> list[str] | None:
+    """The names between the commas; None for all rungs."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _seconds(text: str) -> float:
