@@ -48,7 +48,7 @@ def ladder(
 
     Stopped by Ctrl-C or killed, the same command goes on where it was; the time used before counts.
     """
-    started, seconds = time.monotonic(), _seconds(budget)
+    started, seconds, terminal = time.monotonic(), _seconds(budget), Terminal(quiet=quiet)
     try:
         from emotune.workflows.ladder import LadderRequest
         from emotune.workflows.ladder import ladder as climb
@@ -56,7 +56,6 @@ def ladder(
         message = f"training needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
     place = out if out is not None else Path("runs") / f"ladder-{_name(data)}"
-    terminal = Terminal(quiet=quiet)
     request = LadderRequest(
         data,
         place,
