@@ -21,7 +21,7 @@ demo: .venv/.train
 	@echo "  emotune train starter --data YOUR.csv         your own labelled texts"
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --maxprocesses 8 --dist loadfile
 
 test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
