@@ -33,15 +33,15 @@ import torch
 
 from emotune.config import Config
 from emotune.config_files import load_config
+from emotune.data.folds import folds_of
 from emotune.data.records import Corpus, fingerprint, positives
-from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
 from emotune.errors import ConfigError
 from emotune.scoring.metrics import Counts
 from emotune.workflows import run_directory
 from emotune.workflows.data import read_corpus
-from emotune.workflows.tune import FOLD_SEED, judged
-from quality import held_out, trained
+from emotune.workflows.tune import judged
+from quality import trained, without
 
 BASELINE = "baseline"
 VARIANTS = {
@@ -129,7 +129,8 @@ class Study:
         self.corpus: Corpus = read_corpus(self.config(BASELINE, 0).data)
         split = "train" if args.folds else "valid"
         self.targets = self.corpus.targets(split)
-        self.parts = stratified_folds(self.targets, args.folds, FOLD_SEED) if args.folds else None
+        train, labels = self.corpus.splits["train"], len(self.corpus.labels)
+        self.parts = folds_of(train, labels, args.folds) - 1 if args.folds else None
         self.folds: Sequence[int | None] = range(args.folds_used or args.folds) if args.folds else (None,)
         self.data = {name: fingerprint(rows, self.corpus.labels) for name, rows in self.corpus.splits.items()}
 
@@ -167,8 +168,8 @@ class Study:
     def _train_one(self, variant: str, seed: int, fold: int | None) -> None:
         config, start = self.config(variant, seed), time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            if self.parts is not None:
-                config = held_out(config, self.corpus, self.parts == fold, Path(folder) / "data")
+            if fold is not None:
+                config = without(config, fold + 1, self.args.folds)
             try:
                 logits, _ = trained(config, Path(folder) / "run", self.corpus.labels)
             except ConfigError as error:

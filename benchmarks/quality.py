@@ -21,16 +21,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config, DataConfig
+from emotune.config import Config
 from emotune.config_files import load_config
+from emotune.data.folds import folds_of
 from emotune.data.records import Corpus, positives
-from emotune.data.splits import stratified_folds
-from emotune.data.writing import render
 from emotune.decision import Decision
 from emotune.labels import LabelSet
 from emotune.scoring.metrics import score
@@ -38,7 +36,7 @@ from emotune.workflows import run_directory
 from emotune.workflows.data import read_corpus
 from emotune.workflows.talk import Silence
 from emotune.workflows.train import train
-from emotune.workflows.tune import FOLD_SEED, judged
+from emotune.workflows.tune import judged
 
 METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
 
@@ -101,24 +99,17 @@ def cross_validated(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Logits of every training row from the model that was trained without its fold."""
     targets = corpus.targets("train")
-    parts = stratified_folds(targets, folds, FOLD_SEED)
+    parts = folds_of(corpus.splits["train"], len(corpus.labels), folds)
     logits = np.zeros(targets.shape, dtype=np.float32)
-    for fold in range(folds):
-        inner = held_out(config, corpus, parts == fold, folder / f"data-{fold}")
-        logits[parts == fold], _ = trained(inner, folder / f"run-{fold}", corpus.labels)
+    for fold in range(1, folds + 1):
+        logits[parts == fold], _ = trained(without(config, fold, folds), folder / f"run-{fold}", corpus.labels)
         print(f"  fold {fold} done", file=sys.stderr, flush=True)
     return logits, targets
 
 
-def held_out(config: Config, corpus: Corpus, held: npt.NDArray[np.bool_], folder: Path) -> Config:
-    """The configuration with the training rows in `folder`, those that are held out as its validation split."""
-    folder.mkdir()
-    keys: dict[str, Any] = {}
-    for name, chosen in (("train", ~held), ("valid", held)):
-        part = render([r for r, c in zip(corpus.splits["train"], chosen, strict=True) if c], corpus.labels, "jsonl")
-        (folder / f"{name}.jsonl").write_bytes(part.content)
-        keys = part.keys
-    return config.model_copy(update={"data": DataConfig(path=str(folder), **keys)})
+def without(config: Config, fold: int, folds: int) -> Config:
+    """The configuration with one fold (from 1) of the training rows as its validation split, and not trained on."""
+    return config.model_copy(update={"data": config.data.model_copy(update={"fold": [fold, folds]})})
 
 
 def report(recipe: str, folds: int, results: Sequence[Result]) -> None:
