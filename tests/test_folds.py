@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from emotune.data.splits import stratified_folds
 from emotune.errors import DataError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
+from emotune.training.progress import StepReport
 from emotune.workflows import run_directory
 
 LABELS = LabelSet(("joy", "fear"))
@@ -242,6 +244,22 @@ def require_equal(run: Path, whole: Path) -> None:
     assert logged(run) == logged(whole)
     for fold in ("1", "2"):
         assert tiny.contents(run / "folds" / fold / "model") == tiny.contents(whole / "folds" / fold / "model")
+
+
+def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_the_end(_: Terminal, report: StepReport) -> None:
+        if report.step == report.num_steps:
+            signal.raise_signal(signal.SIGINT)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", at_the_end)
+        result = call(*args(base, run), code=130)
+    assert "interrupted in fold 1 of 2" in result.stderr
+    assert [path.name for path in (run / "folds").iterdir()] == ["1"]
+    assert "fold 1 of 2 is trained" in call("train", "--resume", run).stderr
 
 
 PLACES = (

@@ -1,10 +1,13 @@
 """`emotune ladder` from end to end with tiny encoders: budget, going on, refusals, and what it says in the end."""
 
+import errno
 import json
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -13,12 +16,15 @@ import killing
 import tiny
 from emotune import kinds
 from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
+from emotune.errors import TrainingError
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder, ladder_steps
 from emotune.workflows.ladder_costs import Ending, Estimate
 from emotune.workflows.ladder_state import LadderState, require_ladder
 from emotune.workflows.ladder_steps import Limited, TooSlowError
 from emotune.workflows.talk import Silence
+from emotune.workflows.train import Material
 
 SMALL = ("--set", "training.epochs=1", "--set", "training.precision=fp32")
 
@@ -89,6 +95,7 @@ def test_all_parts_are_told(climbed: Path, base: Path, tmp_path: Path) -> None:
     assert "transformer" in " ".join(shown.stdout.split())
     assert "going on with" in shown.stderr
     said = as_json(*again)
+    assert said["spent_seconds"] == json.loads((climbed / "ladder.json").read_text())["spent"]  # nothing was done
     assert tiny.contents(out / "runs") == before  # nothing is trained again
     assert [(rung["name"], rung["seeds"]) for rung in said["rungs"]] == [
         ("dummy", [0]),
@@ -103,6 +110,7 @@ def test_all_parts_are_told(climbed: Path, base: Path, tmp_path: Path) -> None:
     assert {"front", "intervals"} <= set(by_name["dummy"])
     assert (said["worth"]["encoder"], said["worth"]["sentence"] in shown.stdout.replace("\n", " ")) == ("full", True)
     assert said["spent_seconds"] > 0
+    assert not [note for note in said["notes"] if "epoch" in note]  # none chose one
     assert said["rows"] == 40  # the validation rows; the test split plays no part
 
 
@@ -167,6 +175,20 @@ def test_a_larger_budget_goes_on(base: Path, costs: Callable[..., None]) -> None
     assert trained(Path("out")) == ["dummy-0"]
     call(*args, "--budget", "30m")
     assert trained(Path("out")) == ["dummy-0", "full-0"]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_ladder_that_can_do_nothing_more_neither_rehearses_nor_uses_time(
+    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs(dummy=0.1, full=700)
+    args = [tiny.multi_label(base), *options(base, "dummy,full"), "--out", "out"]
+    as_json(*args)
+    used = json.loads(Path("out/ladder.json").read_text())["spent"]
+    monkeypatch.setattr(ladder, "rehearse", lambda *_: pytest.fail("rehearsed for nothing"))
+    again = as_json(*args)
+    assert again["spent_seconds"] == used == json.loads(Path("out/ladder.json").read_text())["spent"]
+    assert "it would take about 11.7 min" in again["rungs"][1]["skipped"]
 
 
 @pytest.mark.usefixtures("_quick")
@@ -245,6 +267,25 @@ def test_a_slow_rung_is_left_out_with_what_it_would_take(base: Path, monkeypatch
     assert json.loads(Path("out/ladder.json").read_text())["rungs"]["full"]["per_step"] == 2.0
 
 
+@pytest.mark.usefixtures("_quick")
+def test_the_pace_of_a_slow_seed_is_counted_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(ladder, "estimate", lambda *_: Estimate(0.0, 1.0, 10))
+    climb, seeds = ladder.climb, []
+
+    def slow(step: ladder_steps.Step, seed: int, *rest: object) -> None:
+        seeds.append(seed)
+        if seed == 1:
+            raise TooSlowError(5, 10, 20.0)
+        climb(step, seed, *rest)  # type: ignore[arg-type]
+        clock.now += 20  # twice as long as was estimated
+
+    monkeypatch.setattr(ladder, "climb", slow)
+    call(tiny.multi_label(base), *options(base, "full", budget="5m"), "--out", "out")
+    assert seeds == [0, 1, 2]  # the third takes 200 s, and not twice as much
+
+
 # --- going on --------------------------------------------------------------------------------------------------
 
 
@@ -266,6 +307,23 @@ def test_interrupted_it_goes_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "1 models are trained" in call(*args).stderr.replace("1 model is", "1 models are")
     assert trained(Path("out")) == ["dummy-0", "tfidf-0"]
     assert tiny.contents(Path("out/runs/dummy-0")) == before
+
+
+@pytest.mark.usefixtures("_quick")
+def test_an_interrupt_in_the_last_step_of_a_rung_is_not_lost(
+    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_the_end(_: Terminal, report: StepReport) -> None:
+        if report.step == report.num_steps:
+            signal.raise_signal(signal.SIGINT)
+
+    costs(full=0.1, tfidf=0.2)
+    monkeypatch.setattr(Terminal, "on_step", at_the_end)
+    args = [tiny.multi_label(base), *options(base, "tfidf,full"), "--seeds-max", 1, "--out", "out"]
+    assert "interrupted" in call(*args, code=130).stderr
+    assert trained(Path("out")) == ["full-0"]
+    assert "1 models are trained" in call(*args).stderr
+    assert trained(Path("out")) == ["full-0", "tfidf-0"]
 
 
 def test_killed_in_a_rung_it_goes_on_from_the_checkpoint_to_the_same_weights(base: Path, climbed: Path) -> None:
@@ -394,3 +452,77 @@ def test_a_rung_that_fails_is_left_out_with_the_reason(base: Path) -> None:
     said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf"), "--set", "model.min_df=1000")
     assert [rung["seeds"] for rung in said["rungs"]] == [[0], []]
     assert "no term stands in 1000 training texts" in said["rungs"][1]["skipped"]
+
+
+def _failing(monkeypatch: pytest.MonkeyPatch, bad: int) -> None:
+    """Training that seed fails."""
+    train_on = ladder_steps.train_on
+
+    def train(material: Material, *rest: object, **more: object) -> object:
+        if material.config.training.seed == bad:
+            raise TrainingError("the loss is nan", hint="Lower the rate.")
+        return train_on(material, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ladder_steps, "train_on", train)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_later_seed_that_fails_is_told(
+    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs(full=0.1)
+    _failing(monkeypatch, 1)
+    result = call(tiny.multi_label(base), *options(base, "full"), "--out", "out", "--json")
+    assert "warning: full, seed 1: the loss is nan (Lower the rate.)" in result.stderr
+    said = json.loads(result.stdout)
+    (full,) = said["rungs"]
+    assert (full["seeds"], full["skipped"]) == ([0], None)
+    assert full["failed"] == {"seed": 1, "reason": "the loss is nan (Lower the rate.)"}
+    assert any("seed 1 of full failed" in note and "the loss is nan" in note for note in said["notes"])
+    assert "seed 1: the loss is nan" in Path("out/report/report.html").read_text()
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_first_seed_that_fails_leaves_the_rung_out_with_what_to_do(
+    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs(dummy=0.1, full=0.2)
+    _failing(monkeypatch, 0)
+    result = call(tiny.multi_label(base), *options(base, "full"), "--out", "out", code=1)
+    assert "full: the loss is nan (Lower the rate.)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "part", ["emotune.workflows.ladder_costs.TemporaryDirectory", "emotune.models.dummy.write_arrays"]
+)
+def test_a_full_disk_ends_the_ladder(part: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(ladder, "rehearse", lambda *_: Ending(0.0, 0.0))
+    monkeypatch.setattr(part, full)
+    result = call(tiny.multi_label(base), *options(base, "dummy"), "--out", "out", code=73)
+    assert "No space left" in result.stderr
+
+
+@pytest.mark.usefixtures("_quick")
+def test_what_was_chosen_on_the_rows_is_named_with_its_rungs(base: Path, costs: Callable[..., None]) -> None:
+    costs(dummy=0.1, full=0.2)
+    chosen = options(base, "dummy,full", "--set", "training.keep=best")
+    said = as_json(tiny.multi_label(base), *chosen, "--seeds-max", 1)
+    (note,) = (note for note in said["notes"] if "epoch" in note)
+    assert note.startswith("full chose the epoch on these rows")
+
+
+def test_settings_that_a_rung_cannot_take_name_it_and_the_others(base: Path) -> None:
+    result = call(tiny.multi_label(base), *options(base, "tfidf,features,bilstm"), "--set", "model.layers=2", code=2)
+    assert "the rung features cannot take it: --set model.layers" in result.stderr
+    assert "--rungs tfidf,bilstm" in result.stderr
+    alone = call(tiny.multi_label(base), *options(base, "features"), "--set", "model.layers=2", code=2)
+    assert "--rungs" not in alone.stderr
+
+
+def test_an_encoder_whose_configuration_is_no_object_is_refused(base: Path, tmp_path: Path) -> None:
+    broken = tiny.copy(tiny.encoder(base), tmp_path / "broken")
+    (broken / "config.json").write_text("[]")
+    call(tiny.multi_label(base), "--encoder", broken, "--rungs", "features", code=1)

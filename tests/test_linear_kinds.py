@@ -136,6 +136,24 @@ def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path
     assert all(answer.scores == answers[0].scores for answer in answers)
 
 
+def test_the_most_frequent_labels_are_the_answer_and_thresholds_add_none(base: Path, tmp_path: Path) -> None:
+    settings = ("--set", "model.kind=dummy", "--set", "model.strategy=most_frequent", "--set", "model.num_labels=2")
+    result = call("train", "starter", "--data", tiny.multi_label(base), "--out", tmp_path / "run", *settings)
+    assert result.exit_code == 0, result.output
+    assert "no thresholds are tuned" in result.stderr
+    answers = emotune.load(tmp_path / "run")(TEXTS)
+    assert {len(answer.labels) for answer in answers} == {2}
+    folds = call("train", "starter", "--data", tiny.multi_label(base), "--out", tmp_path / "f", "--folds", 2, *settings)
+    assert folds.exit_code == 0, folds.output
+    assert {len(answer.labels) for answer in emotune.load(tmp_path / "f")(TEXTS)} == {2}
+
+
+def test_more_labels_than_a_text_can_have_are_refused() -> None:
+    for task, told in ((Task.MULTI_LABEL, "there are 3"), (Task.MULTI_CLASS, "a text has one label here")):
+        with pytest.raises(ConfigError, match=told):
+            fitted("dummy", lesson(["a"] * 3, np.eye(3), task), strategy="most_frequent", num_labels=4)
+
+
 @pytest.mark.parametrize("name", ["goemotions-tfidf", "emotion-tfidf", "semeval2025-tfidf", "emotion-dummy"])
 def test_the_recipes_are_of_their_kind(name: str) -> None:
     assert load_config(name).model.kind == name.rsplit("-")[-1]

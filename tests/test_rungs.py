@@ -38,6 +38,8 @@ def test_each_rung_has_settings_for_any_data(rung: Rung, rows: int, task: Task) 
         steps = config.training.epochs * rows / config.training.batch_size
         assert steps >= 30  # enough to learn something from
         assert config.training.metric == ("accuracy" if task is Task.MULTI_CLASS else "macro_f1")
+        # the rows that would name the best epoch are those that the rungs are compared on
+        assert (config.training.keep, config.training.patience) == ("last", None)
         assert config.training.checkpoint_minutes  # or a ladder that was killed begins the rung anew
 
 
@@ -63,6 +65,9 @@ def test_shapes_are_read_from_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "distilbert", "dim": 768, "n_layers": 6}))
     assert Shape.read(tmp_path) == Shape("distilbert", 768, 6)
     assert Shape.read(tmp_path / "nowhere") == Shape()
+    for content in ("[]", "{", "7"):
+        (tmp_path / "config.json").write_text(content)
+        assert Shape.read(tmp_path) == Shape()
 
 
 def test_set_is_laid_over_the_rungs_that_have_the_key() -> None:

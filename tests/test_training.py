@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,8 +33,8 @@ from emotune.training import fit
 from emotune.training.checkpoint import Checkpoints
 from emotune.training.devices import make_accelerator, seed_everything
 from emotune.training.fit import Trainer
-from emotune.training.interrupt import Interrupt
-from emotune.training.progress import EpochReport, Examples, Fitted, StepReport
+from emotune.training.interrupt import EndedByObserverError, Interrupt
+from emotune.training.progress import EpochReport, Examples, Fitted, Progress, StepReport
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float32]
@@ -487,6 +490,49 @@ def test_other_failures_are_not_taken_for_it(checkpoint: Checkpoint, multi_label
     assert not run.seen.trouble
 
 
+# --- time --------------------------------------------------------------------------------------------------------
+
+
+def test_the_time_of_a_training_is_that_of_building_scoring_and_former_processes_too(
+    checkpoint: Checkpoint, multi_label_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr(fit, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def metric(_: Floats) -> dict[str, float]:
+        now[0] += 50
+        return {"macro_f1": 0.5, "loss": 0.5}
+
+    def stepped(_: int) -> None:
+        now[0] += 1
+
+    def fitted(*, resume: bool) -> Fitted:
+        run = prepared(checkpoint("bert"), multi_label_corpus, rows=40, metric=metric, then=stepped)
+        files = Checkpoints(tmp_path / "checkpoints", {}, every_steps=1, every_minutes=None)
+        now[0] += 7  # of building the model
+        if resume:
+            found = checkpoint_files.newest(tmp_path / "checkpoints")
+            assert found is not None
+            run.trainer.go_on_from(found)
+        return run.trainer.fit(files)
+
+    whole = fitted(resume=False)
+    steps = 2 * math.ceil(40 / BATCH)
+    assert whole.seconds == 7 + steps + 2 * 50
+    assert fitted(resume=True).seconds == whole.seconds  # nothing was left to do
+    for path in sorted((tmp_path / "checkpoints").iterdir())[1:]:
+        shutil.rmtree(path)
+    assert fitted(resume=True).seconds == whole.seconds  # its last step again, and no second building
+
+
+def test_a_checkpoint_that_does_not_tell_the_time_gives_that_of_its_steps() -> None:
+    progress = Progress(seconds=2.0)
+    progress.fitted.epochs.append(EpochReport(1, 0.5, {}, True, 3.0, 1.0))
+    kept = progress.to_json()
+    assert kept.pop("spent") == 0
+    assert Progress.from_json(kept).spent == 5
+
+
 # --- interrupts --------------------------------------------------------------------------------------------------
 
 
@@ -532,6 +578,30 @@ def test_a_second_interrupt_stops_at_once(checkpoint: Checkpoint, multi_label_co
     with pytest.raises(KeyboardInterrupt):
         run.trainer.fit()
     assert len(run.seen.steps) == 1
+
+
+def test_an_interrupt_in_the_last_step_is_told_though_the_training_is_whole(
+    checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    run = prepared(
+        checkpoint("bert"), multi_label_corpus, rows=40, then=lambda step: control_c(run.trainer.num_steps)(step)
+    )
+    fitted = run.trainer.fit()
+    assert (fitted.interrupted, fitted.stop_requested) == (False, True)
+    assert len(fitted.epochs) == 2
+
+
+def test_an_interrupt_goes_before_an_observer_that_has_seen_enough(
+    checkpoint: Checkpoint, multi_label_corpus: Path
+) -> None:
+    def then(step: int) -> None:
+        control_c(1)(step)
+        raise EndedByObserverError
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(checkpoint("bert"), multi_label_corpus, then=then).trainer.fit()
+    with pytest.raises(EndedByObserverError):
+        prepared(checkpoint("bert"), multi_label_corpus, then=lambda _: then(0)).trainer.fit()
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

@@ -61,6 +61,18 @@ def test_it_is_held_against_the_best_of_the_cheaper_ones() -> None:
     assert judged(dear, entry("full", 0.1, 100, seed=5)).other == "bilstm"  # where nothing is cheaper
 
 
+def test_an_encoder_that_costs_less_than_the_others_is_not_called_the_dearer_one() -> None:
+    bilstm = entry("bilstm", 0.2, 100, seed=1)
+    chance = judged(bilstm, entry("full", 0.19, 10, seed=2)).sentence
+    assert "full is the cheaper choice (the encoder takes 0.1 × the training time" in chance
+    assert "bilstm is the cheaper" not in chance
+    better = judged(bilstm, entry("full", 0.02, 10, seed=2)).sentence
+    assert better.startswith("The transformer is worth it here: ")
+    worse = judged(entry("bilstm", 0.02, 100, seed=1), entry("full", 0.3, 10, seed=2)).sentence
+    assert worse.startswith("The transformer is not the best here, but cheaper: ")
+    assert "either will do" in judged(bilstm, entry("full", 0.19, 100, seed=2)).sentence
+
+
 def test_without_one_of_both_it_cannot_be_said() -> None:
     late = RungLine("full", "", transformer=True, expected=600.0, skipped="it would take about 10 min")
     found = judged(entry("tfidf", 0.2, 2), left_out=(late,))
@@ -84,10 +96,15 @@ def test_the_table_of_rungs_names_what_is_left_out() -> None:
     table = rung_table(
         [
             RungLine("dummy", "frequencies", False, 0.5, (0, 1)),
+            RungLine("bilstm", "", False, 3.0, (0,), failed=(1, "the loss is nan")),
             RungLine("full", "all of it", True, None, skipped="no time"),
         ]
     )
-    assert table.rows == (("dummy", "frequencies", "0.5 s", "0, 1", ""), ("full", "all of it", "", "none", "no time"))
+    assert table.rows == (
+        ("dummy", "frequencies", "0.5 s", "0, 1", ""),
+        ("bilstm", "", "3.0 s", "0", "seed 1: the loss is nan"),
+        ("full", "all of it", "", "none", "no time"),
+    )
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(3.0, "1.5 ×"), (1.0, "0.5 ×"), (2.1, None)])

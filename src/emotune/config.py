@@ -100,6 +100,11 @@ class KindConfig(Section):
 
     kind: str
 
+    @property
+    def takes_thresholds(self) -> bool:
+        """Whether thresholds are tuned: not for scores that say the labels themselves."""
+        return True
+
 
 class CheckpointConfig(KindConfig):
     """A kind that starts from somebody's checkpoint, or from its tokenizer alone."""

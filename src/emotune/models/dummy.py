@@ -12,8 +12,9 @@ import numpy.typing as npt
 from pydantic import Field
 
 from emotune.config import KindConfig
+from emotune.errors import ConfigError
 from emotune.kinds import AtOnce, Lesson
-from emotune.labels import Task
+from emotune.labels import LabelSet, Task
 from emotune.models.arrays import read_arrays, write_arrays
 from emotune.soundness.directory import WEIGHTS
 
@@ -27,9 +28,17 @@ class DummyConfig(KindConfig):
     kind: Literal["dummy"] = "dummy"
     strategy: Literal["prior", "most_frequent"] = Field(
         default="prior",
-        description="prior: each label is as likely as in the training rows; most_frequent: the most frequent label, "
-        "and no other (multi-label: with tuning.method none, for tuned thresholds would add others)",
+        description="prior: each label is as likely as in the training rows; most_frequent: the most frequent labels, "
+        "and no others (no thresholds are tuned)",
     )
+    num_labels: int = Field(
+        default=1, ge=1, description="most_frequent: how many labels a text is given; 1 where it has only one"
+    )
+
+    @property
+    def takes_thresholds(self) -> bool:
+        """They would add other labels to the most frequent ones."""
+        return self.strategy == "prior"
 
 
 class DummyModel:
@@ -54,11 +63,21 @@ class DummyModel:
 def _fit(lesson: Lesson, config: DummyConfig) -> DummyModel:
     positives, rows = lesson.targets.sum(axis=0, dtype=np.float64), len(lesson.targets)
     if config.strategy == "most_frequent":
-        positives = np.where(np.arange(len(positives)) == positives.argmax(), float(rows), 0.0)
+        chosen = np.argsort(-positives, kind="stable")[: _checked(config.num_labels, lesson.labels)]
+        positives = np.where(np.isin(np.arange(len(positives)), chosen), float(rows), 0.0)
     logits = np.log(positives + _HALF)
     if lesson.labels.task is Task.MULTI_LABEL:
         logits -= np.log(rows - positives + _HALF)
     return DummyModel(logits.astype(np.float32))
+
+
+def _checked(num_labels: int, labels: LabelSet) -> int:
+    """So many labels, where a text can have them; raises ConfigError."""
+    most = len(labels) if labels.task is Task.MULTI_LABEL else 1
+    if num_labels > most:
+        why = f"there are {most}" if labels.task is Task.MULTI_LABEL else "a text has one label here"
+        raise ConfigError(f"model.num_labels is {num_labels}, and {why}", hint=f"--set model.num_labels={most}")
+    return num_labels
 
 
 def _load(directory: Path, device: str) -> DummyModel:  # noqa: ARG001 -- there is but one

@@ -5,23 +5,22 @@ head.json           how the encoder is read (`Reading`)
 head.safetensors    weights (width, labels) and bias (labels,)
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from emotune.config import CheckpointConfig
 from emotune.errors import ConfigError, ModelError, Place
 from emotune.kinds import AtOnce, Lesson
+from emotune.models.arrays import read_arrays, write_arrays, write_json
 from emotune.models.dense_logistic import fit
 from emotune.models.logistic import Linear, LogisticConfig
 from emotune.models.reading import Reading
-from emotune.soundness.json_files import read_object
-from emotune.soundness.weights import read_header, require_finite
+from emotune.soundness.json_files import read_object, validated
 
 if TYPE_CHECKING:
     from emotune.models.embedding import Embedder
@@ -65,11 +64,9 @@ class FeaturesModel:
 
     def save(self, directory: Path) -> None:
         """Write encoder, reading and head."""
-        from safetensors.numpy import save
-
         self._embedder.save(directory / _ENCODER)
-        (directory / _READING).write_text(json.dumps(self._embedder.reading.model_dump(), indent=2) + "\n")
-        (directory / _HEAD).write_bytes(save(self._linear.tensors()))
+        write_json(directory / _READING, self._embedder.reading.model_dump())
+        write_arrays(directory / _HEAD, self._linear.tensors())
 
 
 def _fit(lesson: Lesson, config: FeaturesConfig) -> FeaturesModel:
@@ -120,29 +117,14 @@ class _in_quarters:  # noqa: N801 -- a function that remembers
 def _load(directory: Path, device: str) -> FeaturesModel:
     from emotune.models.embedding import Embedder
 
-    place = Place(directory / _READING)
+    path = directory / _READING
+    reading = validated(Reading, read_object(path), Place(path))
     try:
-        reading = Reading.model_validate(read_object(directory / _READING))
         embedder = Embedder(directory / _ENCODER, reading, device)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ModelError(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}", place=place) from None
     except ConfigError as error:
-        raise ModelError(error.message, place=place) from None
-    return FeaturesModel(embedder, _read_head(directory / _HEAD, embedder.width))
-
-
-def _read_head(path: Path, width: int) -> Linear:
-    from safetensors.numpy import load_file
-
-    header = read_header(path)
-    shapes = {name: tensor.shape for name, tensor in header.items()}
-    labels = shapes.get("bias", (0,))[0]
-    if shapes != {"weights": (width, labels), "bias": (labels,)} or {t.dtype for t in header.values()} != {"F32"}:
-        message = f"it holds {shapes}; wanted are weights ({width}, labels) and bias (labels,) in F32"
-        raise ModelError(message, place=Place(path))
-    require_finite(path, header)
-    return Linear(**load_file(path))
+        raise ModelError(error.message, place=Place(path)) from None
+    head = read_arrays(directory / _HEAD, Linear.shapes(embedder.width))
+    return FeaturesModel(embedder, Linear.of(head, Place(directory / _HEAD)))
 
 
 KIND = AtOnce(

@@ -10,15 +10,16 @@ logits for `decision.py`: for a sigmoid of each label, or a softmax over the cla
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
 from emotune.config import KindConfig, Number
+from emotune.errors import ModelError, Place
 from emotune.labels import Task
 
 Floats = npt.NDArray[np.float32]
@@ -51,6 +52,19 @@ class Linear:
     def tensors(self) -> dict[str, Floats]:
         """What is saved of it, by name."""
         return {"weights": np.ascontiguousarray(self.weights), "bias": self.bias}
+
+    @staticmethod
+    def shapes(features: int) -> dict[str, tuple[int | None, ...]]:
+        """What `arrays.read_arrays` is to expect of `tensors`."""
+        return {"weights": (features, None), "bias": (None,)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, npt.NDArray[Any]], place: Place) -> Self:
+        """What `tensors` gave; raises ModelError where weights and bias are of different numbers of labels."""
+        weights, bias = (arrays[name].astype(np.float32) for name in ("weights", "bias"))
+        if weights.shape[1:] != bias.shape:
+            raise ModelError(f"weights of {weights.shape[1]} labels, and a bias of {len(bias)}", place=place)
+        return cls(weights, bias)
 
 
 def fit(matrix: Any, targets: Floats, task: Task, config: LogisticConfig, say: Callable[[str], None]) -> Linear:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from emotune.config import Number
 from emotune.errors import ConfigError, ModelError, Place
@@ -20,7 +20,7 @@ from emotune.models.arrays import read_arrays, write_arrays, write_json
 from emotune.models.logistic import Linear, LogisticConfig, fit
 from emotune.models.ngrams import Terms, Unit, Weighing, weigh
 from emotune.soundness.directory import VOCABULARY, WEIGHTS
-from emotune.soundness.json_files import read_object, read_vocabulary
+from emotune.soundness.json_files import read_object, read_vocabulary, validated
 
 Floats = npt.NDArray[np.float32]
 SETTINGS = "tfidf.json"
@@ -131,32 +131,20 @@ def _fit(lesson: Lesson, config: TfidfConfig) -> TfidfModel:
 
 def _load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- there is but one
     """Read what `save` wrote; raises ModelError for whatever does not fit."""
-    config = _settings(read_object(directory / SETTINGS), Place(directory / SETTINGS))
+    config = validated(TfidfConfig, read_object(directory / SETTINGS), Place(directory / SETTINGS))
     found = read_vocabulary(directory / VOCABULARY)
     vocabularies = [_vocabulary(found, terms, Place(directory / VOCABULARY)) for terms in config.terms()]
     sizes: dict[str, tuple[int | None, ...]] = {
         _idf(terms): (len(vocabulary),) for terms, vocabulary in zip(config.terms(), vocabularies, strict=True)
     }
     total = sum(map(len, vocabularies))
-    arrays = read_arrays(directory / WEIGHTS, sizes | {"weights": (total, None), "bias": (None,)})
-    linear = Linear(arrays["weights"].astype(np.float32), arrays["bias"].astype(np.float32))
-    if linear.weights.shape[1:] != linear.bias.shape:
-        message = f"weights of {linear.weights.shape[1]} labels, and a bias of {len(linear.bias)}"
-        raise ModelError(message, place=Place(directory / WEIGHTS))
+    arrays = read_arrays(directory / WEIGHTS, sizes | Linear.shapes(total))
+    linear = Linear.of(arrays, Place(directory / WEIGHTS))
     weighings = [
         Weighing(terms, vocabulary, arrays[_idf(terms)].astype(np.float64), config.sublinear_tf)
         for terms, vocabulary in zip(config.terms(), vocabularies, strict=True)
     ]
     return TfidfModel(config, weighings, linear)
-
-
-def _settings(content: dict[str, Any], place: Place) -> TfidfConfig:
-    try:
-        return TfidfConfig.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "settings"
-        raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place) from None
 
 
 def _vocabulary(content: dict[str, Any], terms: Terms, place: Place) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ _LIKE = 1.15  # ratios of costs up to which they count as the same
 @dataclass(frozen=True)
 class RungLine:
     """A rung: what it was expected to take (seconds for one seed; None: not known), which seeds are trained, and why
-    none are. `transformer`: an encoder that is trained, be it its head alone."""
+    none are. `transformer`: an encoder that is trained, be it its head alone. `failed`: the seed that failed after
+    others were trained, and why.
+    """
 
     name: str
     about: str
@@ -29,6 +31,7 @@ class RungLine:
     seeds: tuple[int, ...] = ()
     runs: tuple[str, ...] = ()
     skipped: str | None = None
+    failed: tuple[int, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """What `emotune ladder --json` tells of it."""
@@ -39,6 +42,7 @@ class RungLine:
             "seeds": list(self.seeds),
             "runs": list(self.runs),
             "skipped": self.skipped,
+            "failed": None if self.failed is None else {"seed": self.failed[0], "reason": self.failed[1]},
         }
 
 
@@ -106,15 +110,20 @@ def _sentence(report: ComparisonReport, encoder: Entry, other: Entry, d: Differe
     interval = "" if math.isnan(d.low) else f"95 % interval {d.low:+.3f} to {d.high:+.3f}, "
     found = f"{metric_name(metric)} {_of(report, encoder)} against {_of(report, other)} of {other.name}"
     told = f"{encoder.name} has {found} ({d.value:+.3f}, {interval}{tested})"
-    costs = _costs(encoder, other)
+    costs, encoder_is_cheaper = _costs(encoder, other), _is_cheaper(encoder, other)
     rows = f"{len(report.comparison.targets):,} validation rows"
     if math.isnan(d.value):
         return f"Whether the transformer is worth it here cannot be said: {metric_name(metric)} is not defined."
     if not d.corrected < CLEAR:
+        cheaper = encoder if encoder_is_cheaper else other if _is_cheaper(other, encoder) else None
+        advice = "either will do" if cheaper is None else f"{cheaper.name} is the cheaper choice"
         return (
             f"Whether the transformer is worth it cannot be told on these {rows}: {told}, which may be chance; "
-            f"until there are more, {other.name} is the cheaper choice{costs and f' (the encoder takes {costs})'}."
+            f"until there are more, {advice}{costs and f' (the encoder takes {costs})'}."
         )
+    if encoder_is_cheaper:
+        verdict = "The transformer is worth it here" if better else "The transformer is not the best here, but cheaper"
+        return f"{verdict}: {told}, and takes {costs or 'a little less time'}."
     if better:
         return f"The transformer is worth it here if its cost is no matter: {told}, for {costs or 'a like cost'}."
     return f"The transformer is not worth it here: {told}{costs and f', and takes {costs}'}."
@@ -155,7 +164,7 @@ def rung_table(rungs: Sequence[RungLine]) -> Table:
             rung.about,
             "" if rung.expected is None else duration(rung.expected),
             ", ".join(map(str, rung.seeds)) or "none",
-            rung.skipped or "",
+            rung.skipped or ("" if rung.failed is None else f"seed {rung.failed[0]}: {rung.failed[1]}"),
         )
         for rung in rungs
     ]

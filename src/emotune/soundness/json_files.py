@@ -3,9 +3,13 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from emotune.errors import ModelError, Place
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _MAX_BYTES = 8 << 20
 _MAX_VALUES = 400_000
@@ -39,6 +43,16 @@ def read_object(
 def read_vocabulary(path: Path) -> dict[str, Any]:
     """As `read_object`, for the terms of a model, of which there may be many."""
     return read_object(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
+
+
+def validated(model: type[Model], content: Any, place: Place, hint: str | None = None) -> Model:
+    """What a file's content says, in a pydantic model; raises ModelError with the first key that is wrong."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "it"
+        raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place, hint=hint) from None
 
 
 def parse_object(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:

@@ -53,7 +53,10 @@ class Trainer:
         pad_id: int,
         task: Task,
         observer: Observer,
+        began: float | None = None,
     ) -> None:
+        """`began`: since when time counts as training, by `time.perf_counter`; None: since now."""
+        self._counted = time.perf_counter() if began is None else began
         self.config, self.train, self.valid, self.observer = config, train, valid, observer
         self.metric, self.pad_id, self.accelerator = metric, pad_id, accelerator
         self.core = model
@@ -112,7 +115,10 @@ class Trainer:
             stack.enter_context(shortcuts.applied(self.core, self.accelerator.device))
             while self.progress.step < self.num_steps and not (fitted.stopped or fitted.interrupted):
                 fitted.interrupted = self._epoch(interrupt)
+        fitted.stop_requested = interrupt.requested
         self._finish()
+        self._count_time()
+        fitted.seconds = self.progress.spent
         return fitted
 
     def go_on_from(self, checkpoint: Checkpoint) -> None:
@@ -121,6 +127,13 @@ class Trainer:
         self.rng.bit_generator.state = checkpoint.state["epoch_rng"]
         self.progress = Progress.from_json(checkpoint.state["progress"])
         self.kept = checkpoint.kept()
+        self._counted = time.perf_counter()  # to build the model was counted by who did it first
+
+    def _count_time(self) -> None:
+        """Count the time until now as spent on the training."""
+        now = time.perf_counter()
+        self.progress.spent += now - self._counted
+        self._counted = now
 
     def _epoch(self, interrupt: Interrupt) -> bool:
         """Train what is left of the epoch at hand and score it; whether it was interrupted."""
@@ -178,6 +191,7 @@ class Trainer:
         if self.checkpoints is None:
             return
         tensors = self.machinery.tensors()  # in all processes
+        self._count_time()
         if self._writes:
             state = self.machinery.numbers() | {"progress": self.progress.to_json(), "epoch_rng": self.epoch_rng}
             self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)

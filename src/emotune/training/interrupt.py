@@ -6,6 +6,10 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 
+class EndedByObserverError(Exception):
+    """An observer that has seen enough raises this, and catches it; the interrupt that came before goes before it."""
+
+
 class Interrupt:
     """While entered, SIGINT sets `requested`; a second one raises KeyboardInterrupt. Only in the main thread."""
 
@@ -23,6 +27,8 @@ class Interrupt:
     ) -> None:
         if self._former is not None:
             signal.signal(signal.SIGINT, self._former)
+        if self.requested and isinstance(error, EndedByObserverError):
+            raise KeyboardInterrupt from None
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         if self.requested:

@@ -40,7 +40,10 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch (from 1): mean training loss, validation metrics, and whether it is the best so far."""
+    """One epoch (from 1): mean training loss, validation metrics, and whether it is the best so far.
+
+    seconds: of its steps, without the scoring.
+    """
 
     epoch: int
     loss: float
@@ -64,13 +67,19 @@ class Observer(Protocol):
 
 @dataclass
 class Fitted:
-    """How a run ended; the model holds the weights that it was run for. `seconds` is told where there are no epochs."""
+    """How a run ended; the model holds the weights that it was run for.
+
+    seconds: by the clock, from the building of the model to its last step or fit, with the scoring and the checkpoints
+    in between; what a stop undid is not in it. None while it goes on. stop_requested: Ctrl-C came, be it so late that
+    the training was over: what would follow it is not wanted.
+    """
 
     epochs: list[EpochReport] = field(default_factory=list)
     best_epoch: int = 0
     stopped: str | None = None
     interrupted: bool = False
     seconds: float | None = None
+    stop_requested: bool = False
 
     def is_better(self, metrics: dict[str, float], metric: str) -> bool:
         """Whether these metrics are better than those of all epochs so far."""
@@ -83,7 +92,8 @@ class Fitted:
 class Progress:
     """Where a run stands: `step` optimizer steps are done, `step_in_epoch` of them in `epoch`, which is not over.
 
-    loss_sum, examples and seconds are those of this epoch so far; each batch is computed in `parts` pieces.
+    loss_sum, examples and seconds are those of this epoch so far; each batch is computed in `parts` pieces. `spent` are
+    the seconds of the whole training until it was last counted.
     """
 
     epoch: int = 1
@@ -93,6 +103,7 @@ class Progress:
     examples: int = 0
     seconds: float = 0.0
     parts: int = 1
+    spent: float = 0.0
     fitted: Fitted = field(default_factory=Fitted)
 
     def count(self, report: StepReport, seconds: float) -> None:
@@ -128,4 +139,7 @@ class Progress:
         """What a checkpoint kept; floats come back as they were."""
         fitted = content["fitted"]
         epochs = [EpochReport(**epoch) for epoch in fitted["epochs"]]
-        return cls(**content | {"fitted": Fitted(**fitted | {"epochs": epochs})})
+        found = cls(**content | {"fitted": Fitted(**fitted | {"epochs": epochs})})
+        if "spent" not in content:  # an older checkpoint knows of steps alone
+            found.spent = sum(epoch.seconds for epoch in epochs) + found.seconds
+        return found

@@ -46,6 +46,7 @@ class TrainOutcome:
                 {"epoch": e.epoch, "loss": e.loss, "metrics": finite(e.metrics), "seconds": e.seconds}
                 for e in self.fitted.epochs
             ],
+            "seconds": self.fitted.seconds,
             "best_epoch": self.fitted.best_epoch,
             "stopped": self.fitted.stopped,
             "interrupted": self.fitted.interrupted,
@@ -69,12 +70,12 @@ def finish(
     with artifact.staged(out / "model") as stage:
         logits = trained.save(stage)
         temperature = 1.0
-        if config.tuning.calibrate:
+        if session.tuning.calibrate:
             temperature = fit_temperature(logits, targets, corpus.labels.task)
             trained.divide_logits(stage, temperature)
             logits = logits / np.float32(temperature)
         tuned_on = {"split": "valid", "data_sha256": session.fingerprints["valid"]["sha256"]}
-        decision, tuned = tune_decision(logits, targets, session.start, config.tuning, tuned_on)
+        decision, tuned = tune_decision(logits, targets, session.start, session.tuning, tuned_on)
         validation = session.metrics(logits) | ({} if tuned is None else tuned.out_of_fold_f1)
         artifact.write_json(stage / artifact.DECISION, decision.to_json())
         facts = _card_facts(session, trained, source, findings, validation, temperature)

@@ -58,6 +58,7 @@ from emotune.workflows.tune import (
     finite,
     start_decision,
     tune_decision,
+    tuning_of,
     validation_metrics,
 )
 
@@ -180,7 +181,7 @@ class _Folds:
         corpus = material.corpus
         self.folds = folds_of(corpus.splits["train"], len(corpus.labels), num_folds)
         self.fingerprints = fingerprints(corpus)
-        self.start = start_decision(corpus.labels, material.config.decision)
+        self.start, self.tuning = start_decision(corpus.labels, material.config.decision), tuning_of(material.config)
         self.reached: list[dict[str, float]] = []
         self.stepwise = isinstance(find_kind(material.config.model.kind), Stepwise)
         if self.stepwise and (sentence := _set_aside(material.config)):
@@ -205,7 +206,7 @@ class _Folds:
         return self.out / run_directory.FOLDS / str(number)
 
     def _train_one(self, number: int, talk: Talk) -> bool:
-        """Train a member, or go on with it; whether it came to its end."""
+        """Train a member, or go on with it; whether that is over, and the next one wanted."""
         run, name = self._run(number), f"fold {number} of {self.num_folds}"
         resume = run.exists()
         try:
@@ -222,7 +223,7 @@ class _Folds:
         material = Material(config, resolved, corpus, ())
         outcome = train_on(material, run, talk=talk, device=self.device, overwrite=not resume, resume=resume)
         assert outcome is not None, "this is the only process"
-        return not outcome.fitted.interrupted
+        return not (outcome.fitted.interrupted or outcome.fitted.stop_requested)
 
     def _member(self, config: Config, number: int) -> Config:
         """How a member is trained: nothing about it may be chosen by the rows that it is to be judged on."""
@@ -241,14 +242,14 @@ class _Folds:
 
     def join(self) -> FoldsOutcome:
         """Make the members one model: temperature and thresholds fitted out of fold, the validation split scored."""
-        config, corpus = self.material.config, self.material.corpus
+        corpus = self.material.corpus
         labels, targets = corpus.labels, corpus.targets("train")
         models = {f"fold-{n}": open_model(str(self._run(n))) for n in range(1, self.num_folds + 1)}
         logits, reached = self._out_of_fold(models, targets)
-        temperature = fit_temperature(logits, targets, labels.task) if config.tuning.calibrate else 1.0
+        temperature = fit_temperature(logits, targets, labels.task) if self.tuning.calibrate else 1.0
         logits = logits / np.float32(temperature)
         tuned_on = {"split": OUT_OF_FOLD, "data_sha256": self.fingerprints["train"]["sha256"]}
-        decision, tuned = tune_decision(logits, targets, self.start, config.tuning, tuned_on)
+        decision, tuned = tune_decision(logits, targets, self.start, self.tuning, tuned_on)
         reached[_OUT_OF_FOLD] = self._metrics(logits, targets) | ({} if tuned is None else tuned.out_of_fold_f1)
         members = members_of(models, labels, temperature)
         valid = None
@@ -294,9 +295,8 @@ class _Folds:
         return logits, reached
 
     def _metrics(self, logits: Floats, targets: Floats) -> dict[str, float]:
-        tuning = self.material.config.tuning
-        folds = stratified_folds(targets, tuning.folds, FOLD_SEED)
-        return validation_metrics(logits, targets, folds, self.start, tuning)
+        folds = stratified_folds(targets, self.tuning.folds, FOLD_SEED)
+        return validation_metrics(logits, targets, folds, self.start, self.tuning)
 
     def _logits(self, model: FoundModel, texts: list[str]) -> Floats:
         classifier = run_model(replace(model, notes=()), device=self.device, warn=self.talk.warn)

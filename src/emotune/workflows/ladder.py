@@ -9,15 +9,15 @@ that it took before counts, so that a ladder that was stopped ends as one that w
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from emotune import hub
 from emotune.config import DEFAULT_ENCODER, CheckpointConfig, DataConfig
 from emotune.config_files import override_data
-from emotune.data.records import positives
-from emotune.errors import DataError, EmotuneError, Place, UsageError
+from emotune.data.records import Corpus, positives
+from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError
 from emotune.hub_data import resolve_data
 from emotune.models.devices import pick_device
 from emotune.reports.amounts import duration
@@ -26,7 +26,17 @@ from emotune.workflows.data import fingerprints
 from emotune.workflows.ladder_costs import Ending, Estimate, estimate, rehearse
 from emotune.workflows.ladder_result import LadderOutcome, conclude
 from emotune.workflows.ladder_state import LadderState, run_of
-from emotune.workflows.ladder_steps import Bars, Limited, ReadData, Step, TooSlowError, climb, look, texts_per_second
+from emotune.workflows.ladder_steps import (
+    Bars,
+    Limited,
+    ReadData,
+    Step,
+    TooSlowError,
+    climb,
+    look,
+    texts_per_second,
+    with_hint,
+)
 from emotune.workflows.run_lock import locked, require_unlocked
 from emotune.workflows.rungs import Shape, chosen, configuration, kind_of, require_overrides
 from emotune.workflows.talk import Talk
@@ -70,11 +80,12 @@ def ladder(request: LadderRequest, talk: Talk, bars: Bars) -> LadderOutcome:
     ladder_state.require_ladder(request.out)
     require_unlocked(request.out)
     about_data = [override for override in request.overrides if override.startswith("data.")]
-    source = resolve_data(override_data(DataConfig(path=request.data), about_data))
+    data = override_data(DataConfig(path=request.data), about_data)
+    source = resolve_data(data)
     read = ReadData(source, *read_rows(source, talk))
     _require_rows(read)
     steps = [Step(rung) for rung in rungs]
-    _configure(steps, request, read)
+    _configure(steps, request, data, read.corpus)
     with locked(request.out):
         ladder_state.require_ladder(request.out)
         ladder_state.clear(request.out, overwrite=request.overwrite)
@@ -103,14 +114,8 @@ def _require_rows(read: ReadData) -> None:
         )
 
 
-def _configure(steps: Sequence[Step], request: LadderRequest, read: ReadData) -> None:
+def _configure(steps: Sequence[Step], request: LadderRequest, data: DataConfig, corpus: Corpus) -> None:
     """Configure the rungs, or say why one cannot be; raises ConfigError for what `--set` says wrong."""
-    corpus, data = (
-        read.corpus,
-        override_data(
-            DataConfig(path=request.data), [override for override in request.overrides if override.startswith("data.")]
-        ),
-    )
     name = request.encoder or DEFAULT_ENCODER
     source, missing = None, ""
     revision = next((o.partition("=")[2] for o in request.overrides if o.startswith("model.revision=")), None)
@@ -122,19 +127,35 @@ def _configure(steps: Sequence[Step], request: LadderRequest, read: ReadData) ->
         missing = error.message
     shape = Shape() if source is None else Shape.read(source.directory)
     rows = len(corpus.splits["train"])
+    refused: dict[str, ConfigError] = {}
     for step in steps:
         try:
             step.kind = kind_of(step.rung)
         except EmotuneError as error:
-            step.reason = f"{error.message} ({error.hint})" if error.hint else error.message
+            step.reason = with_hint(error)
             continue
-        step.config = configuration(
-            step.rung, data, rows, corpus.labels.task, shape, request.encoder, request.overrides
-        )
+        try:
+            step.config = configuration(
+                step.rung, data, rows, corpus.labels.task, shape, request.encoder, request.overrides
+            )
+        except ConfigError as error:
+            refused[step.rung.name] = error
+            continue
         if isinstance(step.config.model, CheckpointConfig):
             step.source = source
             step.reason = missing or None
         tracking.require(step.config.tracking)
+    _require_configured(refused, [step.rung.name for step in steps if step.config is not None])
+
+
+def _require_configured(refused: Mapping[str, ConfigError], fine: Sequence[str]) -> None:
+    """Raise ConfigError where `--set` says what some rungs cannot take; `fine` are those that can."""
+    for name, error in refused.items():
+        if not fine:
+            raise error
+        others = f" (nor can {', '.join(list(refused)[1:])})" if len(refused) > 1 else ""
+        hint = f"To climb the rungs that can: --rungs {','.join(fine)}"
+        raise ConfigError(f"the rung {name} cannot take it: {error.message}{others}", place=error.place, hint=hint)
 
 
 class _Ladder:
@@ -155,11 +176,13 @@ class _Ladder:
         """Train what the budget allows, then compare."""
         for step in self._open():
             look(step, self.request.out, self.request.seeds_max, self.read, self.talk)
+            assert step.config is not None
+            step.estimate = self.state.estimate(step.rung.name, step.config)
         self._tell_start()
         self.state.write()
         corpus = self.read.corpus
         names = [step.rung.name for step in self._open()]
-        if any(self._is_wanted(step, number) for step in self._open() for number in range(self.request.seeds_max)):
+        if any(self._may_fit(step, number) for step in self._open() for number in range(self.request.seeds_max)):
             self.ending = rehearse(corpus.labels, corpus, names, self.request.out)
         self._estimate()
         self._tell_expected()
@@ -195,7 +218,6 @@ class _Ladder:
         for step in self._open():
             assert step.config is not None
             assert step.kind is not None
-            step.estimate = self.state.estimate(step.rung.name, step.config)
             if step.estimate is not None:
                 continue
             if self.state.spent + self._end() + longest > self.request.budget:
@@ -203,13 +225,16 @@ class _Ladder:
                 continue
             self.talk.say(f"estimating {step.rung.name}")
             started = time.monotonic()
+            self.state.works = True
             try:
                 found = estimate(step.config, step.kind, self.read.corpus, step.source, self.device, self.request.out)
             except ImportError as error:
                 step.reason = f"it needs {error.name}, which is not installed (pip install 'emotune[train]')"
                 continue
+            except OutputError:
+                raise
             except EmotuneError as error:
-                step.reason = error.message
+                step.reason = with_hint(error)
                 continue
             longest = max(longest, time.monotonic() - started)
             step.estimate = found
@@ -239,6 +264,7 @@ class _Ladder:
         which = f", seed {seed}" if number else ""
         self.talk.say(f"{step.rung.name}{which}: about {duration(expected)}, {duration(max(0.0, self.left))} left")
         started = time.monotonic()
+        self.state.works = True
         talk = Limited(self.talk, self.state, self.said)
         talk.end = self._ends_late
         try:
@@ -264,6 +290,13 @@ class _Ladder:
         again = number > 0 and not step.rung.seeded
         return step.reason is None and not again and step.first_seed + number not in step.trained
 
+    def _may_fit(self, step: Step, number: int) -> bool:
+        """Whether a seed is wanted, and may fit into what is left of the budget, as far as can be said yet."""
+        if not self._is_wanted(step, number) or step.estimate is None:
+            return self._is_wanted(step, number)
+        run = run_of(self.request.out, step.rung.name, step.first_seed + number)
+        return step.left(run, 1.0) <= self.request.budget - self.state.spent
+
     def _ends_late(self, seconds: float) -> bool:
         """Whether the ladder would end far behind its budget with so many seconds of training more."""
         return self.state.spent + seconds + self._end(more=1) > _TOLERATED * self.request.budget
@@ -285,7 +318,7 @@ class _Ladder:
         self.talk.warn(f"{step.rung.name}: {told}")
         self.state.expect(step.rung.name, step.config, found)
         self.pace = max(1.0, slow.per_step / max(step.estimate.per_step, 1e-9))
-        step.estimate = found
+        step.estimate, step.pace = found, 1.0  # the pace is in the estimate now
         if not number:
             step.leave(told, late=True)
 

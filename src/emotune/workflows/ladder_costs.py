@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from emotune import hub
+from emotune.artifact import writing
 from emotune.config import Config
 from emotune.data.encoding import shuffled_buckets
 from emotune.data.records import Corpus, positives, targets_of
@@ -33,6 +34,7 @@ from emotune.scoring.comparison import Entry, Outcome, enough_draws
 from emotune.training import memory
 from emotune.training.checkpoint import Checkpoints
 from emotune.training.fit import Trainer
+from emotune.training.interrupt import EndedByObserverError
 from emotune.training.progress import StepReport
 from emotune.workflows.session import Session, StepSession
 from emotune.workflows.talk import Silence
@@ -65,7 +67,7 @@ class Estimate:
         return self.fixed + self.per_step * max(0, self.steps - done)
 
 
-class _EnoughSeen(Exception):
+class _EnoughSeen(EndedByObserverError):
     """Ends the steps that are timed."""
 
 
@@ -74,10 +76,10 @@ def estimate(
 ) -> Estimate:
     """What a training will cost; writes to `folder`, which is on the disk that the training will write to, and tidies.
 
-    Raises EmotuneError subclasses as the training itself would.
+    Raises EmotuneError subclasses as the training itself would, and KeyboardInterrupt.
     """
     try:
-        with TemporaryDirectory(prefix=PROBE, dir=folder) as scratch:
+        with writing(folder), TemporaryDirectory(prefix=PROBE, dir=folder) as scratch:
             if isinstance(kind, AtOnce):
                 return _at_once(config, kind, corpus, source, device, Path(scratch))
             assert isinstance(kind, Stepwise)
@@ -127,9 +129,9 @@ def _stepwise(
     checkpoints = _Once(scratch / "checkpoints", {}, every_steps=None, every_minutes=None)
     whole = False
     with suppress(_EnoughSeen):
-        whole = not trainer.fit(checkpoints).interrupted
-        if not whole:
+        if trainer.fit(checkpoints).stop_requested:
             raise KeyboardInterrupt
+        whole = True
     trained = time.perf_counter() - started - built
     end, steps = _finishing(session, trainer, scratch), trainer.num_steps
     if whole:  # so few steps that all of them were made
@@ -211,7 +213,7 @@ def _tuning(session: Session) -> tuple[float, float]:
     session.metrics(logits)
     metric = time.perf_counter() - started
     with suppress(EmotuneError):  # the training will say it
-        tune_decision(logits, session.valid_targets, session.start, session.config.tuning, {})
+        tune_decision(logits, session.valid_targets, session.start, session.tuning, {})
     return time.perf_counter() - started, metric
 
 
@@ -294,7 +296,7 @@ def rehearse(labels: LabelSet, corpus: Corpus, names: Sequence[str], folder: Pat
     compared = scoring.compare(labels, targets, entries, resamples=_REHEARSED_DRAWS)
     drawing = time.perf_counter() - started
     report = ComparisonReport(compared, "rehearsal", records=corpus.splits["valid"])
-    with TemporaryDirectory(prefix=PROBE, dir=folder) as scratch:
+    with writing(folder), TemporaryDirectory(prefix=PROBE, dir=folder) as scratch:
         write_comparison(report, Path(scratch), _ignore)
     pages = time.perf_counter() - started - drawing
     return Ending(pages, drawing / (_REHEARSED_DRAWS * len(names)))

@@ -8,6 +8,7 @@ from typing import Any
 
 from emotune.data.records import positives
 from emotune.errors import DataError, EmotuneError, Place
+from emotune.kinds import Stepwise
 from emotune.labels import Task
 from emotune.reports.amounts import duration
 from emotune.reports.comparison import ComparisonReport
@@ -77,7 +78,7 @@ def conclude(
     report = replace(report, lead=judged.sentence)
     page = write_comparison(report, state.out / REPORT, talk.warn, [rung_section(lines)])
     state.write()
-    return LadderOutcome(report, lines, judged, page, budget, state.spent)
+    return LadderOutcome(report, lines, judged, page, budget, state.used)
 
 
 def _line(step: Step) -> RungLine:
@@ -90,6 +91,7 @@ def _line(step: Step) -> RungLine:
         tuple(seeds),
         tuple(str(step.trained[seed]) for seed in seeds),
         None if step.trained else step.reason,
+        None if step.failed is None else (step.failed, step.reason or ""),
     )
 
 
@@ -121,15 +123,27 @@ def _notes(steps: Sequence[Step], task: Task, state: LadderState, budget: float)
     """How the figures came about, and what was left out."""
     if task is Task.MULTI_LABEL:
         yield compare.OUT_OF_FOLD
-    yield compare.BEST_EPOCH
+    choosing = [step.rung.name for step in steps if step.trained and _chooses_epoch(step)]
+    if choosing:
+        yield f"{' and '.join(choosing)} chose the epoch on these rows, which flatters them beside the other rungs"
     yield compare.SPEED
-    before = f", {duration(state.goes_on)} of it before it was gone on with" if state.goes_on else ""
-    yield f"the budget was {duration(budget)}, and {duration(state.spent)} were used{before}"
+    went_on = state.goes_on and state.works
+    before = f", {duration(state.goes_on)} of it before it was gone on with" if went_on else ""
+    yield f"the budget was {duration(budget)}, and {duration(state.used)} were used{before}"
     for step in steps:
         if step.reason and not step.trained:
             yield f"left out: {step.rung.name}, for {step.reason}"
+        if step.failed is not None:
+            yield f"seed {step.failed} of {step.rung.name} failed, and no other was begun: {step.reason}"
     late = [step for step in steps if step.late and step.estimate is not None]
     if late:
         seconds = sum(step.left(run_of(state.out, step.rung.name, step.first_seed), 1) for step in late)
-        minutes = math.ceil(1.1 * (state.spent + seconds) / 60)
+        minutes = math.ceil(1.1 * (state.used + seconds) / 60)
         yield f"with --budget {minutes}m the same command goes on to what was left out for want of time"
+
+
+def _chooses_epoch(step: Step) -> bool:
+    """Whether the validation rows say which epoch's weights are compared on them."""
+    if not isinstance(step.kind, Stepwise) or step.config is None:
+        return False
+    return step.config.training.keep == "best" or step.config.training.patience is not None

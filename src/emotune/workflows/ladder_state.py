@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from emotune import artifact
 from emotune.config import Config
 from emotune.errors import ModelError, OutputError, Place, UsageError
+from emotune.soundness.json_files import validated
 from emotune.workflows.ladder_costs import PROBE, Estimate
 from emotune.workflows.resume import require_same_data
 from emotune.workflows.run_directory import LOCK
@@ -54,12 +55,14 @@ class _Content(_Strict):
 class LadderState:
     """`ladder.json` of a ladder that goes on: `spent` counts the seconds of all its processes until now.
 
-    started: when this process began, by `time.monotonic`.
+    started: when this process began, by `time.monotonic`. `works` is set where this process estimates or trains: one
+    that finds nothing to do adds nothing to what was `used`.
     """
 
     def __init__(self, out: Path, content: _Content, started: float) -> None:
         self.out, self._content = out, content
         self._before, self._started, self._written = content.spent, started, -_BETWEEN_WRITES
+        self.works = False
 
     @classmethod
     def begin(cls, out: Path, data: Fingerprints, device: str, started: float) -> "LadderState":
@@ -88,13 +91,18 @@ class LadderState:
         return self._before + time.monotonic() - self._started
 
     @property
+    def used(self) -> float:
+        """Seconds of all processes that had something to do here."""
+        return self.spent if self.works else self._before
+
+    @property
     def goes_on(self) -> float:
         """Seconds of the processes before this one."""
         return self._before
 
     def write(self) -> None:
         """Bring it to the disk."""
-        self._content.spent = self.spent
+        self._content.spent = self.used
         artifact.write_json(self.out / STATE, self._content.model_dump())
         self._written = time.monotonic()
 
@@ -134,12 +142,7 @@ class LadderState:
 
 def _read(path: Path) -> _Content:
     hint = "Begin anew: --overwrite."
-    try:
-        content = _Content.model_validate(artifact.read_json(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "it"
-        raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=Place(path), hint=hint) from None
+    content = validated(_Content, artifact.read_json(path), Place(path), hint)
     if content.format_version != _FORMAT_VERSION:
         message = f"format version {content.format_version}; this emotune reads version {_FORMAT_VERSION}"
         raise ModelError(message, place=Place(path), hint=hint)

@@ -15,6 +15,7 @@ from emotune.hub_data import DataSource
 from emotune.inference.classifier import run_model
 from emotune.kinds import Kind
 from emotune.training.checkpoint import newest
+from emotune.training.interrupt import EndedByObserverError
 from emotune.training.progress import EpochReport, StepReport
 from emotune.workflows import run_directory
 from emotune.workflows.compared_runs import Candidate
@@ -33,7 +34,7 @@ _FEWEST_STEPS, _SHARE = 20, 0.1  # that are made before a training is thought sl
 _LONG_EPOCH = 10.0  # seconds
 
 
-class TooSlowError(Exception):
+class TooSlowError(EndedByObserverError):
     """A training would end far behind the budget: `per_step` seconds is what its steps take."""
 
     def __init__(self, step: int, num_steps: int, per_step: float) -> None:
@@ -59,7 +60,8 @@ class Step:
     """A rung with its configuration for the first seed, and where it stands.
 
     `reason`: why it is not climbed, None while it may be. `pace`: how much longer its trainings took than estimated.
-    `trained`: the run of each seed. `late`: only for want of time it is not climbed.
+    `trained`: the run of each seed; `failed`: the seed, after trained ones, that ended it. `late`: only for want of
+    time it is not climbed.
     """
 
     rung: Rung
@@ -71,6 +73,7 @@ class Step:
     pace: float | None = None
     trained: dict[int, Path] = field(default_factory=dict)
     late: bool = False
+    failed: int | None = None
 
     @property
     def first_seed(self) -> int:
@@ -167,7 +170,8 @@ def _is_whole(run: Path, config: Config, talk: Talk) -> bool:
 def climb(step: Step, seed: int, run: Path, read: ReadData, device: str, talk: Limited, bars: Bars) -> None:
     """Train a seed, or go on with it; `step.reason` says why that failed.
 
-    Raises KeyboardInterrupt when it was interrupted, TooSlowError, and OutputError.
+    Raises KeyboardInterrupt when it was interrupted, be it so late that the seed is trained, TooSlowError, and
+    OutputError.
     """
     material = read.material(step.with_seed(seed))
     damaged = (run / "model").exists() and newest(run / run_directory.CHECKPOINTS) is None
@@ -180,11 +184,19 @@ def climb(step: Step, seed: int, run: Path, read: ReadData, device: str, talk: L
     except OutputError:
         raise
     except EmotuneError as error:
-        step.reason = error.message
+        step.reason, step.failed = with_hint(error), seed if step.trained else None
+        talk.warn(f"{step.rung.name}, seed {seed}: {step.reason}")
         return
-    if outcome is None or outcome.fitted.interrupted:
+    assert outcome is not None, "this is the only process"
+    if not outcome.fitted.interrupted:
+        step.trained[seed] = run
+    if outcome.fitted.stop_requested:
         raise KeyboardInterrupt
-    step.trained[seed] = run
+
+
+def with_hint(error: EmotuneError) -> str:
+    """What went wrong and what to do, in one line."""
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
 def opened(step: Step, run: Path) -> Candidate:

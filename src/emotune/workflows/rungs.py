@@ -5,7 +5,6 @@ how many rows there are (`SIZES`), for few rows want small steps, many passes an
 large batches and few passes. `--set` is laid over all of them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 from emotune.config import Config, DataConfig
 from emotune.config_files import config_from
-from emotune.errors import ConfigError, EmotuneError, UsageError, did_you_mean
+from emotune.errors import ConfigError, EmotuneError, ModelError, UsageError, did_you_mean
 from emotune.kinds import Kind, Stepwise, find_kind
 from emotune.labels import Task
+from emotune.soundness.json_files import read_object
 from emotune.yaml_tree import merged
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -61,7 +61,7 @@ RUNGS = (
         {"model": {"cache": False}},
         seeded=False,
     ),
-    Rung("bilstm", "bilstm", "a bidirectional LSTM, trained from scratch", {"training": {"patience": 3}}),
+    Rung("bilstm", "bilstm", "a bidirectional LSTM, trained from scratch"),
     Rung(
         "frozen",
         ENCODER,
@@ -82,7 +82,7 @@ _SMALL: dict[str, Any] = {
 _BILSTM: Settings = {
     "model": {"layers": 2, "hidden_size": 192},
     "optimizer": {"name": "adam", "lr": 1e-3, "head_lr": None, "weight_decay": 0.0, "clip_norm": None},
-    "training": {"epochs": 6, "batch_size": 64, "patience": 2},
+    "training": {"epochs": 6, "batch_size": 64},
 }
 SIZES = (
     Size(
@@ -91,7 +91,7 @@ SIZES = (
         all={"tuning": {"method": "auto"}},
         tuned={
             "optimizer": {"lr": 1e-4, "weight_decay": 0.05},
-            "training": {"epochs": 15, "batch_size": 8, "keep": "last"},
+            "training": {"epochs": 15, "batch_size": 8},
         },
         own={
             "tfidf": {"model": {"min_df": 1}},
@@ -106,7 +106,7 @@ SIZES = (
         all={"tuning": {"method": "auto"}},
         tuned={
             "optimizer": {"lr": 1.5e-4, "weight_decay": 0.05},
-            "training": {"epochs": 4, "batch_size": 16, "ema": 0.995, "keep": "last"},
+            "training": {"epochs": 4, "batch_size": 16, "ema": 0.995},
         },
         own={
             "features": {"model": {"C": 0.001}},
@@ -119,7 +119,7 @@ SIZES = (
         mean=False,
         tuned={
             "optimizer": {"lr": 2e-4},
-            "training": {"epochs": 4, "batch_size": 32, "ema": 0.998, "keep": "last"},
+            "training": {"epochs": 4, "batch_size": 32, "ema": 0.998},
         },
         own={"features": {"model": {"C": 0.01}}, "bilstm": _BILSTM},
     ),
@@ -128,7 +128,7 @@ SIZES = (
         mean=False,
         tuned={
             "optimizer": {"lr": 2e-4, "weight_decay": 0.05},
-            "training": {"epochs": 3, "batch_size": 64, "ema": 0.998, "keep": "last"},
+            "training": {"epochs": 3, "batch_size": 64, "ema": 0.998},
         },
         own={"features": {"model": {"C": 0.01}}, "bilstm": _BILSTM},
     ),
@@ -147,8 +147,8 @@ class Shape:
     def read(cls, source: Path) -> "Shape":
         """The shape of a checkpoint's folder."""
         try:
-            found = json.loads((source / "config.json").read_bytes())
-        except (OSError, ValueError):
+            found = read_object(source / "config.json")
+        except ModelError:  # who builds the model will say it
             return cls()
         width, layers = (
             next((found[key] for key in keys if isinstance(found.get(key), int)), None)
@@ -194,7 +194,8 @@ def configuration(
     keys = kind.settings.keys()
     if isinstance(kind, Stepwise):
         metric = "accuracy" if task is Task.MULTI_CLASS else "macro_f1"
-        values["training"] = {"metric": metric, "checkpoint_minutes": 2.0}
+        # the best epoch would be chosen on the rows that the rungs are compared on
+        values["training"] = {"metric": metric, "keep": "last", "checkpoint_minutes": 2.0}
     if rung.tuned:
         values = merged(values, size.tuned)
         values = merged(values, {"optimizer": {"lr": _rate(shape) * size.tuned["optimizer"]["lr"]}})

@@ -1,5 +1,6 @@
 """What one training works with, and what it hands over to be saved: for networks, and for what is fitted at once."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from emotune.training.progress import Examples, Observer
 from emotune.workflows.data import fingerprints
 from emotune.workflows.fetch import tell_published
 from emotune.workflows.talk import Talk
-from emotune.workflows.tune import FOLD_SEED, start_decision, validation_metrics
+from emotune.workflows.tune import FOLD_SEED, start_decision, tuning_of, validation_metrics
 
 Floats = npt.NDArray[np.float32]
 _SCORING_BATCH = 64
@@ -56,20 +57,24 @@ class Trained(Protocol):
 
 
 class Session:
-    """The data of one training: what it is fitted to, and what says how well."""
+    """The data of one training: what it is fitted to, and what says how well.
+
+    `began`: when that was begun which counts as training, by `time.perf_counter`.
+    """
 
     def __init__(self, config: Config, corpus: Corpus, talk: Talk) -> None:
-        self.config, self.corpus = config, corpus
+        self.began = time.perf_counter()
+        self.config, self.corpus, self.tuning = config, corpus, tuning_of(config)
         self.published = tell_published(corpus, talk)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
         self.valid_targets = corpus.targets("valid")
-        self.folds = stratified_folds(self.valid_targets, config.tuning.folds, FOLD_SEED)
+        self.folds = stratified_folds(self.valid_targets, self.tuning.folds, FOLD_SEED)
         self.fingerprints = fingerprints(corpus)
 
     def metrics(self, logits: Floats) -> dict[str, float]:
         """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
-        return validation_metrics(logits, self.valid_targets, self.folds, self.start, self.config.tuning)
+        return validation_metrics(logits, self.valid_targets, self.folds, self.start, self.tuning)
 
 
 class StepSession(Session):
@@ -115,6 +120,7 @@ class StepSession(Session):
             pad_id=self.encoder.pad_id,
             task=self.corpus.labels.task,
             observer=observer,
+            began=self.began,
         )
 
 

@@ -19,6 +19,7 @@ from emotune.data.sources import is_name, locate
 from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
 from emotune.hub_data import DataSource, resolve_data
 from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
+from emotune.labels import Task
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.data import corpus_of, fingerprints
 from emotune.workflows.talk import Silence, Talk
@@ -137,6 +138,8 @@ def train_on(
         session = Session(config, corpus, talk)
         if idle := idle_settings(config):
             talk.say(f"fitted at once, so that these play no part: {', '.join(idle)}")
+        if session.tuning != config.tuning and corpus.labels.task is Task.MULTI_LABEL:
+            talk.say("no thresholds are tuned: this model says the labels themselves, and they would add others")
     if not _is_first_process():
         if isinstance(session, StepSession):
             _fit(session, resolved, out, None, resume=resume)
@@ -150,10 +153,8 @@ def train_on(
             _tell_end(fitted, config, talk)
             outcome = finish(session, trained, fitted, source, out, findings, talk)
             trackers.on_end(outcome.validation)
-            took = {} if fitted.seconds is None else {"seconds": fitted.seconds}
-            log.write(
-                "end", **took, best_epoch=fitted.best_epoch, stopped=fitted.stopped, interrupted=fitted.interrupted
-            )
+            said = {"best_epoch": fitted.best_epoch, "stopped": fitted.stopped, "interrupted": fitted.interrupted}
+            log.write("end", seconds=fitted.seconds, **said)
         if fitted.interrupted:
             if newest(out / run_directory.CHECKPOINTS) is not None:
                 talk.say(f"to train on from where it stopped: emotune train --resume {out}")
@@ -201,9 +202,8 @@ def _trained(
     observer.on_start(())
     run_directory.cut_log(out / run_directory.LOG, -1, 0)
     observer.log.write("start", kind=kind.name)
-    started = time.perf_counter()
     model = fit_at_once(session, kind, source, device, observer.talk.say)
-    return model, Fitted(seconds=time.perf_counter() - started)
+    return model, Fitted(seconds=time.perf_counter() - session.began)
 
 
 def _is_first_process() -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import DecisionConfig, TuningConfig
+from emotune.config import Config, DecisionConfig, TuningConfig
 from emotune.data.records import positives
 from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
@@ -24,6 +24,11 @@ FOLD_SEED, JUDGING_FOLDS = 0, 5
 def finite(values: dict[str, float]) -> dict[str, float | None]:
     """The values for JSON: None for one that is not defined."""
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
+
+
+def tuning_of(config: Config) -> TuningConfig:
+    """How a run of that configuration is tuned: not at all where its model says the labels themselves."""
+    return config.tuning if config.model.takes_thresholds else config.tuning.model_copy(update={"method": "none"})
 
 
 def methods_of(config: TuningConfig) -> list[Method]:
