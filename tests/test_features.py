@@ -169,11 +169,12 @@ def with_head(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) 
 
 SPOILT = {
     "no head": (lambda m: (m / "head.safetensors").unlink(), "head.safetensors"),
-    "a head of another width": (with_head(lambda t: t | {"weights": t["weights"][1:]}), "wanted are weights"),
+    "a head of another width": (with_head(lambda t: t | {"weights": t["weights"][1:]}), "expected (is|are)"),
     "a head of other labels": (with_head(lambda t: {k: v[..., :2].copy() for k, v in t.items()}), "names 3 labels"),
-    "a head in doubles": (with_head(lambda t: {k: v.astype(np.float64) for k, v in t.items()}), "in F32"),
+    "a head in halves": (with_head(lambda t: {k: v.astype(np.float16) for k, v in t.items()}), "F32 or F64"),
+    "a head of huge doubles": (with_head(lambda t: t | {"weights": t["weights"] + np.float64(1e300)}), "too large"),
     "a head that is no number": (with_head(lambda t: t | {"bias": t["bias"] * np.nan}), "not numbers"),
-    "more in the head": (with_head(lambda t: t | {"more": t["bias"]}), "wanted are weights"),
+    "more in the head": (with_head(lambda t: t | {"more": t["bias"]}), "expected (is|are)"),
     "a pickle as head": (hostile.write("head.safetensors", hostile.bomb), "looks like a pickle"),
     "no reading": (lambda m: (m / "head.json").unlink(), "no such file"),
     "another pooling": (hostile.configure("head.json", pooling="sum"), "pooling"),

@@ -1,6 +1,7 @@
 """`emotune compare`."""
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,13 +83,7 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
     from emotune.reports import comparison as tables
 
     width = max(40, terminal.width)
-    terminal.table(
-        tables.main_table(report, tables.headline_metrics(report)), report.title[:1].upper() + report.title[1:]
-    )
-    emit("")
-    terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
-    emit(textwrap.fill(tables.how_read(report), width))
-    emit("")
+    show_scores(report, terminal)
     if report.comparison.differences:
         terminal.table(tables.difference_table(report), "Differences")
         emit(textwrap.fill(tables.how_corrected(report), width))
@@ -101,8 +96,26 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         terminal.table(table, f"Most confused by {name}")
     _show_disagreements(report, terminal, width)
     emit("")
-    for line in (tables.summary(report), *report.notes):
-        emit(textwrap.fill(line[:1].upper() + line[1:].rstrip(".") + ".", width))
+    show_sentences((tables.summary(report), *report.notes), terminal)
+
+
+def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
+    """The tables of scores and costs on the terminal."""
+    from emotune.reports import comparison as tables
+
+    terminal.table(
+        tables.main_table(report, tables.headline_metrics(report)), report.title[:1].upper() + report.title[1:]
+    )
+    emit("")
+    terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
+    emit(textwrap.fill(tables.how_read(report), max(40, terminal.width)))
+    emit("")
+
+
+def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
+    """A sentence for each line on the terminal."""
+    for line in lines:
+        emit(textwrap.fill(line[:1].upper() + line[1:].rstrip(".") + ".", max(40, terminal.width)))
 
 
 def _show_disagreements(report: "ComparisonReport", terminal: Terminal, width: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emotune.cli.compare import show_scores, show_sentences
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, complain, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import EmotuneError, UsageError
@@ -100,19 +101,9 @@ def _name(data: str) -> str:
 
 
 def _show(outcome: "LadderOutcome", terminal: Terminal) -> None:
-    import textwrap
-
-    from emotune.reports import comparison as tables
     from emotune.reports.ladder import rung_table
 
-    report, width = outcome.report, max(40, terminal.width)
-    title = report.title[:1].upper() + report.title[1:]
-    terminal.table(tables.main_table(report, tables.headline_metrics(report)), title)
-    emit("")
-    terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
-    emit(textwrap.fill(tables.how_read(report), width))
-    emit("")
+    show_scores(outcome.report, terminal)
     terminal.table(rung_table(outcome.rungs), "Rungs")
     emit("")
-    for line in (outcome.worth.sentence, *report.notes):
-        emit(textwrap.fill(line[:1].upper() + line[1:].rstrip(".") + ".", width))
+    show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal)

@@ -60,10 +60,13 @@ class Linear:
 
     @classmethod
     def of(cls, arrays: Mapping[str, npt.NDArray[Any]], place: Place) -> Self:
-        """What `tensors` gave; raises ModelError where weights and bias are of different numbers of labels."""
-        weights, bias = (arrays[name].astype(np.float32) for name in ("weights", "bias"))
+        """What `tensors` gave; raises ModelError where weights and bias are of different numbers of labels, or huge."""
+        with np.errstate(over="ignore"):
+            weights, bias = (arrays[name].astype(np.float32) for name in ("weights", "bias"))
         if weights.shape[1:] != bias.shape:
             raise ModelError(f"weights of {weights.shape[1]} labels, and a bias of {len(bias)}", place=place)
+        if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+            raise ModelError("a weight is too large for 32 bits", place=place)
         return cls(weights, bias)
 
 
