@@ -20,7 +20,7 @@ FULL = Path("/dev/full")
 needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
-def emotune(*args: object, full: str = "") -> tuple[int, str]:
+def emotune(*args: object, full: str) -> tuple[int, str]:
     """The exit code, and what was said on the streams that are not full; `full` names one that is."""
     with FULL.open("w") as device:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {full: device}
