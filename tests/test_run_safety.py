@@ -336,7 +336,7 @@ def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
 def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stopped: Path, base: Path) -> None:
     (stopped / name).write_text("mine")
     said = call("train", *options(base), "--overwrite", code=73).stderr
-    assert f"holds {name}, which is no part of a run of emotune\n  Move that away" in said
+    assert f"is not a run of emotune alone: it holds {name}\n  Move that away" in said
     assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
     assert (stopped / name).read_text() == "mine"
 

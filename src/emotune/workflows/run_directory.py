@@ -104,7 +104,7 @@ def require_ours(path: Path) -> None:
     message = "the output directory exists and is not a run of emotune"
     hint = "Choose another place: --out DIR"
     if foreign and _has_begun(path):
-        message = f"the output directory holds {_listed(foreign)}, which is no part of a run of emotune"
+        message = f"the output directory is not a run of emotune alone: it holds {_listed(foreign)}"
         hint = f"Move that away, or choose another place: --out DIR. To go on: emotune train --resume {path}"
     raise OutputError(message, place=Place(path), hint=hint)
 
