@@ -120,7 +120,8 @@ def test_a_run_that_stopped_begins_again_and_a_complete_one_does_not(tfidf: Path
 
 def test_training_prints_json(base: Path, tmp_path: Path) -> None:
     data = tiny.multi_label(base)
-    result = call("train", "semeval2025-tfidf", "--data", data, "--out", tmp_path / "run", "--json")
+    result = call("train", "semeval2025-tfidf", "--data", data, "--out", tmp_path / "run", "--json", "--device", "cpu")
+    assert "play no part: --device" in result.stderr
     content = json.loads(result.stdout)
     assert content["epochs"] == []
     assert content["validation"]["macro_f1"] > 0.9

@@ -8,6 +8,8 @@ def duration(seconds: float | None) -> str:
     for unit, length in (("h", 3600.0), ("min", 60.0)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
+    if seconds < 0.1:
+        return f"{seconds:.1g} s"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
@@ -22,7 +24,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def speed(texts_per_second: float | None) -> str:
-    """Texts a second; empty when not measured."""
+    """Texts a second to three digits; empty when not measured."""
     if texts_per_second is None:
         return ""
-    return f"{texts_per_second:,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"
+    return f"{float(f'{texts_per_second:.3g}'):,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"

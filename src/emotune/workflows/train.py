@@ -145,7 +145,10 @@ def train_on(
         session = StepSession(config, kind, corpus, source, device, talk)
     else:
         session = Session(config, corpus, talk)
-        if idle := idle_settings(config):
+        idle = idle_settings(config)
+        if source is None and device != "auto":
+            idle.append("--device")  # without an encoder all is computed by numpy
+        if idle:
             talk.say(f"fitted at once, so that these play no part: {', '.join(idle)}")
     if not _is_first_process():
         if isinstance(session, StepSession):
