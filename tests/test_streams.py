@@ -17,6 +17,7 @@ from emotune.cli.streams import Unheeded, writing_results
 from emotune.errors import OutputError
 
 FULL = Path("/dev/full")
+BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}  # so that what fails is the flush, as for most users
 needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
 
 
@@ -25,15 +26,41 @@ def emotune(*args: object, full: str) -> tuple[int, str]:
     with FULL.open("w") as device:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {full: device}
         command = [sys.executable, "-m", "emotune", *map(str, args)]
-        done = subprocess.run(command, text=True, check=False, **streams)
+        done = subprocess.run(command, text=True, check=False, env=BUFFERED, **streams)
     return done.returncode, (done.stdout or "") + (done.stderr or "")
 
 
 @needs_a_full_device
-@pytest.mark.parametrize("more", [[], ["--json"]])
-def test_results_that_cannot_be_written_are_an_output_error(more: list[str]) -> None:
-    code, said = emotune("fetch", "--list", *more, full="stdout")
+@pytest.mark.parametrize(
+    "args", [["fetch", "--list"], ["fetch", "--list", "--json"], ["recipes", "show", "emotion-dummy"]]
+)
+def test_results_that_cannot_be_written_are_an_output_error(args: list[str]) -> None:
+    code, said = emotune(*args, full="stdout")
     assert (code, said) == (73, "error: cannot write to standard output: No space left on device\n")
+
+
+FAILING_AFTER_A_RESULT = """
+import typer
+from emotune.cli.options import reported
+from emotune.cli.terminal import emit
+from emotune.errors import MissingInputError
+
+def verb() -> None:
+    emit("a result")
+    raise MissingInputError("and no more")
+
+app = typer.Typer()
+app.command()(reported(verb))
+app()
+"""
+
+
+@needs_a_full_device
+def test_the_code_of_an_error_is_not_lost_to_a_result_before_it() -> None:
+    with FULL.open("w") as device:
+        command = [sys.executable, "-c", FAILING_AFTER_A_RESULT]
+        done = subprocess.run(command, text=True, check=False, env=BUFFERED, stdout=device, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (66, "error: and no more\n")
 
 
 @needs_a_full_device
@@ -53,6 +80,7 @@ def test_a_training_whose_talk_cannot_be_written_goes_on(base: Path, tmp_path: P
 def test_who_reads_no_further_is_no_error() -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "emotune", "fetch", "--list"],
+        env=BUFFERED,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
