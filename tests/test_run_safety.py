@@ -11,17 +11,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 import tiny
-from emotune import artifact
+from emotune import artifact, hub, replacing
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.errors import OutputError
+from emotune.replacing import beside
 from emotune.training import checkpoint
 from emotune.workflows.run_lock import locked, require_unlocked
 
@@ -102,6 +106,11 @@ def holder(**changed: object) -> str:
     return json.dumps(ours | changed)
 
 
+def mounts(kind: str) -> list[SimpleNamespace]:
+    """Everything on a disk of this machine, but for the tests' folder."""
+    return [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(Path.cwd()), fstype=kind)]
+
+
 def dead_process() -> int:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
@@ -115,7 +124,10 @@ def dead_process() -> int:
         ({"host": "elsewhere"}, r"process \d+ on host elsewhere trains .*\n  If it no longer runs.*: rm .*\.lock"),
     ],
 )
-def test_the_lock_of_a_process_that_may_run_is_respected(changed: dict[str, object], says: str, base: Path) -> None:
+def test_the_lock_of_a_process_that_may_run_is_respected(
+    changed: dict[str, object], says: str, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts("nfs4"))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(**changed))
     before = tiny.contents(Path("run"))
@@ -174,6 +186,45 @@ def test_the_lock_of_a_killed_process_is_taken_over(held: subprocess.Popen[str],
     assert (tmp_path / "run/.lock").exists()
     with locked(tmp_path / "run"):
         pass
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("ext4", True), ("overlay", True), ("nfs4", False), ("fuse.sshfs", False)])
+def test_the_lock_of_a_container_that_is_no_more_is_taken_over_on_a_disk_of_this_machine(
+    kind: str, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts(kind))
+    Path("run").mkdir()
+    Path("run/.lock").write_text(holder(host="a-container", pid=1))
+    if taken:
+        with locked(Path("run")):
+            assert json.loads(Path("run/.lock").read_text())["pid"] == os.getpid()
+    else:
+        with pytest.raises(OutputError, match="process 1 on host a-container trains"), locked(Path("run")):
+            raise AssertionError("not reached")
+
+
+SERVE = """
+import fcntl, sys
+with open(sys.argv[1], "r+") as file:
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_lock_of_a_machine_that_has_our_disk_mounted_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server holds a client's lock as one of the other kind."""
+    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts("ext4"))
+    Path("run").mkdir()
+    Path("run/.lock").write_text(holder(host="client"))
+    command = [sys.executable, "-c", SERVE, "run/.lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(OutputError, match="on host client trains"):
+            require_unlocked(Path("run"))
+        process.communicate("")
+    require_unlocked(Path("run"))
 
 
 def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +306,68 @@ def test_a_complete_run_says_so(base: Path) -> None:
     assert result.stderr == "run is complete: there is nothing to go on with\n"
     assert json.loads(call("train", "run", "--resume", "--json").stdout)["complete"] is True
     assert tiny.contents(run) == before
+
+
+def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    said = call("train", *options(base, epochs=9), "--resume", code=2).stderr
+    assert "training.epochs is 9, and 8 in the run" in said
+    assert "training.epochs is 9" in call("train", "--resume", "run", "--set", "training.epochs=9", code=2).stderr
+    assert tiny.contents(run) == before
+    assert "is complete" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+
+
+def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
+    shutil.copytree(tiny.trained(base, tiny.multi_label(base)) / "model", "mine/model")
+    Path("mine/checkpoints").mkdir()
+    Path("mine/checkpoints/notes").write_text("mine")
+    args = ["train", *options(base, epochs=8), "--out", "mine", "--resume"]
+    assert "is not a run of emotune" in call(*args, code=73).stderr
+    assert Path("mine/checkpoints/notes").read_text() == "mine"
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    for left in ("step-00000003", "notes", ".step-00000004.part"):
+        (run / "checkpoints" / left).mkdir(parents=True)
+    assert "is complete" in call("train", "--resume", "run").stderr
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "slurm-1.out", "notes.md"])
+def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stopped: Path, base: Path) -> None:
+    (stopped / name).write_text("mine")
+    said = call("train", *options(base), "--overwrite", code=73).stderr
+    assert f"is not a run of emotune alone: it holds {name}\n  Move that away" in said
+    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+    assert (stopped / name).read_text() == "mine"
+
+
+def test_a_checkpoint_from_before_a_key_was_there_is_gone_on_from(stopped: Path) -> None:
+    edit_settings(stopped, lambda settings: settings["config"]["training"].pop("ema"))
+    edit_settings(stopped, lambda settings: settings["config"].pop("tracking"))
+    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+
+
+def test_a_key_that_an_older_checkpoint_lacks_is_compared_by_its_default(stopped: Path) -> None:
+    edit_settings(stopped, lambda settings: settings["config"]["training"].pop("batch_size"))
+    said = call("train", "--resume", "run", code=2).stderr
+    assert "training.batch_size is 8, and 32 in the checkpoint" in said
+
+
+def edit_settings(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what the checkpoints keep of how their run was made."""
+    for path in run.glob("checkpoints/*"):
+        state, manifest = (json.loads((path / name).read_text()) for name in (checkpoint.STATE, checkpoint.MANIFEST))
+        change(state["settings"])
+        (path / checkpoint.STATE).write_text(json.dumps(state))
+        manifest["files"][checkpoint.STATE] = hub.file_digest(path / checkpoint.STATE)
+        (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_another_number_of_threads_is_said(stopped: Path) -> None:
+    threads = torch.get_num_threads()
+    edit_settings(stopped, lambda settings: settings["environment"].update(threads=threads + 1))
+    said = call("train", "--resume", "run").stderr
+    assert f"the last bits may differ from a run without a stop: threads {threads} (was {threads + 1})" in said
 
 
 @pytest.mark.parametrize(
@@ -371,6 +484,8 @@ def test_checkpoints_stay_when_asked(base: Path) -> None:
     call("train", *options(base, *settings))
     assert steps(Path("run")) == [30, 40]
     assert "is complete" in call("train", "--resume", "run").stderr
+    assert "is complete" in call("train", *options(base), "--resume").stderr
+    assert steps(Path("run")) == [30, 40], "also when what asked for them is not said again"
 
 
 def test_a_limit_on_steps_ends_the_last_epoch_early(base: Path) -> None:
@@ -450,6 +565,40 @@ def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None
     artifact.verify(run / "model")
 
 
+def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> None:
+    """As a kill leaves it before the first checkpoint of the run that is to replace it."""
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    whole = tiny.contents(run)
+    entries = list(run.iterdir())
+    (run / ".former").mkdir()
+    for path in entries:
+        path.rename(run / ".former" / path.name)
+    for name in ("config.yaml", "data.json"):
+        shutil.copy(run / ".former" / name, run / name)
+    before = tiny.contents(run)
+    said = call("train", *options(base), code=73).stderr
+    assert "holds a trained model, set aside" in said
+    assert "Get it back: mv run/.former ANOTHER-PLACE." in said
+    said = call("predict", "-m", "run", "happy", code=65).stderr
+    assert "was not written to its end\n  The run that it was to replace is whole, in run/.former" in said
+    assert tiny.contents(run) == before
+    call("predict", "-m", "run/.former", "happy")
+    Path("run/.former").rename("elsewhere")
+    assert tiny.contents(Path("elsewhere")) == whole
+
+
+@pytest.mark.parametrize("place", [".former.moving", f".model.{os.getppid()}.former"])
+def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    moving = run / place / "model" if place == ".former.moving" else run / place
+    moving.parent.mkdir(exist_ok=True)
+    (run / "model").rename(moving)
+    said = call("train", *options(base), code=73).stderr
+    command = said.partition("Get it back: ")[2].partition(". Or choose")[0]
+    subprocess.run(command, shell=True, check=True)
+    artifact.verify(run / "model")
+
+
 # A model that was being replaced
 
 
@@ -457,9 +606,9 @@ def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     pid = dead_process()
-    for name in (f".model.{pid}.former", f".model.{os.getpid()}.former"):  # in a container, ids come again
+    ours = beside(run / "model", "former").name.replace(f".{os.getpid()}@", f".{pid}@")
+    for name in (ours, f".model.{pid}.former", f".model.{os.getpid()}.former"):  # in a container, ids come again
         (run / "model").rename(run / name)
-        (run / f".model.{pid}.part").mkdir()
         assert artifact.find_model("run") == run / "model"
         assert tiny.contents(run) == before
     alone = tiny.copy(run / "model", Path("alone"))
@@ -468,10 +617,35 @@ def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
 
 
 def test_what_a_living_process_replaces_is_left_alone(tmp_path: Path) -> None:
-    for name in (f".model.{os.getppid()}.former", f".model.{os.getppid()}.part"):
+    for name in (f".model.{os.getppid()}.former", f".model.{os.getppid()}.part", f".model.{os.getpid()}@host.part"):
         (tmp_path / name).mkdir()
-    artifact.sweep(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
+    replacing.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    replacing.sweep(tmp_path, alone=True)
+    assert len(list(tmp_path.iterdir())) == 2, "the lock is ours: no other host is at work"
+
+
+@pytest.mark.parametrize("host", ["", "@elsewhere"])
+def test_a_verb_that_reads_removes_nothing(host: str, base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    for left in (f".model.{dead_process()}{host}.part", ".config.yaml.1@elsewhere.part"):
+        (run / left).mkdir()
+    before = sorted(run.rglob("*"))
+    call("predict", "-m", "run", "happy")
+    assert sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_model_that_another_may_be_replacing_is_not_touched(locks: bool, base: Path) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    former = run / (f".model.{dead_process()}.former" if locks else ".model.1@elsewhere.former")
+    (run / "model").rename(former)
+    if locks:
+        (run / ".lock").write_text(holder(host="elsewhere"))
+    before = tiny.contents(run)
+    said = call("predict", "-m", "run", "happy", code=65).stderr
+    assert f"If none is at work any more: mv {former} run/model" in said
+    assert tiny.contents(run) == before
 
 
 # Several processes

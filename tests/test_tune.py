@@ -136,6 +136,9 @@ def test_training_tunes_for_the_objective(objective: str, tmp_path_factory: pyte
         (["--at-least", 0.9], "--at-least belongs to a precision"),
         (["--objective", "precision", "--method", "global"], "each label's own threshold"),
         (["--objective", "precision", "--shrinkage", 3], "each label's own threshold"),
+        (["--shrinkage", 3, "--method", "global"], "--shrinkage belongs to the method shrunk"),
+        (["--shrinkage", 3, "--method", "per_label"], "--shrinkage belongs to the method shrunk"),
+        (["--shrinkage", 3, "--method", "auto"], "--shrinkage belongs to the method shrunk"),
         (["--method", "none"], "leaves the thresholds as they are"),
         (["--calibrate"], "--out DIR"),
         (["--temperatures", "per_label"], "--temperatures says how to --calibrate"),
@@ -146,6 +149,29 @@ def test_what_has_no_use_is_refused(args: list[object], message: str, multi_labe
     before = tiny.contents(multi_label_run)
     assert message in call("tune", multi_label_run, *args, code=2).stderr
     assert tiny.contents(multi_label_run) == before
+
+
+IDLE = [
+    (["--objective", "micro_f1"], "--objective"),
+    (["--objective", "precision", "--at-least", 0.9], "--objective and --at-least"),
+    (["--folds", 3], "--folds"),
+]
+
+
+@pytest.mark.parametrize(("args", "named"), IDLE)
+def test_without_thresholds_to_choose_their_options_are_refused(
+    args: list[object], named: str, run: Path, multi_class_run: Path, tmp_path: Path
+) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["tuning"]["method"] = "none"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    out = tmp_path / "new"
+    for model in (run, multi_class_run):
+        assert f"{named} would change nothing" in call("tune", model, *args, "--out", out, code=2).stderr
+    refused = call("tune", multi_class_run, "--method", "shrunk", "--calibrate", "--out", out, code=2).stderr
+    assert "it has no thresholds to tune, and --method would change nothing" in refused
+    assert not out.exists()
+    call("tune", run, "--calibrate", "--folds", 3, "--out", out)  # which says how to judge the temperature
 
 
 # A copy of our own, and calibration

@@ -13,7 +13,6 @@ no code that comes with a model is ever run.
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
-from emotune.replacing import replaced
+from emotune.replacing import FORMER, beside, bring_back, former_of, replaced, sweep
 from emotune.replacing import writing as writing
 from emotune.soundness.config import refuse_code, require_classifier
 from emotune.soundness.directory import CONFIG, WEIGHTS, WEIGHTS_INDEX, entries, in_hub_cache, shard_names
@@ -39,8 +38,6 @@ _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
 # what a library would read on its own if it lay there, adapter_config.json for one
 _READ_UNASKED = {".json", ".safetensors", ".py"}
-# what a process writes beside its place (.part), and what is about to be replaced (.former)
-_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)\.(?P<kind>part|former)")
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
@@ -98,7 +95,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def staged(target: Path) -> Iterator[Path]:
     """A new directory to fill; on success it takes the place of `target`, on failure nothing has changed."""
     target = target.resolve() if target.is_symlink() else target
-    stage = target.with_name(f".{target.name}.{os.getpid()}.part")
+    stage = beside(target, "part")
     with writing(target):
         if target.exists() and not target.is_dir():
             raise OutputError("cannot write: a file stands where a directory should", place=Place(target))
@@ -117,7 +114,7 @@ def _put_in_place(stage: Path, target: Path) -> None:
         if path.is_file():
             with path.open("rb" if os.name == "posix" else "r+b") as file:
                 os.fsync(file.fileno())
-    former = target.with_name(f".{target.name}.{os.getpid()}.former")
+    former = beside(target, "former")
     if target.exists():
         target.rename(former)
     try:
@@ -127,38 +124,6 @@ def _put_in_place(stage: Path, target: Path) -> None:
             former.rename(target)
         raise
     shutil.rmtree(former, ignore_errors=True)
-
-
-def sweep(directory: Path, name: str | None = None) -> None:
-    """Put right what killed processes left in a directory while they wrote `name`, or anything when that is None.
-
-    A directory that was to be replaced goes back when the new one is not there; whatever else they left is removed.
-    """
-    for path in sorted(directory.glob(".*")):
-        left = _LEFT.fullmatch(path.name)
-        if left is None or name not in (None, left["name"]) or _may_be_at_work(int(left["pid"])):
-            continue
-        if left["kind"] == "former" and not (directory / left["name"]).exists():
-            path.rename(directory / left["name"])
-        elif path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _may_be_at_work(pid: int) -> bool:
-    """Whether another process has that id; what bears our own was left by one before us, as in a container."""
-    if pid == os.getpid():
-        return False
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
 
 
 def seal(directory: Path, **fields: Any) -> Manifest:
@@ -200,7 +165,9 @@ def find_model(name: str) -> Path:
     """
     path = local_path(name)
     if path is None or not (path / MANIFEST).is_file():
-        _recover(name)
+        with suppress(OSError, ValueError, RuntimeError):  # no such place
+            bring_back(Path(name).expanduser())
+            bring_back(Path(name).expanduser() / "model")
         path = local_path(name)
     if path is not None and path.is_dir():
         return _find_in(path)
@@ -214,24 +181,27 @@ def find_model(name: str) -> Path:
     return _find_on_hub(name)
 
 
-def _recover(name: str) -> None:
-    """Bring back the model of a place, or of a run there, that was being replaced when a process was killed."""
-    with suppress(OSError, ValueError, RuntimeError):  # no such place
-        path = Path(name).expanduser()
-        sweep(path.parent, path.name)
-        sweep(path, "model")
-
-
 def _find_in(path: Path) -> Path:
     candidates = (path, path / "model")
     for candidate in candidates:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        raise ModelError(f"no manifest ({MANIFEST}): this model was not written to its end", place=Place(path))
+        message = f"no manifest ({MANIFEST}): this model was not written to its end"
+        raise ModelError(message, place=Place(path), hint=_former_hint(path))
     if (path / CONFIG).exists():
         return path
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not the directory of a model", place=Place(path))
+
+
+def _former_hint(path: Path) -> str | None:
+    """How to get at the model that was to be replaced by the one that is missing; None without one."""
+    if (path / FORMER / "model").is_dir():
+        return f"The run that it was to replace is whole, in {path / FORMER}: move that to another place, or name it."
+    former = former_of(path / "model")
+    if former is None:
+        return None
+    return f"A process may be replacing it. If none is at work any more: mv {former} {path / 'model'}"
 
 
 def _find_on_hub(name: str) -> Path:

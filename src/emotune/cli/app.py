@@ -15,6 +15,7 @@ from emotune.cli.inspect import inspect
 from emotune.cli.ladder import ladder
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
+from emotune.cli.streams import unheed_talk
 from emotune.cli.train import train
 from emotune.cli.tune import tune
 
@@ -56,6 +57,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # a character that the terminal lacks, or an argument that is not UTF-8, must not end in a traceback
             stream.reconfigure(errors="backslashreplace")
+    unheed_talk()
     app()
 
 

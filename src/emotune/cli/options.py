@@ -1,6 +1,5 @@
 """What the verbs share: their common options, and how a failure is told."""
 
-import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -9,6 +8,7 @@ from typing import Annotated, Any, TypeVar, cast
 import typer
 
 from emotune.cli.printable import printable
+from emotune.cli.streams import let_go, writing_results
 from emotune.errors import EmotuneError
 
 INTERRUPTED = 130
@@ -36,16 +36,17 @@ def reported(command: Command) -> Command:
     def run(*args: Any, **options: Any) -> None:
         try:
             command(*args, **options)
-            sys.stdout.flush()
+            with writing_results():
+                sys.stdout.flush()
         except EmotuneError as error:
             complain(str(error))
+            let_go(sys.stdout)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            # whoever read our output has seen enough; keep the interpreter from complaining at its exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            let_go(sys.stdout)  # whoever read our output has seen enough
 
     return cast(Command, run)
 

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from emotune.cli.printable import json_safe, on_one_line, printable
+from emotune.cli.streams import writing_results
 
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
@@ -32,12 +33,23 @@ _OF_AN_EPOCH = ("macro_f1", "micro_f1", "loss")
 
 def emit(text: str) -> None:
     """A result, on stdout."""
-    sys.stdout.write(printable(text) + "\n")
+    with writing_results():
+        sys.stdout.write(printable(text) + "\n")
 
 
 def emit_json(content: Any) -> None:
     """One JSON object on one line of stdout."""
     emit(json_safe(json.dumps(content, ensure_ascii=False, allow_nan=False)))
+
+
+class _Results(Console):
+    """The console that tables of results go to: stdout, of which a reader that has gone is told to whoever writes."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, soft_wrap=True)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class Terminal:
@@ -70,19 +82,21 @@ class Terminal:
 
     def heading(self, title: str) -> None:
         """What stands above a list of results, on stdout."""
-        Console(highlight=False, soft_wrap=True).print(Text(printable(title), style="bold"))
+        with writing_results():
+            _Results().print(Text(printable(title), style="bold"))
 
     def table(self, table: "Table", title: str = "") -> None:
         """A table of results, on stdout; as wide as it needs, for a pipe or a narrow terminal must not lose figures."""
-        console = Console(highlight=False, soft_wrap=True)
+        console = _Results()
         if title:
-            console.print(Text(printable(title), style="bold"))
+            self.heading(title)
         shown = [tuple(map(on_one_line, row)) for row in (table.header, *table.rows)]
         columns = list(zip(*shown, strict=True))
         widths = [max(map(cell_len, column)) for column in columns]
         for i, row in enumerate(shown):
             cells = (_padded(cell, width, right) for cell, width, right in zip(row, widths, table.numeric, strict=True))
-            console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
+            with writing_results():
+                console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
 
     @contextmanager
     def training(self) -> Iterator[None]:

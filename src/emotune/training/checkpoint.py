@@ -76,10 +76,15 @@ def newest(directory: Path) -> Checkpoint | None:
 
 
 def remove_all(directory: Path) -> None:
-    """Remove the checkpoints of a run that needs none any more; raises OutputError when it cannot."""
+    """Remove the checkpoints of a run that needs none any more; raises OutputError when it cannot.
+
+    What else lies there is not ours, and stays.
+    """
     with writing(directory):
-        if directory.exists():
-            shutil.rmtree(directory)
+        for path in [*directory.glob("step-*"), *directory.glob(".step-*.part")]:
+            shutil.rmtree(path)
+        if directory.exists() and not any(directory.iterdir()):
+            directory.rmdir()
 
 
 def _read(path: Path) -> Checkpoint | None:

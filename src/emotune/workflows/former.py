@@ -8,9 +8,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from emotune.artifact import writing
+from emotune.replacing import FORMER, former_of, writing
 
-FORMER, MOVING = ".former", ".former.moving"
+MOVING = f"{FORMER}.moving"
 
 
 def set_aside(run: Path, entries: Iterable[Path]) -> None:
@@ -38,6 +38,16 @@ def recover(run: Path) -> None:
     for path in moving.iterdir():
         path.rename(run / path.name)
     moving.rmdir()
+
+
+def how_to_get_back(run: Path) -> str | None:
+    """The command that brings back the model which was being replaced in a run; None without one."""
+    if (run / FORMER / "model").exists():
+        return f"mv {run / FORMER} ANOTHER-PLACE"
+    if (run / MOVING / "model").exists():
+        return f"mv {run / MOVING}/* {run}"
+    model = former_of(run / "model")
+    return None if model is None else f"mv {model} {run / 'model'}"
 
 
 def remove(run: Path) -> None:

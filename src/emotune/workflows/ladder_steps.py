@@ -148,7 +148,7 @@ def look(step: Step, out: Path, seeds: int, read: ReadData, talk: Talk) -> None:
         run = run_of(out, step.rung.name, seed)
         if not run.exists():
             continue
-        run_directory.require_ours(run)
+        run_directory.require_begun(run)
         config = read.material(step.with_seed(seed)).resolved
         require_same_config(run, config)
         if _is_whole(run, config, talk):

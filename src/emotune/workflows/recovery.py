@@ -6,12 +6,13 @@ from pathlib import Path
 
 from emotune.config import Config
 from emotune.errors import OutputError
+from emotune.replacing import FORMER
 from emotune.training.checkpoint import newest, remove_all
 from emotune.workflows import former, run_directory
 
 
 def tidy(out: Path, config: Config) -> None:
-    """Remove what only an unfinished run needs."""
+    """Remove what only an unfinished run needs; `config` is that of the run."""
     former.remove(out)
     if not config.training.keep_checkpoints:
         remove_all(out / run_directory.CHECKPOINTS)
@@ -35,7 +36,7 @@ def recovering(out: Path) -> Iterator[None]:
 def _restored(out: Path) -> bool:
     """Whether there was a former run, which is back in its place."""
     lost = (out / "model").exists() or newest(out / run_directory.CHECKPOINTS) is not None
-    if lost or run_directory.folds_begun(out) or not (out / former.FORMER).exists():
+    if lost or run_directory.folds_begun(out) or not (out / FORMER).exists():
         return False
     run_directory.clear(out)
     former.bring_back(out)

@@ -5,15 +5,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from emotune.artifact import MANIFEST
 from emotune.config import Config
+from emotune.config_files import config_from
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.kinds import KINDS
 from emotune.training import checkpoint
 from emotune.training.checkpoint import Checkpoint
 from emotune.training.fit import Trainer
 from emotune.workflows import run_directory
 from emotune.workflows.session import StepSession
 from emotune.workflows.versions import versions
+from emotune.yaml_tree import merged
 
 # how often to write what the weights do not depend on
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "keep_checkpoints")
@@ -59,6 +64,7 @@ def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[
         "environment": {
             "device": str(session.accelerator.device.type),
             "precision": session.precision.name,
+            "threads": torch.get_num_threads(),
             **versions(),
         },
     }
@@ -75,7 +81,7 @@ def _tokens_digest(session: StepSession) -> str:
 def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Raise an EmotuneError that names the first thing in which a checkpoint's run differs from this one."""
     then, place = found.state["settings"], Place(found.path)
-    _require_same(place, then["config"], settings["config"], "checkpoint")
+    _require_same(place, _with_new_keys(then["config"]), settings["config"], "checkpoint")
     require_same_data(then["data"], settings["data"], place)
     if then["tokens"] != settings["tokens"]:
         raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_ANEW)
@@ -84,6 +90,13 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     if then["processes"] != settings["processes"]:
         message = f"the run began with {then['processes']} processes, and this is one of {settings['processes']}"
         raise UsageError(message, place=place, hint="Launch it as it was launched at first.")
+
+
+def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the keys that an older emotune did not know: it did what their defaults do."""
+    kind = stored.get("model", {}).get("kind")
+    defaults = config_from({"model": {"kind": kind}} if kind in KINDS else {})
+    return merged(_config(defaults), stored)
 
 
 def require_same_data(then: Mapping[str, Any], now: Mapping[str, Any], place: Place) -> None:

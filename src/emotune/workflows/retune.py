@@ -159,10 +159,12 @@ def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
     config, asked = TuningConfig(**(start.model_dump() | dict(request.asked))), request.asked
     if "beta" in asked and config.objective not in _OF_F_BETA:
         raise UsageError("--beta belongs to an F-beta", hint="Say so: --objective f_beta")
-    if "at_least" in asked and config.objective != PRECISION:
-        raise UsageError("--at-least belongs to a precision", hint="Say so: --objective precision")
     if config.objective == PRECISION and ("shrinkage" in asked or asked.get("method") in ("global", "shrunk")):
         raise UsageError("a precision is reached by each label's own threshold", hint="Leave --method out.")
+    if "shrinkage" in asked and config.method != "shrunk":
+        raise UsageError("--shrinkage belongs to the method shrunk", hint="Say so: --method shrunk")
+    if "at_least" in asked and config.objective != PRECISION:
+        raise UsageError("--at-least belongs to a precision", hint="Say so: --objective precision")
     return config
 
 
@@ -183,10 +185,26 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
     if labels.task is Task.MULTI_CLASS:
         if request.temperatures == "per_label":
             raise UsageError("the classes of a multi-class model share one temperature", hint="--temperatures one")
-        if out is None:
-            raise UsageError("a multi-class model decides by the largest probability: it has no thresholds to tune")
-    elif config.method == "none" and out is None:
-        raise UsageError("tuning.method none leaves the thresholds as they are", hint="Choose one: --method shrunk")
+        _require_no_idle(
+            request, "a multi-class model decides by the largest probability: it has no thresholds to tune"
+        )
+    elif config.method == "none":
+        reason = "tuning.method none leaves the thresholds as they are"
+        _require_no_idle(request, reason, hint="Choose one: --method shrunk")
+
+
+def _require_no_idle(request: TuneRequest, reason: str, hint: str | None = None) -> None:
+    """Raise UsageError with the reason when nothing is asked for but thresholds, which are not chosen."""
+    if request.out is None:
+        raise UsageError(reason, hint=hint)
+    folds_of_calibration = request.temperatures != "none"
+    idle = [
+        f"--{name.replace('_', '-')}"
+        for name, value in request.asked.items()
+        if (name, value) != ("method", "none") and not (name == "folds" and folds_of_calibration)
+    ]
+    if idle:
+        raise UsageError(f"{reason}, and {' and '.join(idle)} would change nothing", hint=hint)
 
 
 def _require_free(out: Path, source: Path) -> None:

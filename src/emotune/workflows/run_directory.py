@@ -38,9 +38,11 @@ from emotune.data.records import Corpus, text_keys
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place
 from emotune.hub_data import resolve_data
 from emotune.labels import LabelSet
+from emotune.replacing import FORMER
+from emotune.replacing import LOCK as LOCK
 from emotune.workflows import former
 from emotune.workflows.data import split_of
-from emotune.workflows.former import FORMER, MOVING
+from emotune.workflows.former import MOVING
 
 CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "config.yaml",
@@ -50,7 +52,7 @@ CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "train_texts.safetensors",
 )
 OOF, FOLDS = "oof.safetensors", "folds"
-CHECKPOINTS, LOCK = "checkpoints", ".lock"
+CHECKPOINTS = "checkpoints"
 _KEPT_ASIDE = {LOCK, FORMER, MOVING}
 _OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, "model", "eval", "tracking", CHECKPOINTS} | _KEPT_ASIDE
 
@@ -79,6 +81,10 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         message = "the output directory exists and holds a run that did not come to its end"
         hint = f"Go on with it: emotune train --resume {path}. Or choose another place (--out DIR), or --overwrite it."
         raise OutputError(message, place=Place(path), hint=hint)
+    if (back := former.how_to_get_back(path)) is not None:
+        message = "the output directory holds a trained model, set aside for one that was not written to its end"
+        hint = f"Get it back: {back}. Or choose another place (--out DIR), or --overwrite it."
+        raise OutputError(message, place=Place(path), hint=hint)
 
 
 def folds_begun(path: Path) -> bool:
@@ -88,17 +94,34 @@ def folds_begun(path: Path) -> bool:
 
 def require_ours(path: Path) -> None:
     """Raise OutputError unless nothing is there, or a run of emotune and nothing else."""
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())) or _is_run(path):
+    if not path.exists():
+        return
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    foreign = [entry.name for entry in entries if not _is_ours(entry)]
+    # a process killed before it wrote the configuration leaves its lock
+    if path.is_dir() and not foreign and (not entries or _has_begun(path) or (path / LOCK).is_file()):
         return
     message = "the output directory exists and is not a run of emotune"
-    raise OutputError(message, place=Place(path), hint="Choose another place: --out DIR")
+    hint = "Choose another place: --out DIR"
+    if foreign and _has_begun(path):
+        message = f"the output directory is not a run of emotune alone: it holds {_listed(foreign)}"
+        hint = f"Move that away, or choose another place: --out DIR. To go on: emotune train --resume {path}"
+    raise OutputError(message, place=Place(path), hint=hint)
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a directory holds a run and nothing else; a lone config.yaml or model folder may be anybody's."""
-    # a process killed before it wrote the configuration leaves its lock
-    started = ((path / CONFIG).is_file() and (path / DATA).is_file()) or (path / LOCK).is_file()
-    return started and all(map(_is_ours, path.iterdir()))
+def require_begun(path: Path) -> None:
+    """Raise OutputError unless a run can go on there: whatever else lies beside what is ours is left alone."""
+    if not _has_begun(path):
+        require_ours(path)
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run is there; a lone config.yaml or model folder may be anybody's."""
+    return (path / CONFIG).is_file() and (path / DATA).is_file()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _is_ours(path: Path) -> bool:

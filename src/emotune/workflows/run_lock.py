@@ -2,7 +2,8 @@
 
 `.lock` names the process that does: its id, its host, and when it started, for ids are used again. It is also locked
 with `flock` where the file system knows how, so that of two processes that start at once one is refused. The lock of a
-process that is no more is taken over; that of another host is not, because nobody here can tell whether it still runs.
+process that is no more is taken over; that of another host, or of a container that had another name, only where its
+file lies on a disk of this machine and nobody holds it: elsewhere nobody here can tell whether it still runs.
 """
 
 import json
@@ -18,6 +19,8 @@ import psutil
 from emotune.artifact import writing
 from emotune.errors import OutputError, Place
 from emotune.workflows.run_directory import LOCK
+
+_OF_THIS_MACHINE = {*("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "overlay", "tmpfs"), *("apfs", "hfs")}
 
 try:
     import fcntl
@@ -60,12 +63,12 @@ def _acquire(path: Path, *, take: bool = True) -> int:
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            _flock(descriptor, path)
+            is_ours = _flock(descriptor, path)
             if not _is_still_there(descriptor, path):  # its holder ended, and removed it, while we opened it
                 os.close(descriptor)
                 continue
             holder = _read(descriptor)
-            if holder is not None and _may_run(holder):
+            if holder is not None and _may_run(holder) and not (is_ours and _is_left(holder, descriptor, path)):
                 raise _refusal(path, holder)
             if take:
                 os.ftruncate(descriptor, 0)
@@ -77,15 +80,41 @@ def _acquire(path: Path, *, take: bool = True) -> int:
         return descriptor
 
 
-def _flock(descriptor: int, path: Path) -> None:
+def _flock(descriptor: int, path: Path) -> bool:
+    """Whether the file is locked by us now; raises OutputError when another process has it."""
     if fcntl is None:
-        return
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _refusal(path, _read(descriptor)) from None
     except OSError:  # a file system without locks
-        return
+        return False
+    return True
+
+
+def _is_left(holder: dict[str, Any], descriptor: int, path: Path) -> bool:
+    """Whether a lock that names another host, and that `flock` gave to us, is held by nobody any more.
+
+    So it is on a disk of this machine, where a container is another host. A machine that has the disk mounted from here
+    would hold the file by the other kind of lock, which is what servers make of its own.
+    """
+    if holder["host"] == socket.gethostname() or _file_system(path) not in _OF_THIS_MACHINE:
+        return False
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that a file lies in; empty when that is not known."""
+    place, found = path.resolve(), [("", "")]
+    with suppress(OSError):
+        mounts = [(mount.mountpoint, mount.fstype) for mount in psutil.disk_partitions(all=True)]
+        found += [mount for mount in mounts if place.is_relative_to(mount[0])]
+    return max(reversed(found), key=lambda mount: len(mount[0]))[1]  # the last mounted, of several at one place
 
 
 def _is_still_there(descriptor: int, path: Path) -> bool:

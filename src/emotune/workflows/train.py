@@ -20,6 +20,7 @@ from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageErr
 from emotune.hub_data import DataSource, resolve_data
 from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.labels import Task
+from emotune.replacing import sweep
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.data import corpus_of, fingerprints
 from emotune.workflows.talk import Silence, Talk
@@ -77,12 +78,21 @@ class Material:
 def completed(out: Path, config: Config) -> bool:
     """Whether the run is complete, and `resume` has nothing to do but to tidy up where a process was killed at its end.
 
-    Raises MissingInputError for a run that was interrupted and cannot go on.
+    Raises MissingInputError for a run that was interrupted and cannot go on, OutputError for what is no run, and
+    ConfigError for a run of another configuration.
     """
+    run_directory.require_begun(out)
     if not resuming.is_complete(out):
         return False
+    began = run_directory.read_config(out)
+    if config != began:  # the data, which may be gone, is looked for only where that makes a difference
+        resuming.require_same_config(out, resolved_config(config, resolve_data(config.data)))
+    if not _is_first_process():
+        return True
     with locked(out):  # and so remove the lock of a process that was killed
-        tidy(out, config)
+        if not resuming.is_complete(out):
+            return False
+        tidy(out, began)
     return True
 
 
@@ -219,7 +229,7 @@ def require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
     if not resume:
         run_directory.require_free(out, overwrite=overwrite)
         return
-    run_directory.require_ours(out)
+    run_directory.require_begun(out)
     if resuming.is_complete(out):
         raise UsageError("the run is complete: there is nothing to go on with", place=Place(out))
 
@@ -250,7 +260,7 @@ def prepare(out: Path, material: Material, *, resume: bool) -> None:
     """Make room for a new run, or tidy up after one that stopped, and write what the run begins with."""
     with artifact.writing(out):
         former.recover(out)
-        artifact.sweep(out)
+        sweep(out, alone=True)
     if not resume:
         run_directory.clear(out)
     artifact.write_file(out / run_directory.CONFIG, material.resolved.to_yaml())
