@@ -21,6 +21,7 @@ from emotune.hub_data import DataSource, resolve_data
 from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.data import corpus_of, fingerprints
+from emotune.workflows.label_ids import record_of_ids
 from emotune.workflows.talk import Silence, Talk
 
 try:
@@ -333,4 +334,5 @@ def _data_record(material: Material) -> dict[str, Any]:
         "task": str(corpus.labels.task),
         "findings": list(material.findings),
         "splits": fingerprints(corpus),
+        **record_of_ids(corpus),
     }
