@@ -67,8 +67,8 @@ def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) 
         return _chosen(_read_parts(path, config), splits, path)
     files = find_splits(path, subset=config.subset)
     if "train" not in files:
-        wanted = "train.tsv, train.csv or train.txt"
-        raise MissingInputError(f"no training file in {path}", hint=f"A data folder holds {wanted}, and valid, test.")
+        hint = "A data folder holds train.tsv, train.csv or the like, and valid, test; or rows_1.csv, rows_2.csv, …"
+        raise MissingInputError(f"no training file in {path}", hint=hint)
     corpus = _read_folder({s: f for s, f in files.items() if s in splits or s == "train"}, config, path)
     if "valid" in splits and "valid" not in files:
         corpus = _valid_from_train(corpus, config)

@@ -60,7 +60,7 @@ class Session:
 
     def __init__(self, config: Config, corpus: Corpus, talk: Talk) -> None:
         self.config, self.corpus = config, corpus
-        self.published = tell_published(corpus, talk)
+        self.published = tell_published(corpus, config.data, talk)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
         self.valid_targets = corpus.targets("valid")
