@@ -92,6 +92,15 @@ def test_the_raters_of_a_text_may_stand_in_several_shards(tmp_path: Path) -> Non
         load_corpus(DataConfig(path=str(wrong)), ("train",))
 
 
+def test_numbered_files_of_raters_are_read_as_one_as_they_are_published(tmp_path: Path) -> None:
+    lines = ROWS.splitlines(keepends=True)
+    for i, chosen in enumerate(([0, 1, 5, 7], [2, 3, 6, 8], [4, 9]), start=1):
+        write(tmp_path, HEADER + "".join(lines[j] for j in chosen), f"goemotions_{i}.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path), raters="soft"), ("train",))
+    assert [r.id for r in corpus.splits["train"]] == ["t1", "t2", "t4"]
+    assert "10 rows of raters are 4 texts; 1 of them" in " ".join(corpus.description)
+
+
 @pytest.mark.parametrize("raters", ["majority", "soft"])
 def test_a_rater_who_stands_twice_counts_once(tmp_path: Path, raters: str) -> None:
     again = "".join(2 * f"{line}\n" for line in ROWS.splitlines())

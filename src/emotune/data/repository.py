@@ -33,8 +33,9 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     """The split files of a folder: train, dev|val|valid|validation, test, each one file or the shards of one.
 
     A folder without them may be a copy of a data set of the hub: what its card says counts, else its folder `data` or
-    the only one with such files. Else files that are numbered (`rows_1.csv`, `rows_2.csv`) are training rows. `subset` is the configuration of such a data set that is meant. Raises DataError for
-    two files of one split, and a shard that is missing.
+    the only one with such files. Else files that are numbered (`rows_1.csv`, `rows_2.csv`) are training rows. `subset`
+    is the configuration of such a data set that is meant. Raises DataError for two files of one split, and a shard or a
+    number that is missing.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -181,7 +182,13 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
         suffix = PurePosixPath(plain).suffix
         match = _NUMBERED.fullmatch(plain.removesuffix(suffix)) if suffix in SUFFIXES else None
         if match is not None:
-            found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})[int(match[2])] = name
+            files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
+            if int(match[2]) in files:
+                message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
+                raise DataError(
+                    message, place=Place(folder), hint="Leave one of them, or give a file as the data path."
+                )
+            files[int(match[2])] = name
     groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
     by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
     if len(groups) == 1 and None in by_split:
