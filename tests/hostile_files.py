@@ -187,6 +187,8 @@ TABLES = [
 
 LINES = [
     go("no tab\n", 41, "there is no tab here"),
+    go("I have\t5\t1\tx\n", 41, "here are 4 cells"),
+    go("a\t1\tx\t\n", 41, "here are 4 cells"),
     go("a\t3\tx\n", 41, "label id '3' is not one of 0 to 2"),
     go("a\t-1\tx\n", 41, "label id '-1'"),
     go("a\tjoy\tx\n", 41, "label id 'joy'"),
@@ -203,6 +205,7 @@ LINES = [
     semi("no label; \t\n", 41, "one of them is missing"),
     semi("\n\nand so\n", 43, "one of them is missing"),
     semi("joy\n", 41, "one of them is missing"),
+    bad("x.txt", "Phrase;Feeling\na;joy\nb;anger\nc;joy\n", 1, "the first line looks like a header"),
     bad("x.txt", "a;joy\nb;joy\n", None, "needs more labels than ['joy']"),
     bad("x.txt", "a;0\nb;1\nc;7\n", 3, "label id '7' is not one of 0 to 2", labels_txt=LABELS.decode()),
     fast("__label__ no name\n", 21, "__label__ stands here without a name"),
@@ -228,6 +231,8 @@ JSON = [
     lines('"a"\n', 3, "a row is a JSON object"),
     lines("null\n", 3, "a row is a JSON object, this is None"),
     lines("17\n", 3, "a row is a JSON object, this is 17"),
+    lines('{"text": "a", "lables": ["joy"]}\n', 3, "there is no key 'labels', which other rows have"),
+    lines('{"text": "a"}\n', 3, "there is no key 'labels'"),
     lines('{"labels": ["joy"]}\n', 3, "there is no text"),
     lines('{"text": null, "labels": ["joy"]}\n', 3, "there is no text"),
     lines('{"text": 5, "labels": ["joy"]}\n', 3, "the text is 5"),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
+from emotune.config import DataConfig
 from emotune.data.rows import Row
-from emotune.errors import DataError
-from emotune.labels import DAIR, LabelSet, Task
+from emotune.data.sources import load_corpus, load_split
+from emotune.errors import DataError, EmotuneError, MissingInputError
+from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
 from label_files import labelled, read, write, write_csv
 
 
@@ -51,6 +56,31 @@ def test_in_text_label_rows_the_last_delimiter_counts(tmp_path: Path) -> None:
     assert "semicolon" in layout.describe()
     assert rows == [Row("i wait; i hope", ("joy",), 1), Row("  go", ("anger",), 2)]
     assert labels.task is Task.MULTI_CLASS
+
+
+def test_several_joined_labels_end_a_text_label_line(tmp_path: Path) -> None:
+    layout, rows, labels = read(write(tmp_path, "i wait;joy\nso;joy,love\noh;love\n", "train.txt"))
+    assert [row.names for row in rows] == [("joy",), ("joy", "love"), ("love",)]
+    assert labels == LabelSet(("joy", "love"), Task.MULTI_LABEL)
+    assert "several joined by ','" in layout.describe()
+    path = write(tmp_path, "i wait;x\nso;x+y\noh;x\n", "other.txt")
+    assert [row.names for row in read(path, label_delimiter="+")[1]] == [("x",), ("x", "y"), ("x",)]
+
+
+@pytest.mark.parametrize("first", ["Phrase;Feeling", "Satz mit ; und, Komma;Gefuehl"])
+def test_a_header_is_no_row_of_text_and_label(tmp_path: Path, first: str) -> None:
+    body = "so glad;joy\nno;fear\nwell, well; yes;joy\n"
+    path = write(tmp_path, f"{first}\n{body}", "train.txt")
+    with pytest.raises(DataError, match=r"train\.txt:1: the first line looks like a header") as caught:
+        read(path)
+    assert "data.format=text_label" in str(caught.value.hint)
+    assert len(read(path, format="text_label")[1]) == 4
+
+
+@pytest.mark.parametrize("first", ["oh my;grief", "oh my;x1", "oh;7"])
+def test_a_first_row_with_a_label_of_its_own_may_be_a_row(tmp_path: Path, first: str) -> None:
+    rest = {"x1": "so;x2\nna;x3\n", "7": "so;1\nno;1\n"}.get(first.partition(";")[2], "so glad;joy\nno;fear\nyes;joy\n")
+    assert read(write(tmp_path, f"{first}\n{rest}", "train.txt"))[1][0].text == first.partition(";")[0]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
@@ -155,9 +185,77 @@ def test_ids_are_named_by_labels_txt_even_when_a_model_orders_them_otherwise(
     assert [row.names for row in read(path, names_beside[::-1])[1]] == [("joy",), ("anger",)]
 
 
-def test_without_labels_txt_ids_are_those_of_the_known_names(tmp_path: Path) -> None:
-    path = write(tmp_path, "so\t2\tx\nit\t1,0\ty\n", "test.tsv")
-    assert [row.names for row in read(path, ["fear", "joy", "awe"])[1]] == [("awe",), ("joy", "fear")]
+IDS = {
+    "test.tsv": "so\t2\tx\nit\t1,0\ty\n",
+    "x.csv": "text,label\nso,2\nit,1|0\n",
+    "x.jsonl": '{"text": "so", "labels": [2]}\n{"text": "it", "labels": [1, 0]}\n',
+}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_order_of_a_model_s_labels_names_no_ids(tmp_path: Path, name: str) -> None:
+    path, labels = write(tmp_path, IDS[name], name), LabelSet(("fear", "joy", "awe"))
+    with pytest.raises(EmotuneError) as caught:
+        load_split(DataConfig(path=str(path)), labels, None)
+    assert "data.labels_file" in str(caught.value.hint)
+    _, corpus = load_split(DataConfig(path=str(path)), labels, None, ids={0: "joy", 1: "fear", 2: "awe"})
+    assert [r.labels for records in corpus.splits.values() for r in records] == [(2,), (0, 1)]
+
+
+def test_ids_of_validation_rows_are_named_as_those_of_the_training_rows(tmp_path: Path) -> None:
+    features = {"label": {"names": ["awe", "joy"], "_type": "ClassLabel"}}
+    table = pa.table({"text": ["so", "no"], "label": [1, 0]})
+    described = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    parquet.write_table(table.replace_schema_metadata(described), tmp_path / "train.parquet")
+    write(tmp_path, "text,label\na,0\nb,1\n", "dev.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path)))
+    assert [r.labels for r in corpus.splits["valid"]] == [(0,), (1,)]
+    write(tmp_path, "text,label\nso,awe\nno,joy\n", "train.csv")
+    (tmp_path / "train.parquet").unlink()
+    write(tmp_path, '{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n', "dev.jsonl")
+    (tmp_path / "dev.csv").unlink()
+    with pytest.raises(DataError, match=r"dev\.jsonl:1: unknown label '0'") as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert "data.labels_file" in str(caught.value.hint)
+
+
+def test_goemotions_own_labels_in_its_own_layout_are_in_the_published_order(tmp_path: Path) -> None:
+    path = write(tmp_path, "so\t27\tx\nit\t0,17\ty\n", "test.tsv")
+    _, corpus = load_split(DataConfig(path=str(path)), GOEMOTIONS, None)
+    assert [r.labels for r in corpus.splits["test"]] == [(27,), (0, 17)]
+    assert "published" in corpus.description[0]
+    with pytest.raises(MissingInputError, match="label ids need names"):
+        load_split(DataConfig(path=str(path)), LabelSet(GOEMOTIONS.names[::-1]), None)
+
+
+BAD_IDS = ["1o", "-1", "joyy", "3"]
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+@pytest.mark.parametrize("kind", ["csv", "list", "joined", "jsonl", "text_label", "fasttext", "headerless"])
+def test_one_bad_cell_does_not_make_names_of_ids(tmp_path: Path, kind: str, bad: str) -> None:
+    ids = [str(i % 3) for i in range(30)] + [bad]
+    rows, header, name = [f"text {i},{label}" for i, label in enumerate(ids)], "text,label\n", "x.csv"
+    if kind == "list":
+        rows = [f"text {i},['{label}']" for i, label in enumerate(ids)]
+    elif kind == "joined":
+        rows = [f"text {i},{label}|1" if label != "1" else f"text {i},1" for i, label in enumerate(ids)]
+    elif kind == "jsonl":
+        rows = [json.dumps({"text": f"t{i}", "labels": [label]}) for i, label in enumerate(ids)]
+        header, name = "", "x.jsonl"
+    elif kind == "text_label":
+        rows, header = [f"text {i};{label}" for i, label in enumerate(ids)], ""
+    elif kind == "fasttext":
+        rows, header = [f"__label__{label} text {i}" for i, label in enumerate(ids)], ""
+    elif kind == "headerless":
+        header = ""
+    path = write(tmp_path, header + "\n".join(rows) + "\n", name)
+    names = write(tmp_path, "anger\nfear\njoy\n", "names.txt")
+    with pytest.raises(DataError, match=f"label id '{bad}' is not one of 0 to 2") as caught:
+        read(path, labels_file=str(names))
+    assert caught.value.place is not None
+    assert caught.value.place.line == 31 + bool(header)
+    assert "data.labels_file" in str(caught.value.hint)
 
 
 def test_ids_that_are_label_names_themselves_name_themselves(tmp_path: Path) -> None:

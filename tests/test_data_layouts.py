@@ -205,8 +205,12 @@ def test_lists_are_read_without_a_header_too(tmp_path: Path) -> None:
 def test_known_names_are_those_of_the_0_1_columns_without_a_header(tmp_path: Path) -> None:
     path = write(tmp_path, "i am so glad,0,1\nno no,1,0\n")
     assert labelled(read(path, labels=["anger", "joy"])[1]) == [("i am so glad", ("joy",)), ("no no", ("anger",))]
-    _, corpus = load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)
-    assert [r.labels for r in corpus.splits["data"]] == [(1,), (0,)]
+    labels = LabelSet(("anger", "joy"))
+    _, corpus = load_split(DataConfig(path=str(path), labels=["joy", "anger"]), labels, None)
+    assert [r.labels for r in corpus.splits["data"]] == [(0,), (1,)]
+    with pytest.raises(DataError, match=r"data\.csv:1: 2 columns of 0/1 without a header") as caught:
+        load_split(DataConfig(path=str(path)), labels, None)  # the order of a model's labels is not that of columns
+    assert "data.labels" in str(caught.value.hint)
 
 
 def test_0_1_columns_without_a_header_are_named_by_number_or_by_the_labels(tmp_path: Path) -> None:

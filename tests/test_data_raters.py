@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from emotune.config import DataConfig
 from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of
+from emotune.data.rows import Row
 from emotune.data.sources import load_corpus
 from emotune.errors import DataError
 from emotune.labels import GOEMOTIONS, LabelSet, Task
@@ -63,6 +65,93 @@ def test_soft_targets_of_one_label_a_text_are_distributions(tmp_path: Path) -> N
     assert corpus.labels.task is Task.MULTI_CLASS
     assert corpus.targets("train").sum(axis=1) == pytest.approx(np.ones(3))
     assert [r.labels for r in corpus.splits["train"]] == [(2,), (0,), (1,)]
+
+
+VOTES = "text,id,rater_id,label\n"
+
+
+def shards(folder: Path, *contents: str) -> Path:
+    for i, content in enumerate(contents):
+        write(folder, content, f"train-{i:05}-of-{len(contents):05}.csv")
+    return folder
+
+
+def test_the_raters_of_a_text_may_stand_in_several_shards(tmp_path: Path) -> None:
+    lines = ROWS.splitlines(keepends=True)
+    whole = load(write(tmp_path, HEADER + ROWS)).splits["train"]
+    (tmp_path / "split").mkdir()
+    # each shard alone has no text twice
+    parts = [HEADER + "".join(lines[i] for i in chosen) for chosen in ([0, 1, 5, 7], [2, 3, 6, 8], [4, 9])]
+    corpus = load_corpus(DataConfig(path=str(shards(tmp_path / "split", *parts))), ("train",))
+    found = corpus.splits["train"]
+    assert [(r.id, r.labels) for r in found] == [(r.id, r.labels) for r in whole]
+    assert "10 rows of raters are 4 texts; 2 of them" in " ".join(corpus.description)
+    wrong = shards(tmp_path / "split", parts[0], parts[1].replace("so,t1", "other,t1"), parts[2])
+    place = r"train-00001-of-00003\.csv:2: the id 't1' stands with another text in line 2 of train-00000-of-00003\.csv"
+    with pytest.raises(DataError, match=place):
+        load_corpus(DataConfig(path=str(wrong)), ("train",))
+
+
+def test_numbered_files_of_raters_are_read_as_one_as_they_are_published(tmp_path: Path) -> None:
+    lines = ROWS.splitlines(keepends=True)
+    for i, chosen in enumerate(([0, 1, 5, 7], [2, 3, 6, 8], [4, 9]), start=1):
+        write(tmp_path, HEADER + "".join(lines[j] for j in chosen), f"goemotions_{i}.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path), raters="soft"), ("train",))
+    assert [r.id for r in corpus.splits["train"]] == ["t1", "t2", "t4"]
+    assert "10 rows of raters are 4 texts; 1 of them" in " ".join(corpus.description)
+
+
+@pytest.mark.parametrize("raters", ["majority", "soft"])
+def test_a_rater_who_stands_twice_counts_once(tmp_path: Path, raters: str) -> None:
+    again = "".join(2 * f"{line}\n" for line in ROWS.splitlines())
+    once, twice = (
+        load(write(tmp_path, HEADER + ROWS), raters=raters),
+        load(write(tmp_path, HEADER + again), raters=raters),
+    )
+    assert [(r.id, r.labels, r.shares) for r in twice.splits["train"]] == [
+        (r.id, r.labels, r.shares) for r in once.splits["train"]
+    ]
+    lone = write(tmp_path, HEADER + 2 * "so,t1,x,1,False,0,0,1\n" + "no,t2,x,1,False,1,0,0\n")
+    layout, rows, _ = read(lone, raters=raters)  # nobody else rated anything: these are no rows of raters
+    assert layout.raters is None
+    assert rows == [Row("so", ("joy",), 2, "t1"), Row("so", ("joy",), 3, "t1"), Row("no", ("anger",), 4, "t2")]
+
+
+def test_raters_without_a_name_are_nobody_twice(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + 2 * "so,t1,x,,False,0,0,1\n" + 2 * "no,t2,x,,False,1,0,0\n")
+    assert [r.labels for r in load(path).splits["train"]] == [(2,), (0,)]
+
+
+def test_rows_of_raters_with_a_column_of_labels_are_merged_too(tmp_path: Path) -> None:
+    rows = [("so", 1, 1, "joy"), ("so", 1, 2, "joy"), ("so", 1, 3, "fear"), ("no", 2, 1, "fear"), ("no", 2, 2, "anger")]
+    rows += [("oh", 3, r, label) for r, label in enumerate(["joy", "joy", "fear", "fear"])]
+    rows += [("eh", 4, r, label) for r, label in enumerate(["fear", "joy", "fear", "joy", "fear"])]
+    path = write(tmp_path, VOTES + "".join(f"{t},{i},{r},{label}\n" for t, i, r, label in rows))
+    corpus = load(path)
+    assert corpus.labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
+    assert [(r.text, r.labels) for r in corpus.splits["train"]] == [("so", (1,)), ("eh", (0,))]
+    assert "the label is that which most raters chose, and two at least" in " ".join(corpus.description)
+    both = load(path, task="multi_label").splits["train"]
+    assert [(r.text, r.labels) for r in both] == [("so", (1,)), ("oh", (0, 1)), ("eh", (0, 1))]
+    soft = load(path, raters="soft", task="multi_label")
+    assert soft.labels.names == ("anger", "fear", "joy")
+    assert soft.targets("train") == pytest.approx(
+        np.array([[0, 1 / 3, 2 / 3], [1 / 2, 1 / 2, 0], [0, 1 / 2, 1 / 2], [0, 3 / 5, 2 / 5]])
+    )
+    assert load(path, raters="soft").labels.task is Task.MULTI_CLASS
+
+
+def test_objects_are_rows_of_raters_too(tmp_path: Path) -> None:
+    votes = [("so", "a", 1, ["joy"]), ("so", "a", 2, ["joy", "awe"]), ("so", "a", 3, []), ("no", "b", 1, ["awe"])]
+    lines = [json.dumps(dict(zip(("text", "id", "annotator", "labels"), vote, strict=True))) for vote in votes]
+    path = write(tmp_path, "\n".join(lines), "x.jsonl")
+    soft = load(path, raters="soft")
+    assert soft.targets("train") == pytest.approx(np.array([[1 / 3, 2 / 3], [1, 0]]))
+    path = write(
+        tmp_path, "\n".join([*lines, '{"text": "so", "id": "a", "annotator": 4, "labels": {"joy": 1}}']), "x.jsonl"
+    )
+    with pytest.raises(DataError, match=r"x\.jsonl:5: a rater chooses labels"):
+        load(path)
 
 
 def test_a_table_in_which_no_text_stands_twice_is_not_of_raters(tmp_path: Path) -> None:

@@ -98,6 +98,41 @@ def test_without_a_validation_file_a_tenth_of_train_is_set_apart(tmp_path: Path)
     assert "4 training rows set apart" in corpus.description[-1]
 
 
+@pytest.mark.parametrize("names", [["rows_1", "rows_2", "rows_3"], ["part-0", "part-1", "part-2"], ["1", "2", "3"]])
+def test_files_that_differ_in_their_number_are_training_rows(tmp_path: Path, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        write(tmp_path, **{f"{name}_csv": f"text,label\na{i},joy\nb{i},fear\nc{i},joy\nd{i},fear\n"})
+    write(tmp_path, notes_csv="x", labels_txt="joy\nfear\n")
+    assert find_splits(tmp_path) == {"train": tuple(tmp_path / f"{name}.csv" for name in names)}
+    corpus = load(tmp_path)
+    assert sorted(len(records) for records in corpus.splits.values()) == [2, 10]
+    (tmp_path / f"{names[1]}.csv").unlink()
+    with pytest.raises(DataError, match=rf"of the files {names[0]}\.csv, … number [12] is missing"):
+        load(tmp_path)
+
+
+def test_numbered_files_of_splits_are_their_rows_in_order(tmp_path: Path) -> None:
+    for n in range(1, 13):
+        write(tmp_path, **{f"train_{n}_csv": f"text,label\na{n},joy\nb{n},fear\n"})
+    write(tmp_path, dev_1_csv=TABLE, dev_2_csv=TABLE)
+    corpus = load(tmp_path)
+    assert [r.text for r in corpus.splits["train"]][:4] == ["a1", "b1", "a2", "b2"]
+    assert [r.text for r in corpus.splits["train"]][-1] == "b12"
+    assert len(corpus.splits["valid"]) == 4
+    write(tmp_path, dev_02_csv=TABLE)
+    with pytest.raises(DataError, match=r"two files with the number 2: dev_02\.csv and dev_2\.csv"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["a_1", "a_2", "b_1", "b_2"], ["y2019", "y2020"], ["a_1"], ["a_1", "b_2"]])
+def test_numbers_that_do_not_tell_what_belongs_together_are_no_training_rows(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        write(tmp_path, **{f"{name}_csv": TABLE})
+    with pytest.raises(MissingInputError, match="no training file") as caught:
+        load(tmp_path)
+    assert "rows_1.csv" in str(caught.value.hint)
+
+
 # --- one file ----------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from emotune.config_files import load_config
 from emotune.labels import Task
 from emotune.models.losses import bce, cross_entropy, focal, make_loss
 from emotune.workflows import run_directory
+from emotune.workflows.label_ids import kept_ids
 from local_hub import COMMIT, Hub
 from test_hub import cache, hub  # noqa: F401 - fixtures
 
@@ -174,3 +175,56 @@ def test_rows_of_raters_are_inspected_as_texts(raters: str) -> None:
     assert {name: split["rows"] for name, split in found["splits"].items()} == {"raters": found["rows"]}
     assert any(line.startswith("240 rows of raters are 80 texts") for line in found["description"])
     assert found["splits"]["raters"]["label_counts"]["joy"] < found["rows"] <= 80
+
+
+# --- label ids of other data ----------------------------------------------------------------------------------------
+
+
+def test_label_ids_of_other_data_are_those_that_the_model_was_trained_on(base: Path) -> None:
+    mood = {"anger": 7, "fear": 3, "joy": 5}  # neither from 0 nor in the order of the labels
+    rows = [row.split(",") for row in tiny.multi_label_rows(80)]
+    lines = [
+        f"{t},{'|'.join(str(i) for i, flag in zip(mood.values(), flags, strict=True) if flag == '1')}"
+        for t, *flags in rows
+    ]
+    Path("data").mkdir()
+    Path("data", "labels.json").write_text(json.dumps(mood))
+    Path("data", "train.csv").write_text("text,label\n" + "\n".join(lines))
+    call("train", "starter", "--out", "run", *tiny.options(base, Path("data"), epochs=1))
+    Path("alone").mkdir()
+    Path("alone", "x.csv").write_text("text,label\nso happy,5\nso cross,7\nboth,5|7\n")
+    scored = json.loads(call("evaluate", "run", "--data", "alone/x.csv", "--json").stdout)
+    assert {label["label"]: label["support"] for label in scored["labels"]} == {"fear": 0, "joy": 2, "anger": 2}
+    tuned = call("tune", "run", "--data", "alone/x.csv", "--folds", 2, "--method", "global", "--json")
+    assert json.loads(tuned.stdout)["rows"] == 3
+
+
+def test_a_run_that_did_not_keep_its_label_ids_reads_goemotions_files_as_before(base: Path) -> None:
+    call("train", "starter", "--out", "run", *tiny.options(base, tiny.goemotions(base), epochs=1))
+    Path("test.tsv").write_text((tiny.goemotions(base) / "test.tsv").read_text())
+    expected = json.loads(call("evaluate", "run", "--split", "test", "--json").stdout)["labels"]
+    assert json.loads(call("evaluate", "run", "--data", "test.tsv", "--json").stdout)["labels"] == expected
+    kept = json.loads(Path("run", "data.json").read_text())
+    assert kept.pop("label_ids")["27"] == "neutral"
+    Path("run", "data.json").write_text(json.dumps(kept))
+    assert json.loads(call("evaluate", "run", "--data", "test.tsv", "--json").stdout)["labels"] == expected
+
+
+@pytest.mark.parametrize(
+    ("described", "found"),
+    [
+        ("x.csv: comma-separated table, text in column 'text', label ids in column 'label'", {0: "joy", 1: "awe"}),
+        ("x.txt: one text and one label id a line, semicolon between them, no header", {0: "joy", 1: "awe"}),
+        ("x.csv: comma-separated table, text in column 'text', labels in column 'label'", {}),
+    ],
+)
+def test_what_was_said_of_the_data_tells_whether_it_had_ids(described: str, found: dict[int, str]) -> None:
+    Path("data.json").write_text(json.dumps({"description": [described, "2 labels"], "labels": ["joy", "awe"]}))
+    assert kept_ids(Path("data.json")) == found
+    assert kept_ids(Path("nowhere.json")) == {}
+
+
+def test_a_model_trained_on_names_does_not_take_ids_for_positions(run: Path) -> None:
+    Path("x.csv").write_text("text,label\nso happy,0\nso cross,1\nso,2\n")
+    refused = call("evaluate", run, "--data", "x.csv", code=65)
+    assert re.search(r"x\.csv:2.*unknown label '0'\n.*data\.labels_file", refused.stderr)

@@ -26,7 +26,7 @@ from emotune.data.catalog import CATALOG, DataFile, DataSet
 from emotune.data.sources import load_corpus, locate
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
-from emotune.workflows.fetch import fetch
+from emotune.workflows.fetch import fetch, tell_published
 from emotune.workflows.talk import Silence
 from webserver import Site, cut, fail, instead
 
@@ -507,6 +507,21 @@ def test_files_are_known_by_their_content_wherever_they_lie(site: Site, tmp_path
     (tmp_path / "own.csv").write_text("text,label\na,joy\n")
     assert [s.name for s in published_sets([tmp_path / "copy.csv", tmp_path / "own.csv"])] == ["goemotions"]
     assert published_sets([tmp_path / "own.csv", tmp_path / "nowhere"]) == ()
+    packed = gzip.compress(ROWS["dev"].encode())
+    (tmp_path / "dev.tsv.gz").write_bytes(packed)
+    (tmp_path / "cut.tsv.gz").write_bytes(packed[:-9])
+    assert [s.name for s in published_sets([tmp_path / "dev.tsv.gz"])] == ["goemotions"]
+    assert published_sets([tmp_path / "cut.tsv.gz"]) == ()
+
+
+def test_files_from_the_hub_are_known_by_the_id_of_their_data_set(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,joy\nb,fear\nc,joy\n")
+    corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train",))
+    for data_set in CATALOG.values():
+        for path in (data_set.hub_id, f"{data_set.hub_id.upper()}:subset"):
+            assert tell_published(corpus, DataConfig(path=path), Silence()) == (data_set,)
+    assert tell_published(corpus, DataConfig(path="owner/another"), Silence()) == ()
+    assert tell_published(corpus, DataConfig(path=str(tmp_path)), Silence()) == ()
 
 
 def test_the_card_cites_what_a_model_was_trained_on(

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from emotune.data.catalog import CATALOG, EMOTION_LABELS, PREFIX, DataFile, DataSet, data_set_named
+from emotune.data.files import GZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError
 
 CACHE_VARIABLE = "EMOTUNE_CACHE"
@@ -78,14 +79,32 @@ def fetched_folder(data_path: str) -> Path:
     return folder
 
 
-def published_sets(paths: Iterable[Path]) -> tuple[DataSet, ...]:
-    """The data sets of the catalogue that have one of these files, by sha256; in the catalogue's order."""
-    digests = {digest_of(path) for path in set(paths) if path.is_file() and path.stat().st_size <= _LARGEST} - {None}
+def published_sets(paths: Iterable[Path], hub_id: str | None = None) -> tuple[DataSet, ...]:
+    """The data sets of the catalogue that have one of these files, by sha256 of what they hold; in its order.
+
+    `hub_id`: the data set of the hub that the files come from, where they may be laid out otherwise.
+    """
+    digests = {_content_digest(path) for path in set(paths)} - {None}
     return tuple(
         data_set
         for data_set in CATALOG.values()
-        if any(file.accepts(digest) for file in data_set.files for digest in digests if digest is not None)
+        if data_set.hub_id.casefold() == (hub_id or "").casefold()
+        or any(file.accepts(digest) for file in data_set.files for digest in digests if digest is not None)
     )
+
+
+def _content_digest(path: Path) -> str | None:
+    """sha256 of what a file holds, in hex, gzipped or not; None where it cannot be read, or is too large."""
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return None
+        raw = path.read_bytes()
+        if raw.startswith(GZIP):
+            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
+                raw = file.read(_LARGEST + 1)
+    except (OSError, EOFError, zlib.error):
+        return None
+    return hashlib.sha256(raw).hexdigest()
 
 
 def unpacked(raw: bytes, file: DataFile) -> bytes:

@@ -1,11 +1,16 @@
 """What is doubtful about a corpus, found before anything is trained on it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from emotune.data.records import Corpus, Record, text_key
+import numpy as np
+import numpy.typing as npt
+
+from emotune.data.records import Corpus, Record, text_keys
+
+Hashes = npt.NDArray[np.uint64]
 
 _SHOWN = 3
 
@@ -26,9 +31,13 @@ class Finding:
         return self.message + (shown if self.examples else "")
 
 
-def check(corpus: Corpus) -> list[Finding]:
-    """Empty texts, repeated texts with different labels, texts shared by splits, labels without a positive example."""
-    return [*_empty(corpus), *_conflicts(corpus), *_leaks(corpus), *_unlearnable(corpus)]
+def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Finding]:
+    """Empty texts, repeated texts with different labels, texts shared by splits, labels without a positive example.
+
+    `keys`: the `text_keys` of each split, where they are known.
+    """
+    keys = keys or {split: text_keys(records) for split, records in corpus.splits.items()}
+    return [*_empty(corpus), *_conflicts(corpus, keys), *_leaks(corpus, keys), *_unlearnable(corpus)]
 
 
 def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:
@@ -50,12 +59,12 @@ def _empty(corpus: Corpus) -> Iterator[Finding]:
             yield finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split)
 
 
-def _conflicts(corpus: Corpus) -> Iterator[Finding]:
+def _conflicts(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
     for split, records in corpus.splits.items():
-        by_text: dict[bytes, list[Record]] = defaultdict(list)
-        for record in records:
+        by_text: dict[int, list[Record]] = defaultdict(list)
+        for record, key in zip(records, keys[split].tolist(), strict=True):
             if record.text.strip():
-                by_text[text_key(record.text)].append(record)
+                by_text[key].append(record)
         differing = [same for same in by_text.values() if len({r.labels for r in same}) > 1]
         if differing:
             rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
@@ -63,10 +72,10 @@ def _conflicts(corpus: Corpus) -> Iterator[Finding]:
             yield finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows, split)
 
 
-def _leaks(corpus: Corpus) -> Iterator[Finding]:
-    for (first, known), (second, records) in combinations(corpus.splits.items(), 2):
-        keys = {text_key(r.text) for r in known if r.text.strip()}
-        shared = [r for r in records if text_key(r.text) in keys]
+def _leaks(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
+    for first, second in combinations(corpus.splits, 2):
+        records = corpus.splits[second]
+        shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
         if shared:
             message = f"{counted(len(shared), 'text')} of {second} also in {first}, which flatters the score"
             yield finding("leak", message, shared, first, second)

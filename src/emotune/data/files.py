@@ -15,11 +15,11 @@ from pathlib import Path
 
 from emotune.errors import DataError, MissingInputError, Place
 
-_GZIP = b"\x1f\x8b"
+GZIP = b"\x1f\x8b"
 _KINDS = {
     b"\x89PNG": "a PNG image",
     b"PK\x03\x04": "a zip archive or a spreadsheet",
-    _GZIP: "a gzip archive in a gzip archive",
+    GZIP: "a gzip archive in a gzip archive",
 }
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _LOOKED_AT = 4096
@@ -88,7 +88,7 @@ def read_content(path: Path) -> Content:
         raise MissingInputError(f"no such file: {path}") from None
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-    return Content(path, _unpacked(path, raw) if raw.startswith(_GZIP) else raw)
+    return Content(path, _unpacked(path, raw) if raw.startswith(GZIP) else raw)
 
 
 def read_text(path: Path) -> str:

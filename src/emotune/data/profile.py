@@ -7,14 +7,13 @@ from itertools import chain, combinations
 import numpy as np
 import numpy.typing as npt
 
-from emotune.data.checks import Finding, check, counted, finding
+from emotune.data.checks import Finding, Hashes, check, counted, finding
 from emotune.data.near_duplicates import NearDuplicates, near_duplicates, similarity
 from emotune.data.records import Corpus, Record, text_keys
 from emotune.data.suspicious import Oddity, suspicious
 from emotune.labels import LabelSet, Task, to_matrix
 
 Ints = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
 CountTokens = Callable[[Sequence[str]], Ints]
 
 _CHUNK = 8192
@@ -136,7 +135,7 @@ def profile(corpus: Corpus, count_tokens: CountTokens | None = None) -> Profile:
         splits=tuple(_split_profile(corpus, split, count_tokens) for split in corpus.splits),
         together=together,
         pairs=_pairs(corpus.labels, together, sum(map(len, corpus.splits.values()))),
-        findings=(*check(corpus), *_repeated(corpus, keys)),
+        findings=(*check(corpus, keys), *_repeated(corpus, keys)),
         near=tuple(_near(corpus, keys)),
         oddities=tuple(suspicious(corpus)),
     )

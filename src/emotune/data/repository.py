@@ -21,6 +21,7 @@ SPLIT_NAMES = {
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
 CARD = "README.md"
 _PARTS = ("train", "valid", "test")
+_NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
 _SHARD = re.compile(r"(.+?)-([0-9]{5})-of-([0-9]{5})")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\n)---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _LARGEST_CARD = 1 << 20
@@ -32,8 +33,9 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     """The split files of a folder: train, dev|val|valid|validation, test, each one file or the shards of one.
 
     A folder without them may be a copy of a data set of the hub: what its card says counts, else its folder `data` or
-    the only one with such files. `subset` is the configuration of such a data set that is meant. Raises DataError for
-    two files of one split, and a shard that is missing.
+    the only one with such files. Else files that are numbered (`rows_1.csv`, `rows_2.csv`) are training rows. `subset`
+    is the configuration of such a data set that is meant. Raises DataError for two files of one split, and a shard or a
+    number that is missing.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -43,7 +45,7 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
             patterns = ("*/*",) if card is None else ("*/*", "*/*/*")
             inner = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
             below = [path.relative_to(folder).as_posix() for path in inner]
-            here = choose_files([*names, *sorted(below)], card, subset, folder)
+            here = choose_files([*names, *sorted(below)], card, subset, folder) or _numbered(names, folder)
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
@@ -167,6 +169,38 @@ def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
         stem = shard[1]
     split = SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None
     return split, stem + suffix, (int(shard[2]), int(shard[3])) if shard is not None else None
+
+
+def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
+    """Files whose names differ in their number alone, counted from 0 or 1: of training rows, or of the split they tell.
+
+    Nothing where they are of several kinds. Raises DataError when a number is missing.
+    """
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        plain = name.casefold().removesuffix(".gz")
+        suffix = PurePosixPath(plain).suffix
+        match = _NUMBERED.fullmatch(plain.removesuffix(suffix)) if suffix in SUFFIXES else None
+        if match is not None:
+            files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
+            if int(match[2]) in files:
+                message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
+                raise DataError(
+                    message, place=Place(folder), hint="Leave one of them, or give a file as the data path."
+                )
+            files[int(match[2])] = name
+    groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
+    by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
+    if len(groups) == 1 and None in by_split:
+        by_split = {"train": by_split[None]}
+    if len(by_split) < len(groups) or None in by_split:
+        return {}
+    for files in by_split.values():
+        missing = [n for n in range(min(files), max(files)) if n not in files]
+        if missing:
+            message = f"of the files {files[min(files)]}, … number {missing[0]} is missing"
+            raise DataError(message, place=Place(folder), hint="Fetch it, or number the files without a gap.")
+    return {str(split): [files[n] for n in sorted(files)] for split, files in by_split.items()}
 
 
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:

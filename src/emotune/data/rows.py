@@ -35,6 +35,14 @@ class Row:
     merged: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Vote(Row):
+    """What one rater says of a text; `rater` None: it does not stand there. `unclear`: too unclear to judge."""
+
+    rater: str | None = None
+    unclear: bool = False
+
+
 def label_set(rows: Sequence[Row], layout: "Layout", config: DataConfig) -> LabelSet:
     """The label set that the rows speak of, in a stable order, and whether a row may have several labels.
 

@@ -1,6 +1,6 @@
 """Where a corpus lies: a folder with a file for each split, one file that is split, or the starter corpus."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -10,10 +10,11 @@ from emotune.data.cache import fetched_folder
 from emotune.data.catalog import CATALOG, PREFIX
 from emotune.data.folds import held_out
 from emotune.data.layouts import stem_of, suffixes_of
+from emotune.data.layouts.base import Layout
 from emotune.data.reading import Reading, read_files
 from emotune.data.records import POSITIVE, Corpus, Record, targets_of, text_keys
 from emotune.data.repository import SPLIT_NAMES, Splits, find_splits
-from emotune.data.rows import Row, label_set
+from emotune.data.rows import LABEL_ID, Row, label_set
 from emotune.data.splits import grouped_parts
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task, is_label_name
@@ -66,8 +67,8 @@ def load_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) 
         return _chosen(_read_parts(path, config), splits, path)
     files = find_splits(path, subset=config.subset)
     if "train" not in files:
-        wanted = "train.tsv, train.csv or train.txt"
-        raise MissingInputError(f"no training file in {path}", hint=f"A data folder holds {wanted}, and valid, test.")
+        hint = "A data folder holds train.tsv, train.csv or the like, and valid, test; or rows_1.csv, rows_2.csv, …"
+        raise MissingInputError(f"no training file in {path}", hint=hint)
     corpus = _read_folder({s: f for s, f in files.items() if s in splits or s == "train"}, config, path)
     if "valid" in splits and "valid" not in files:
         corpus = _valid_from_train(corpus, config)
@@ -81,9 +82,12 @@ def has_validation(config: DataConfig) -> bool:
     return config.split[1] > 0 if path.is_file() else "valid" in find_splits(path, subset=config.subset)
 
 
-def load_split(config: DataConfig, labels: LabelSet, split: str | None) -> tuple[str, Corpus]:
+def load_split(
+    config: DataConfig, labels: LabelSet, split: str | None, ids: Mapping[int, str] | None = None
+) -> tuple[str, Corpus]:
     """Read one split to be scored by a model of these labels; the split's name and a corpus that holds it alone.
 
+    `ids`: the names that label ids have in the data that the model was trained on; its order of labels names none.
     Of a folder, None is the test split, or the validation split when there is none. A single file is one split, called
     by its name without what tells its kind. Raises MissingInputError and DataError with the place of what is wrong.
     """
@@ -93,10 +97,15 @@ def load_split(config: DataConfig, labels: LabelSet, split: str | None) -> tuple
     name = _split_name(split, files, path)
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))
-    reading = read_files(files[name], config, labels.names)
+    reading = read_files(files[name], config, labels.names, ids=ids)
     records = _records(reading, labels)
     described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.layout.describe()}"
     return name, Corpus(labels, {name: records}, (described, *reading.notes()), reading.layout)
+
+
+def label_ids(layout: Layout | None) -> Mapping[int, str]:
+    """The names of the label ids in data of this layout; nothing where it has names themselves, or 0/1 columns."""
+    return {} if layout is None or layout.label_columns else layout.id_names
 
 
 def _split_name(split: str | None, files: Splits, path: Path) -> str:
@@ -137,7 +146,8 @@ def _read_folder(files: Splits, config: DataConfig, folder: Path) -> Corpus:
     for split, paths in files.items():
         if split != "train":
             same = suffixes_of(paths[0]) == kind and layout.raters is None  # other splits may be of agreed labels
-            other = read_files(paths, config, config.labels if same else labels.names, layout if same else None)
+            known = config.labels if same else labels.names
+            other = read_files(paths, config, known, layout if same else None, label_ids(layout))
             splits[split] = _records(other, labels)
             notes += other.notes()
     names = ", ".join(_named(paths, alone=True) for paths in files.values())
@@ -202,6 +212,8 @@ def _position(name: str, positions: dict[str, int], labels: LabelSet, place: Pla
     position = positions.get(name, positions.get(name.casefold()))
     if position is None:
         hint = did_you_mean(name[:_SHOWN], labels.names)
+        if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
+            hint = "Label ids need names: labels.txt beside the data, one a line in id order, or data.labels_file=PATH"
         raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
     return position
 

@@ -1,6 +1,6 @@
 """Labelled texts for a verb: from a file, a folder, or a data set of the hub, which is fetched first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from emotune.config import DataConfig
@@ -25,9 +25,11 @@ def as_filed(source: DataSource, splits: Sequence[str] = ()) -> Corpus:
     return _told(load_as_filed(source.local, splits), source)
 
 
-def split_of(source: DataSource, labels: LabelSet, split: str | None) -> tuple[str, Corpus]:
+def split_of(
+    source: DataSource, labels: LabelSet, split: str | None, ids: Mapping[int, str] | None = None
+) -> tuple[str, Corpus]:
     """One split of data that lies here, as `load_split` reads it, its origin said first."""
-    name, corpus = load_split(source.local, labels, split)
+    name, corpus = load_split(source.local, labels, split, ids)
     return name, _told(corpus, source)
 
 

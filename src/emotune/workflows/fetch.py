@@ -14,11 +14,13 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from emotune.artifact import write_file
+from emotune.config import DataConfig
 from emotune.data import download
 from emotune.data.cache import CACHE_VARIABLE, folder_of, is_sound, is_whole, published_sets
 from emotune.data.catalog import CATALOG, DataFile, DataSet, data_set_named
 from emotune.data.records import Corpus
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
+from emotune.hub_data import hub_id
 from emotune.workflows.mirrors import Origin, Progress, origin_of
 from emotune.workflows.talk import Talk
 
@@ -66,9 +68,14 @@ def catalogue() -> dict[str, dict[str, Any]]:
     }
 
 
-def tell_published(corpus: Corpus, talk: Talk) -> tuple[DataSet, ...]:
-    """The published sets that a corpus was read from, by the sha256 of its files; the user is told of their terms."""
-    found = published_sets({record.path for records in corpus.splits.values() for record in records})
+def tell_published(corpus: Corpus, data: DataConfig, talk: Talk) -> tuple[DataSet, ...]:
+    """The published sets that a corpus was read from, by sha256 of its files or its id on the hub.
+
+    The user is told of their terms.
+    """
+    match = None if data.path is None else hub_id(data.path)
+    files = {record.path for records in corpus.splits.values() for record in records}
+    found = published_sets(files, None if match is None else match[1])
     for data_set in found:
         talk.say(f"this is {data_set.title}; licence: {data_set.licence}")
         if data_set.terms:

@@ -315,7 +315,7 @@ class _Folds:
             "rows, and its scores are those on that fold",
             *_sentences(outcome, rows, len(corpus.splits.get("valid", ()))),
         ]
-        published = tell_published(corpus, Silence())
+        published = tell_published(corpus, self.material.config.data, Silence())
         return ensemble_card(self.material.config.name, told, table, outcome.decision, published)
 
     def _log(self, reached: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome) -> None:

@@ -43,6 +43,7 @@ from emotune.replacing import LOCK as LOCK
 from emotune.workflows import former
 from emotune.workflows.data import split_of
 from emotune.workflows.former import MOVING
+from emotune.workflows.label_ids import kept_ids
 
 CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "config.yaml",
@@ -297,11 +298,12 @@ def read_other(
     if run is not None:
         here = {"path": source.local.path, "subset": source.local.subset, "revision": None}
         layouts.insert(0, override_data(read_config(run).data.model_copy(update=here), overrides))
+    ids = {} if run is None else kept_ids(run / DATA)
     errors: list[DataError] = []
     for labels in label_sets:
         for layout in layouts:
             try:
-                return split_of(replace(source, local=layout), labels, split)
+                return split_of(replace(source, local=layout), labels, split, ids)
             except DataError as error:
                 errors.append(error)
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)

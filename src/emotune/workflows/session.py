@@ -65,7 +65,7 @@ class Session:
     def __init__(self, config: Config, corpus: Corpus, talk: Talk) -> None:
         self.began = time.perf_counter()
         self.config, self.corpus, self.tuning = config, corpus, tuning_of(config)
-        self.published = tell_published(corpus, talk)
+        self.published = tell_published(corpus, config.data, talk)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
         self.valid_targets = corpus.targets("valid")

@@ -23,6 +23,7 @@ from emotune.labels import Task
 from emotune.replacing import sweep
 from emotune.workflows import former, run_directory, tracking
 from emotune.workflows.data import corpus_of, fingerprints
+from emotune.workflows.label_ids import record_of_ids
 from emotune.workflows.talk import Silence, Talk
 
 try:
@@ -346,4 +347,5 @@ def _data_record(material: Material) -> dict[str, Any]:
         "task": str(corpus.labels.task),
         "findings": list(material.findings),
         "splits": fingerprints(corpus),
+        **record_of_ids(corpus),
     }

@@ -52,7 +52,10 @@ class Layout:
             joined = f", several joined by {self.label_delimiter!r}" if self.label_delimiter else ""
             said += f", {'lists of ' if self.lists else ''}{what} in column {self.label_column!r}{joined}"
         if self.raters:
-            rule = "targets are the share of raters" if self.soft else "labels are those that two raters or more chose"
+            agreed = "labels are those that two raters or more chose"
+            if not self.several:
+                agreed = "the label is that which most raters chose, and two at least"
+            rule = "targets are the share of raters" if self.soft else agreed
             said += f", one row a rater (column {self.raters!r}): {rule}"
         return "; ".join((said, *self.notes))
 
@@ -61,11 +64,13 @@ class Layout:
 class Asked:
     """What the caller says of a file before it is looked at.
 
-    `label_names`: the names that are known (of a model, or from the configuration), in id order; None for none.
+    `label_names`: the names that are known (of a model, or from the configuration); None for none. Their order says
+    nothing of ids. `ids`: the names that ids have in the data which the caller's labels come from.
     """
 
     config: DataConfig
     label_names: tuple[str, ...] | None = None
+    ids: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def format(self) -> str | None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
-from emotune.data.layouts.base import Layout
+from emotune.data.layouts.base import Asked, Layout
 from emotune.data.rows import LABEL_ID
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
@@ -129,6 +129,14 @@ def label_delimiter(cells: Set[str], known: Set[str]) -> str | None:
     return None
 
 
+def joining(cells: Set[str], asked: Asked) -> str | None:
+    """What joins several names in one of these cells: as configured, else by looking; None for nothing."""
+    if asked.config.label_delimiter is not None:
+        return asked.config.label_delimiter or None
+    known = KNOWN_NAMES if asked.label_names is None else {n.casefold() for n in asked.label_names}
+    return label_delimiter(cells, known)
+
+
 class NameReader:
     """Label names out of cells of one layout. Cells repeat: each is taken apart once."""
 
@@ -157,7 +165,11 @@ class NameReader:
             if not by_id:
                 yield item
             elif not LABEL_ID.fullmatch(item) or int(item) not in by_id:
-                raise DataError(f"label id {shown(item)} is not one of {_range(by_id)}", place=place)
+                raise DataError(
+                    f"label id {shown(item)} is not one of {_range(by_id)}",
+                    place=place,
+                    hint="Correct it, or say what the ids mean: --set data.labels_file=PATH",
+                )
             else:
                 yield by_id[int(item)]
 

@@ -1,6 +1,7 @@
-"""The names of label ids: from the configuration, a file beside the data, the data's own schema, or a model."""
+"""The names of label ids: from the configuration, a file beside the data, the data's own schema, or other data."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ _HINT = "Name the file that holds the label names: --set data.labels_file=PATH"
 _SHOWN = 60
 
 
-def names_if_ids(path: Path, cells: Iterable[str], asked: Asked, schema: Sequence[str] = ()) -> dict[int, str]:
-    """The names of label ids when all cells are ids that have names; nothing when they are names themselves."""
-    found = set(cells)
-    if not found or not all(map(LABEL_ID.fullmatch, found)) or not found.isdisjoint(asked.label_names or ()):
+def names_if_ids(path: Path, cells: Counter[str], asked: Asked, schema: Sequence[str] = ()) -> dict[int, str]:
+    """The names of label ids when most cells are ids that have names; nothing when they are names themselves.
+
+    A cell of another kind among ids is for the reader to refuse, with its line.
+    """
+    ids = {cell for cell in cells if LABEL_ID.fullmatch(cell)}
+    if 2 * sum(cells[cell] for cell in ids) <= cells.total() or not ids.isdisjoint(asked.label_names or ()):
         return {}
     return names_of_ids(path, asked, schema)
 
@@ -26,8 +30,8 @@ def names_of_ids(path: Path, asked: Asked, schema: Sequence[str] = ()) -> dict[i
     """The names of label ids, nothing when nobody has them.
 
     The first that is there: `data.labels`, `data.labels_file`, `labels.txt` or a JSON dictionary beside the data, the
-    `schema` of the file, the names that the caller knows. Raises DataError for a file of names that cannot be read,
-    MissingInputError for one that is not there.
+    `schema` of the file, the ids of the data which the caller's labels come from. The order of a model's labels names
+    nothing. Raises DataError for a file of names that cannot be read, MissingInputError for one that is not there.
     """
     config = asked.config
     if config.labels:
@@ -35,7 +39,7 @@ def names_of_ids(path: Path, asked: Asked, schema: Sequence[str] = ()) -> dict[i
     source = Path(config.labels_file).expanduser() if config.labels_file else _beside(path.parent)
     if source is not None:
         return _read(source)
-    return dict(enumerate(schema or asked.label_names or ()))
+    return dict(enumerate(schema)) if schema else dict(asked.ids)
 
 
 def require_names(path: Path, asked: Asked) -> dict[int, str]:

@@ -1,5 +1,6 @@
 """Named columns, whatever file they come from: which holds the text, which the labels, and the rows that they make."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,7 +17,7 @@ from emotune.data.layouts.cells import (
     is_flag,
     is_list,
     items_of,
-    label_delimiter,
+    joining,
     pieces,
     shown,
 )
@@ -103,7 +104,7 @@ def recognise_columns(grid: Grid, asked: Asked, layout: Layout) -> Layout:
         if label_column is None or _are_named_like_labels(flags, names):
             layout = replace(layout, label_columns=_complete(flags, grid, names), notes=notes)
             return raters.recognise(grid, asked, layout)
-    return _label_column(grid, asked, replace(layout, label_column=label_column))
+    return raters.recognise(grid, asked, _label_column(grid, asked, replace(layout, label_column=label_column)))
 
 
 def _text_column(grid: Grid, asked: Asked) -> str:
@@ -187,32 +188,31 @@ def _label_column(grid: Grid, asked: Asked, layout: Layout) -> Layout:
     """The layout of a file with one column of labels: joined names, a list, one name, shares, or ids of these."""
     column = str(layout.label_column)
     at = grid.columns.index(column)
-    cells: set[str] = set()
-    values: set[str] = set()
+    cells: Counter[str] = Counter()
+    items: Counter[str] = Counter()
     listed = False
     for line, row in grid.rows():
         value = row[at]
         if isinstance(value, str):
-            cells.add(value.strip())
+            cells[value.strip()] += 1
         elif isinstance(value, list | dict):
             listed = True
-            values.update(value if isinstance(value, dict) else items_of(value, layout, Place(grid.path, line, column)))
+            items.update(
+                list(value) if isinstance(value, dict) else items_of(value, layout, Place(grid.path, line, column))
+            )
         else:
-            values.update(items_of(value, layout, Place(grid.path, line, column)))
-    cells -= {""}
-    by = asked.config.label_delimiter
-    if by is None and any(map(is_list, cells)):
+            items.update(items_of(value, layout, Place(grid.path, line, column)))
+    del cells[""]
+    if asked.config.label_delimiter is None and any(map(is_list, cells)):
         layout = replace(layout, lists=True)
-        items = {name for cell in cells for name in _listed(cell)}
     else:
-        if by is None:
-            known = KNOWN_NAMES if asked.label_names is None else {n.casefold() for n in asked.label_names}
-            by = label_delimiter(cells, known)
-        layout = replace(layout, label_delimiter=by or None)
-        items = {name for cell in cells for name in pieces(cell, by)}
+        layout = replace(layout, label_delimiter=joining(cells.keys(), asked))
+    for cell, number in cells.items():
+        found = _listed(cell) if layout.lists else pieces(cell, layout.label_delimiter)
+        items.update(dict.fromkeys(found, number))
     several = layout.lists or listed or bool(layout.label_delimiter)
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
-    names = names_if_ids(grid.path, items | values, asked, schema)
+    names = names_if_ids(grid.path, items, asked, schema)
     return replace(layout, several=several, lists=layout.lists or listed, id_names=names)
 
 
@@ -224,12 +224,11 @@ def _listed(cell: str) -> tuple[str, ...]:
 
 
 def read_columns(grid: Grid, layout: Layout) -> Iterator[Row]:
-    """The rows of a grid; raises DataError with the line of the first that does not fit."""
+    """The rows of a grid, of raters each a `Vote`; raises DataError with the line of the first that does not fit."""
     rows = _flag_rows(grid, layout) if layout.label_columns else _named_rows(grid, layout)
     if layout.raters is None:
-        yield from (row for row, _ in rows)
-    else:
-        yield from raters.merged(grid.path, rows, soft=layout.soft)
+        return (row for _, row in rows)
+    return raters.votes(grid, rows, layout)
 
 
 def _position(grid: Grid, name: str) -> int:
@@ -245,10 +244,9 @@ def _optional(grid: Grid, name: str | None) -> int | None:
     return None if found is None else grid.columns.index(found)
 
 
-def _flag_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Row, bool]]:
-    """Rows of 0/1 columns, and whether the rater found each too unclear to judge."""
+def _flag_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Sequence[Any], Row]]:
+    """Rows of 0/1 columns: their cells, and what they say."""
     at_text, at_id = _position(grid, str(layout.text_column)), _optional(grid, layout.id_column)
-    at_unclear = _optional(grid, layout.unclear)
     at_flags = [(_position(grid, c), c) for c in layout.label_columns]
     kept: dict[tuple[Any, ...], tuple[str, ...]] = {}
     for line, row in grid.rows():
@@ -263,11 +261,11 @@ def _flag_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Row, bool]]:
             )
             if all(value in FLAGS for value in values):
                 kept[values] = names
-        unclear = at_unclear is not None and raters.is_true(row[at_unclear], Place(grid.path, line, layout.unclear))
-        yield Row(_text(row[at_text], grid, line, layout), names, line, _id(at_id, row)), unclear
+        yield row, Row(_text(row[at_text], grid, line, layout), names, line, _id(at_id, row))
 
 
-def _named_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Row, bool]]:
+def _named_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Sequence[Any], Row]]:
+    """Rows of one column of labels: their cells, and what they say."""
     at_text, at_id = _position(grid, str(layout.text_column)), _optional(grid, layout.id_column)
     at_label = _position(grid, str(layout.label_column))
     reader = NameReader(layout)
@@ -277,9 +275,9 @@ def _named_rows(grid: Grid, layout: Layout) -> Iterator[tuple[Row, bool]]:
         if isinstance(value, dict):
             shares = raters.shares(value, place)
             names = tuple(name for name, share in shares if share >= POSITIVE)
-            yield Row(text, names, line, key, shares), False
+            yield row, Row(text, names, line, key, shares)
         else:
-            yield Row(text, reader.names(value, place), line, key), False
+            yield row, Row(text, reader.names(value, place), line, key)
 
 
 def _text(value: Any, grid: Grid, line: int, layout: Layout) -> str:

@@ -1,6 +1,7 @@
 """fastText's training files: `__label__joy __label__love some text`, labels before the text or behind it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
@@ -21,13 +22,13 @@ _SHAPE = "fastText lines: __label__NAME and a text"
 def recognise(content: Content, asked: Asked) -> Layout | None:
     if asked.format is None and (asked.columns or not content.is_text or not _most_fit(content.sample)):
         return None
-    found: set[str] = set()
+    found: Counter[str] = Counter()
     several = False
     for _, line in content.lines():
         _, names = _cut(line)
         several = several or len(names) != 1
         found.update(names)
-    found.discard("")
+    del found[""]
     if not found and asked.format is None:
         raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
     return Layout("fasttext", _SHAPE, several=several, id_names=names_if_ids(content.path, found, asked))

@@ -6,11 +6,13 @@ from typing import BinaryIO
 from emotune.data.files import Content
 from emotune.data.layouts.base import MOST, Asked, Family, Layout
 from emotune.data.layouts.cells import NameReader
-from emotune.data.layouts.class_names import require_names
+from emotune.data.layouts.class_names import names_of_ids, require_names
 from emotune.data.layouts.written import require_no_shares, written_names
 from emotune.data.rows import LABEL_ID, Row
 from emotune.errors import DataError, Place
-from emotune.labels import LabelSet, Task
+from emotune.labels import GOEMOTIONS, LabelSet, Task
+
+_PUBLISHED_ORDER = "ids in the order in which GoEmotions' labels are published"
 
 
 def recognise(content: Content, asked: Asked) -> Layout | None:
@@ -21,14 +23,19 @@ def recognise(content: Content, asked: Asked) -> Layout | None:
             return None
     else:
         _ = content.sample
-    names = require_names(content.path, asked)
+    notes: tuple[str, ...] = ()
+    if asked.label_names == GOEMOTIONS.names and not names_of_ids(content.path, asked):
+        # its own labels in its own layout, whose ids were published with it
+        names, notes = dict(enumerate(GOEMOTIONS.names)), (_PUBLISHED_ORDER,)
+    else:
+        names = require_names(content.path, asked)
     shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
-    return Layout("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names)
+    return Layout("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names, notes=notes)
 
 
 def _fits(line: str) -> bool:
     cells = line.split("\t")
-    return len(cells) >= 2 and all(LABEL_ID.fullmatch(piece) for piece in cells[1].split(","))
+    return 2 <= len(cells) <= 3 and all(LABEL_ID.fullmatch(piece) for piece in cells[1].split(","))
 
 
 def read(content: Content, layout: Layout) -> Iterator[Row]:
@@ -38,6 +45,12 @@ def read(content: Content, layout: Layout) -> Iterator[Row]:
         cells = line.split("\t")
         if len(cells) < 2:
             raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
+        if len(cells) > 3:
+            raise DataError(
+                f"a row has a text, label ids and an id; here are {len(cells)} cells",
+                place=place,
+                hint="A text of this layout holds no tab: write it as a blank.",
+            )
         yield Row(cells[0], reader.names(cells[1], place), number, cells[2] if len(cells) > 2 else None)
 
 

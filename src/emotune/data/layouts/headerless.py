@@ -75,7 +75,7 @@ def _guess(rows: Sequence[Sequence[str]], asked: Asked) -> _Guess | None:
     if config.label_column in columns:
         return _Guess(text, config.label_column)
     flags = tuple(c for c, cells in columns.items() if all(map(is_flag, cells)))
-    if asked.label_names and len(flags) == len(asked.label_names):
+    if flags and len(flags) == len(asked.label_names or ()):
         return _Guess(text, flags=flags)
     found = [c for c, cells in columns.items() if _are_labels(cells)]
     return _Guess(text, found[-1]) if found else None
@@ -104,12 +104,27 @@ def _layout(content: Content, delimiter: str, width: int, guess: _Guess, asked: 
     shape = f"{delimiter_name(delimiter)}-separated table without a header"
     start = Layout("headerless", shape, delimiter=delimiter)
     if guess.flags:
-        known = asked.label_names or ()
-        names = dict(enumerate(known if len(known) == len(guess.flags) else guess.flags))
+        names = dict(enumerate(_names_in_order(content, guess.flags, asked)))
         return replace(start, text_column=guess.text, label_columns=guess.flags, id_names=names)
     named = {"text_column": guess.text, "label_column": guess.label, "label_columns": None}
     config = asked.config.model_copy(update=named)
     return recognise_columns(_grid(content, delimiter, width), replace(asked, config=config), start)
+
+
+def _names_in_order(content: Content, flags: Sequence[str], asked: Asked) -> Sequence[str]:
+    """What 0/1 columns without a header are called: as configured, else by number.
+
+    Raises DataError when only a model's labels are known, for their order says nothing of the columns.
+    """
+    if len(asked.config.labels or ()) == len(flags):
+        return asked.config.labels or ()
+    if len(asked.label_names or ()) == len(flags) and not asked.config.label_columns:
+        raise DataError(
+            f"{len(flags)} columns of 0/1 without a header: which label each stands for is not known",
+            place=Place(content.path, 1),
+            hint="Name them in the order of the columns: --set data.labels=[A,B,…]",
+        )
+    return flags
 
 
 def _grid(content: Content, delimiter: str, width: int) -> Grid:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from emotune.data.files import Content
 from emotune.data.layouts.base import MOST, Asked, Family, Layout
 from emotune.data.layouts.cells import shown
-from emotune.data.layouts.columns import Grid, read_columns, recognise_columns
+from emotune.data.layouts.columns import Grid, find_column, read_columns, recognise_columns
 from emotune.data.layouts.written import text_object
 from emotune.data.rows import Row
 from emotune.errors import DataError, Place
@@ -48,7 +48,11 @@ def _is_array(content: Content) -> bool:
 
 
 def _grid(content: Content, layout: Layout) -> Grid:
-    """The keys of all objects as columns; a key that an object lacks is None in its row."""
+    """The keys of all objects as columns; a key that an object lacks is None in its row.
+
+    The key of the labels is one that every object has, once the layout says which it is: raises DataError, for else a
+    misspelt one would make a text without labels.
+    """
     columns: dict[str, None] = {}
     for line, found in _objects(content, layout):
         if not columns.keys() >= found.keys():
@@ -58,8 +62,13 @@ def _grid(content: Content, layout: Layout) -> Grid:
     if not names:
         raise DataError("there are no objects with keys", place=Place(content.path, 1))
 
+    label = None if layout.label_column is None else find_column(layout.label_column, (), names)
+
     def rows() -> Iterator[tuple[int, Sequence[Any]]]:
         for line, found in _objects(content, layout):
+            if label is not None and label not in found:
+                message = f"there is no key {label!r}, which other rows have"
+                raise DataError(message, place=Place(content.path, line), hint=_UNLABELLED)
             yield line, [found.get(name) for name in names]
 
     return Grid(content.path, names, 1, rows)
@@ -82,6 +91,7 @@ def _objects(content: Content, layout: Layout) -> Iterator[tuple[int, dict[str, 
         yield line, value
 
 
+_UNLABELLED = "A text without any label says so: an empty list, or null."
 _HINT = 'Each row looks like {"text": "so glad", "labels": ["joy"]}.'
 
 

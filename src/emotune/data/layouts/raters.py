@@ -1,17 +1,19 @@
 """One row a rater, as in GoEmotions' rater-level files: the rows of a text made one, majority labels or shares.
 
 The published rule for GoEmotions' labels (Demszky et al. 2020): those that two raters or more chose. A rater who found
-a text too unclear to judge has no say in it.
+a text too unclear to judge has no say in it, and one who stands there twice has one. Where a row names one label, so
+does what is made of them: that which most chose.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotune.data.layouts.base import Asked, Layout
 from emotune.data.records import POSITIVE
-from emotune.data.rows import Row
+from emotune.data.rows import Row, Vote
 from emotune.errors import DataError, Place
 
 if TYPE_CHECKING:
@@ -24,35 +26,42 @@ _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "": False}
 
 
 @dataclass
-class _Votes:
-    """What the raters of one text said so far."""
+class _Text:
+    """What the raters of one text said so far: who could judge it, and who chose each label."""
 
-    first: Row
+    path: Path
+    first: Vote
     rows: int = 0
-    raters: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
+    raters: set[str] = field(default_factory=set)
+    judges: set[str] = field(default_factory=set)
+    chosen: dict[str, set[str]] = field(default_factory=dict)
 
 
 def recognise(grid: "Grid", asked: Asked, layout: Layout) -> Layout:
-    """The layout, one row a rater when there is a column of raters and a text has several rows."""
+    """The layout, one row a rater when there are columns of raters and of ids.
+
+    Whether a text has several raters shows when all files are read (`merged`).
+    """
     by_name = {c.casefold(): c for c in grid.columns}
     rater = next((by_name[c] for c in RATER_COLUMNS if c in by_name), None)
-    if rater is None or layout.id_column is None or not _repeats(grid, layout.id_column):
+    if rater is None or layout.id_column is None:
         return layout
     unclear = next((by_name[c] for c in UNCLEAR_COLUMNS if c in by_name), None)
     return replace(layout, raters=rater, unclear=unclear, soft=asked.config.raters == "soft")
 
 
-def _repeats(grid: "Grid", column: str) -> bool:
-    at, seen = grid.columns.index(column), set()
-    for _, row in grid.rows():
-        if row[at] in seen:
-            return True
-        seen.add(row[at])
-    return False
+def votes(grid: "Grid", rows: Iterable[tuple[Sequence[Any], Row]], layout: Layout) -> Iterator[Vote]:
+    """The rows with their raters, by the cells of each."""
+    columns = {c.casefold(): i for i, c in enumerate(grid.columns)}
+    at_rater, at_unclear = (columns.get((c or "").casefold()) for c in (layout.raters, layout.unclear))
+    for cells, row in rows:
+        rater = None if at_rater is None or cells[at_rater] is None else str(cells[at_rater]).strip()
+        place = Place(grid.path, row.line, layout.unclear)
+        unclear = at_unclear is not None and _is_true(cells[at_unclear], place)
+        yield Vote(row.text, row.names, row.line, row.id, row.shares, rater=rater or None, unclear=unclear)
 
 
-def is_true(value: Any, place: Place) -> bool:
+def _is_true(value: Any, place: Place) -> bool:
     """What a cell that is true or false says."""
     found = _TRUTHS.get(str(value).strip().casefold()) if value is not None else False
     if found is None:
@@ -60,35 +69,55 @@ def is_true(value: Any, place: Place) -> bool:
     return found
 
 
-def merged(path: Path, rows: Iterable[tuple[Row, bool]], *, soft: bool) -> Iterator[Row]:
-    """One row a text, in the order of the first of each; `Row.merged` says of how many it was made.
+def merged(rows: Mapping[Path, Sequence[Row]], *, soft: bool, one_each: bool) -> Mapping[Path, list[Row]] | None:
+    """One row a text, in the file and in the place of the first of each; None when no text has two raters.
 
-    A text without a label that enough raters chose comes with none, and one that nobody could judge.
-    Raises DataError when rows of one id have different texts.
+    `Row.merged` says of how many it was made. A text without a label that enough raters chose comes with none, and so
+    does one that nobody could judge; `one_each`: also one on which raters are divided. Raises DataError when rows of
+    one id have different texts.
     """
-    votes: dict[str, _Votes] = {}
-    for row, unclear in rows:
-        key = row.id if row.id is not None else f"\0{row.text}"
-        found = votes.setdefault(key, _Votes(row))
-        if found.first.text != row.text:
-            message = f"the id {row.id!r} stands with another text in line {found.first.line}"
-            raise DataError(message, place=Place(path, row.line))
-        found.rows += 1
-        if not unclear:
-            found.raters += 1
-            for name in row.names:
-                found.counts[name] = found.counts.get(name, 0) + 1
-    for found in votes.values():
-        yield _row(found, soft=soft)
+    texts: dict[str, _Text] = {}
+    for path, votes_there in rows.items():
+        for vote in votes_there:
+            assert isinstance(vote, Vote), "the layout has raters"
+            key = vote.id if vote.id is not None else f"\0{vote.text}"
+            _count(vote, texts.setdefault(key, _Text(path, vote)), path)
+    if all(len(text.raters) < AGREEING for text in texts.values()):
+        return None
+    found: dict[Path, list[Row]] = {path: [] for path in rows}
+    for text in texts.values():
+        found[text.path].append(_row(text, soft=soft, one_each=one_each))
+    return found
 
 
-def _row(votes: _Votes, *, soft: bool) -> Row:
-    if not soft:
-        names = tuple(name for name, n in votes.counts.items() if n >= AGREEING)
-        return replace(votes.first, names=names, merged=votes.rows)
-    shares = tuple((name, n / votes.raters) for name, n in votes.counts.items())
-    names = tuple(name for name, share in shares if share >= POSITIVE)
-    return replace(votes.first, names=names, shares=shares, merged=votes.rows)
+def _count(vote: Vote, text: _Text, path: Path) -> None:
+    place = Place(path, vote.line)
+    if text.first.text != vote.text:
+        where = f"line {text.first.line}" + ("" if text.path == path else f" of {text.path.name}")
+        raise DataError(f"the id {vote.id!r} stands with another text in {where}", place=place)
+    if vote.shares is not None:
+        raise DataError("a rater chooses labels, and here are shares of raters", place=place)
+    rater = vote.rater if vote.rater is not None else f"\0{place}"  # an unnamed one is nobody else
+    text.rows += 1
+    text.raters.add(rater)
+    if not vote.unclear:
+        text.judges.add(rater)
+        for name in vote.names:
+            text.chosen.setdefault(name, set()).add(rater)
+
+
+def _row(text: _Text, *, soft: bool, one_each: bool) -> Row:
+    counts = Counter({name: len(raters) for name, raters in text.chosen.items()})
+    first = text.first
+    if soft:
+        shares = tuple((name, n / len(text.judges)) for name, n in counts.items())
+        names = tuple(name for name, share in shares if share >= POSITIVE)
+        return Row(first.text, names, first.line, first.id, shares, text.rows)
+    names = tuple(name for name, n in counts.items() if n >= AGREEING)
+    if one_each and len(names) > 1:
+        (most, n), (_, second) = counts.most_common(2)
+        names = (most,) if n > second else ()
+    return Row(first.text, names, first.line, first.id, None, text.rows)
 
 
 def shares(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float], ...]:

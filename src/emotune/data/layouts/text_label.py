@@ -1,14 +1,15 @@
-"""`text;label`: one text and one label a line, no header; the last delimiter counts."""
+"""`text;label`: a text and a label, or several joined ones, a line, no header; the last delimiter counts."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from emotune.data.files import Content
 from emotune.data.layouts.base import MOST, Asked, Family, Layout, delimiter_name
-from emotune.data.layouts.cells import NameReader
+from emotune.data.layouts.cells import KNOWN_NAMES, NameReader, joining, pieces, shown
 from emotune.data.layouts.class_names import names_if_ids
 from emotune.data.layouts.written import one_of, require_no_shares, written_names
-from emotune.data.rows import Row
+from emotune.data.rows import LABEL_ID, Row
 from emotune.errors import DataError, Place
 from emotune.labels import LabelSet, Task
 
@@ -19,15 +20,42 @@ def recognise(content: Content, asked: Asked) -> Layout | None:
     by = asked.delimiter or ";"
     if asked.format != "text_label" and (not content.is_text or not _fits(content.sample, by)):
         return None
-    labels = {line.rpartition(by)[2].strip() for _, line in content.lines()} - {""}
-    names = names_if_ids(content.path, labels, asked)
-    return _layout(by, names)
+    cells = Counter(line.rpartition(by)[2].strip() for _, line in content.lines())
+    del cells[""]
+    if asked.format is None:
+        _require_no_header(content, cells, by, asked)
+    joined = joining(cells.keys(), asked)
+    found: Counter[str] = Counter()
+    for cell, number in cells.items():
+        found.update(dict.fromkeys(pieces(cell, joined), number))
+    return _layout(by, names_if_ids(content.path, found, asked), joined)
 
 
-def _layout(delimiter: str, names: dict[int, str]) -> Layout:
+def _require_no_header(content: Content, cells: Counter[str], delimiter: str, asked: Asked) -> None:
+    """Raise DataError for a first line that names columns: what ends it is no emotion, and ends no other line.
+
+    Where no label stands twice, that says nothing.
+    """
+    number, line = next(iter(content.lines()))
+    body, _, label = (part.strip() for part in line.rpartition(delimiter))
+    known = {name.casefold() for name in asked.label_names or ()} | KNOWN_NAMES
+    if cells[label] != 1 or label.casefold() in known or max(cells.values()) == 1 or LABEL_ID.fullmatch(label):
+        return
+    raise DataError(
+        f"the first line looks like a header: no other one ends in {shown(label)}",
+        place=Place(content.path, number),
+        hint=f"If it is: --set data.text_column={shown(body)} --set data.label_column={shown(label)}; "
+        "if it is a text with its label: --set data.format=text_label",
+    )
+
+
+def _layout(delimiter: str, names: dict[int, str], joined: str | None = None) -> Layout:
     what = "label id" if names else "label"
-    shape = f"one text and one {what} a line, {delimiter_name(delimiter)} between them, no header"
-    return Layout("text_label", shape, several=False, delimiter=delimiter, id_names=names)
+    several = "" if joined is None else f" (several joined by {joined!r})"
+    shape = f"one text and one {what} a line{several}, {delimiter_name(delimiter)} between them, no header"
+    return Layout(
+        "text_label", shape, several=joined is not None, delimiter=delimiter, label_delimiter=joined, id_names=names
+    )
 
 
 def _fits(lines: Sequence[str], delimiter: str) -> bool:
