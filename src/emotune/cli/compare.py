@@ -94,11 +94,12 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         emit(textwrap.fill(tables.how_corrected(report), width))
         emit("")
         terminal.table(tables.wins_table(report), "Labels by F1")
+        emit(textwrap.fill(tables.how_won(report), width))
         emit("")
     terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
-    for name, table in tables.confused_tables(report, most=_CONFUSED):
+    for caption, table in tables.confusions_of_all(report, _CONFUSED):
         emit("")
-        terminal.table(table, f"Most confused by {name}")
+        terminal.table(table, caption)
     _show_disagreements(report, terminal, width)
     emit("")
     for line in (tables.summary(report), *report.notes):

@@ -77,13 +77,6 @@ def features(
 
     terminal = Terminal(quiet=quiet)
     how = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
-    try:
-        from emotune.workflows.features import FeaturesRequest, write_features
-    except ImportError as error:
-        from emotune.errors import EmotuneError
-
-        message = f"reading texts with an encoder needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
     request = FeaturesRequest(
         override_data(DataConfig(path=data), override or ()),
         encoder,
