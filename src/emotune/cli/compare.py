@@ -48,7 +48,8 @@ def compare(
     Scores with 95 % intervals, costs and the front of both; differences by the paired bootstrap, corrected for their
     number; labels won and lost; the texts on which the runs disagree most.
 
-    Without --data, nothing is run: the runs' kept validation rows are compared, with thresholds chosen out of fold.
+    Without --data, the runs' kept validation rows are compared, with thresholds chosen out of fold; the models read
+    some of their texts for the speed alone.
     """
     from emotune.workflows import compare as workflow
 
