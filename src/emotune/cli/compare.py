@@ -48,8 +48,7 @@ def compare(
     Scores with 95 % intervals, costs and the front of both; differences by the paired bootstrap, corrected for their
     number; labels won and lost; the texts on which the runs disagree most.
 
-    Without --data, the runs' kept validation rows are compared, with thresholds chosen out of fold; the models read
-    some of their texts for the speed alone.
+    Without --data, the runs' kept validation rows are compared, and models run on 512 of them at most, for their speed.
     """
     from emotune.workflows import compare as workflow
 
