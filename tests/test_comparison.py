@@ -13,12 +13,14 @@ from emotune.labels import LabelSet, Task
 from emotune.reports.comparison import (
     ComparisonReport,
     answers,
-    comparison_markdown,
+    confusions_of_all,
+    difference_table,
     headline_metrics,
     how_corrected,
     main_table,
     place_and_text,
 )
+from emotune.reports.comparison_markdown import comparison_markdown
 from emotune.reports.comparison_page import comparison_html
 from emotune.reports.html import h
 from emotune.reports.inline import Inlined
@@ -28,17 +30,16 @@ from emotune.scoring.comparison import (
     Entry,
     Outcome,
     compare,
-    holm,
-    p_values,
     pareto_front,
-    simultaneous_intervals,
 )
+from emotune.scoring.differences import holm, p_values, simultaneous_intervals
 from emotune.scoring.metrics import confusion, counting_metrics, score
 from emotune.scoring.slices import most_confused
 
 LABELS = LabelSet(("anger", "fear", "joy"))
 CLASSES = LabelSet(LABELS.names, Task.MULTI_CLASS)
 Bools = npt.NDArray[np.bool_]
+MANY = np.full(10, 1_000)  # rows on which two differ
 
 
 def entry(name: str, *decided: Bools, **costs: float) -> Entry:
@@ -92,16 +93,16 @@ def test_holm_lies_between_the_p_values_and_bonferroni_and_keeps_their_order(p: 
 def test_p_values_by_hand() -> None:
     # the draws lie 0, 2, 1 and 3 from the difference of 2, which is 2 from nothing: two of four, and the data itself
     draws = np.array([[2.0], [4.0], [1.0], [-1.0]])
-    assert p_values(np.array([2.0]), draws).tolist() == [3 / 5]
-    assert np.isnan(p_values(np.array([np.nan]), draws)).all()
-    assert np.isnan(p_values(np.array([2.0]), np.empty((0, 1)))).all()
+    assert p_values(np.array([2.0]), draws, MANY[:1]).tolist() == [3 / 5]
+    assert np.isnan(p_values(np.array([np.nan]), draws, MANY[:1])).all()
+    assert np.isnan(p_values(np.array([2.0]), np.empty((0, 1)), MANY[:1])).all()
 
 
 def test_the_interval_of_one_difference_is_two_deviations_and_of_many_is_wider() -> None:
     draws = np.random.default_rng(0).normal(5, 2, (20_000, 10))
-    low, high = simultaneous_intervals(np.full(1, 5.0), draws[:, :1])
+    low, high = simultaneous_intervals(np.full(1, 5.0), draws[:, :1], MANY[:1])
     assert (high - low)[0] / 2 == pytest.approx(1.96 * 2, rel=0.03)
-    low, high = simultaneous_intervals(np.full(10, 5.0), draws)
+    low, high = simultaneous_intervals(np.full(10, 5.0), draws, MANY)
     inside = ((draws > low) & (draws < high)).all(axis=1).mean()
     assert inside == pytest.approx(0.95, abs=0.005)
     assert (high - low).min() / 2 > 2.7 * 2  # independent: the 95 % quantile of the largest of ten is 2.80
@@ -110,10 +111,10 @@ def test_the_interval_of_one_difference_is_two_deviations_and_of_many_is_wider()
 def test_undefined_draws_are_left_out_and_undefined_values_have_no_interval() -> None:
     draws = np.random.default_rng(0).normal(0, 1, (500, 3))
     draws[::2, 1] = np.nan
-    low, high = simultaneous_intervals(np.array([0.0, 0.0, np.nan]), draws)
+    low, high = simultaneous_intervals(np.array([0.0, 0.0, np.nan]), draws, MANY[:3])
     assert np.isfinite([*low[:2], *high[:2]]).all()
     assert np.isnan([low[2], high[2]]).all()
-    assert np.isnan(simultaneous_intervals(np.zeros(2), np.empty((0, 2)))).all()
+    assert np.isnan(simultaneous_intervals(np.zeros(2), np.empty((0, 2)), MANY[:2])).all()
 
 
 def test_of_equal_entries_few_are_called_different_and_a_worse_one_is_found() -> None:
@@ -176,6 +177,78 @@ def test_a_label_without_positives_is_neither_won_nor_lost() -> None:
     assert np.isnan(by_label.values[2])
 
 
+# --- few rows --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "p"), [(1, 1.0), (4, 0.125), (5, 0.0625), (8, 2**-7)])
+def test_few_rows_prove_no_more_than_a_sign_test_does(rows: int, p: float) -> None:
+    targets = np.eye(3, dtype=bool)[np.arange(rows) % 3]
+    wrong = np.eye(3, dtype=bool)[(np.arange(rows) + 1) % 3]
+    found = compared(targets, entry("right", targets), entry("wrong", wrong), labels=CLASSES, resamples=1000)
+    (d,) = found.differences
+    assert (d.value, d.rows, d.p) == (-1, rows, p)
+    assert np.isnan([d.low, d.high]).all(), "draws that are all the same tell no interval"
+    report = ComparisonReport(found, "rows")
+    assert report.to_json()["differences"][0]["interval"] == [None, None]
+    assert difference_table(report).rows[0][2:4] == ("undefined", str(rows))
+    assert difference_table(report).rows[0][-1] == ("worse" if p < 0.05 else "not told apart")
+
+
+def test_the_rows_on_which_two_differ_count_not_all_rows() -> None:
+    targets = random_rows(400)
+    other = targets.copy()
+    other[:4, 0] ^= True
+    (d,) = compared(targets, entry("a", targets), entry("b", other), resamples=1000).differences
+    assert (d.rows, d.p) == (4, 0.125)
+    assert np.isnan(d.low)
+
+
+def test_a_label_of_few_positives_is_neither_won_nor_lost() -> None:
+    targets = random_rows(200)
+    targets[:, 2] = False
+    targets[:4, 2] = True
+    other = targets.copy()
+    other[:4, 2] = False  # four of four missed
+    other[:60, 1] = ~other[:60, 1]
+    (by_label,) = compared(targets, entry("a", targets), entry("b", other)).by_label
+    assert by_label.values[2] == -1
+    assert np.isnan(by_label.low[2])
+    assert by_label.lost.tolist() == [False, True, False]
+    assert not by_label.won.any()
+
+
+def test_a_label_whose_every_row_speaks_for_one_is_won() -> None:
+    targets = random_rows()
+    (by_label,) = compared(targets, entry("bad", np.zeros_like(targets)), entry("good", targets)).by_label
+    assert np.isnan(by_label.low).all(), "each draw has the same difference, 1"
+    assert by_label.lost.all()
+
+
+# --- the labels' family ------------------------------------------------------------------------------------------
+
+
+def test_label_intervals_hold_for_all_pairs_where_the_best_was_chosen_on_the_rows() -> None:
+    targets = random_rows(300, labels=3)
+    entries = [entry(str(seed), flipped(targets, 0.25, seed)) for seed in range(6)]
+    best = compared(targets, *entries)
+    name = best.measured[best.reference].entry.name
+    named = compared(targets, *entries, baseline=name)
+    for every, few in zip(best.by_label, named.by_label, strict=True):
+        assert every.values.tolist() == few.values.tolist()
+        assert (every.high - every.low > few.high - few.low).all()
+
+
+def test_in_all_pairs_of_equal_entries_few_labels_are_won() -> None:
+    """The family-wise error over 60 drawn data sets of four entries that are as good as each other."""
+    false = 0
+    for draw in range(60):
+        targets = random_rows(250, seed=draw)
+        entries = [entry(str(i), flipped(targets, 0.25, 1000 + 10 * draw + i)) for i in range(4)]
+        found = compared(targets, *entries, seed=draw)
+        false += any((d.won | d.lost).any() for d in found.by_label)
+    assert false <= 6  # at most 3 are expected
+
+
 # --- entries ---------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +272,7 @@ def test_several_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert found.spread["macro_f1"] == pytest.approx(np.std(values, ddof=1))
     low, high = found.intervals["macro_f1"]
     assert low < found.metrics["macro_f1"] < high
-    assert found.confused[0].share <= 1
+    assert found.confusions.one_way[0].share <= 1
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
@@ -276,3 +349,29 @@ def test_the_pairs_most_confused_with_their_share_of_the_missed_label() -> None:
     classes = confusion(np.eye(3, dtype=bool)[[0, 0, 1]], np.eye(3, dtype=bool)[[0, 1, 1]], Task.MULTI_CLASS)
     (pair,) = most_confused(classes, np.array([2, 1, 0]))  # what is right is not confused
     assert (pair.missed, pair.said, pair.texts, pair.share) == (0, 1, 1, 0.5)
+
+
+def test_what_is_taken_for_what_is_told_one_way_both_ways_and_of_two_labels() -> None:
+    targets = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
+    first = np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 1, 0]], dtype=bool)  # fear → joy three times, and back
+    second = np.array([[0, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
+    found = compared(targets, entry("twice", first, first), entry("once", second))
+    report = ComparisonReport(found, "rows")
+    said = {run["name"]: run for run in report.to_json()["runs"]}
+    assert said["twice"]["most_confused"][0] == {"missed": "fear", "said": "joy", "texts": 6, "share": 1.0}
+    assert said["twice"]["confused_pairs"] == [
+        {"first": "fear", "second": "joy", "first_for_second": 6, "second_for_first": 2, "texts": 8}
+    ]
+    assert said["twice"]["two_label_errors"] == [{"missed": "fear", "said": "joy", "texts": 4}]
+    assert said["once"]["two_label_errors"] == [{"missed": "anger", "said": "joy", "texts": 1}]
+    text, page = comparison_markdown(report, []), comparison_html(report, Inlined())
+    tables = dict(confusions_of_all(report, 3))
+    for caption in (
+        "Most confused: missed → said instead, in the same text",
+        "Pairs taken for one another, both ways together",
+        "Texts with two labels of which one was found, the other mistaken",
+    ):
+        assert caption in text
+        assert caption in page
+        assert [row[0] for row in tables[caption].rows][-1] == "twice"
+        assert tables[caption].header[0] == "run"

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotune.data.checks import Finding, check
-from emotune.data.records import Corpus, Record, fingerprint, text_key, text_keys
-from emotune.labels import LabelSet
+from emotune.data.records import Corpus, Record, fingerprint, relabelled, targets_of, text_key, text_keys
+from emotune.labels import LabelSet, in_order
 
 LABELS = LabelSet(("anger", "joy", "awe"))
 PROPERTY = settings(deadline=None, max_examples=80)
@@ -111,6 +111,17 @@ def test_a_fingerprint_changes_with_text_label_order_and_label_names() -> None:
     digests = [fingerprint(variant, LABELS) for variant in variants]
     digests.append(fingerprint(rows, LabelSet(("rage", "joy", "awe"))))
     assert len(set(digests)) == len(digests)
+
+
+@PROPERTY
+@given(rows=ROWS, order=st.permutations(LABELS.names))
+def test_relabelled_records_carry_the_same_names(rows: list[tuple[str, tuple[int, ...]]], order: list[str]) -> None:
+    ours, turned = records("a", *rows), LabelSet(tuple(order))
+    ours += [replace(record, shares=tuple((i, 0.75) for i in record.labels)) for record in ours]
+    found = relabelled(ours, LABELS, turned)
+    assert np.array_equal(in_order(targets_of(found, 3), turned, LABELS), targets_of(ours, 3))
+    assert all(record.labels == tuple(sorted(record.labels)) for record in found)
+    assert relabelled(found, turned, LABELS) == ours
 
 
 def test_a_fingerprint_is_of_names_not_positions_and_not_of_places() -> None:

@@ -13,13 +13,13 @@ from typer.testing import CliRunner, Result
 
 import cue_kind
 import tiny
-from emotune import artifact, ensembles
+from emotune import artifact
 from emotune.adoption import open_model
 from emotune.cli.app import app
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.kinds import KINDS
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, label_difference
 from emotune.workflows import run_directory
 
 TEXTS = ["I am so happy and glad today", "furious, and afraid of the long road", "", "tea by an old door"]
@@ -51,14 +51,7 @@ def joined(base: Path, run: Path, other: Path) -> Path:
 @pytest.fixture(scope="session")
 def turned(base: Path) -> Path:
     """A run on the same texts whose labels stand in another order; not to be changed."""
-
-    def build(path: Path) -> None:
-        path.mkdir()
-        for file in tiny.multi_label(base).glob("*.csv"):
-            rows = [line.split(",") for line in file.read_text().splitlines()]
-            (path / file.name).write_text("".join(f"{t},{j},{a},{f}\n" for t, a, f, j in rows))
-
-    return trained(base, tiny.once(base, "turned", build), "run-of-turned")
+    return trained(base, tiny.turned(base), "run-of-turned")
 
 
 # A model for every verb
@@ -136,6 +129,23 @@ def test_labels_in_another_order_are_matched_by_name(run: Path, turned: Path, tm
     assert np.allclose(mean, (first + second[:, [1, 2, 0]]) / 2, atol=1e-5)
 
 
+@pytest.mark.parametrize("gone", [None, "first", "second"])
+def test_runs_whose_labels_stand_in_another_order_were_validated_on_the_same_rows(
+    gone: str | None, run: Path, turned: Path, base: Path, tmp_path: Path
+) -> None:
+    runs = [tiny.copy(run, tmp_path / "first"), tiny.copy(turned, tmp_path / "second")]
+    if gone is not None:
+        config = tmp_path / gone / "config.yaml"
+        data = tiny.turned(base) if gone == "second" else tiny.multi_label(base)
+        config.write_text(config.read_text().replace(str(data), "/nowhere"))
+    out = tmp_path / "run"
+    said = json.loads(call("ensemble", *runs, "--out", out, "--json").stdout)
+    assert (said["rows"], said["tuned_on"]) == (tiny.SPLITS["valid"], "valid")
+    mean, one, other = (load_file(path / "valid.safetensors") for path in (out, *runs))
+    assert np.array_equal(mean["targets"], one["targets"])
+    assert np.allclose(mean["logits"], (one["logits"] + other["logits"][:, [1, 2, 0]]) / 2, atol=1e-6)
+
+
 def test_multi_class_models_are_joined_too(base: Path, tmp_path: Path) -> None:
     data = tiny.multi_class(base)
     first, second = tiny.trained(base, data), trained(base, data, "other-class", "--set", "training.seed=1")
@@ -181,7 +191,8 @@ def test_runs_that_were_validated_on_other_rows_are_refused(run: Path, base: Pat
     fewer = tmp_path / "fewer"
     call("train", "starter", "--out", fewer, *tiny.options(base, data, epochs=1))
     said = call("ensemble", run, fewer, "--out", tmp_path / "run", code=2).stderr
-    assert "run-multi_label and fewer were validated on different rows (40 and 37 rows)" in said
+    assert "run-multi_label and fewer are of different rows (40 and 37)" in said
+    assert "row 38: only run-multi_label has “" in said
     assert "--untuned" in said
     assert not (tmp_path / "run").exists()
 
@@ -203,11 +214,10 @@ def test_what_cannot_be_joined_is_refused(run: Path, base: Path, tmp_path: Path)
 
 def test_other_labels_are_named() -> None:
     ours = LabelSet(("joy", "fear"))
-    assert ensembles.label_difference(LabelSet(("fear", "joy")), ours) == ""
-    assert ensembles.label_difference(LabelSet(("joy", "anger")), ours) == "anger in addition; fear missing"
-    assert (
-        ensembles.label_difference(LabelSet(("joy", "fear"), Task.MULTI_CLASS), ours) == "multi-class, not multi-label"
-    )
+    assert label_difference(LabelSet(("fear", "joy")), ours) == ""
+    assert label_difference(LabelSet(("joy", "anger")), ours) == "anger in addition; fear missing"
+    assert label_difference(ours, LabelSet(tuple("abcdefghij"))).endswith("a, b, c, d, e, f, g, h, … (10) missing")
+    assert label_difference(LabelSet(("joy", "fear"), Task.MULTI_CLASS), ours) == "multi-class, not multi-label"
 
 
 def test_an_ensemble_is_not_trained(base: Path, joined: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from emotune.labels import LabelSet, Task
 from emotune.scoring.curves import precision_recall, reliability
 from emotune.scoring.metrics import confusion, counting_metrics
 from emotune.scoring.slices import (
+    TwoLabelError,
     by_length,
     by_number_of_labels,
     by_rarity,
@@ -114,7 +115,7 @@ def test_pairs_are_counted_both_ways() -> None:
 
 def test_of_two_labels_one_was_found_and_the_other_mistaken() -> None:
     targets, decided = table("110", "110", "110", "100", "011"), table("101", "101", "001", "001", "011")
-    assert two_label_errors(targets, decided, LABELS, most=9) == [(1, 2, 2)]
+    assert two_label_errors(targets, decided, LABELS, most=9) == [TwoLabelError(1, 2, 2)]
     assert two_label_errors(targets, targets, LABELS, most=9) == []
 
 

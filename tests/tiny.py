@@ -99,6 +99,18 @@ def multi_label(base: Path) -> Path:
     )
 
 
+def turned(base: Path) -> Path:
+    """The rows of `multi_label` with the columns joy, anger and fear."""
+
+    def build(path: Path) -> None:
+        path.mkdir()
+        for file in multi_label(base).glob("*.csv"):
+            rows = [line.split(",") for line in file.read_text().splitlines()]
+            (path / file.name).write_text("".join(f"{t},{j},{a},{f}\n" for t, a, f, j in rows))
+
+    return once(base, "turned", build)
+
+
 MULTI_LABEL_HEADER = f"text,{','.join(CUES)}\n"
 
 

@@ -17,7 +17,7 @@ from emotune.artifact import MANIFEST, Manifest
 from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.kinds import Stepwise, find_kind
-from emotune.labels import KNOWN, LabelSet, Task, known_set
+from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 from emotune.soundness.config import label_names, require_classifier
 from emotune.soundness.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
 from emotune.soundness.json_files import read_object
@@ -93,7 +93,7 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
         if inner.kind == ensembles.KIND.name:
             raise ModelError("an ensemble within an ensemble: members are single models", place=Place(directory / part))
         model = _ours(part, directory / part, inner, within=True)
-        if difference := ensembles.label_difference(model.decision.labels, labels):
+        if difference := label_difference(model.decision.labels, labels):
             raise ModelError(
                 f"a member with other labels than its ensemble: {difference}", place=Place(directory / part)
             )

@@ -29,7 +29,6 @@ FILE, MEMBERS = "ensemble.json", "members"
 MOST_MEMBERS = 100
 Floats = npt.NDArray[np.float64]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_SHOWN = 5
 
 
 class EnsembleConfig(KindConfig):
@@ -79,31 +78,12 @@ def free_name(wanted: str, taken: Mapping[str, object]) -> str:
     return next(name for name in candidates if name.casefold() not in known)
 
 
-def label_difference(labels: LabelSet, others: LabelSet) -> str:
-    """In what two label sets differ but for their order, in words; empty when in nothing."""
-    if labels.task is not others.task:
-        return f"{str(labels.task).replace('_', '-')}, not {str(others.task).replace('_', '-')}"
-    more = [name for name in labels.names if name not in others]
-    lacking = [name for name in others.names if name not in labels]
-    parts = [(_some(more), "in addition"), (_some(lacking), "missing")]
-    return "; ".join(f"{names} {what}" for names, what in parts if names)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f", … ({len(names)})" if len(names) > _SHOWN else "")
-
-
 def combined(weights: Sequence[Floats], logits: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
     """The logits of an ensemble, of its members' weights (labels,) and logits (n, labels), in the ensemble's order."""
     total = np.zeros(logits[0].shape)
     for each, rows in zip(weights, logits, strict=True):
         total += each * rows
     return total.astype(np.float32)
-
-
-def in_order(values: npt.NDArray[Any], labels: LabelSet, order: LabelSet) -> npt.NDArray[Any]:
-    """Columns over `labels`, shape (n, labels), in the order of another set of the same names."""
-    return values[:, [labels.index(name) for name in order.names]]
 
 
 def write_weights(directory: Path, weights: Mapping[str, Floats], labels: LabelSet) -> None:

@@ -15,6 +15,7 @@ from emotune.errors import DataError, UsageError, did_you_mean
 
 NEUTRAL = "neutral"
 _LONGEST = 200
+_MOST_LISTED = 8
 _TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of text
 _MARKUP = re.compile(r"<[A-Za-z/!?]")
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
@@ -174,6 +175,25 @@ MAPPINGS: dict[tuple[str, str], LabelMapping] = {
         "sentiment", positive="joy", negative="anger fear sadness", ambiguous="surprise"
     ),
 }
+
+
+def label_difference(labels: LabelSet, others: LabelSet) -> str:
+    """In what two label sets differ but for their order, in words; empty when in nothing."""
+    if labels.task is not others.task:
+        return f"{str(labels.task).replace('_', '-')}, not {str(others.task).replace('_', '-')}"
+    more = [name for name in labels.names if name not in others]
+    lacking = [name for name in others.names if name not in labels]
+    parts = [(_listed(more), "in addition"), (_listed(lacking), "missing")]
+    return "; ".join(f"{names} {what}" for names, what in parts if names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_LISTED]) + (f", … ({len(names)})" if len(names) > _MOST_LISTED else "")
+
+
+def in_order(values: npt.NDArray[Any], labels: LabelSet, order: LabelSet) -> npt.NDArray[Any]:
+    """Columns over `labels`, shape (n, labels), in the order of another set of the same names."""
+    return values[:, [labels.index(name) for name in order.names]]
 
 
 def known_set(names: Iterable[str]) -> str | None:

@@ -49,7 +49,7 @@ def compare(
     Scores with 95 % intervals, costs and the front of both; differences by the paired bootstrap, corrected for their
     number; labels won and lost; the texts on which the runs disagree most.
 
-    Without --data, nothing is run: the runs' kept validation rows are compared, with thresholds chosen out of fold.
+    Without --data, the runs' kept validation rows are compared, and models run on 512 of them at most, for their speed.
     """
     from emotune.workflows import compare as workflow
 
@@ -89,11 +89,12 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         emit(textwrap.fill(tables.how_corrected(report), width))
         emit("")
         terminal.table(tables.wins_table(report), "Labels by F1")
+        emit(textwrap.fill(tables.how_won(report), width))
         emit("")
     terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
-    for name, table in tables.confused_tables(report, most=_CONFUSED):
+    for caption, table in tables.confusions_of_all(report, _CONFUSED):
         emit("")
-        terminal.table(table, f"Most confused by {name}")
+        terminal.table(table, caption)
     _show_disagreements(report, terminal, width)
     emit("")
     show_sentences((tables.summary(report), *report.notes), terminal)

@@ -8,6 +8,8 @@ import typer
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
+_CONFUSED = 5  # of each kind
+
 
 @reported
 def evaluate(
@@ -28,7 +30,7 @@ def evaluate(
 
     Metrics with 95 % intervals, overall and by label, and where it errs; report.html shows all of it, with pictures.
     """
-    from emotune.reports.tables import confused_table, label_table, labels_without_positives, overall_table
+    from emotune.reports.tables import confusion_tables, label_table, labels_without_positives, overall_table
     from emotune.workflows.evaluate import evaluate as run_evaluation
 
     terminal = Terminal(quiet=quiet)
@@ -51,10 +53,9 @@ def evaluate(
     terminal.table(overall_table(found.scores, multi_label=multi), f"{found.title}: {found.scores.num_rows:,} rows")
     emit("")
     terminal.table(label_table(found.scores, found.labels))
-    confused = confused_table(found.confused(10), found.labels)
-    if confused.rows:
+    for caption, table in confusion_tables(found.confusions.first(_CONFUSED), found.labels):
         emit("")
-        terminal.table(confused, "Most confused: missed → said instead" if multi else "Most confused")
+        terminal.table(table, caption)
     missing = labels_without_positives(found.scores)
     if missing:
         terminal.warn(missing)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,6 +80,19 @@ def fingerprint(records: Sequence[Record], labels: LabelSet) -> str:
         row = [record.text, *(labels.names[i] for i in record.labels), *soft]
         digest.update(json.dumps(row).encode("ascii"))
     return digest.hexdigest()
+
+
+def relabelled(records: Sequence[Record], labels: LabelSet, order: LabelSet) -> list[Record]:
+    """The records with the positions of their labels in another set of the same names."""
+    to = [order.index(name) for name in labels.names]
+    return [
+        replace(
+            record,
+            labels=tuple(sorted(to[i] for i in record.labels)),
+            shares=None if record.shares is None else tuple(sorted((to[i], share) for i, share in record.shares)),
+        )
+        for record in records
+    ]
 
 
 _BLANKS = re.compile(r"\s+")

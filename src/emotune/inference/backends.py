@@ -11,10 +11,10 @@ import numpy.typing as npt
 from emotune.adoption import FoundModel, Member
 from emotune.artifact import read_json
 from emotune.data.encoding import Encoded, TextEncoder
-from emotune.ensembles import combined, in_order
+from emotune.ensembles import combined
 from emotune.errors import ConfigError, EmotuneError, ModelError, Place
 from emotune.kinds import AtOnce, Composed, Kind, Stepwise, TextModel, find_kind
-from emotune.labels import LabelSet
+from emotune.labels import LabelSet, in_order
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

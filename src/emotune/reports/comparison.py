@@ -1,4 +1,4 @@
-"""A comparison, and it as tables, comparison.json and Markdown."""
+"""A comparison, and it as tables and comparison.json."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,18 @@ from emotune.decision import Decision
 from emotune.labels import Task
 from emotune.reports import tables
 from emotune.reports.amounts import duration, size, speed
-from emotune.reports.evaluation import confused_json, number
+from emotune.reports.evaluation import confusions_json, number
 from emotune.reports.tables import Table, metric_name, percent
-from emotune.scoring.comparison import CLEAR, COSTS, LOWER_IS_BETTER, Comparison, Difference, LabelDifferences, Measured
+from emotune.scoring.comparison import (
+    CLEAR,
+    COSTS,
+    FEWEST_POSITIVES,
+    LOWER_IS_BETTER,
+    Comparison,
+    Difference,
+    LabelDifferences,
+    Measured,
+)
 
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
 FRONT = "front: the costs (time of training, size, speed) for which no other is as good and as cheap, and better in one"
@@ -22,7 +31,7 @@ MULTI_LABEL = ("macro_f1", "micro_f1", "hamming_loss")
 MULTI_CLASS = ("accuracy", "weighted_f1", "macro_f1")
 _FURTHER = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
 _FURTHER_CLASSES = ("macro_precision", "macro_recall")
-_MOST_CONFUSED, _MOST_TEXT = 5, 300
+_MOST_TEXT = 300
 
 
 @dataclass(frozen=True)
@@ -111,13 +120,14 @@ class ComparisonReport:
             "texts_per_second": speed,
             "front": [COST_NAMES[cost] for cost in measured.fronts],
             "label_f1": {name: number(f1) for name, f1 in zip(labels.names, measured.f1, strict=True)},
-            "most_confused": confused_json(measured.confused, labels),
+            **confusions_json(measured.confusions, labels),
         }
 
     def _difference_json(self, d: Difference) -> dict[str, Any]:
         return {
             "run": self.names[d.entry],
             "other": self.names[d.other],
+            "rows_that_differ": d.rows,
             "difference": number(d.value),
             "interval": [number(d.low), number(d.high)],
             "p": number(d.p),
@@ -226,10 +236,11 @@ def difference_table(report: ComparisonReport) -> Table:
     for i in report.comparison.ranking:
         d = report.comparison.against_reference(i)
         if d is not None:
-            shown = "" if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
+            shown = tables.UNDEFINED if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
             value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
-            rows.append((report.names[i], value, shown, p_value(d.p), p_value(d.corrected), verdict(report, d)))
-    header = ("run", f"{name} less {report.reference}", "95 % interval", "p", "p (Holm)", "")
+            tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
+            rows.append((report.names[i], value, shown, f"{d.rows:,}", *tested))
+    header = ("run", f"{name} less {report.reference}", "95 % interval", "rows apart", "p", "p (Holm)", "")
     return Table(header, tuple(rows))
 
 
@@ -255,7 +266,8 @@ def how_corrected(report: ComparisonReport) -> str:
     few = f" So few draws can tell none apart: take {20 * number_of:,} or more." if compared.too_few_draws else ""
     return (
         f"Paired bootstrap, {compared.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm, and "
-        f"the intervals hold for all of them at once (max-t). They tell of other rows, not of other seeds.{few}"
+        f"the intervals hold for all of them at once (max-t), and are undefined where too few rows set two apart. They "
+        f"tell of other rows, not of other seeds.{few}"
     )
 
 
@@ -288,6 +300,15 @@ def wins_table(report: ComparisonReport) -> Table:
     return Table(header, tuple(rows))
 
 
+def how_won(report: ComparisonReport) -> str:
+    """What a label won or lost is, in a sentence."""
+    family = "runs" if report.comparison.named else "pairs of runs"
+    return (
+        f"▲ and ▼: clearly better or worse than the reference. The intervals hold for all labels and {family} at once; "
+        f"a label with fewer than {FEWEST_POSITIVES} positives, or with too few rows that set two apart, is neither."
+    )
+
+
 def label_table(report: ComparisonReport) -> Table:
     """F1 of each label and entry; ▲ and ▼ where it differs clearly from the reference."""
     compared = report.comparison
@@ -302,14 +323,22 @@ def label_table(report: ComparisonReport) -> Table:
     return Table(("label", "support", *(report.names[i] for i in compared.ranking)), tuple(rows))
 
 
-def confused_tables(report: ComparisonReport, most: int = _MOST_CONFUSED) -> list[tuple[str, Table]]:
-    """For each entry, the pairs that it confuses most."""
+def confusion_tables(report: ComparisonReport, most: int) -> list[tuple[str, list[tuple[str, Table]]]]:
+    """For each entry what it takes for what most often, as tables with what stands above each."""
     ranked = [report.comparison.measured[i] for i in report.comparison.ranking]
-    return [
-        (measured.entry.name, tables.confused_table(measured.confused[:most], report.comparison.labels))
-        for measured in ranked
-        if measured.confused
-    ]
+    labels = report.comparison.labels
+    each = [(m.entry.name, tables.confusion_tables(m.confusions.first(most), labels)) for m in ranked]
+    return [(name, found) for name, found in each if found]
+
+
+def confusions_of_all(report: ComparisonReport, most: int) -> list[tuple[str, Table]]:
+    """The same with the entries below one another in each of the tables."""
+    joined: dict[str, Table] = {}
+    for name, found in confusion_tables(report, most):
+        for caption, table in found:
+            before = joined[caption].rows if caption in joined else ()
+            joined[caption] = Table(("run", *table.header), (*before, *((name, *row) for row in table.rows)))
+    return list(joined.items())
 
 
 def disagreement_table(report: ComparisonReport, most: int) -> Table:
@@ -346,30 +375,3 @@ def answers(report: ComparisonReport, row: int) -> list[str]:
 def fronts(report: ComparisonReport) -> list[str]:
     """The costs of which at least one entry is known, in the order of `COSTS`."""
     return [cost for cost in COSTS if any(m.entry.cost(cost) is not None for m in report.comparison.measured)]
-
-
-# --- Markdown --------------------------------------------------------------------------------------------------
-
-
-def comparison_markdown(report: ComparisonReport, pictures: Sequence[tuple[str, str]]) -> str:
-    """The comparison for whoever reads Markdown."""
-    lines = [f"# {tables.escape(f'{report.heading} on {report.title}')}", ""]
-    lines += [
-        f"- {tables.escape(f'{name}: {model}')}" for name, model in zip(report.names, report.models, strict=False)
-    ]
-    lines += [f"- {tables.escape(line)}" for line in (*report.data, *report.notes)]
-    lines += [f"- **warning:** {tables.escape(warning)}" for warning in report.warnings]
-    scores = tables.markdown(main_table(report, headline_metrics(report), further_metrics(report)))
-    lines += ["", tables.escape(summary(report)), "", scores, "", how_read(report), ""]
-    if report.comparison.differences:
-        lines += ["## Differences", "", how_corrected(report), "", tables.markdown(difference_table(report)), ""]
-        lines += ["## Labels won and lost", "", tables.markdown(wins_table(report)), ""]
-    lines += ["## F1 by label", "", tables.markdown(label_table(report)), ""]
-    for name, table in confused_tables(report, most=10):
-        lines += [f"## Most confused by {tables.escape(name)}", "", tables.markdown(table), ""]
-    if report.comparison.disagreements:
-        shown = tables.markdown(disagreement_table(report, 20))
-        lines += ["## Texts on which they disagree most", "", shown, ""]
-    for title, name in pictures:
-        lines += [f"## {title}", "", f"![{title}]({name})", ""]
-    return "\n".join(lines)

@@ -5,7 +5,8 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from emotune.artifact import write_file, write_json
-from emotune.reports.comparison import ComparisonReport, comparison_markdown
+from emotune.reports.comparison import ComparisonReport
+from emotune.reports.comparison_markdown import comparison_markdown
 from emotune.reports.comparison_page import comparison_html
 from emotune.reports.files import REPORT
 from emotune.reports.inline import Inlined, inline

@@ -66,17 +66,17 @@ def _labels(report: ComparisonReport, figure: Element | None) -> list[Element]:
     table = html_table(tables.label_table(report), "F1 by label and run")
     found = [h("div", [figure] if figure is not None else [], h("div", table), class_="beside")]
     if report.comparison.by_label:
-        note = "▲ and ▼: clearly better or worse than the reference; intervals hold for all labels and runs at once."
         wins = html_table(tables.wins_table(report), "Labels won and lost", words=[4, 5])
-        found += [h("p", note, class_="quiet"), wins]
+        found += [h("p", tables.how_won(report), class_="quiet"), wins]
     return found
 
 
 def _confused(report: ComparisonReport) -> list[Element]:
-    each = tables.confused_tables(report, most=10)
-    what = "missed → said instead" if report.multi_label else "what it was → what was said"
-    boxes = [html_table(table, f"{name}: {what}") for name, table in each]
-    return [h("div", boxes, class_="beside")] if boxes else []
+    parts = []
+    for name, found in tables.confusion_tables(report, 10):
+        boxes = [html_table(table, caption) for caption, table in found]
+        parts += [h("h3", said(name, 120)), h("div", boxes, class_="beside")]
+    return parts
 
 
 def _disagreements(report: ComparisonReport) -> list[Element]:

@@ -15,7 +15,7 @@ from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.reports import tables
 from emotune.scoring.metrics import Bools, Floats, Scores
-from emotune.scoring.slices import Confused, most_confused
+from emotune.scoring.slices import Confusions
 
 _MOST_CONFUSED = 30
 
@@ -46,9 +46,10 @@ class Evaluation:
     def multi_label(self) -> bool:
         return self.labels.task is Task.MULTI_LABEL
 
-    def confused(self, most: int | None = None) -> list[Confused]:
-        """The pairs most confused: missed → said instead, for multi-class what it was → what was said."""
-        return most_confused(self.confusion, self.scores.per_label.support, most)
+    @property
+    def confusions(self) -> Confusions:
+        """What is taken for what most often."""
+        return Confusions.of(self.targets, self.decided, self.labels, _MOST_CONFUSED)
 
     @property
     def title(self) -> str:
@@ -57,7 +58,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All figures; an undefined one is null. `confusion` is missed → extra for multi-label, and so are the pairs of
-        `most_confused`, with their share of the missed label's support."""
+        `most_confused` (see `confusions_json`)."""
         each = self.scores.per_label
         columns = {
             "support": each.support,
@@ -85,15 +86,38 @@ class Evaluation:
             ],
             "labels_without_positives": list(self.scores.labels_without_positives),
             "confusion": self.confusion.tolist(),
-            "most_confused": confused_json(self.confused(_MOST_CONFUSED), self.labels),
+            **confusions_json(self.confusions, self.labels),
             "warnings": list(self.warnings),
         }
 
 
-def confused_json(pairs: Sequence[Confused], labels: LabelSet) -> list[dict[str, Any]]:
-    """Pairs most confused, by names; for multi-class `missed` is what it was and `said` what was predicted."""
+def confusions_json(found: Confusions, labels: LabelSet) -> dict[str, list[dict[str, Any]]]:
+    """What is taken for what, by names.
+
+    `most_confused`: one way, with the share of the missed label's support; for multi-class `missed` is what it was and
+    `said` what was predicted. `confused_pairs`: both ways together. `two_label_errors`: of texts with two labels of
+    which one was found.
+    """
     names = labels.names
-    return [{"missed": names[p.missed], "said": names[p.said], "texts": p.texts, "share": p.share} for p in pairs]
+    return {
+        "most_confused": [
+            {"missed": names[p.missed], "said": names[p.said], "texts": p.texts, "share": p.share}
+            for p in found.one_way
+        ],
+        "confused_pairs": [
+            {
+                "first": names[p.first],
+                "second": names[p.second],
+                "first_for_second": p.forth,
+                "second_for_first": p.back,
+                "texts": p.total,
+            }
+            for p in found.pairs
+        ],
+        "two_label_errors": [
+            {"missed": names[e.missed], "said": names[e.said], "texts": e.texts} for e in found.two_labels
+        ],
+    }
 
 
 def number(value: Any) -> float | int | None:
@@ -132,9 +156,8 @@ def report_markdown(evaluation: Evaluation, pictures: Sequence[tuple[str, str]])
     lines += ["", "## Overall", "", tables.markdown(tables.overall_table(scores, multi_label=multi)), ""]
     lines += ["Intervals: 95 %, from 1,000 bootstrap draws of the rows.", ""]
     lines += ["## By label", "", tables.markdown(tables.label_table(scores, evaluation.labels)), ""]
-    confused = tables.confused_table(evaluation.confused(10), evaluation.labels)
-    if confused.rows:
-        lines += ["## Most confused", "", tables.markdown(confused), ""]
+    for caption, table in tables.confusion_tables(evaluation.confusions.first(10), evaluation.labels):
+        lines += [f"## {caption}", "", tables.markdown(table), ""]
     for title, name in pictures:
         lines += [f"## {title}", "", f"![{title}]({name})", ""]
     return "\n".join(lines)

@@ -192,16 +192,5 @@ def _members(finer: Evaluation, level: str) -> Mapping[str, tuple[str, ...]]:
 
 def confusions(evaluation: Evaluation) -> list[Element]:
     """What is taken for what: one way, both ways, and in texts of two labels."""
-    multi, labels = evaluation.multi_label, evaluation.labels
-    found = []
-    one_way = tables.confused_table(evaluation.confused(15), labels)
-    if one_way.rows:
-        caption = "Missed → said instead, in the same text" if multi else "What it was → what was said"
-        found.append(html_table(one_way, caption))
-    both = tables.pair_table(evaluation.confusion, labels, most=15)
-    if both.rows:
-        found.append(html_table(both, "Pairs taken for one another, both ways together"))
-    two = tables.two_label_table(evaluation.targets, evaluation.decided, labels, most=15)
-    if two.rows:
-        found.append(html_table(two, "Texts with two labels of which one was found, the other mistaken"))
-    return found
+    found = tables.confusion_tables(evaluation.confusions.first(15), evaluation.labels)
+    return [html_table(table, caption) for caption, table in found]

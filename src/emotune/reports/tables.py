@@ -10,9 +10,9 @@ import numpy.typing as npt
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
-from emotune.scoring.metrics import Bools, Scores
+from emotune.scoring.metrics import Scores
 from emotune.scoring.precision import NEVER, precision_and_recall
-from emotune.scoring.slices import Confused, confused_pairs, two_label_errors
+from emotune.scoring.slices import Confused, Confusions, Pair, TwoLabelError
 from emotune.scoring.thresholds import PRECISION, Tuned
 
 UNDEFINED = "undefined"
@@ -120,21 +120,30 @@ def confused_table(pairs: Sequence[Confused], labels: LabelSet) -> Table:
     return Table((*header, "texts", "of its support"), tuple(rows))
 
 
-def pair_table(counts: npt.NDArray[np.int64], labels: LabelSet, *, most: int) -> Table:
-    """The pairs most often taken for one another, whichever was meant; of each the one missed more often first."""
+def pair_table(pairs: Sequence[Pair], labels: LabelSet) -> Table:
+    """Pairs taken for one another, whichever was meant; of each the one missed more often first."""
     rows = [
-        (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}")
-        for p in confused_pairs(counts, most)
+        (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in pairs
     ]
     return Table(("label", "and", "first for second", "second for first", "texts"), tuple(rows))
 
 
-def two_label_table(targets: Bools, decided: Bools, labels: LabelSet, *, most: int) -> Table:
+def two_label_table(errors: Sequence[TwoLabelError], labels: LabelSet) -> Table:
     """Of texts with two labels of which one was found: what was missed, and what was said in its place."""
-    rows = [
-        (labels.names[i], labels.names[j], f"{n:,}") for i, j, n in two_label_errors(targets, decided, labels, most)
-    ]
+    rows = [(labels.names[e.missed], labels.names[e.said], f"{e.texts:,}") for e in errors]
     return Table(("missed", "said instead", "texts"), tuple(rows))
+
+
+def confusion_tables(found: Confusions, labels: LabelSet) -> list[tuple[str, Table]]:
+    """What is taken for what, as tables with what stands above each; none that would be empty."""
+    multi_label = labels.task is Task.MULTI_LABEL
+    one_way = "missed → said instead, in the same text" if multi_label else "what it was → what was said"
+    each = [
+        (f"Most confused: {one_way}", confused_table(found.one_way, labels)),
+        ("Pairs taken for one another, both ways together", pair_table(found.pairs, labels)),
+        ("Texts with two labels of which one was found, the other mistaken", two_label_table(found.two_labels, labels)),
+    ]
+    return [(caption, table) for caption, table in each if table.rows]
 
 
 def policies(decision: Decision) -> list[str]:

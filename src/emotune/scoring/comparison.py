@@ -4,33 +4,29 @@ All are judged by the same bootstrap draws of the rows, so that what is easy or 
 (the paired bootstrap). An approach may have been trained with several seeds: its score is the mean over them, in every
 draw too, and intervals are of the rows; the spread over seeds stands beside them.
 
-Differences. The p-value of one is the share of draws whose difference is as far from the difference found as that is
-from 0 (Efron and Tibshirani 1993, An Introduction to the Bootstrap, 16.4; the draw that is the data counts as one).
-p-values are corrected by Holm's step-down method (Holm 1979). Intervals hold for all differences of the family at once:
-estimate ± c standard deviations, c the 95 % quantile of the largest studentized deviation (the sup-t or max-t band;
-Montiel Olea and Plagborg-Møller 2019, "Simultaneous confidence bands"). Against a baseline that was named beforehand
-the family has one difference for each of the others. Against the best of these very rows it has all pairs, since any
-of them might have come out as the best. All of this tells of other rows, not of other seeds.
+Differences (`scoring.differences` has the tests). Against a baseline that was named beforehand the family has one for
+each of the others. Against the best of these very rows it has all pairs, since any of them might have come out as the
+best; and that of the labels' F1 has every label of these pairs. All of this tells of other rows, not of other seeds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.labels import LabelSet, Task
-from emotune.scoring.metrics import Bools, Counts, Floats, Sums, confusion, interval
-from emotune.scoring.slices import Confused, most_confused
+from emotune.scoring.differences import ROUNDING, Spread, critical, holm, p_values, simultaneous_intervals, smallest_p
+from emotune.scoring.metrics import Bools, Counts, Floats, Sums, bootstrap, interval
+from emotune.scoring.slices import Confusions
 
 LOWER_IS_BETTER = ("hamming_loss",)
 COSTS = ("training_seconds", "num_bytes", "seconds_per_text")
 CLEAR = 0.05  # the corrected p-value below which a difference is called one
-_LEVEL = 95  # percent
+FEWEST_POSITIVES = 5  # below which F1 hangs on single texts, and a label is neither won nor lost
 _FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p that Holm can give is then 0.01
 _MOST_ROWS, _MOST_PAIRS = 20, 10
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,7 @@ class Entry:
 class Measured:
     """One entry's scores: means over its seeds, with 95 % intervals of the rows and the sd over seeds (NaN for one).
 
-    `f1` has shape (labels,), `f1_intervals` (labels, 2). `confused`: the pairs most confused, counted over all seeds.
+    `f1` has shape (labels,), `f1_intervals` (labels, 2). `confusions` are counted over all seeds.
     `fronts`: the costs (of `COSTS`) for which no other entry is as good and as cheap, and better in one of both.
     """
 
@@ -79,7 +75,7 @@ class Measured:
     spread: dict[str, float]
     f1: Floats
     f1_intervals: Floats
-    confused: tuple[Confused, ...]
+    confusions: Confusions
     fronts: tuple[str, ...] = ()
 
 
@@ -87,11 +83,13 @@ class Measured:
 class Difference:
     """`entry` less `other` in the metric that ranks, its simultaneous interval, and its p-value before and after Holm.
 
-    Positions of entries; NaN where a score is not defined.
+    Positions of entries; NaN where a score is not defined, and for an interval of which too few rows tell. `rows`: on
+    how many they differ.
     """
 
     entry: int
     other: int
+    rows: int
     value: float
     low: float
     high: float
@@ -103,23 +101,25 @@ class Difference:
 class LabelDifferences:
     """F1 of each label, `entry` less the reference, with intervals that hold for all labels and entries at once.
 
-    Shape (labels,) each; NaN for a label without positives.
+    Shape (labels,) each; NaN for a label without positives, and for an interval of which too few rows tell.
+    `enough`: whether positives, and rows on which the two differ, are enough for the label to be won or lost.
     """
 
     entry: int
     values: Floats
     low: Floats
     high: Floats
+    enough: Bools
 
     @property
     def won(self) -> Bools:
-        """Where the entry is clearly better: the interval lies above 0."""
-        return np.asarray(self.low > 0)
+        """Where the entry is clearly better: the interval lies above 0, or each of enough rows speaks for the entry."""
+        return np.asarray(self.enough & (self.values > 0) & ~(self.low <= 0))
 
     @property
     def lost(self) -> Bools:
         """Where it is clearly worse."""
-        return np.asarray(self.high < 0)
+        return np.asarray(self.enough & (self.values < 0) & ~(self.high >= 0))
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Draws:
-    """Scores of one entry in each draw: of metrics (draws,), F1 of labels (draws, labels)."""
+    """Scores of one entry in each draw: of metrics (draws,), F1 of labels (draws, labels); and its mean decisions over
+    seeds, (n, labels), which tell the rows on which it differs from another."""
 
     metrics: dict[str, Floats]
     f1: Floats
+    decided: Floats
+
+    def apart(self, other: "_Draws") -> Bools:
+        """In which cells two entries differ, (n, labels)."""
+        return np.asarray(np.abs(self.decided - other.decided) > ROUNDING)
 
 
 def default_metric(task: Task) -> str:
@@ -196,8 +202,9 @@ def compare(
     _require_comparable(targets, entries)
     ranks = metric or default_metric(labels.task)
     number = enough_draws(len(entries), named=baseline is not None) if resamples is None else resamples
-    scored = [_measure(labels, targets, entry, number, seed) for entry in entries]
-    measured, draws = _with_fronts([m for m, _ in scored], ranks), [d for _, d in scored]
+    draws = _draw(targets, entries, number, seed)
+    found = [_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)]
+    measured = _with_fronts(found, ranks)
     names = [entry.name for entry in entries]
     reference = names.index(baseline) if baseline is not None else _best(measured, ranks)
     return Comparison(
@@ -208,7 +215,7 @@ def compare(
         reference,
         baseline is not None,
         _differences(measured, draws, ranks, reference, named=baseline is not None),
-        _by_label(measured, draws, reference),
+        _by_label(targets, measured, draws, reference, named=baseline is not None),
         tuple(_disagreements(entries, labels.task)),
         number,
     )
@@ -229,30 +236,33 @@ def _require_comparable(targets: Bools, entries: Sequence[Entry]) -> None:
             raise ValueError(f"decisions of {entry.name!r} have shape {shapes}, targets {targets.shape}")
 
 
-def _measure(labels: LabelSet, targets: Bools, entry: Entry, resamples: int, seed: int) -> tuple[Measured, _Draws]:
-    counts = [Counts.of(targets, outcome.decided) for outcome in entry.outcomes]
-    points = [each.sums(np.ones((1, len(targets)))) for each in counts]
-    draws = _mean([each.bootstrap(resamples, seed) for each in counts])  # the same draws for every entry and seed
+def _draw(targets: Bools, entries: Sequence[Entry], resamples: int, seed: int) -> list[_Draws]:
+    """The mean over seeds in every draw, which is the same for all entries and seeds."""
+    counts = [[Counts.of(targets, outcome.decided) for outcome in entry.outcomes] for entry in entries]
+    sums = iter(bootstrap([each for of_entry in counts for each in of_entry], resamples, seed))
+    return [_mean([next(sums) for _ in entry.outcomes], entry) for entry in entries]
+
+
+def _mean(sums: Sequence[Sums], entry: Entry) -> _Draws:
+    by_seed = [each.metrics() for each in sums]
+    metrics = {name: np.mean([metrics[name] for metrics in by_seed], axis=0) for name in by_seed[0]}
+    decided = np.mean([outcome.decided for outcome in entry.outcomes], axis=0)
+    return _Draws(metrics, np.mean([each.f1 for each in sums], axis=0), decided)
+
+
+def _measure(labels: LabelSet, targets: Bools, entry: Entry, draws: _Draws) -> Measured:
+    points = [Counts.of(targets, outcome.decided).sums(np.ones((1, len(targets)))) for outcome in entry.outcomes]
     by_seed = {name: np.array([p.metrics()[name][0] for p in points]) for name in points[0].metrics()}
-    counted = sum(confusion(targets, outcome.decided, labels.task) for outcome in entry.outcomes)
-    support = len(entry.outcomes) * targets.sum(axis=0)
-    measured = Measured(
+    every_decision = np.concatenate([outcome.decided for outcome in entry.outcomes])
+    return Measured(
         entry,
         {name: float(values.mean()) for name, values in by_seed.items()},
         {name: interval(values) for name, values in draws.metrics.items()},
         {name: float(values.std(ddof=1)) if len(values) > 1 else float("nan") for name, values in by_seed.items()},
         np.mean([p.f1[0] for p in points], axis=0),
         np.array([interval(values) for values in draws.f1.T]),
-        tuple(most_confused(np.asarray(counted), support, _MOST_PAIRS)),
+        Confusions.of(np.tile(targets, (len(points), 1)), every_decision, labels, _MOST_PAIRS),
     )
-    return measured, draws
-
-
-def _mean(sums: Sequence[Sums]) -> _Draws:
-    """The mean over seeds in every draw."""
-    by_seed = [each.metrics() for each in sums]
-    metrics = {name: np.mean([metrics[name] for metrics in by_seed], axis=0) for name in by_seed[0]}
-    return _Draws(metrics, np.mean([each.f1 for each in sums], axis=0))
 
 
 def _quality(measured: Measured, metric: str) -> float:
@@ -269,10 +279,7 @@ def _with_fronts(measured: Sequence[Measured], metric: str) -> list[Measured]:
     quality = [_quality(m, metric) for m in measured]
     fronts = {cost: pareto_front(quality, [m.entry.cost(cost) for m in measured]) for cost in COSTS}
     lying = [tuple(cost for cost in COSTS if fronts[cost][i]) for i in range(len(measured))]
-    return [
-        Measured(m.entry, m.metrics, m.intervals, m.spread, m.f1, m.f1_intervals, m.confused, fronts)
-        for m, fronts in zip(measured, lying, strict=True)
-    ]
+    return [replace(m, fronts=each) for m, each in zip(measured, lying, strict=True)]
 
 
 def pareto_front(quality: Sequence[float], cost: Sequence[float | None]) -> list[bool]:
@@ -288,66 +295,46 @@ def pareto_front(quality: Sequence[float], cost: Sequence[float | None]) -> list
     return [c is not None and not beaten(q, c) for q, c in zip(quality, cost, strict=True)]
 
 
+def _family(number: int, reference: int, *, named: bool) -> list[tuple[int, int]]:
+    """Pairs of entries that are compared: those with the reference first, then, unless it was named, all others."""
+    others = [i for i in range(number) if i != reference]
+    return [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
+
+
 def _differences(
     measured: Sequence[Measured], draws: Sequence[_Draws], metric: str, reference: int, *, named: bool
 ) -> tuple[Difference, ...]:
-    """Those with the reference first, then, unless it was named, all others of the family."""
-    others = [i for i in range(len(measured)) if i != reference]
-    pairs = [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
+    pairs = _family(len(measured), reference, named=named)
     if not pairs:
         return ()
+    rows = np.array([draws[i].apart(draws[j]).any(axis=1).sum() for i, j in pairs])
     values = np.array([measured[i].metrics[metric] - measured[j].metrics[metric] for i, j in pairs])
     drawn = np.stack([draws[i].metrics[metric] - draws[j].metrics[metric] for i, j in pairs], axis=1)
-    low, high = simultaneous_intervals(values, drawn)
-    p = p_values(values, drawn)
+    low, high = simultaneous_intervals(values, drawn, rows)
+    p = p_values(values, drawn, rows)
     columns = (values, low, high, p, holm(p))
-    return tuple(Difference(i, j, *(float(c[at]) for c in columns)) for at, (i, j) in enumerate(pairs))
-
-
-def _by_label(measured: Sequence[Measured], draws: Sequence[_Draws], reference: int) -> tuple[LabelDifferences, ...]:
-    others = [i for i in range(len(measured)) if i != reference]
-    if not others:
-        return ()
-    values = np.concatenate([measured[i].f1 - measured[reference].f1 for i in others])
-    drawn = np.concatenate([draws[i].f1 - draws[reference].f1 for i in others], axis=1)
-    parts = [np.split(part, len(others)) for part in (values, *simultaneous_intervals(values, drawn))]
-    return tuple(LabelDifferences(i, *each) for i, *each in zip(others, *parts, strict=True))
-
-
-def p_values(values: Floats, draws: Floats) -> Floats:
-    """Two-sided bootstrap p-values of differences of shape (m,) with draws of shape (draws, m); NaN without draws."""
-    defined = np.isfinite(draws)
-    far = (np.abs(draws - values) >= np.abs(values) - _ROUNDING) & defined
-    counted = defined.sum(axis=0)
-    return np.where(np.isfinite(values) & (counted > 0), (1 + far.sum(axis=0)) / (1 + counted), np.nan)
-
-
-def holm(p: Floats) -> Floats:
-    """p-values of shape (m,) corrected by Holm's step-down method; NaN is no test, and not counted as one."""
-    corrected = np.full(len(p), np.nan)
-    order = [int(i) for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
-    return corrected
-
-
-def simultaneous_intervals(values: Floats, draws: Floats) -> tuple[Floats, Floats]:
-    """Ends of intervals that hold for all of the values, shape (m,), at once; draws have shape (draws, m)."""
-    defined = np.isfinite(draws) & np.isfinite(values)
-    counted = defined.sum(axis=0)
-    if not counted.any():
-        return np.full(len(values), np.nan), np.full(len(values), np.nan)
-    held = np.where(defined, draws, 0.0)
-    mean = held.sum(axis=0) / np.maximum(counted, 1)
-    squares = np.where(defined, (held - mean) ** 2, 0.0).sum(axis=0)
-    deviation = np.sqrt(squares / np.maximum(counted - 1, 1))
-    varies = defined & (deviation > _ROUNDING)
-    studentized = np.where(varies, np.abs(held - np.where(defined, values, 0.0)), 0.0) / np.maximum(
-        deviation, _ROUNDING
+    return tuple(
+        Difference(i, j, int(rows[at]), *(float(column[at]) for column in columns)) for at, (i, j) in enumerate(pairs)
     )
-    reach = np.percentile(studentized.max(axis=1), _LEVEL) * deviation
-    reach = np.where(counted > 1, reach, np.nan)
-    return values - reach, values + reach
+
+
+def _by_label(
+    targets: Bools, measured: Sequence[Measured], draws: Sequence[_Draws], reference: int, *, named: bool
+) -> tuple[LabelDifferences, ...]:
+    pairs = _family(len(measured), reference, named=named)
+    if not pairs:
+        return ()
+    # pair by pair: the draws of all of them at once would take pairs × draws × labels numbers
+    values = [measured[i].f1 - measured[j].f1 for i, j in pairs]
+    spreads = [Spread.of(v, draws[i].f1 - draws[j].f1) for v, (i, j) in zip(values, pairs, strict=True)]
+    times, tests = critical(spreads), len(pairs) * targets.shape[1]
+    found = []
+    for spread, v, (i, j) in zip(spreads, values, pairs, strict=True):
+        if j == reference:
+            rows = draws[i].apart(draws[j]).sum(axis=0)
+            enough = (targets.sum(axis=0) >= FEWEST_POSITIVES) & (tests * smallest_p(rows) < CLEAR)
+            found.append(LabelDifferences(i, v, *spread.interval(v, times, rows), enough))
+    return tuple(found)
 
 
 def _disagreements(entries: Sequence[Entry], task: Task) -> list[Disagreement]:

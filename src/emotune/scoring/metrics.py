@@ -5,6 +5,7 @@ multi-class targets are one-hot. A value that is not defined is NaN here and nul
 example have no F1, AP or AUROC: they leave the macro averages and are listed.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from emotune.scoring import curves
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 _INTERVAL = (2.5, 97.5)
+_MOST_DRAWS, _MOST_WEIGHTS = 64, 400_000  # of a block of bootstrap draws: all at once would take resamples * n numbers
 
 
 @dataclass(frozen=True)
@@ -183,13 +185,22 @@ class Counts:
 
     def bootstrap(self, resamples: int, seed: int) -> Sums:
         """The sums of `resamples` draws of n rows with replacement; no draws when there are no rows."""
-        n = len(self.rows)
-        rng = np.random.default_rng(seed)
-        values = np.empty((resamples if n else 0, self.rows.shape[1]))
-        for draw in values:
-            # one draw at a time: all of them at once would take resamples * n numbers
-            draw[:] = np.bincount(rng.integers(n, size=n), minlength=n) @ self.rows
-        return Sums(values)
+        return bootstrap([self], resamples, seed)[0]
+
+
+def bootstrap(counts: Sequence[Counts], resamples: int, seed: int) -> list[Sums]:
+    """`Counts.bootstrap` of several counts of the same n rows, all under the same draws, which are drawn once."""
+    n = len(counts[0].rows)
+    drawn = [np.empty((resamples if n else 0, each.rows.shape[1])) for each in counts]
+    rng = np.random.default_rng(seed)
+    block = min(_MOST_DRAWS, max(1, _MOST_WEIGHTS // max(n, 1)))
+    for start in range(0, len(drawn[0]), block):
+        weights = np.empty((min(block, resamples - start), n))
+        for row in weights:
+            row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+        for values, each in zip(drawn, counts, strict=True):
+            np.matmul(weights, each.rows, out=values[start : start + len(weights)])
+    return [Sums(values) for values in drawn]
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from emotune.decision import Bools, Floats
 from emotune.labels import LabelSet, Task
-from emotune.scoring.metrics import Counts, interval
+from emotune.scoring.metrics import Counts, confusion, interval
 
 _SMALLEST = 1e-12  # of a probability in a logarithm
 SLICED = ("micro_f1", "macro_f1", "accuracy")
@@ -198,8 +198,18 @@ def confused_pairs(confusion: npt.NDArray[np.int64], most: int) -> list[Pair]:
     return sorted(pairs, key=lambda pair: -pair.total)[:most]
 
 
-def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int) -> list[tuple[int, int, int]]:
-    """Of rows that carry two labels and were given one of them with a wrong one: (missed, given instead, rows).
+@dataclass(frozen=True)
+class TwoLabelError:
+    """Of texts with two labels of which one was found: the one that was missed, what was said in its place, and in how
+    many texts."""
+
+    missed: int
+    said: int
+    texts: int
+
+
+def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int | None = None) -> list[TwoLabelError]:
+    """Of rows that carry two labels and were given one of them with a wrong one: what was mistaken for what.
 
     The most frequent first. Empty for multi-class.
     """
@@ -210,5 +220,28 @@ def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int
     pairs, counts = np.unique(
         np.stack([missed[rows].argmax(axis=1), extra[rows].argmax(axis=1)], axis=1), axis=0, return_counts=True
     )
-    found = [(int(i), int(j), int(n)) for (i, j), n in zip(pairs, counts, strict=True)]
-    return sorted(found, key=lambda pair: -pair[2])[:most]
+    found = [TwoLabelError(int(i), int(j), int(n)) for (i, j), n in zip(pairs, counts, strict=True)]
+    return sorted(found, key=lambda error: -error.texts)[:most]
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """What is taken for what, the most frequent first: one way, both ways together, and in texts of two labels."""
+
+    one_way: tuple[Confused, ...]
+    pairs: tuple[Pair, ...]
+    two_labels: tuple[TwoLabelError, ...]
+
+    @classmethod
+    def of(cls, targets: Bools, decided: Bools, labels: LabelSet, most: int) -> "Confusions":
+        """Those of decisions of shape (n, labels), at most so many of each."""
+        counts = confusion(targets, decided, labels.task)
+        return cls(
+            tuple(most_confused(counts, targets.sum(axis=0), most)),
+            tuple(confused_pairs(counts, most)),
+            tuple(two_label_errors(targets, decided, labels, most)),
+        )
+
+    def first(self, most: int) -> "Confusions":
+        """The most frequent of each."""
+        return Confusions(self.one_way[:most], self.pairs[:most], self.two_labels[:most])

@@ -1,7 +1,7 @@
 """`emotune compare`: any runs on the same rows, what their differences are worth, and what they cost."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.config_files import override_data
-from emotune.data.records import Corpus, Record, text_keys
+from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.repository import SPLIT_NAMES
-from emotune.errors import MissingInputError, UsageError, did_you_mean
+from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
 from emotune.hub_data import resolve_data
 from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, Task
@@ -24,15 +24,16 @@ from emotune.workflows import run_directory
 from emotune.workflows.compared_runs import (
     Candidate,
     Common,
-    Rows,
     common_labels,
-    kept_rows,
+    in_labels_of,
+    kept_of,
     open_candidates,
     require_same_rows,
     rows_of,
 )
 from emotune.workflows.data import corpus_of
-from emotune.workflows.speed import timed_logits
+from emotune.workflows.same_rows import Rows
+from emotune.workflows.speed import SAMPLE, sampled_speed, timed_logits
 from emotune.workflows.talk import Talk
 
 METRICS = (
@@ -103,7 +104,7 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
     baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
     warnings = [*_interrupted(candidates)]
     if request.data is None and request.split in (None, "valid") and not request.overrides:
-        scored = _kept(candidates, common)
+        scored = _kept(request, candidates, common, talk)
     else:
         scored = _run_all(request, candidates, common, talk)
     warnings += _leaks(candidates, scored.rows)
@@ -178,21 +179,42 @@ def _leaks(candidates: Sequence[Candidate], rows: Rows) -> list[str]:
 # --- the rows that the runs kept ---------------------------------------------------------------------------------
 
 
-def _kept(candidates: Sequence[Candidate], common: Common) -> _Scored:
-    """Entries from the validation logits that the runs kept: nothing is run."""
-    kept = [kept_rows(candidate, common) for candidate in candidates]
+def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Common, talk: Talk) -> _Scored:
+    """Entries from the validation logits that the runs kept: models are run for their speed only."""
+    kept = [kept_of(candidate, common) for candidate in candidates]
     require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
-    entries = [
-        _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256))
-        for candidate, each in zip(candidates, kept, strict=True)
-    ]
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
     notes = [BEST_EPOCH]
     if common.labels.task is Task.MULTI_LABEL:
         notes.insert(0, OUT_OF_FOLD)
-    if readable.records is None:
-        notes.append("the data that the runs were trained from is gone or changed, so texts are told by their rows")
-    return _Scored(entries, readable, "the validation rows that the runs kept", (), tuple(notes))
+    speeds, told = _speeds(candidates, readable.records, request, talk)
+    entries = [
+        _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
+        for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
+    ]
+    return _Scored(entries, readable, "the validation rows that the runs kept", (), (*notes, *told))
+
+
+def _speeds(
+    candidates: Sequence[Candidate], records: Sequence[Record] | None, request: CompareRequest, talk: Talk
+) -> tuple[list[float | None], list[str]]:
+    """How many texts a second each model reads (None: not known), and what to say of these figures."""
+    if records is None:
+        if (request.device, request.batch_size) != (CompareRequest.device, CompareRequest.batch_size):
+            talk.warn("--device and --batch-size play no part: no model is run, for there are no texts to read")
+        gone = "the data that the runs were trained from is gone or changed"
+        return [None] * len(candidates), [f"{gone}, so texts are told by their rows, and no speed is measured"]
+    texts, speeds, failed = [record.text for record in records[:SAMPLE]], [], []
+    for candidate in candidates:
+        talk.say(f"measuring the speed of {candidate.name}")
+        try:
+            classifier = run_model(candidate.found, device=request.device, warn=talk.warn)
+            speeds.append(sampled_speed(classifier, texts, request.batch_size))
+        except EmotuneError as error:
+            speeds.append(None)
+            failed.append(f"the speed of {candidate.name} is not known: {error.message}")
+    measured = any(speed is not None for speed in speeds)
+    return speeds, [f"{SPEED}, on the first {len(texts):,} of these texts at most"] * measured + failed
 
 
 def _entry(
@@ -239,9 +261,11 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
     entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, SPEED])
     for candidate, read, its in zip(candidates, each, rows, strict=True):
         logits, speed = _run(candidate, read.records, request, talk)
-        own = read.corpus.targets(read.split) if read.corpus.labels == candidate.labels else None
-        entries.append(_entry(candidate, common, logits, candidate.decide(logits, own, its.sha256), speed))
-        if candidate.found.decision.tuning.get("data_sha256") == its.sha256:
+        own = in_labels_of(candidate, its, common)
+        targets = None if own is None else targets_of(own, len(candidate.labels))
+        sha256 = its.sha256 if own is None else fingerprint(own, candidate.labels)
+        entries.append(_entry(candidate, common, logits, candidate.decide(logits, targets, sha256), speed))
+        if candidate.found.decision.tuning.get("data_sha256") == sha256:
             notes[OUT_OF_FOLD] = None
     where = "" if request.data is None else f" of {request.data}"
     return _Scored(entries, rows[0], f"{each[0].split}{where}", each[0].corpus.description, tuple(notes))
@@ -277,6 +301,6 @@ def _run(
 ) -> tuple[npt.NDArray[np.float32], float | None]:
     """The logits of a model, and how many texts a second it read, tokenizing included; the first batch is not timed."""
     talk.say(f"running {candidate.name}")
-    classifier = run_model(replace(candidate.found), device=request.device, warn=talk.warn)
+    classifier = run_model(candidate.found, device=request.device, warn=talk.warn)
     texts = [record.text for record in records]
     return timed_logits(classifier, texts, request.batch_size)

@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,19 @@ import numpy.typing as npt
 from emotune import artifact
 from emotune.adoption import FoundModel, open_model
 from emotune.config import TuningConfig
-from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of
+from emotune.data.records import Corpus, Record, fingerprint, positives, relabelled, targets_of
 from emotune.decision import Bools
-from emotune.errors import DataError, EmotuneError, MissingInputError, ModelError, OutputError, Place, UsageError
+from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place, UsageError
 from emotune.hub import local_path
-from emotune.hub_data import resolve_data
-from emotune.labels import KNOWN, LabelSet, Task, levels, mapping_to
+from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to
 from emotune.workflows import run_directory
-from emotune.workflows.data import corpus_of
+from emotune.workflows.kept import kept_rows, records_of
 from emotune.workflows.run_lock import require_unlocked
+from emotune.workflows.same_rows import Rows, row_difference
 from emotune.workflows.tune import judged
 
 # of the coarser levels that a model may itself speak
 LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
-_SHOWN_ROWS, _SHOWN_TEXT, _SHOWN_LABELS = 3, 60, 8
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Candidate:
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
         """Its labels for rows with that fingerprint, (n, labels): out of fold where its thresholds were tuned on them.
 
-        targets may be None where the rows have other labels than the model: then it was not tuned on them.
+        targets may be None where the rows' labels do not tell those of the model: then it was not tuned on them.
         """
         decision = self.found.decision
         if targets is not None and decision.tuning.get("data_sha256") == sha256:
@@ -132,7 +130,7 @@ class Common:
             assert self.level is not None, "label sets that differ are compared at a level"
             mapping = mapping_to(self.level, labels)
             values, labels = mapping.coarsen(values, labels), mapping.label_set(labels)
-        return values[:, [labels.index(name) for name in self.labels.names]]
+        return in_order(values, labels, self.labels)
 
 
 def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
@@ -142,8 +140,8 @@ def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
     for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
         if labels.task is not first.task:
             raise _other_task(candidates[0], first, candidate)
-        if set(labels.names) != set(first.names):
-            raise _other_labels(candidates[0], first, candidate, labels, level)
+        if difference := label_difference(labels, first):
+            raise _other_labels(candidates[0], candidate, difference, level)
     return Common(first, level)
 
 
@@ -167,17 +165,12 @@ def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageErro
     )
 
 
-def _other_labels(one: Candidate, mine: LabelSet, other: Candidate, its: LabelSet, level: str | None) -> UsageError:
-    parts = [
-        f"only {name} has {_listed([label for label in a.names if label not in b])}"
-        for name, a, b in ((one.name, mine, its), (other.name, its, mine))
-        if set(a.names) - set(b.names)
-    ]
+def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
     where = "" if level is None else f" at the level {level}"
     both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
     shared = [known for known in both if _same_at(one, other, known)]
     hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
-    return UsageError(f"{one.name} and {other.name} have different labels{where}: {'; '.join(parts)}", hint=hint)
+    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
 
 
 def _levels_of(candidate: Candidate) -> list[str]:
@@ -190,23 +183,7 @@ def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
     return set(mine.names) == set(its.names) and mine.task is its.task
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN_LABELS]) + (f" and {len(names) - _SHOWN_LABELS} more" * (len(names) > _SHOWN_LABELS))
-
-
-# --- the same rows ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows of one candidate, in the common labels: their number, what they are told by, and the rows where they can
-    be read (`records`, whose labels are those of `labels`)."""
-
-    number: int
-    sha256: str
-    targets: Bools
-    records: Sequence[Record] | None = None
-    labels: LabelSet | None = None
+# --- their rows ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -218,85 +195,47 @@ class Kept:
     rows: Rows
 
 
-def kept_rows(candidate: Candidate, common: Common) -> Kept:
+def kept_of(candidate: Candidate, common: Common) -> Kept:
     """The validation rows that a run kept; raises MissingInputError for a model that kept none, with what to do."""
     hint = "Say what to compare them on: --data PATH"
-    manifest, run = candidate.found.manifest, candidate.run
+    manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
         raise MissingInputError(f"{candidate.name} stands alone: no validation rows were kept with it", hint=hint)
-    entry = manifest.data.get("valid", {})
-    if not (run / run_directory.VALID).is_file() or "sha256" not in entry:
+    kept = kept_rows(run, manifest.data, labels).get(run_directory.VALID)
+    if kept is None:
         message = f"run {candidate.name} has not kept its validation rows ({run_directory.VALID})"
         raise MissingInputError(message, hint=f"{hint}, or train it again.")
-    logits, targets = run_directory.read_valid(run, candidate.labels)
-    if len(logits) != entry.get("rows", len(logits)):
-        message = f"{len(logits):,} validation rows, but the model was tuned on {entry['rows']:,}"
+    number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
+    if number != noted:
+        message = f"{number:,} validation rows, but the model was tuned on {noted:,}"
         raise ModelError(message, place=Place(run / run_directory.VALID), hint=f"{hint}, or train it again.")
-    sha256 = str(entry["sha256"])
-    records = _records(candidate, run, sha256)
-    shared = common.bring(positives(targets), candidate.labels)
-    return Kept(logits, targets, Rows(len(logits), sha256, shared, records, candidate.labels))
-
-
-def _records(candidate: Candidate, run: Path, sha256: str) -> list[Record] | None:
-    """The texts of the rows that a run kept; None where its data is gone, or is no longer the same."""
-    with suppress(EmotuneError, OSError):
-        corpus = corpus_of(resolve_data(run_directory.read_config(run).data), ("valid",))
-        records = corpus.splits["valid"]
-        if fingerprint(records, corpus.labels) == sha256 and corpus.labels == candidate.labels:
-            return records
-    return None
+    shared = common.bring(positives(kept.targets), labels)
+    records = records_of(run, "valid", labels, kept.sha256)
+    return Kept(kept.logits, kept.targets, Rows(number, kept.sha256, shared, labels, records))
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
     """The rows of a split that was read."""
     records, labels = corpus.splits[split], corpus.labels
     targets = common.bring(positives(targets_of(records, len(labels))), labels)
-    return Rows(len(records), fingerprint(records, labels), targets, records, labels)
+    return Rows(len(records), fingerprint(records, labels), targets, labels, records)
+
+
+def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
+    """Rows that were read as data in a candidate's own labels; None where these are not said by those of the data."""
+    labels, own = rows.labels, candidate.labels
+    assert rows.records is not None, "they were read"
+    if set(labels.names) == set(own.names):
+        return relabelled(rows.records, labels, own)
+    if common.level not in levels(labels) or set(mapping_to(common.level, labels).members) != set(own.names):
+        return None
+    coarse = Common(own, common.level).bring(positives(targets_of(rows.records, len(labels))), labels)
+    given = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
+    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, given, strict=True)]
 
 
 def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
     """Raise DataError, naming the first rows that differ, unless all have the same texts and labels, in one order."""
     for name, its in zip(names[1:], rows[1:], strict=True):
-        _require_same(names[0], rows[0], name, its)
-
-
-def _require_same(one: str, mine: Rows, other: str, its: Rows) -> None:
-    if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
-        return
-    hint = "Compare them on the same rows: --data PATH, with --split"
-    numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
-    message = f"{one} and {other} are of different rows{numbers}"
-    if mine.records is None or its.records is None:
-        lost = one if mine.records is None else other
-        why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
-        raise DataError(f"{message}: {why}; the data of {lost} is gone or changed, so no row can be shown", hint=hint)
-    found = _first_differences(one, mine, other, its)
-    if found or numbers:
-        raise DataError("\n  ".join([f"{message}:", *found]), hint=hint)
-
-
-def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """The first rows with another text or other labels, a line each; empty when there are none."""
-    assert mine.records is not None
-    assert its.records is not None
-    found: list[str] = []
-    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
-        if len(found) == _SHOWN_ROWS:
-            break
-        if a.text != b.text:
-            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
-        elif not np.array_equal(mine.targets[i], its.targets[i]):
-            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    if not found and mine.number != its.number:
-        longer, name = (mine, one) if mine.number > its.number else (its, other)
-        assert longer.records is not None
-        at = min(mine.number, its.number)
-        found.append(f"row {at + 1}: only {name} has {_quoted(longer.records[at])}")
-    return found
-
-
-def _quoted(record: Record) -> str:
-    text = " ".join(record.text.split())
-    cut = text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT].rstrip() + " …"
-    return f"“{cut}” ({record.place})"
+        if difference := row_difference(names[0], rows[0], name, its):
+            raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")

@@ -16,20 +16,21 @@ from emotune.adoption import FoundModel, Member, open_model
 from emotune.artifact import DECISION
 from emotune.config import Config, TuningConfig
 from emotune.config_files import config_from, override_data
-from emotune.data.records import fingerprint, text_keys
+from emotune.data.records import fingerprint, positives, text_keys
 from emotune.data.sources import locate
 from emotune.data.splits import stratified_folds
 from emotune.decision import Decision
-from emotune.ensembles import combined, free_name, in_order, label_difference
+from emotune.ensembles import combined, free_name
 from emotune.errors import MissingInputError, OutputError, Place, UsageError
 from emotune.hub_data import hub_id
 from emotune.inference.classifier import run_model
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, in_order, label_difference
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import Table, metric_name, percent
 from emotune.scoring.thresholds import Tuned
 from emotune.workflows import run_directory
-from emotune.workflows.kept import Floats, KeptRows, kept_rows, save_rows
+from emotune.workflows.kept import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
+from emotune.workflows.same_rows import Rows, row_difference
 from emotune.workflows.talk import Talk
 from emotune.workflows.tune import FOLD_SEED, finite, tune_decision, validation_metrics
 from emotune.workflows.versions import versions
@@ -240,49 +241,49 @@ def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], talk: Talk
     if request.data is not None:
         return {run_directory.VALID: _rows_of_data(request, models, talk)}
     labels = next(iter(models.values())).decision.labels
-    each: dict[str, dict[str, KeptRows]] = {}
+    kept: dict[str, dict[str, KeptRows]] = {}
     for (name, model), run in zip(models.items(), _runs(models).values(), strict=True):
         assert model.manifest is not None
-        own = {} if run is None else kept_rows(run, model.manifest.data, model.decision.labels)
-        each[name] = {
-            file: replace(
-                rows,
-                logits=in_order(rows.logits, model.decision.labels, labels),
-                targets=in_order(rows.targets, model.decision.labels, labels),
-            )
-            for file, rows in own.items()
-        }
-    found = {}
-    for file in (run_directory.OOF, run_directory.VALID):
-        if all(file in kept for kept in each.values()) and len({kept[file].sha256 for kept in each.values()}) == 1:
-            logits = {name: kept[file].logits for name, kept in each.items()}
-            found[file] = _Rows(logits, replace(next(iter(each.values()))[file], logits=_mean(logits)))
+        kept[name] = {} if run is None else kept_rows(run, model.manifest.data, model.decision.labels)
+    found, difference = {}, ""
+    for file in SPLITS:
+        if all(file in own for own in kept.values()):
+            each = {name: own[file] for name, own in kept.items()}
+            difference = _difference(models, each, SPLITS[file])
+            if not difference:
+                logits = {n: in_order(rows.logits, models[n].decision.labels, labels) for n, rows in each.items()}
+                found[file] = _Rows(logits, replace(next(iter(each.values())), logits=_mean(logits)))
     if not found and not request.untuned:
-        raise _nothing_in_common(each)
+        raise _nothing_in_common(kept, difference)
     return found
+
+
+def _difference(models: Mapping[str, FoundModel], kept: Mapping[str, KeptRows], split: str) -> str:
+    """In which rows what the models keep of a split differs; empty when they are the same."""
+    if len({rows.sha256 for rows in kept.values()}) == 1:
+        return ""
+    first, *others = kept
+    order, each = models[first].decision.labels, {}
+    for name, run in _runs(models).items():
+        rows, labels = kept[name], models[name].decision.labels
+        assert run is not None, "only runs keep rows"
+        targets = in_order(positives(rows.targets), labels, order)
+        records = records_of(run, split, labels, rows.sha256)
+        each[name] = Rows(len(targets), rows.sha256, targets, labels, records)
+    return next(filter(None, (row_difference(first, each[first], name, each[name]) for name in others)), "")
 
 
 def _mean(logits: Mapping[str, Floats]) -> Floats:
     return combined([np.full(1, 1 / len(logits))] * len(logits), list(logits.values()))
 
 
-def _nothing_in_common(each: Mapping[str, Mapping[str, KeptRows]]) -> UsageError | MissingInputError:
+def _nothing_in_common(kept: Mapping[str, Mapping[str, KeptRows]], difference: str) -> UsageError | MissingInputError:
     """Why there is nothing that all models were validated on."""
     hint = "Say what to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
-    for name, kept in each.items():
-        if not kept:
+    for name, own in kept.items():
+        if not own:
             return MissingInputError(f"{name} keeps no logits of validation rows: it stands alone", hint=hint)
-    first, *others = each
-    ours = each[first].get(run_directory.VALID)
-    for name in others:
-        its = each[name].get(run_directory.VALID)
-        if ours is None or its is None:
-            continue
-        if ours.sha256 != its.sha256:
-            a, b = len(ours.targets), len(its.targets)
-            counts = f"{a:,} and {b:,} rows" if a != b else f"{a:,} rows each, with other texts or labels"
-            return UsageError(f"{first} and {name} were validated on different rows ({counts})", hint=hint)
-    return UsageError("the models keep no logits of the same rows", hint=hint)
+    return UsageError(difference or "the models keep no logits of the same rows", hint=hint)
 
 
 def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], talk: Talk) -> _Rows:
@@ -351,7 +352,7 @@ def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[s
     """Rows and sha256 of the splits that all models share, and of the rows that the run keeps logits of."""
     each = [model.manifest.data for model in models.values() if model.manifest is not None]
     shared = {split: entry for split, entry in each[0].items() if all(data.get(split) == entry for data in each)}
-    for file, split in ((run_directory.OOF, "train"), (run_directory.VALID, "valid")):
+    for file, split in SPLITS.items():
         if file in kept:
             shared[split] = {"rows": len(kept[file].mean.targets), "sha256": kept[file].mean.sha256}
     return shared

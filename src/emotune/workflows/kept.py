@@ -2,6 +2,7 @@
 of a cross-training, each scored by the member that has not seen it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emotune.data.records import Record, fingerprint
+from emotune.errors import EmotuneError
+from emotune.hub_data import resolve_data
 from emotune.labels import LabelSet
 from emotune.workflows import run_directory
+from emotune.workflows.data import corpus_of
 
 OUT_OF_FOLD = "train, out of fold"
+SPLITS = {run_directory.OOF: "train", run_directory.VALID: "valid"}  # by the files that are kept
 Floats = npt.NDArray[np.float32]
 
 
@@ -37,11 +43,22 @@ def kept_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: La
     Raises ModelError for what does not fit the model.
     """
     found = {}
-    for file, split, name in ((run_directory.OOF, "train", OUT_OF_FOLD), (run_directory.VALID, "valid", "valid")):
-        if split in data and (run / file).is_file():
+    for file, split in SPLITS.items():
+        if "sha256" in data.get(split, {}) and (run / file).is_file():
             logits, targets = run_directory.read_valid(run, labels, file)
+            name = OUT_OF_FOLD if file == run_directory.OOF else split
             found[file] = KeptRows(name, str(data[split]["sha256"]), logits, targets)
     return found
+
+
+def records_of(run: Path, split: str, labels: LabelSet, sha256: str) -> list[Record] | None:
+    """The texts of rows that a run keeps, in its labels; None where its data is gone, or is no longer the same."""
+    with suppress(EmotuneError, OSError):
+        corpus = corpus_of(resolve_data(run_directory.read_config(run).data), (split,))
+        records = corpus.splits[split]
+        if corpus.labels == labels and fingerprint(records, labels) == sha256:
+            return records
+    return None
 
 
 def save_rows(path: Path, logits: Floats, targets: Floats, **more: npt.NDArray[Any]) -> None:
