@@ -43,7 +43,7 @@ METRICS = (
 OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
 _OWN_THRESHOLDS = "each model decides by its own thresholds"
 SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
-BEST_EPOCH = "each run may have chosen its best epoch and its temperature on these rows, which flatters all of them"
+BEST_EPOCH = "chose the epoch on these rows, which flatters"
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,8 @@ def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Comm
     kept = [kept_of(candidate, common) for candidate in candidates]
     require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
-    notes = [BEST_EPOCH]
-    if common.labels.task is Task.MULTI_LABEL:
-        notes.insert(0, OUT_OF_FOLD)
+    notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
+    notes += [f"{candidate.name} {BEST_EPOCH} it" for candidate in candidates if candidate.chose_epoch]
     speeds, told = _speeds(candidates, readable.records, request, talk)
     entries = [
         _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)

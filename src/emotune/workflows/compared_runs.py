@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from emotune import artifact
 from emotune.adoption import FoundModel, open_model
-from emotune.config import TuningConfig
+from emotune.config import Config, TuningConfig
 from emotune.data.records import Corpus, Record, fingerprint, positives, relabelled, targets_of
 from emotune.decision import Bools
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place, UsageError
 from emotune.hub import local_path
+from emotune.kinds import Stepwise, find_kind
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to
 from emotune.workflows import run_directory
 from emotune.workflows.kept import kept_rows, records_of
@@ -25,6 +26,12 @@ from emotune.workflows.tune import judged
 
 # of the coarser levels that a model may itself speak
 LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
+
+
+def chooses_epoch(config: Config) -> bool:
+    """Whether the validation rows say which epoch's weights a training keeps."""
+    stepwise = isinstance(find_kind(config.model.kind), Stepwise)
+    return stepwise and (config.training.keep == "best" or config.training.patience is not None)
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,11 @@ class Candidate:
     @property
     def labels(self) -> LabelSet:
         return self.found.decision.labels
+
+    @property
+    def chose_epoch(self) -> bool:
+        """Whether the validation rows of its run said which epoch's weights it keeps."""
+        return self.run is not None and chooses_epoch(run_directory.read_config(self.run))
 
     @property
     def num_bytes(self) -> int:

@@ -37,10 +37,10 @@ from emotune.training.fit import Trainer
 from emotune.training.interrupt import EndedByObserverError
 from emotune.training.progress import StepReport
 from emotune.workflows.session import Session, StepSession
+from emotune.workflows.speed import AT_LEAST, SAMPLE
 from emotune.workflows.talk import Silence
 from emotune.workflows.tune import tune_decision
 
-SPEED_ROWS, SPEED_SECONDS = 512, 0.5  # the texts on which a finished model's speed is measured, and for how long
 PROBE = ".probe-"
 _WARM, _FEWEST_STEPS, _MOST_STEPS, _STEP_SECONDS = 2, 3, 16, 6.0
 _FIRST_SAMPLE, _GROWTH, _SAMPLE_SECONDS = 256, 3, 1.0
@@ -186,9 +186,9 @@ def _finishing(session: StepSession, trainer: Trainer, scratch: Path) -> _End:
     saving = time.perf_counter() - started
     scoring_seconds = _scoring(backend, session)
     tuning, metric = _tuning(session)
-    share = min(1.0, SPEED_ROWS / max(1, len(session.valid.encoded)))
+    share = min(1.0, SAMPLE / max(1, len(session.valid.encoded)))
     # it is saved, sealed and read again to be scored, and again to be timed
-    return _End(3 * saving + (1 + 2 * share) * scoring_seconds + SPEED_SECONDS + tuning, scoring_seconds, metric)
+    return _End(3 * saving + (1 + 2 * share) * scoring_seconds + AT_LEAST + tuning, scoring_seconds, metric)
 
 
 def _scoring(backend: TorchBackend, session: StepSession) -> float:
@@ -252,7 +252,7 @@ def _at_once(
     model.save(scratch)
     kind.load(scratch, device).logits(valid[:_SCORED], _BATCH)
     scoring_seconds = (time.perf_counter() - started) * max(1.0, len(valid) / _SCORED)
-    return Estimate(_extrapolated(points, len(texts)) + 2 * scoring_seconds + SPEED_SECONDS + _tuning(session)[0])
+    return Estimate(_extrapolated(points, len(texts)) + 2 * scoring_seconds + AT_LEAST + _tuning(session)[0])
 
 
 def _ignore(_message: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from emotune.data.records import positives
 from emotune.errors import DataError, EmotuneError, Place
-from emotune.kinds import Stepwise
 from emotune.labels import Task
 from emotune.reports.amounts import duration
 from emotune.reports.comparison import ComparisonReport
@@ -17,6 +16,7 @@ from emotune.reports.ladder import RungLine, Worth, rung_section, worth
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.workflows import compare, run_directory
+from emotune.workflows.compared_runs import chooses_epoch
 from emotune.workflows.ladder_state import REPORT, Fingerprints, LadderState, run_of
 from emotune.workflows.ladder_steps import ReadData, Step, opened
 from emotune.workflows.rungs import ENCODER
@@ -123,9 +123,9 @@ def _notes(steps: Sequence[Step], task: Task, state: LadderState, budget: float)
     """How the figures came about, and what was left out."""
     if task is Task.MULTI_LABEL:
         yield compare.OUT_OF_FOLD
-    choosing = [step.rung.name for step in steps if step.trained and _chooses_epoch(step)]
-    if choosing:
-        yield f"{' and '.join(choosing)} chose the epoch on these rows, which flatters them beside the other rungs"
+    for step in steps:
+        if step.trained and step.config is not None and chooses_epoch(step.config):
+            yield f"{step.rung.name} {compare.BEST_EPOCH} it beside the others"
     yield compare.SPEED
     went_on = state.goes_on and state.works
     before = f", {duration(state.goes_on)} of it before it was gone on with" if went_on else ""
@@ -140,10 +140,3 @@ def _notes(steps: Sequence[Step], task: Task, state: LadderState, budget: float)
         seconds = sum(step.left(run_of(state.out, step.rung.name, step.first_seed), 1) for step in late)
         minutes = math.ceil(1.1 * (state.used + seconds) / 60)
         yield f"with --budget {minutes}m the same command goes on to what was left out for want of time"
-
-
-def _chooses_epoch(step: Step) -> bool:
-    """Whether the validation rows say which epoch's weights are compared on them."""
-    if not isinstance(step.kind, Stepwise) or step.config is None:
-        return False
-    return step.config.training.keep == "best" or step.config.training.patience is not None

@@ -19,12 +19,12 @@ from emotune.training.interrupt import EndedByObserverError
 from emotune.training.progress import EpochReport, StepReport
 from emotune.workflows import run_directory
 from emotune.workflows.compared_runs import Candidate
-from emotune.workflows.ladder_costs import SPEED_ROWS, SPEED_SECONDS, Estimate
+from emotune.workflows.ladder_costs import Estimate
 from emotune.workflows.ladder_state import LadderState, run_of
 from emotune.workflows.resume import require_same_config
 from emotune.workflows.run_lock import require_unlocked
 from emotune.workflows.rungs import Rung
-from emotune.workflows.speed import timed_logits
+from emotune.workflows.speed import AT_LEAST, SAMPLE, timed_logits
 from emotune.workflows.talk import Talk
 from emotune.workflows.train import Material, completed, require_place, resolved_config, train_on
 
@@ -206,6 +206,6 @@ def opened(step: Step, run: Path) -> Candidate:
 
 def texts_per_second(run: Path, read: ReadData, device: str, talk: Talk) -> float | None:
     """How fast a trained model reads validation texts."""
-    texts = [r.text for r in read.corpus.splits["valid"][:SPEED_ROWS]]
+    texts = [r.text for r in read.corpus.splits["valid"][:SAMPLE]]
     classifier = run_model(open_model(str(run)), device=device, warn=talk.warn)
-    return timed_logits(classifier, texts, 64, at_least=SPEED_SECONDS)[1]
+    return timed_logits(classifier, texts, 64, at_least=AT_LEAST)[1]
