@@ -2,15 +2,16 @@
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours; empty when not known."""
+    """Hours, minutes, seconds or parts of them; empty when not known."""
     if seconds is None:
         return ""
-    for unit, length in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    if seconds < 0.1:
-        return f"{seconds:.1g} s"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if seconds <= 0:
+        return "0 s"
+    for unit, length, least in (("h", 3600.0, 1.0), ("min", 60.0, 1.0), ("s", 1.0, 0.1), ("ms", 1e-3, 0.1)):
+        value = seconds / length
+        if value >= least:
+            return f"{value:.1f} {unit}" if value < 10 or length > 1 else f"{value:.0f} {unit}"
+    return f"{seconds * 1e6:.0f} µs"
 
 
 def size(num_bytes: float | None) -> str:

@@ -65,7 +65,7 @@ def _panel(report: ComparisonReport, ranked: list[int], cost: str) -> CostPanel:
 
 def _duration(seconds: float) -> str:
     """A round number of seconds, as a tick has it."""
-    return duration(seconds).replace(".0 ", " ") if seconds >= 1 else f"{seconds:g} s"
+    return duration(seconds).replace(".0 ", " ")
 
 
 def _size(num_bytes: float) -> str:
