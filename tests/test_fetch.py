@@ -26,6 +26,7 @@ from emotune.data.catalog import CATALOG, DataFile, DataSet
 from emotune.data.sources import load_corpus, locate
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
+from emotune.reports.card import published_of
 from emotune.workflows.fetch import fetch, tell_published
 from emotune.workflows.talk import Silence
 from webserver import Site, cut, fail, instead
@@ -540,6 +541,20 @@ def test_the_card_cites_what_a_model_was_trained_on(
     assert known.citation in card
     assert "Licence: none stated. Terms: its makers ask" in card
     assert "datasets:\n- dair-ai/emotion\n" in card
+    again = tiny.copy(tmp_path / "run", tmp_path / "again")
+    args = ["ensemble", str(tmp_path / "run"), str(again), "--out", str(tmp_path / "both")]
+    together = CliRunner().invoke(app, args)
+    assert together.exit_code == 0, together.output
+    of_both = (tmp_path / "both" / "model" / "README.md").read_text()
+    assert of_both.count(known.citation) == 1
+    assert "datasets:\n- dair-ai/emotion\n" in of_both
+
+
+def test_a_card_of_anybody_names_no_published_set() -> None:
+    for front in ("", "a: [", "[]", "datasets: dair-ai/emotion", "datasets: [1, [2]]", "datasets: [nobody/knows]"):
+        assert published_of(f"---\n{front}\n---\n# Model\n") == []
+    assert [found.name for found in published_of("---\ndatasets: [dair-ai/emotion]\n---\n")] == ["emotion"]
+    assert published_of("# no front matter") == []
 
 
 # The catalogue itself

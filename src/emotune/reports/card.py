@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from emotune.data.catalog import DataSet
+from emotune.data.catalog import CATALOG, DataSet
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table, calibration_table, escape, markdown, metric_name, percent, policies
@@ -208,6 +208,17 @@ def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
             "",
         ]
     )
+
+
+def published_of(card: str) -> list[DataSet]:
+    """The data sets of the catalogue that the front matter of a card names as those that its model was trained on."""
+    front = re.match(r"---\n(.{,10000}?)\n---\n", card, re.DOTALL)
+    try:
+        content = yaml.safe_load(front[1]) if front else None
+    except yaml.YAMLError:
+        return []
+    named = content.get("datasets") if isinstance(content, dict) else None
+    return [data_set for data_set in CATALOG.values() if isinstance(named, list) and data_set.hub_id in named]
 
 
 def ensemble_card(

@@ -4,7 +4,7 @@ open the models → bring their labels to one order → the rows that all were v
 → mean logits → thresholds tuned out of fold → members, weights, card and manifest → a run in place
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from emotune.adoption import FoundModel, Member, open_model
 from emotune.artifact import DECISION
 from emotune.config import Config, TuningConfig
 from emotune.config_files import config_from, override_data
+from emotune.data.catalog import DataSet
 from emotune.data.records import fingerprint, positives, text_keys
 from emotune.data.sources import locate
 from emotune.data.splits import stratified_folds
@@ -25,7 +26,7 @@ from emotune.errors import MissingInputError, OutputError, Place, UsageError
 from emotune.hub_data import hub_id
 from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, Task, in_order, label_difference
-from emotune.reports.card import ensemble_card
+from emotune.reports.card import ensemble_card, published_of
 from emotune.reports.tables import Table, metric_name, percent
 from emotune.scoring.thresholds import Tuned
 from emotune.workflows import run_directory
@@ -328,7 +329,7 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
     if rows is not None:
         told = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
     data = _data(models, kept)
-    card = ensemble_card(config.name, told, outcome.table, outcome.decision)
+    card = ensemble_card(config.name, told, outcome.table, outcome.decision, _published(models.values()))
     with artifact.staged(out) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
         artifact.write_file(stage / run_directory.CONFIG, config.to_yaml())
@@ -346,6 +347,13 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
         run_directory.save_digests(stage, runs)
         with run_directory.Log(stage / run_directory.LOG) as log:
             log.write("end", **run_directory.seconds_of_all(runs), interrupted=False)
+
+
+def _published(models: Iterable[FoundModel]) -> list[DataSet]:
+    """The published sets that the models' cards name, each once."""
+    cards = [model.directory / "README.md" for model in models]
+    named = [published_of(card.read_text(encoding="utf-8", errors="replace")) for card in cards if card.is_file()]
+    return list({data_set.name: data_set for of_card in named for data_set in of_card}.values())
 
 
 def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
