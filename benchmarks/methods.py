@@ -55,6 +55,7 @@ VARIANTS = {
     "effective_number": ("loss.weights=effective_number",),
     "smoothing_0.05": ("loss.smoothing=0.05",),
     "smoothing_0.1": ("loss.smoothing=0.1",),
+    "layer_decay_1": ("optimizer.layer_decay=1",),
     "layer_decay_0.9": ("optimizer.layer_decay=0.9",),
     "layer_decay_0.8": ("optimizer.layer_decay=0.8",),
     "ema_0": ("training.ema=0",),
