@@ -120,7 +120,7 @@ def main() -> None:
     meter, talk = Meter(), _Talk()
     parts = [
         *((workflow, name) for name in ("corpus_of", "check", "Session")),
-        *((session, name) for name in ("targets_of", "stratified_folds", "fingerprint")),
+        *((session, name) for name in ("targets_of", "stratified_folds", "fingerprints")),
         (encoder, "build"),
         (encoder, "start_at_priors"),
         *((run_directory, name) for name in ("save_train_texts",)),
