@@ -267,10 +267,14 @@ def main() -> None:
 def table(rows: Sequence[Row], *, markdown: bool) -> str:
     """A line for each variant, best macro-F1 first."""
     header = ("variant", "seeds", "macro-F1", "difference", "95 % of rows", "micro-F1", "difference", "s a training")
-    lines = [header, *(_cells(row) for row in rows)]
+    return laid_out([header, *(_cells(row) for row in rows)], markdown=markdown)
+
+
+def laid_out(lines: Sequence[Sequence[str]], *, markdown: bool) -> str:
+    """A table, its header first: as Markdown, or in columns."""
     if markdown:
         body = [f"| {' | '.join(cells)} |" for cells in lines]
-        return "\n".join([body[0], "|---" + "|---:" * (len(header) - 1) + "|", *body[1:]])
+        return "\n".join([body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip() for cells in lines)
 

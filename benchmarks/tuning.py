@@ -29,7 +29,8 @@ from emotune.scoring.calibration import calibrate
 from emotune.scoring.metrics import Counts, counting_metrics, f_beta_metrics, interval
 from emotune.scoring.precision import precision_and_recall
 from emotune.workflows import run_directory
-from emotune.workflows.tune import FOLD_SEED, judged
+from emotune.workflows.tune import FOLD_SEED, JUDGING_FOLDS, judged
+from methods import laid_out
 
 AT_LEAST, RESAMPLES = 0.8, 1000
 WAYS: dict[str, dict[str, Any]] = {
@@ -55,12 +56,12 @@ def main() -> None:
     ways = {way: _mean([_decided(*each, TuningConfig(**settings)) for each in kept]) for way, settings in WAYS.items()}
     header = ("thresholds", *FIGURES)
     rows = [(way, *(f"{figures[name]:.3f}".removesuffix(".000") for name in FIGURES)) for way, figures in ways.items()]
-    _print([header, *rows], markdown=args.markdown)
+    print(laid_out([header, *rows], markdown=args.markdown))
     print(f"macro_f1: 95 % interval of the rows ± {ways['--method auto']['half_interval']:.3f} (--method auto)\n")
     calibrations = _mean_calibrations(kept)
     names = tuple(next(iter(calibrations.values())))
     cells = [(how, *(f"{figures[name]:.4f}" for name in names)) for how, figures in calibrations.items()]
-    _print([("temperatures", *names), *cells], markdown=args.markdown)
+    print(laid_out([("temperatures", *names), *cells], markdown=args.markdown))
     print(json.dumps({"runs": len(kept), "rows": len(kept[0][1]), "ways": ways, "calibration": calibrations}))
 
 
@@ -98,7 +99,7 @@ def _mean_calibrations(
 ) -> dict[str, dict[str, float]]:
     found: dict[str, list[dict[str, float]]] = {"none": [], "one": [], "per_label": []}
     for logits, targets, labels in kept:
-        folds = stratified_folds(targets, 5, FOLD_SEED)
+        folds = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
         for how in ("one", "per_label"):
             made = calibrate(logits, targets, positives(targets), labels.task, folds, per_label=how == "per_label")
             found[how].append(made.after)
@@ -108,16 +109,6 @@ def _mean_calibrations(
 
 def _mean(each: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(figures[name] for figures in each) for name in each[0]}
-
-
-def _print(lines: Sequence[Sequence[str]], *, markdown: bool) -> None:
-    if markdown:
-        body = [f"| {' | '.join(cells)} |" for cells in lines]
-        print("\n".join([body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]]))
-        return
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for cells in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

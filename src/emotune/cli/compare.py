@@ -82,20 +82,19 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
     """The comparison on the terminal."""
     from emotune.reports import comparison as tables
 
-    width = max(40, terminal.width)
     show_scores(report, terminal)
     if report.comparison.differences:
         terminal.table(tables.difference_table(report), "Differences")
-        emit(textwrap.fill(tables.how_corrected(report), width))
+        _emit_wrapped(tables.how_corrected(report), terminal)
         emit("")
         terminal.table(tables.wins_table(report), "Labels by F1")
-        emit(textwrap.fill(tables.how_won(report), width))
+        _emit_wrapped(tables.how_won(report), terminal)
         emit("")
     terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
     for caption, table in tables.confusions_of_all(report, _CONFUSED):
         emit("")
         terminal.table(table, caption)
-    _show_disagreements(report, terminal, width)
+    _show_disagreements(report, terminal)
     emit("")
     show_sentences((tables.summary(report), *report.notes), terminal)
 
@@ -109,17 +108,26 @@ def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
     )
     emit("")
     terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
-    emit(textwrap.fill(tables.how_read(report), max(40, terminal.width)))
+    _emit_wrapped(tables.how_read(report), terminal)
     emit("")
 
 
 def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
     """A sentence for each line on the terminal."""
     for line in lines:
-        emit(textwrap.fill(line[:1].upper() + line[1:].rstrip(".") + ".", max(40, terminal.width)))
+        _emit_wrapped(line[:1].upper() + line[1:].rstrip(".") + ".", terminal)
 
 
-def _show_disagreements(report: "ComparisonReport", terminal: Terminal, width: int) -> None:
+def _width(terminal: Terminal) -> int:
+    return max(40, terminal.width)
+
+
+def _emit_wrapped(text: str, terminal: Terminal, indent: str = "") -> None:
+    """A text in lines as wide as the terminal; all but the first are indented."""
+    emit(textwrap.fill(text, _width(terminal), subsequent_indent=indent))
+
+
+def _show_disagreements(report: "ComparisonReport", terminal: Terminal) -> None:
     from emotune.reports import comparison as tables
 
     rows = report.comparison.disagreements[:_DISAGREEMENTS]
@@ -128,9 +136,9 @@ def _show_disagreements(report: "ComparisonReport", terminal: Terminal, width: i
     emit("")
     terminal.heading("They disagree most on")
     for disagreement in rows:
-        place, text = tables.place_and_text(report, disagreement.row, most=2 * width)
+        place, text = tables.place_and_text(report, disagreement.row, most=2 * _width(terminal))
         given = ", ".join(report.given(disagreement.row)) or "nothing"
-        emit(textwrap.fill(f"{place}  {text}", width, subsequent_indent="  "))
+        _emit_wrapped(f"{place}  {text}", terminal, "  ")
         emit(f"    is: {given}")
         names = (report.names[i] for i in report.comparison.ranking)
         for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):

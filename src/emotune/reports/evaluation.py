@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Evaluation:
     def multi_label(self) -> bool:
         return self.labels.task is Task.MULTI_LABEL
 
-    @property
+    @cached_property
     def confusions(self) -> Confusions:
         """What is taken for what most often."""
         return Confusions.of(self.targets, self.decided, self.labels, _MOST_CONFUSED)

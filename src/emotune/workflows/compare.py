@@ -43,7 +43,7 @@ METRICS = (
 OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
 _OWN_THRESHOLDS = "each model decides by its own thresholds"
 SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
-BEST_EPOCH = "chose the epoch on these rows, which flatters"
+BEST_EPOCH = "chose the epoch on these rows, which flatters it"
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Comm
     require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
-    notes += [f"{candidate.name} {BEST_EPOCH} it" for candidate in candidates if candidate.chose_epoch]
+    notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, told = _speeds(candidates, readable.records, request, talk)
     entries = [
         _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)

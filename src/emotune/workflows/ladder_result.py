@@ -125,7 +125,7 @@ def _notes(steps: Sequence[Step], task: Task, state: LadderState, budget: float)
         yield compare.OUT_OF_FOLD
     for step in steps:
         if step.trained and step.config is not None and chooses_epoch(step.config):
-            yield f"{step.rung.name} {compare.BEST_EPOCH} it beside the others"
+            yield f"{step.rung.name} {compare.BEST_EPOCH} beside the others"
     yield compare.SPEED
     went_on = state.goes_on and state.works
     before = f", {duration(state.goes_on)} of it before it was gone on with" if went_on else ""

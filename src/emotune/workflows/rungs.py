@@ -84,6 +84,7 @@ _BILSTM: Settings = {
     "optimizer": {"name": "adam", "lr": 1e-3, "head_lr": None, "weight_decay": 0.0, "clip_norm": None},
     "training": {"epochs": 6, "batch_size": 64},
 }
+_FEW_ROWS = {"features": {"model": {"C": 0.001}}, "frozen": {"optimizer": {"head_lr": 1e-3}}}
 SIZES = (
     Size(
         500,
@@ -95,8 +96,7 @@ SIZES = (
         },
         own={
             "tfidf": {"model": {"min_df": 1}},
-            "features": {"model": {"C": 0.001}},
-            "frozen": {"optimizer": {"head_lr": 1e-3}},
+            **_FEW_ROWS,
             "bilstm": _SMALL | {"training": {"epochs": 20, "batch_size": 8}},
         },
     ),
@@ -109,8 +109,7 @@ SIZES = (
             "training": {"epochs": 4, "batch_size": 16, "ema": 0.995},
         },
         own={
-            "features": {"model": {"C": 0.001}},
-            "frozen": {"optimizer": {"head_lr": 1e-3}},
+            **_FEW_ROWS,
             "bilstm": _SMALL | {"training": {"epochs": 10, "batch_size": 32}},
         },
     ),
