@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fnmatch import fnmatch
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
 from emotune.training import precision
 from emotune.training.groups import parameter_groups
-from emotune.training.optim import MovingAverage, make_optimizer, make_schedule, rate_factor
+from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule, rate_factor
 
 Checkpoint = Callable[[str], Path]
 CPU = torch.device("cpu")
@@ -279,6 +280,28 @@ def test_what_an_optimizer_remembers_are_tensors_by_parameter(choices: dict[str,
     for model, optimizer in zip((first, second), optimizers, strict=True):
         after(2, model, optimizer)
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_what_is_left_of_old_gradients_goes_before_it_is_subnormal_and_no_weight_changes(name: str) -> None:
+    """Words that occurred once, beside one that occurs in every step."""
+    networks = [nn.Embedding(4, 8), nn.Embedding(4, 8)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": partial(torch.optim.SGD, momentum=0.9)}
+    optimizers = [kinds[name](network.parameters(), lr=1e-3, fused=True) for network in networks]
+    subnormal = [0, 0]
+    for step in range(1000):
+        for which, (network, optimizer) in enumerate(zip(networks, optimizers, strict=True)):
+            optimizer.zero_grad()
+            network(torch.tensor([0, 1, 2] if step == 0 else [2])).pow(2).sum().backward()
+            optimizer.step()
+            if which and step % 50 == 49:
+                forget_tiny(optimizer)
+            moment = next(iter(optimizer.state.values()))["momentum_buffer" if name == "sgd" else "exp_avg"]
+            subnormal[which] += int(((moment != 0) & (moment.abs() < torch.finfo(torch.float32).tiny)).sum())
+    assert subnormal[0] > 0
+    assert subnormal[1] == 0
+    assert torch.equal(networks[0].weight, networks[1].weight)
 
 
 @pytest.mark.parametrize(

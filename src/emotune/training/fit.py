@@ -30,7 +30,7 @@ from emotune.training import memory, rng
 from emotune.training.batches import logits_of, model_inputs
 from emotune.training.checkpoint import Checkpoint, Checkpoints
 from emotune.training.interrupt import Interrupt
-from emotune.training.optim import MovingAverage, make_optimizer, make_schedule
+from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule
 from emotune.training.progress import Examples, Fitted, Ints, Metric, Observer, Progress, StepReport
 from emotune.training.snapshot import Machinery
 
@@ -210,6 +210,7 @@ class Trainer:
         step = self.progress.step + 1
         if step % _STEPS_BETWEEN_TRIMS == 0:
             memory.give_back()
+            forget_tiny(self.optimizer.optimizer)
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
 
     def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
