@@ -24,9 +24,7 @@ class BilstmConfig(StepwiseConfig):
     pooling: Literal["max", "last"] = Field(
         default="max", description="max: over all tokens; last: where each direction has read the whole text"
     )
-    dropout: Number = Field(
-        default=0.25, ge=0, lt=1, description="of embeddings, of each layer's outputs and of the pooled text"
-    )
+    dropout: Number = Field(default=0.25, ge=0, lt=1, description="of embeddings and of each layer's outputs")
     freeze_word_embeddings: bool = False
 
 
