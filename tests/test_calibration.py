@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
@@ -147,7 +147,10 @@ def test_the_classes_of_a_softmax_share_one_temperature() -> None:
         calibrate(logits, targets, targets > 0, Task.MULTI_CLASS, np.arange(30) % 3, per_label=True)
 
 
-@given(st.integers(0, 10_000), st.lists(st.floats(0, 1), min_size=3, max_size=3))
+@given(
+    st.integers(0, 10_000), st.lists(st.floats(0, 0.95) | st.just(1.0), min_size=3, max_size=3)
+)  # 0.95 at the smallest temperature is a logit of 29
+@example(4718, [0.0, 1.0, 0.0])
 @settings(deadline=None, max_examples=25)
 def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) -> None:
     rng = np.random.default_rng(seed)
@@ -157,3 +160,13 @@ def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) 
     np.testing.assert_array_equal(
         after.decide(after.probabilities(logits / temperatures)), before.decide(before.probabilities(logits))
     )
+
+
+def test_a_label_that_is_never_given_stays_so_whatever_the_temperature() -> None:
+    temperatures = np.array([0.05, 20.0, 0.05])
+    thresholds = carried(np.array([1.0, 1.0, 0.99]), temperatures)
+    assert thresholds[:2].tolist() == [1.0, 1.0]
+    rule = Decision(LabelSet(("a", "b", "c")), tuple(thresholds.tolist()))
+    sure = rule.probabilities(np.full((1, 3), 6.0) / temperatures)
+    assert sure[0, 0] == 1.0
+    assert rule.decide(sure).tolist() == [[False, False, True]]

@@ -31,9 +31,9 @@ class Fallback(StrEnum):
 class Decision:
     """How the labels of a text follow from its logits.
 
-    Multi-label: a label is given when its probability is at least its threshold (0 to 1); when none is, `fallback`
-    answers; with `neutral_excludes`, neutral is taken away wherever another label stands. Multi-class: the label with
-    the largest probability, the first of equals; thresholds play no part.
+    Multi-label: a label is given when its probability is at least its threshold (0 to 1; at 1 never); when none is,
+    `fallback` answers; with `neutral_excludes`, neutral is taken away wherever another label stands. Multi-class: the
+    label with the largest probability, the first of equals; thresholds play no part.
     `tuning` records how the thresholds were chosen, and on what; empty for the customary 0.5.
     """
 
@@ -148,8 +148,11 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
 
 
 def passing(probabilities: Floats, thresholds: Floats) -> Bools:
-    """Which probabilities, shape (n, labels), are at least their label's threshold, before any policy."""
-    return probabilities >= thresholds
+    """Which probabilities, shape (n, labels), are at least their label's threshold, before any policy.
+
+    A threshold of 1 lets none pass: no probability is 1, though that of a logit above 37 is rounded to it.
+    """
+    return (probabilities >= thresholds) & (thresholds < 1)
 
 
 def _best(p: Floats) -> Bools:

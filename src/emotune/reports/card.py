@@ -23,7 +23,7 @@ from transformers import pipeline
 classify = pipeline("text-classification", model=MODEL_DIR, top_k=None)
 thresholds = json.load(open(f"{MODEL_DIR}/decision.json"))["thresholds"]
 for scores in classify(["I can't believe you did that for me!"]):
-    print([s["label"] for s in scores if s["score"] >= thresholds[s["label"]]])
+    print([s["label"] for s in scores if s["score"] >= thresholds[s["label"]] < 1])
 ```"""
 
 

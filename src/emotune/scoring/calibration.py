@@ -109,7 +109,11 @@ def _figures(logits: Floats, targets: Floats, positive: Bools, task: Task) -> di
 
 
 def carried(thresholds: Floats, temperatures: Floats) -> Floats:
-    """The thresholds that decide the same when logits are divided by temperatures; shapes (…, labels), (labels,)."""
+    """The thresholds that decide the same when logits are divided by temperatures; shapes (…, labels), (labels,).
+
+    As far as float64 tells probabilities near 1 apart: those of logits above 37 it does not.
+    """
     with np.errstate(divide="ignore"):
         logits = np.log(thresholds) - np.log1p(-thresholds)
-    return np.asarray(probabilities((logits / temperatures)[None], Task.MULTI_LABEL)[0])
+    found = np.asarray(probabilities((logits / temperatures)[None], Task.MULTI_LABEL)[0])
+    return np.where(thresholds < 1, np.minimum(found, np.nextafter(1, 0)), 1.0)  # 1 means never, and nothing else does
