@@ -147,9 +147,8 @@ def test_the_classes_of_a_softmax_share_one_temperature() -> None:
         calibrate(logits, targets, targets > 0, Task.MULTI_CLASS, np.arange(30) % 3, per_label=True)
 
 
-@given(
-    st.integers(0, 10_000), st.lists(st.floats(0, 0.95) | st.just(1.0), min_size=3, max_size=3)
-)  # 0.95 at the smallest temperature is a logit of 29
+# 0.95 at the smallest temperature is a logit of 29
+@given(st.integers(0, 10_000), st.lists(st.floats(0, 0.95) | st.just(1.0), min_size=3, max_size=3))
 @example(4718, [0.0, 1.0, 0.0])
 @settings(deadline=None, max_examples=25)
 def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from emotune.decision import Decision, Fallback
+from emotune.decision import NEVER, Decision, Fallback
 from emotune.labels import LabelSet
-from emotune.scoring.precision import NEVER, at_precision
+from emotune.scoring.precision import at_precision
 from emotune.scoring.thresholds import PRECISION, Method, choose, tune
 
 LABELS = LabelSet(("easy", "fair", "hopeless"))

@@ -17,6 +17,7 @@ from emotune.labels import LabelSet, Task
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+NEVER = 1.0  # the threshold of a label that is never given
 
 
 class Fallback(StrEnum):
@@ -150,9 +151,9 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
 def passing(probabilities: Floats, thresholds: Floats) -> Bools:
     """Which probabilities, shape (n, labels), are at least their label's threshold, before any policy.
 
-    A threshold of 1 lets none pass: no probability is 1, though that of a logit above 37 is rounded to it.
+    NEVER lets none pass: no probability is 1, though that of a logit above 37 is rounded to it.
     """
-    return (probabilities >= thresholds) & (thresholds < 1)
+    return (probabilities >= thresholds) & (thresholds < NEVER)
 
 
 def _best(p: Floats) -> Bools:

@@ -1,6 +1,5 @@
 """`emotune compare`."""
 
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,10 +84,10 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
     show_scores(report, terminal)
     if report.comparison.differences:
         terminal.table(tables.difference_table(report), "Differences")
-        _emit_wrapped(tables.how_corrected(report), terminal)
+        terminal.paragraph(tables.how_corrected(report))
         emit("")
         terminal.table(tables.wins_table(report), "Labels by F1")
-        _emit_wrapped(tables.how_won(report), terminal)
+        terminal.paragraph(tables.how_won(report))
         emit("")
     terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
     for caption, table in tables.confusions_of_all(report, _CONFUSED):
@@ -108,23 +107,14 @@ def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
     )
     emit("")
     terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
-    _emit_wrapped(tables.how_read(report), terminal)
+    terminal.paragraph(tables.how_read(report))
     emit("")
 
 
 def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
     """A sentence for each line on the terminal."""
     for line in lines:
-        _emit_wrapped(line[:1].upper() + line[1:].rstrip(".") + ".", terminal)
-
-
-def _width(terminal: Terminal) -> int:
-    return max(40, terminal.width)
-
-
-def _emit_wrapped(text: str, terminal: Terminal, indent: str = "") -> None:
-    """A text in lines as wide as the terminal; all but the first are indented."""
-    emit(textwrap.fill(text, _width(terminal), subsequent_indent=indent))
+        terminal.paragraph(line[:1].upper() + line[1:].rstrip(".") + ".")
 
 
 def _show_disagreements(report: "ComparisonReport", terminal: Terminal) -> None:
@@ -136,9 +126,9 @@ def _show_disagreements(report: "ComparisonReport", terminal: Terminal) -> None:
     emit("")
     terminal.heading("They disagree most on")
     for disagreement in rows:
-        place, text = tables.place_and_text(report, disagreement.row, most=2 * _width(terminal))
+        place, text = tables.place_and_text(report, disagreement.row, most=2 * terminal.fold)
         given = ", ".join(report.given(disagreement.row)) or "nothing"
-        _emit_wrapped(f"{place}  {text}", terminal, "  ")
+        terminal.paragraph(f"{place}  {text}", others="  ")
         emit(f"    is: {given}")
         names = (report.names[i] for i in report.comparison.ranking)
         for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):

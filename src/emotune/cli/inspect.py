@@ -1,6 +1,5 @@
 """`emotune inspect`."""
 
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +94,7 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     else:
         emit("")
         sound = "Nothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways."
-        emit(textwrap.fill(sound, max(40, terminal.width)))
+        terminal.paragraph(sound)
     if inspection.advice:
         _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
 
@@ -115,7 +114,7 @@ def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...
     emit("")
     terminal.heading(title)
     for message, examples in items:
-        emit(textwrap.fill(message, max(40, terminal.width), initial_indent="- ", subsequent_indent="  "))
+        terminal.paragraph(message, first="- ", others="  ")
         for example in examples:
             emit(f"    {example}")
 

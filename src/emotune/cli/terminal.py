@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,15 @@ class Terminal:
     def width(self) -> int:
         """Columns of the terminal that results go to; 80, or COLUMNS, where it is none."""
         return Console().width
+
+    @property
+    def fold(self) -> int:
+        """Columns that sentences are folded to: those of the terminal, 40 at least."""
+        return max(40, self.width)
+
+    def paragraph(self, text: str, *, first: str = "", others: str = "") -> None:
+        """A result in words, folded; `first` stands before its first line, `others` before those that follow."""
+        emit(textwrap.fill(text, self.fold, initial_indent=first, subsequent_indent=others))
 
     def heading(self, title: str) -> None:
         """What stands above a list of results, on stdout."""

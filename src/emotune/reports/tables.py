@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import Decision
+from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import Scores
-from emotune.scoring.precision import NEVER, precision_and_recall
+from emotune.scoring.precision import precision_and_recall
 from emotune.scoring.slices import Confused, Confusions, Pair, TwoLabelError
 from emotune.scoring.thresholds import PRECISION, Tuned
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import probabilities
+from emotune.decision import NEVER, probabilities
 from emotune.labels import Task
 from emotune.scoring.metrics import Bools, Floats, brier, expected_calibration_error
 
@@ -116,4 +116,4 @@ def carried(thresholds: Floats, temperatures: Floats) -> Floats:
     with np.errstate(divide="ignore"):
         logits = np.log(thresholds) - np.log1p(-thresholds)
     found = np.asarray(probabilities((logits / temperatures)[None], Task.MULTI_LABEL)[0])
-    return np.where(thresholds < 1, np.minimum(found, np.nextafter(1, 0)), 1.0)  # 1 means never, and nothing else does
+    return np.where(thresholds < NEVER, np.minimum(found, np.nextafter(NEVER, 0)), NEVER)

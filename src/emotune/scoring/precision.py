@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import passing
+from emotune.decision import NEVER, passing
 from emotune.scoring.cuts import Cuts
 from emotune.scoring.metrics import Bools, Floats, ratio
 
-NEVER = 1.0
 _STEPS = 11
 _ROUNDING = 1e-9
 

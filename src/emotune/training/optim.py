@@ -36,7 +36,6 @@ def make_optimizer(model: PreTrainedModel, config: OptimizerConfig) -> Optimizer
     return kind(groups, betas=(beta1, beta2), eps=config.eps or _EPS, fused=True)
 
 
-@torch.no_grad()
 def forget_tiny(optimizer: Optimizer) -> None:
     """Set to zero, on a CPU, what is left of gradients of long ago: first moments that no longer move a weight.
 

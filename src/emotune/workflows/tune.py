@@ -10,11 +10,10 @@ import numpy.typing as npt
 from emotune.config import Config, DecisionConfig, TuningConfig
 from emotune.data.records import positives
 from emotune.data.splits import stratified_folds
-from emotune.decision import Decision
+from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task
 from emotune.reports.background import FoldThresholds
 from emotune.scoring import calibration, metrics
-from emotune.scoring.precision import NEVER
 from emotune.scoring.stability import fold_thresholds
 from emotune.scoring.thresholds import PRECISION, Method, Tuned, candidates, out_of_fold, tune, with_thresholds
 
