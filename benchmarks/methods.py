@@ -31,16 +31,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from emotune.config import Config
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import Config
 from emotune.data.folds import folds_of
-from emotune.data.records import Corpus, fingerprint, positives
+from emotune.data.records import Corpus, fingerprint
+from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
 from emotune.errors import ConfigError
+from emotune.labels import positives
+from emotune.runs import layout
 from emotune.scoring.metrics import Counts
-from emotune.workflows import run_directory
-from emotune.workflows.data import read_corpus
-from emotune.workflows.tune import judged
+from emotune.scoring.tuning import judged
 from quality import trained, without
 
 BASELINE = "baseline"
@@ -111,13 +112,13 @@ class Trials:
         self.finished = {trial.key: trial for trial in found}
 
     def add(self, trial: Trial, logits: npt.NDArray[np.float32]) -> None:
-        run_directory.save_arrays(self._folder / f"{trial.key}.safetensors", logits=logits)
+        layout.save_arrays(self._folder / f"{trial.key}.safetensors", logits=logits)
         with self._list.open("a", encoding="utf-8") as file:
             file.write(f"{json.dumps(asdict(trial))}\n")
         self.finished[trial.key] = trial
 
     def logits(self, key: str) -> npt.NDArray[np.float32]:
-        return run_directory.read_arrays(self._folder / f"{key}.safetensors")["logits"]
+        return layout.read_arrays(self._folder / f"{key}.safetensors")["logits"]
 
 
 class Study:

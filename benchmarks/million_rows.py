@@ -20,11 +20,11 @@ from typing import Any
 
 import psutil
 
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
 from emotune.models import encoder
-from emotune.training import checkpoint
+from emotune.runs import layout, resume
+from emotune.training import checkpoint, session
 from emotune.training.progress import EpochReport, StepReport
-from emotune.workflows import resume, run_directory, session
 from emotune.workflows import train as workflow
 
 STEPS = 50
@@ -85,7 +85,7 @@ class _Talk:
     def __init__(self) -> None:
         self.first_step = 0.0
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         print(message[:150])
 
     def warn(self, message: str) -> None:
@@ -117,13 +117,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeat-as-is", action="store_true", help="the same texts again and again")
     args = parser.parse_args()
-    meter, talk = Meter(), _Talk()
+    meter, reporter = Meter(), _Talk()
     parts = [
         *((workflow, name) for name in ("corpus_of", "check", "Session")),
         *((session, name) for name in ("targets_of", "stratified_folds", "fingerprints")),
         (encoder, "build"),
         (encoder, "start_at_priors"),
-        *((run_directory, name) for name in ("save_train_texts",)),
+        *((layout, name) for name in ("save_train_texts",)),
         (resume, "settings_of"),
         (checkpoint.Checkpoints, "write"),
         (workflow, "finish"),
@@ -137,12 +137,12 @@ def main() -> None:
         overrides = [f"data.path={json.dumps(str(data))}", f"training.max_steps={STEPS}"]
         config = load_config("goemotions", [*overrides, f"training.checkpoint_steps={STEPS // 2}"])
         started = time.perf_counter()
-        workflow.train(config, Path(folder) / "run", talk=talk)
+        workflow.train(config, Path(folder) / "run", reporter=reporter)
     for name, part in meter.parts.items():
         print(f"{name:18} {part['calls']:3.0f} × {part['seconds']:7.2f} s   peak {part['peak_gib']:5.2f} GiB")
     result = {
         "rows": args.rows,
-        "start_up_seconds": round(talk.first_step - started, 1),
+        "start_up_seconds": round(reporter.first_step - started, 1),
         "peak_gib_above_imports": round(meter.peak_gib, 2),
         "parts": meter.parts,
     }

@@ -25,18 +25,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import Config
 from emotune.data.folds import folds_of
-from emotune.data.records import Corpus, positives
+from emotune.data.records import Corpus
+from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
-from emotune.labels import LabelSet
+from emotune.labels import LabelSet, positives
+from emotune.reporter import NullReporter
+from emotune.runs import cached_logits
 from emotune.scoring.metrics import score
-from emotune.workflows import run_directory
-from emotune.workflows.data import read_corpus
-from emotune.workflows.talk import Silence
+from emotune.scoring.tuning import judged
 from emotune.workflows.train import train
-from emotune.workflows.tune import judged
 
 METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
 
@@ -90,8 +90,8 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Validation logits and targets of one run."""
-    train(config, run, talk=Silence(), device="auto")
-    return run_directory.read_valid(run, labels)
+    train(config, run, reporter=NullReporter(), device="auto")
+    return cached_logits.read_valid(run, labels)
 
 
 def cross_validated(

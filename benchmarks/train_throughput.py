@@ -28,16 +28,16 @@ from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArgum
 from transformers import Trainer as TheirTrainer
 
 from emotune import hub
-from emotune.config import Config, ModelConfig
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import Config, ModelConfig
 from emotune.data.records import Corpus, targets_of
+from emotune.data.sourced import read_corpus
 from emotune.models import encoder as encoders
 from emotune.models.devices import pick_device
 from emotune.training import precision
-from emotune.training.devices import make_accelerator
-from emotune.training.fit import Trainer
+from emotune.training.device import make_accelerator
+from emotune.training.loop import Trainer
 from emotune.training.progress import EpochReport, Examples, StepReport
-from emotune.workflows.data import read_corpus
 
 WARM_UP = 10
 

@@ -16,16 +16,16 @@ import time
 from pathlib import Path
 
 import emotune
-from emotune.config import DataConfig
-from emotune.config_files import load_config
-from emotune.data.records import Corpus, positives
+from emotune.config.loading import load_config
+from emotune.config.schema import DataConfig
+from emotune.data.records import Corpus
+from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
-from emotune.labels import mapping_to
+from emotune.labels import mapping_to, positives
+from emotune.reporter import NullReporter
 from emotune.scoring.metrics import score
-from emotune.workflows.data import read_corpus
-from emotune.workflows.talk import Silence
+from emotune.scoring.tuning import judged
 from emotune.workflows.train import train
-from emotune.workflows.tune import judged
 
 WAYS = (
     "28 labels, thresholds of the corpus",
@@ -62,7 +62,7 @@ def one_seed(corpus: str, seed: int, goemotions: Corpus) -> list[tuple[float, fl
     """Macro-F1 and micro-F1 in each of the ways."""
     config = load_config("starter", [f"training.seed={seed}", f"data.path={corpus}"])
     with tempfile.TemporaryDirectory() as folder:
-        train(config, Path(folder) / "run", talk=Silence(), device="auto")
+        train(config, Path(folder) / "run", reporter=NullReporter(), device="auto")
         classifier = emotune.load(Path(folder) / "run")
         logits = classifier.logits([record.text for record in goemotions.splits["valid"]], batch_size=64)
     decision, targets = classifier.decision, goemotions.targets("valid")

@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune import artifact
-from emotune.config import TuningConfig
-from emotune.data.records import positives
-from emotune.data.splits import stratified_folds
+from emotune.artifact.manifest import find_model, read_decision
+from emotune.config.schema import TuningConfig
 from emotune.decision import Decision
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, positives
+from emotune.runs import cached_logits
 from emotune.scoring.calibration import calibrate
+from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import Counts, counting_metrics, f_beta_metrics, interval
 from emotune.scoring.precision import precision_and_recall
-from emotune.workflows import run_directory
-from emotune.workflows.tune import FOLD_SEED, JUDGING_FOLDS, judged
+from emotune.scoring.tuning import FOLD_SEED, JUDGING_FOLDS, judged
 from methods import laid_out
 
 AT_LEAST, RESAMPLES = 0.8, 1000
@@ -66,10 +65,10 @@ def main() -> None:
 
 
 def _kept(run: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], LabelSet]:
-    labels = artifact.read_decision(artifact.find_model(str(run))).labels
+    labels = read_decision(find_model(str(run))).labels
     if labels.task is not Task.MULTI_LABEL:
         raise SystemExit(f"{run}: a multi-class model has no thresholds")
-    return *run_directory.read_valid(run, labels), labels
+    return *cached_logits.read_valid(run, labels), labels
 
 
 def _decided(

@@ -220,8 +220,8 @@ def multi_class_run(
 
 
 def trained_run(encoder: Path, corpus: Path, out: Path) -> Path:
-    from emotune.config_files import config_from
-    from emotune.workflows.talk import Silence
+    from emotune.config.loading import config_from
+    from emotune.reporter import NullReporter
     from emotune.workflows.train import train
 
     config = config_from(
@@ -232,4 +232,4 @@ def trained_run(encoder: Path, corpus: Path, out: Path) -> Path:
             "training": {"epochs": 10, "batch_size": 8, "precision": "fp32"},
         }
     )
-    return train(config, out, talk=Silence(), device="cpu").run
+    return train(config, out, reporter=NullReporter(), device="cpu").run

@@ -7,9 +7,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact import read_json, write_json
-from emotune.config import KindConfig
-from emotune.kinds import AtOnce, Lesson
+from emotune.artifact.manifest import read_json
+from emotune.atomic import write_json
+from emotune.config.kinds import FitData, FittedKind
+from emotune.config.schema import KindConfig
 
 NAME = "cues"
 
@@ -33,7 +34,7 @@ class Cues:
         write_json(directory / "cues.json", {"weights": self.weights, "num_labels": self.num_labels})
 
 
-def fit(lesson: Lesson, config: CueConfig) -> Cues:
+def fit(lesson: FitData, config: CueConfig) -> Cues:
     words = sorted({word for text in lesson.texts for word in text.split()})
     share = lesson.targets.mean(axis=0)
     weights = {}
@@ -48,6 +49,6 @@ def load(directory: Path, device: str) -> Cues:
     return Cues(content["weights"], content["num_labels"])
 
 
-KIND = AtOnce(
+KIND = FittedKind(
     name=NAME, about="words that a label's texts hold", settings=CueConfig, portability="emotune", fit=fit, load=load
 )

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune import artifact
-from emotune.artifact import DECISION, MANIFEST
+from emotune.artifact.manifest import DECISION, MANIFEST, seal
 
 WAS_RUN = "was_run"
 CATASTROPHE = "(a+)+$"
@@ -39,7 +38,7 @@ def spoil(kind: Kind, model: Path) -> Path:
     if kind.sealed:
         (model / MANIFEST).unlink()
         described = {key: manifest[key] for key in manifest.keys() - {"format_version", "files", "digest"}}
-        artifact.seal(model, **described)
+        seal(model, **described)
     return named if isinstance(named, Path) else model
 
 

@@ -5,10 +5,10 @@ import io
 from pathlib import Path
 from typing import Any
 
-from emotune.config import DataConfig
-from emotune.data.layouts.base import Layout
-from emotune.data.reading import read_files
-from emotune.data.rows import Row, label_set
+from emotune.config.schema import DataConfig
+from emotune.data.formats.base import Layout
+from emotune.data.formats.reading import read_files
+from emotune.data.formats.rows import Row, label_set
 from emotune.labels import LabelSet
 
 

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from emotune.data.layouts import BY_NAME
+from emotune.data.formats import BY_NAME
 from emotune.data.records import Record
 from emotune.data.writing import render
 from emotune.labels import LabelSet, Task

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from emotune.artifact import DECISION, seal, verify, write_file
+from emotune.artifact.manifest import DECISION, seal, verify
+from emotune.atomic import write_file
 from emotune.decision import Decision
 from emotune.errors import ModelError
 from emotune.labels import LabelSet

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
-from emotune import kinds
 from emotune.cli.app import app
+from emotune.config import kinds
 
 TEXT = (Path(__file__).parent.parent / "docs" / "adding-a-kind.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -13,8 +13,8 @@ import pytest
 from transformers import pipeline
 from typer.testing import CliRunner, Result
 
-from emotune.adoption import open_model
-from emotune.artifact import DECISION, MANIFEST
+from emotune.artifact.manifest import DECISION, MANIFEST
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.errors import EmotuneWarning, ModelError
 from emotune.inference.classifier import load

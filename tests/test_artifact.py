@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emotune import artifact
-from emotune.artifact import (
+from emotune.artifact import manifest as artifact
+from emotune.artifact.manifest import (
     DECISION,
     FORMAT_VERSION,
     MANIFEST,

@@ -10,17 +10,8 @@ from typing import Any
 
 import pytest
 
-from emotune.artifact import (
-    DECISION,
-    MANIFEST,
-    read_json,
-    reseal,
-    staged,
-    verify,
-    write_file,
-    write_json,
-    writing,
-)
+from emotune.artifact.manifest import DECISION, MANIFEST, read_json, reseal, verify
+from emotune.atomic import staged, write_file, write_json, writing
 from emotune.errors import ModelError, OutputError
 from sealed import DESCRIBED, FILES, contents, failing_with, refusal, sealed
 
@@ -78,7 +69,7 @@ def test_the_weights_that_do_not_fit_are_an_output_error(tmp_path: Path) -> None
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from emotune.artifact import staged, write_file
+from emotune.atomic import staged, write_file
 from emotune.errors import OutputError
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))

@@ -294,11 +294,11 @@ def change_a_threshold(model: Path) -> None:
 
 def swap_the_labels(model: Path) -> None:
     """A directory that is sealed anew after its configuration was edited."""
-    from emotune import artifact
+    from emotune.artifact.manifest import reseal, verify
 
-    manifest = artifact.verify(model)
+    manifest = verify(model)
     content = (model / "config.json").read_text().replace('"joy"', '"woe"')
-    artifact.reseal(model, manifest, {"config.json": content})
+    reseal(model, manifest, {"config.json": content})
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {

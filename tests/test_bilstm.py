@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 import hostile
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
+from emotune.artifact.manifest import verify
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
+from emotune.config.kinds import find_kind
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
-from emotune.kinds import find_kind
 from emotune.labels import LabelSet
 from emotune.models import bilstm, recurrence
 from emotune.models.bilstm_kind import BilstmConfig
@@ -167,7 +167,7 @@ def test_it_learns_and_is_evaluated(pooling: str, base: Path) -> None:
 
 def test_its_directory_says_what_it_is_and_holds_all_that_is_needed(base: Path) -> None:
     model = trained(base, "max") / "model"
-    manifest = artifact.verify(model)
+    manifest = verify(model)
     assert (manifest.kind, manifest.portability) == ("bilstm", "emotune")
     assert json.loads((model / "config.json").read_text())["model_type"] == "emotune-bilstm"
     assert {"model.safetensors", "tokenizer.json", "decision.json", "README.md"} <= set(manifest.files)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 import emotune
 import tiny
 from emotune.cli.app import app
-from emotune.config_files import load_config, recipe_names
+from emotune.config.loading import load_config, recipe_names
 
 OPTIONS = {
     "fetch": ["--out", "--from", "--list", "--quiet", "--json", "EMOTUNE_MIRROR"],

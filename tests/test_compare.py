@@ -14,18 +14,21 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 import tiny
-from emotune import artifact, reports
-from emotune.adoption import FoundModel
+from emotune import reports
+from emotune.artifact.manifest import DECISION, read_decision, reseal, seal, verify
+from emotune.artifact.opening import FoundModel
+from emotune.atomic import json_text
 from emotune.cli.app import app
-from emotune.data.records import positives
 from emotune.errors import EmotuneError
+from emotune.inference import speed
 from emotune.inference.classifier import EmotionClassifier, run_model
-from emotune.labels import EKMAN, GOEMOTIONS, mapping_to
+from emotune.labels import EKMAN, GOEMOTIONS, mapping_to, positives
+from emotune.runs import layout
+from emotune.runs.cached_logits import read_valid
+from emotune.runs.lock import locked
 from emotune.scoring.metrics import counting_metrics
-from emotune.workflows import compare, run_directory, speed
-from emotune.workflows.run_directory import read_valid
-from emotune.workflows.run_lock import locked
-from emotune.workflows.tune import judged
+from emotune.scoring.tuning import judged
+from emotune.workflows import compare
 
 
 @pytest.fixture(autouse=True)
@@ -59,9 +62,9 @@ def as_json(*args: object) -> dict:
 def resealed(run: Path, change: Callable[[dict], object]) -> None:
     """The run with another record of its data in the manifest of its model."""
     model = run / "model"
-    fields = artifact.verify(model).model_dump(exclude={"files", "digest", "format_version"})
+    fields = verify(model).model_dump(exclude={"files", "digest", "format_version"})
     change(fields["data"])
-    artifact.seal(model, **fields)
+    seal(model, **fields)
 
 
 # --- what it says ----------------------------------------------------------------------------------------------
@@ -91,9 +94,9 @@ def test_runs_on_their_kept_rows(runs: tuple[Path, Path]) -> None:
 
 def test_thresholds_tuned_on_the_rows_are_chosen_out_of_fold(runs: tuple[Path, Path]) -> None:
     _, bad = runs
-    found = artifact.read_decision(bad / "model")
+    found = read_decision(bad / "model")
     logits, targets = read_valid(bad, found.labels)
-    tuning = run_directory.read_config(bad).tuning
+    tuning = layout.read_config(bad).tuning
     honest = counting_metrics(positives(targets), judged(logits, targets, found, tuning))
     own = counting_metrics(positives(targets), found.decide(found.probabilities(logits)))
     (said,) = (run for run in as_json(*runs)["runs"] if run["name"] == "bad")
@@ -233,9 +236,9 @@ def test_runs_of_other_label_sets_are_compared_at_a_level(base: Path, coarse: Pa
 def unwilling(run: Path, name: str) -> Path:
     """A copy of the run whose own thresholds are out of reach: only out of fold does it answer as it should."""
     copied = tiny.copy(run, Path(name))
-    model, decision = copied / "model", artifact.read_decision(copied / "model")
+    model, decision = copied / "model", read_decision(copied / "model")
     changed = replace(decision, thresholds=(0.999999,) * len(decision.labels))
-    artifact.reseal(model, artifact.verify(model), {artifact.DECISION: artifact.json_text(changed.to_json())})
+    reseal(model, verify(model), {DECISION: json_text(changed.to_json())})
     return copied
 
 
@@ -303,10 +306,10 @@ def test_other_rows_are_named(runs: tuple[Path, Path], base: Path, tmp_path: Pat
     assert "fingerprints differ" in gone
     assert "the data of bad is gone or changed" in gone
 
+    from emotune.data.corpus import load_corpus
     from emotune.data.records import fingerprint
-    from emotune.data.sources import load_corpus
 
-    corpus = load_corpus(run_directory.read_config(bad).data)
+    corpus = load_corpus(layout.read_config(bad).data)
     digest = fingerprint(corpus.splits["valid"], corpus.labels)
     resealed(bad, lambda record: record["valid"].update(sha256=digest))
     named = call(good, bad, code=65).stderr

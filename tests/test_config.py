@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from emotune.config import Config, DataConfig
-from emotune.config_files import load_config, recipe_names
+from emotune.config.loading import load_config, recipe_names
+from emotune.config.schema import Config, DataConfig
 from emotune.errors import ConfigError, EmotuneError, MissingInputError
 
 ANY_TEXT = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotune.data.checks import Finding, check
+from emotune.data.quality.checks import Finding, check
 from emotune.data.records import Corpus, Record, fingerprint, relabelled, targets_of, text_key, text_keys
 from emotune.labels import LabelSet, in_order
 

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
-from emotune.data.encoding import Encoded, TextEncoder, batches_by_length, shuffled_buckets
+from emotune.data.tokens import Encoded, TextEncoder, batches_by_length, shuffled_buckets
 from emotune.errors import ModelError
 
 PAD, UNKNOWN, CLS, SEP = range(4)

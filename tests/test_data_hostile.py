@@ -15,11 +15,11 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from emotune.cli.app import app
-from emotune.config import DataConfig
-from emotune.data.layouts.base import Layout
-from emotune.data.reading import Reading, read_files
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import load_corpus
+from emotune.data.formats.base import Layout
+from emotune.data.formats.reading import Reading, read_files
 from emotune.data.records import Corpus
-from emotune.data.sources import load_corpus
 from emotune.errors import DataError, EmotuneError
 from hostile_files import BROKEN, Broken
 from mutations import mutated, sound_files

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from emotune.config import DataConfig
-from emotune.data.layouts import BY_NAME
-from emotune.data.rows import Row
-from emotune.data.sources import load_corpus, load_split
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import load_corpus, load_split
+from emotune.data.formats import BY_NAME
+from emotune.data.formats.rows import Row
 from emotune.data.writing import render
 from emotune.errors import DataError, EmotuneError
 from emotune.labels import DAIR, LabelSet, Task

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emotune.config import DataConfig
-from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of
-from emotune.data.rows import Row
-from emotune.data.sources import load_corpus
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import load_corpus
+from emotune.data.formats.rows import Row
+from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.errors import DataError
-from emotune.labels import GOEMOTIONS, LabelSet, Task
+from emotune.labels import GOEMOTIONS, LabelSet, Task, positives
 from label_files import read, write
 
 SAMPLE = Path("shared", "data", "goemotions-raters", "raters_partial.min.csv")

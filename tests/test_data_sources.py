@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emotune.config import DataConfig
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import STARTER, load_corpus, load_split, locate
 from emotune.data.records import Corpus
-from emotune.data.repository import find_splits
-from emotune.data.sources import STARTER, load_corpus, load_split, locate
+from emotune.data.split_files import find_splits
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import GOEMOTIONS, LabelSet, Task
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotune.data.splits import grouped_parts, stratified_folds, stratified_parts
+from emotune.scoring.folds import grouped_parts, stratified_folds, stratified_parts
 
 PROPERTY = settings(deadline=None, max_examples=60)
 FRACTIONS = st.sampled_from([[0.8, 0.1, 0.1], [0.5, 0.5], [0.9, 0.1], [1.0, 1.0, 1.0, 1.0, 1.0], [0.7, 0.3, 0.0]])

@@ -14,12 +14,12 @@ from typer.testing import CliRunner, Result
 
 import tiny
 from emotune.cli.app import app
-from emotune.config import LossConfig
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import LossConfig
 from emotune.labels import Task
 from emotune.models.losses import bce, cross_entropy, focal, make_loss
-from emotune.workflows import run_directory
-from emotune.workflows.label_ids import kept_ids
+from emotune.runs import layout
+from emotune.runs.label_ids import kept_ids
 from local_hub import COMMIT, Hub
 from test_hub import cache, hub  # noqa: F401 - fixtures
 
@@ -53,7 +53,7 @@ def test_a_run_on_soft_targets_keeps_shares_and_scores_halves(base: Path) -> Non
     said = call("train", "starter", "--out", "soft", *options, "--set", "data.raters=soft").stderr
     assert "240 rows of raters are 80 texts" in said
     assert "targets are the share of raters" in said
-    targets = run_directory.read_arrays(Path("soft", "valid.safetensors"))["targets"]
+    targets = layout.read_arrays(Path("soft", "valid.safetensors"))["targets"]
     assert {round(float(t), 2) for t in np.unique(targets)} == {0.0, 0.33, 1.0}
     scored = json.loads(call("evaluate", "soft", "--json", "--split", "valid").stdout)
     support = {label["label"]: label["support"] for label in scored["labels"]}

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emotune.config import DataConfig
-from emotune.data.layouts import BY_NAME
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import load_corpus
+from emotune.data.formats import BY_NAME
 from emotune.data.records import Record
-from emotune.data.sources import load_corpus
 from emotune.data.writing import render
 from emotune.errors import DataError, UsageError
 from emotune.labels import LabelSet, Task

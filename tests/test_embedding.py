@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from conftest import FILLERS
-from emotune.data.cache import CACHE_VARIABLE
-from emotune.data.embedding_cache import FOLDER, EmbeddingCache, text_digest
+from emotune.data.published_cache import CACHE_VARIABLE
 from emotune.errors import ConfigError, ModelError
 from emotune.models.embedding import Embedder, embed_texts
+from emotune.models.embedding_cache import FOLDER, EmbeddingCache, text_digest
 from emotune.models.reading import Reading
 
 Checkpoint = Callable[[str], Path]

@@ -13,14 +13,14 @@ from typer.testing import CliRunner, Result
 
 import cue_kind
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
+from emotune.artifact.manifest import read_decision, seal, verify
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
+from emotune.config.kinds import KINDS
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
-from emotune.kinds import KINDS
 from emotune.labels import LabelSet, Task, label_difference
-from emotune.workflows import run_directory
+from emotune.runs import layout
 
 TEXTS = ["I am so happy and glad today", "furious, and afraid of the long road", "", "tea by an old door"]
 
@@ -69,8 +69,8 @@ def test_its_logits_are_the_mean_of_its_members(run: Path, other: Path, joined: 
 def test_its_thresholds_are_tuned_on_the_mean_of_the_kept_logits(run: Path, other: Path, joined: Path) -> None:
     kept, *each = (load_file(path / "valid.safetensors") for path in (joined, run, other))
     assert np.allclose(kept["logits"], np.mean([rows["logits"] for rows in each], axis=0), atol=1e-6)
-    decision = artifact.read_decision(joined / "model")
-    tuning, of_first = decision.tuning, artifact.verify(run / "model").data["valid"]["sha256"]
+    decision = read_decision(joined / "model")
+    tuning, of_first = decision.tuning, verify(run / "model").data["valid"]["sha256"]
     assert (tuning["rows"], tuning["split"], tuning["data_sha256"]) == (40, "valid", of_first)
     card = (joined / "model" / "README.md").read_text()
     assert "| other | encoder | 0." in card
@@ -88,9 +88,9 @@ def test_every_verb_takes_it(joined: Path, tmp_path: Path) -> None:
     ]
     members = tiny.contents(run / "model" / "members")
     assert json.loads(call("tune", run, "--method", "global", "--json").stdout)["rows"] == tiny.SPLITS["valid"]
-    assert len(set(artifact.read_decision(run / "model").thresholds)) == 1
+    assert len(set(read_decision(run / "model").thresholds)) == 1
     assert tiny.contents(run / "model" / "members") == members
-    artifact.verify(run / "model")
+    verify(run / "model")
 
 
 @pytest.mark.parametrize("temperatures", ["one", "per_label"])
@@ -224,7 +224,7 @@ def test_an_ensemble_is_not_trained(base: Path, joined: Path, tmp_path: Path) ->
     said = call("train", "starter", "--set", "model.kind=ensemble", "--out", tmp_path / "run", code=2).stderr
     assert "emotune ensemble RUN RUN" in said
     assert "nothing to go on with" in call("train", "--resume", joined).stderr
-    assert run_directory.read_config(joined).model.kind == "ensemble"
+    assert layout.read_config(joined).model.kind == "ensemble"
 
 
 # Hostile ones
@@ -261,7 +261,7 @@ def in_member(change: Callable[[Path], object], *, reseal: bool = True) -> Calla
 def resealed(model: Path) -> None:
     manifest = json.loads((model / "emotune.json").read_text())
     (model / "emotune.json").unlink()
-    artifact.seal(model, **{key: manifest[key] for key in manifest.keys() - {"format_version", "files", "digest"}})
+    seal(model, **{key: manifest[key] for key in manifest.keys() - {"format_version", "files", "digest"}})
 
 
 def nested(member: Path) -> None:

@@ -15,11 +15,11 @@ from typer.testing import CliRunner, Result
 
 import hostile
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
+from emotune.artifact.manifest import verify
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
-from emotune.config_files import load_config
-from emotune.data.cache import CACHE_VARIABLE
+from emotune.config.loading import load_config
+from emotune.data.published_cache import CACHE_VARIABLE
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 
@@ -86,7 +86,7 @@ def test_classes_are_told_apart(base: Path) -> None:
 
 def test_its_directory_stands_alone_and_says_what_it_is(run: Path, tmp_path: Path) -> None:
     model = tiny.copy(run / "model", tmp_path / "elsewhere")
-    manifest = artifact.verify(model)
+    manifest = verify(model)
     assert (manifest.kind, manifest.portability, manifest.max_tokens) == ("features", "emotune", None)
     assert {"encoder/model.safetensors", "encoder/tokenizer.json", "head.json", "head.safetensors"} <= set(
         manifest.files
@@ -98,16 +98,16 @@ def test_its_directory_stands_alone_and_says_what_it_is(run: Path, tmp_path: Pat
 
 
 def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> None:
-    from emotune.kinds import AtOnce, Lesson, find_kind
+    from emotune.config.kinds import FitData, FittedKind, find_kind
     from emotune.labels import LabelSet
 
     kind = find_kind("features")
-    assert isinstance(kind, AtOnce)
+    assert isinstance(kind, FittedKind)
     rng = np.random.default_rng(0)
     texts = tiny.texts(60, lambda i: [tiny.CUES["joy"][0]] if i % 2 else [])
     targets = np.array([[i % 2, rng.random()] for i in range(60)], dtype=np.float32)  # the second one soft
     labels = LabelSet(("joy", "fear"))
-    lesson = Lesson(texts, targets, labels, tiny.encoder(base), 0, "cpu", lambda _: None)
+    lesson = FitData(texts, targets, labels, tiny.encoder(base), 0, "cpu", lambda _: None)
     made = kind.fit(lesson, kind.settings.model_validate({"pooling": "cls", "C": 0.1}))
     made.save(tmp_path)
     again = kind.load(tmp_path, "cpu")
@@ -118,14 +118,14 @@ def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> No
 
 def test_standardising_changes_what_is_fitted_and_not_what_it_means(base: Path) -> None:
     """Without a penalty to speak of, both are the same classifier."""
-    from emotune.kinds import AtOnce, Lesson, find_kind
+    from emotune.config.kinds import FitData, FittedKind, find_kind
     from emotune.labels import LabelSet
 
     kind = find_kind("features")
-    assert isinstance(kind, AtOnce)
+    assert isinstance(kind, FittedKind)
     texts = tiny.texts(300, lambda i: [tiny.CUES["joy"][0]] if i % 2 else [])
     targets = np.array([[(i % 2) ^ (i % 5 == 0)] for i in range(300)], dtype=np.float32)  # not to be separated
-    lesson = Lesson(texts, targets, LabelSet(("joy",)), tiny.encoder(base), 0, "cpu", lambda _: None)
+    lesson = FitData(texts, targets, LabelSet(("joy",)), tiny.encoder(base), 0, "cpu", lambda _: None)
     keys = {"C": 1e4, "max_iter": 5000, "cache": False}
     both = [kind.fit(lesson, kind.settings.model_validate(keys | {"standardise": s})) for s in (True, False)]
     decided = [made.logits(texts, 64) > 0 for made in both]
@@ -135,7 +135,7 @@ def test_standardising_changes_what_is_fitted_and_not_what_it_means(base: Path) 
 @pytest.mark.parametrize("weight", ["none", "balanced"])
 def test_labels_fitted_together_are_those_that_scikit_learn_fits(weight: str) -> None:
     from emotune.labels import Task
-    from emotune.models import dense_logistic, logistic
+    from emotune.models import dense_logistic, linear
 
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(400, 6)).astype(np.float32)
@@ -143,19 +143,19 @@ def test_labels_fitted_together_are_those_that_scikit_learn_fits(weight: str) ->
     targets = (rng.random(chance.shape) < chance).astype(np.float32)
     targets[:, 2] = targets[:, 2] * 0.75  # soft
     targets[:, 3], targets[:, 4] = 0, 1
-    config = logistic.LogisticConfig(kind="features", C=0.5, class_weight=weight)
-    ours, its = (f.fit(matrix, targets, Task.MULTI_LABEL, config, print) for f in (dense_logistic, logistic))
+    config = linear.LogisticConfig(kind="features", C=0.5, class_weight=weight)
+    ours, its = (f.fit(matrix, targets, Task.MULTI_LABEL, config, print) for f in (dense_logistic, linear))
     np.testing.assert_allclose(ours.weights, its.weights, atol=5e-3)
     np.testing.assert_allclose(ours.bias, its.bias, atol=5e-3)
 
 
 def test_a_fit_that_is_broken_off_is_said() -> None:
     from emotune.labels import Task
-    from emotune.models import dense_logistic, logistic
+    from emotune.models import dense_logistic, linear
 
     rng, said = np.random.default_rng(0), []
     matrix, targets = rng.normal(size=(50, 9)).astype(np.float32), (rng.random((50, 3)) < 0.5).astype(np.float32)
-    config = logistic.LogisticConfig(kind="features", C=100, max_iter=3)
+    config = linear.LogisticConfig(kind="features", C=100, max_iter=3)
     dense_logistic.fit(matrix, targets, Task.MULTI_LABEL, config, said.append)
     assert said == ["3 logistic regressions were broken off after 3 iterations (model.max_iter), short of their best"]
 

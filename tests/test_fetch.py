@@ -18,23 +18,24 @@ from typer.testing import CliRunner, Result
 import tiny
 import webserver
 from emotune.cli.app import app
-from emotune.config import DataConfig
-from emotune.config_files import load_config
-from emotune.data import cache
-from emotune.data.cache import cache_directory, fetched_folder, published_sets, unpacked
-from emotune.data.catalog import CATALOG, DataFile, DataSet
-from emotune.data.sources import load_corpus, locate
+from emotune.config.loading import load_config
+from emotune.config.schema import DataConfig
+from emotune.data import published
+from emotune.data.corpus import load_corpus, locate
+from emotune.data.hub_sets import tell_published
+from emotune.data.published import CATALOG, DataFile, DataSet
+from emotune.data.published_cache import cache_directory, fetched_folder, published_sets, unpacked
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
+from emotune.reporter import NullReporter
 from emotune.reports.card import published_of
-from emotune.workflows.fetch import fetch, tell_published
-from emotune.workflows.talk import Silence
+from emotune.workflows.fetch import fetch
 from webserver import Site, cut, fail, instead
 
 ROWS = {
     split: "".join(f"row {i} of {split}\t{i % 28}\tid{i}\n" for i in range(60)) for split in ("train", "dev", "test")
 }
-NO_WAIT = {"talk": Silence(), "pause": lambda seconds: None}
+NO_WAIT = {"reporter": NullReporter(), "pause": lambda seconds: None}
 
 
 @pytest.fixture(scope="module")
@@ -216,16 +217,16 @@ def test_another_process_that_holds_the_lock_is_waited_for(site: Site, tmp_path:
     with holder:
         holder.stdout.readline()
 
-        class Heard(Silence):
+        class Heard(NullReporter):
             said = ""
 
-            def say(self, message: str) -> None:
+            def info(self, message: str) -> None:
                 self.said += message
                 holder.stdin.close()  # lets it end
 
-        talk = Heard()
-        fetch("goemotions", talk=talk)
-    assert "another process is fetching" in talk.said
+        reporter = Heard()
+        fetch("goemotions", reporter=reporter)
+    assert "another process is fetching" in reporter.said
     assert held(folder) == WHOLE
 
 
@@ -520,9 +521,9 @@ def test_files_from_the_hub_are_known_by_the_id_of_their_data_set(tmp_path: Path
     corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train",))
     for data_set in CATALOG.values():
         for path in (data_set.hub_id, f"{data_set.hub_id.upper()}:subset"):
-            assert tell_published(corpus, DataConfig(path=path), Silence()) == (data_set,)
-    assert tell_published(corpus, DataConfig(path="owner/another"), Silence()) == ()
-    assert tell_published(corpus, DataConfig(path=str(tmp_path)), Silence()) == ()
+            assert tell_published(corpus, DataConfig(path=path), NullReporter()) == (data_set,)
+    assert tell_published(corpus, DataConfig(path="owner/another"), NullReporter()) == ()
+    assert tell_published(corpus, DataConfig(path=str(tmp_path)), NullReporter()) == ()
 
 
 def test_the_card_cites_what_a_model_was_trained_on(
@@ -584,7 +585,7 @@ def test_the_real_files(name: str, folder: str, tmp_path: Path, monkeypatch: pyt
     source = os.environ.get("EMOTUNE_TEST_DATA")
     if not source or not (Path(source) / folder).is_dir():
         pytest.skip("the published files are not here: name the folder that holds them in EMOTUNE_TEST_DATA")
-    outcome = fetch(name, talk=Silence(), out=tmp_path / "out", mirror=str(Path(source) / folder))
+    outcome = fetch(name, reporter=NullReporter(), out=tmp_path / "out", mirror=str(Path(source) / folder))
     assert {f.path.name for f in outcome.files if f.state == "missing"} <= {
         f"test{f.path.suffix}" for f in outcome.files
     }
@@ -598,5 +599,5 @@ def test_the_real_rows_of_dair_emotion_survive_json_lines() -> None:
         pytest.skip("dair-ai/emotion is not here: name the folder that holds it in EMOTUNE_TEST_DATA")
     for file in CATALOG["emotion"].files[:2]:
         text = (source / file.name).read_text(encoding="utf-8").removeprefix("\n")
-        content = unpacked(json_lines(text, cache.EMOTION_LABELS), file)
+        content = unpacked(json_lines(text, published.EMOTION_LABELS), file)
         assert hashlib.sha256(content).hexdigest() == file.sha256

@@ -16,20 +16,20 @@ from typer.testing import CliRunner, Result
 
 import killing
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
+from emotune.artifact.manifest import read_decision, verify
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.data.corpus import load_corpus
 from emotune.data.folds import folds_of, held_out
 from emotune.data.records import Corpus, Record, targets_of, text_key
-from emotune.data.sources import load_corpus
-from emotune.data.splits import stratified_folds
 from emotune.errors import DataError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
+from emotune.runs import layout
+from emotune.scoring.folds import stratified_folds
 from emotune.training.progress import StepReport
-from emotune.workflows import run_directory
 
 LABELS = LabelSet(("joy", "fear"))
 
@@ -116,14 +116,14 @@ def test_a_cross_training_leaves_one_model_of_its_members_and_what_it_is_worth(c
 
 
 def test_each_row_is_scored_by_the_member_that_has_not_seen_it(crossed: Path) -> None:
-    config = run_directory.read_config(crossed)
+    config = layout.read_config(crossed)
     rows = load_corpus(config.data, ("train",)).splits["train"]
     kept = load_file(crossed / "oof.safetensors")
     factors = []
     for number in (1, 2, 3):
         member = load(crossed / "folds" / str(number), device="cpu")
         inside = kept["fold"] == number
-        seen = run_directory.seen_in_training(crossed / "folds" / str(number), _keys(rows))
+        seen = layout.seen_in_training(crossed / "folds" / str(number), _keys(rows))
         assert seen is not None
         assert np.array_equal(seen, ~inside)
         own = member.logits([r.text for r, held in zip(rows, inside, strict=True) if held])
@@ -141,7 +141,7 @@ def _keys(rows: list[Record]) -> np.ndarray:
 
 
 def test_the_validation_rows_are_scored_by_the_mean_of_the_members(crossed: Path) -> None:
-    config = run_directory.read_config(crossed)
+    config = layout.read_config(crossed)
     texts = [r.text for r in load_corpus(config.data, ("valid",)).splits["valid"]]
     kept = load_file(crossed / "valid.safetensors")
     model = load(crossed, device="cpu")
@@ -158,7 +158,7 @@ def test_a_fold_is_an_ordinary_run(crossed: Path, tmp_path: Path) -> None:
     fold = tiny.copy(crossed / "folds" / "1", tmp_path / "fold")
     said = json.loads(call("evaluate", fold, "--split", "valid", "--json", "--out", tmp_path / "out").stdout)
     assert said["rows"] == np.sum(load_file(crossed / "oof.safetensors")["fold"] == 1)
-    config = run_directory.read_config(fold)
+    config = layout.read_config(fold)
     assert (config.data.fold, config.training.keep, config.tuning.calibrate) == ([1, 3], "last", False)
 
 
@@ -169,7 +169,7 @@ def test_training_rows_are_evaluated_out_of_fold(crossed: Path, tmp_path: Path) 
     assert said["rows"] == tiny.SPLITS["train"]
     assert "scored by the members that have not seen it" in result.stderr
     assert "were also trained on" not in result.stderr
-    tuning = artifact.read_decision(run / "model").tuning
+    tuning = read_decision(run / "model").tuning
     assert said["metrics"]["macro_f1"] == pytest.approx(tuning["in_sample"]["macro_f1"])
 
 
@@ -177,10 +177,10 @@ def test_tune_chooses_thresholds_on_the_rows_out_of_fold(crossed: Path, tmp_path
     run = tiny.copy(crossed, tmp_path / "run")
     said = json.loads(call("tune", run, "--method", "global", "--json").stdout)
     assert said["rows"] == tiny.SPLITS["train"]
-    decision = artifact.read_decision(run / "model")
+    decision = read_decision(run / "model")
     assert len(set(decision.thresholds)) == 1
     assert decision.tuning["split"] == "train, out of fold"
-    artifact.verify(run / "model")
+    verify(run / "model")
     for member in open_model(str(run)).members:
         assert member.model.decision != decision
 
@@ -267,15 +267,15 @@ PLACES = (
     ("emotune.workflows.finish.make_card", 1),
     ("emotune.workflows.train.prepare", 2),  # the second member begins
     ("renamed", 3),
-    ("emotune.workflows.folds.tune_decision", 1),
-    ("emotune.workflows.folds.save_rows", 2),
-    ("emotune.artifact._put_in_place", 3),  # the mean's, after those of its members
+    ("emotune.workflows.cross_train.tune_decision", 1),
+    ("emotune.workflows.cross_train.save_rows", 2),
+    ("emotune.atomic._put_in_place", 3),  # the mean's, after those of its members
 )
 
 
 def test_killed_in_one_place_after_the_other_the_bytes_are_the_same(base: Path, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    for place in ("manifest.json synced", "emotune.workflows.folds.save_rows"):
+    for place in ("manifest.json synced", "emotune.workflows.cross_train.save_rows"):
         assert killing.emotune(args(base, run, "--resume"), said_of(run), kill=place) == -9, said_of(run).read_text()
     assert killing.emotune(["train", "--resume", str(run)], said_of(run)) == 0, said_of(run).read_text()
     assert "fold 1 of 2 is trained\nfold 2 of 2 is trained" in said_of(run).read_text()

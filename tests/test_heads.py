@@ -13,7 +13,7 @@ from scipy.special import erf, expit
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from emotune.config import ModelConfig, OptimizerConfig
+from emotune.config.schema import ModelConfig, OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders

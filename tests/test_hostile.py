@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 import hostile
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
-from emotune.artifact import DECISION, MANIFEST
+from emotune.artifact.manifest import DECISION, MANIFEST, reseal, verify
+from emotune.artifact.opening import open_model
+from emotune.atomic import json_text
 from emotune.cli.app import app
 from emotune.errors import EmotuneError, ModelError
 
@@ -158,7 +158,7 @@ def test_texts_are_shown_and_not_obeyed(multi_label_run: Path) -> None:
 
 def changed(directory: Path, name: str, /, **changes: object) -> Path:
     content = json.loads((directory / name).read_text()) | changes
-    artifact.reseal(directory, artifact.verify(directory), {name: artifact.json_text(content)})
+    reseal(directory, verify(directory), {name: json_text(content)})
     return directory
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 import emotune
 import hostile
 import tiny
-from emotune.artifact import DECISION
+from emotune.artifact.manifest import DECISION
 from emotune.errors import ModelError
 from hostile import Kind, configure, unsealed, write
 from test_linear_kinds import trained

@@ -8,13 +8,13 @@ import pytest
 from typer.testing import CliRunner
 
 from emotune.cli.app import app
-from emotune.config import DataConfig
-from emotune.data.repository import choose_files, find_splits
-from emotune.data.sources import STARTER
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import STARTER
+from emotune.data.hub_sets import resolve_data
+from emotune.data.sourced import read_corpus
+from emotune.data.split_files import choose_files, find_splits
 from emotune.errors import DataError, HubError, MissingInputError
-from emotune.hub_data import resolve_data
 from emotune.labels import DAIR, LabelSet
-from emotune.workflows.data import read_corpus
 from local_hub import COMMIT, Hub
 from test_hub import cache, hub  # noqa: F401 - fixtures
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, pipeline
 
-from emotune import artifact
-from emotune.config import ModelConfig
+from emotune.artifact import manifest
+from emotune.artifact.manifest import DECISION, read_json, reseal, verify
+from emotune.atomic import json_text, write_json
+from emotune.config.schema import ModelConfig
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
 from emotune.inference.classifier import EmotionClassifier, load
@@ -223,9 +225,9 @@ def goemotions(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory)
 def seal(model: Any, source: Path, decision: Decision, directory: Path) -> None:
     encoder = encoders.text_encoder(source, model)
     encoders.save(model, source, encoder, directory)
-    artifact.write_json(directory / artifact.DECISION, decision.to_json())
+    write_json(directory / DECISION, decision.to_json())
     described: dict[str, Any] = {"portability": "transformers", "encoder": "tiny", "versions": {}, "data": {}}
-    artifact.seal(directory, kind="encoder", max_tokens=encoder.max_tokens, **described)
+    manifest.seal(directory, kind="encoder", max_tokens=encoder.max_tokens, **described)
 
 
 @pytest.mark.parametrize("level", ["ekman", "sentiment"])
@@ -328,8 +330,8 @@ def test_a_damaged_model_is_refused(damage: str, copied: Path) -> None:
 
 def resealed(directory: Path, **changes: Any) -> None:
     """Change config.json, and the manifest with it."""
-    config = artifact.read_json(directory / "config.json") | changes
-    artifact.reseal(directory, artifact.verify(directory), {"config.json": artifact.json_text(config)})
+    config = read_json(directory / "config.json") | changes
+    reseal(directory, verify(directory), {"config.json": json_text(config)})
 
 
 @pytest.mark.parametrize("id2label", [{"0": "fear", "1": "anger", "2": "joy", "3": "sadness"}, {"0": "anger"}, None])
@@ -358,12 +360,12 @@ def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: Path) -> None:
     """Neither torch nor code that lies with the model; a model with code is refused however well it is sealed."""
-    config = artifact.read_json(copied / "config.json") | {"auto_map": {"AutoConfig": "evil.Config"}}
+    config = read_json(copied / "config.json") | {"auto_map": {"AutoConfig": "evil.Config"}}
     (copied / "evil.py").write_text(f"open({str(copied.parent / 'was_run')!r}, 'w').close()")
-    artifact.write_json(copied / "config.json", config)
-    fields = artifact.read_json(copied / "emotune.json")
+    write_json(copied / "config.json", config)
+    fields = read_json(copied / "emotune.json")
     (copied / "emotune.json").unlink()
-    artifact.seal(copied, **{key: fields[key] for key in fields.keys() - {"format_version", "files"}})
+    manifest.seal(copied, **{key: fields[key] for key in fields.keys() - {"format_version", "files"}})
     code = (
         "import sys\n"
         "from emotune.errors import ModelError\n"
@@ -379,6 +381,6 @@ def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: P
 
 
 def test_without_torch_it_is_said_what_to_install(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "emotune.inference.torch_backend", None)
+    monkeypatch.setitem(sys.modules, "emotune.models.torch_backend", None)
     with pytest.raises(EmotuneError, match="pip install 'emotune"):
         load(multi_label_run)

@@ -17,13 +17,13 @@ from typer.testing import CliRunner, Result
 import tiny
 from emotune import reports
 from emotune.cli.app import app
-from emotune.config import Config
-from emotune.config_files import config_of
-from emotune.data.advice import advise, percentage
-from emotune.data.encoding import TextEncoder
-from emotune.data.profile import Distribution, Profile, profile, samples
+from emotune.config.loading import config_of
+from emotune.config.schema import Config
+from emotune.data.corpus import load_as_filed
+from emotune.data.quality.advice import advise, percentage
+from emotune.data.quality.profile import Distribution, Profile, profile, samples
 from emotune.data.records import Corpus, Record
-from emotune.data.sources import load_as_filed
+from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, MissingInputError
 from emotune.hub import resolve_tokenizer
 from emotune.labels import LabelSet, Task
@@ -162,11 +162,12 @@ def test_token_counts_are_lengths_of_what_would_be_read(base: Path) -> None:
 
 def test_a_million_would_not_be_held_as_a_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows × labels of targets would be the largest thing of all: they are made a stretch at a time."""
-    from emotune.data import profile as module
+    from emotune import labels
+    from emotune.data.quality import profile as profiles
 
     shapes = []
-    real = module.to_matrix
-    monkeypatch.setattr(module, "to_matrix", lambda rows, n: shapes.append(len(rows)) or real(rows, n))
+    real = labels.to_matrix
+    monkeypatch.setattr(profiles, "to_matrix", lambda rows, n: shapes.append(len(rows)) or real(rows, n))
     rows = [(f"{i} {i * 7919 % 10007}", (i % 3,)) for i in range(20_000)]
     found = profile(corpus_of(train=rows))
     assert max(shapes) <= 8192 < 20_000 == sum(shapes) == int(np.trace(found.together))

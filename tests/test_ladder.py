@@ -14,16 +14,16 @@ from typer.testing import CliRunner, Result
 
 import killing
 import tiny
-from emotune import kinds
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
+from emotune.config import kinds
 from emotune.errors import TrainingError
+from emotune.reporter import NullReporter
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder, ladder_steps
 from emotune.workflows.ladder_costs import Ending, Estimate
 from emotune.workflows.ladder_state import LadderState, require_ladder
 from emotune.workflows.ladder_steps import Limited, TooSlowError
-from emotune.workflows.talk import Silence
 from emotune.workflows.train import Material
 
 SMALL = ("--set", "training.epochs=1", "--set", "training.precision=fp32")
@@ -228,9 +228,9 @@ class _Clock:
         return self.now
 
 
-def _all_steps(talk: Limited, number: int) -> None:
+def _all_steps(reporter: Limited, number: int) -> None:
     for step in range(1, number + 1):
-        talk.on_step(StepReport(1, step, number, 0.5, 1e-3, None, 8))
+        reporter.on_step(StepReport(1, step, number, 0.5, 1e-3, None, 8))
 
 
 def test_a_training_that_turns_out_slow_is_ended(
@@ -241,10 +241,10 @@ def test_a_training_that_turns_out_slow_is_ended(
     content = json.loads(state.read_text())
     told = LadderState.begin(tmp_path, content["data"], content["device"], 0.0)
     monkeypatch.setattr(ladder_steps, "time", _Clock())
-    talk = Limited(Silence(), told, set())
-    talk.end = lambda seconds: seconds > 900
-    _all_steps(talk, 900)
-    slow = Limited(Silence(), told, set())
+    reporter = Limited(NullReporter(), told, set())
+    reporter.end = lambda seconds: seconds > 900
+    _all_steps(reporter, 900)
+    slow = Limited(NullReporter(), told, set())
     slow.end = lambda seconds: seconds > 900
     with pytest.raises(TooSlowError) as raised:
         _all_steps(slow, 1200)

@@ -14,12 +14,12 @@ from typer.testing import CliRunner, Result
 
 import emotune
 import tiny
-from emotune.artifact import verify
+from emotune.artifact.manifest import verify
 from emotune.cli.app import app
-from emotune.config_files import config_from, load_config
+from emotune.config.kinds import FitData, FittedKind, TextModel, find_kind
+from emotune.config.loading import config_from, load_config
 from emotune.errors import ConfigError
 from emotune.inference.classifier import EmotionClassifier
-from emotune.kinds import AtOnce, Lesson, TextModel, find_kind
 from emotune.labels import LabelSet, Task
 
 KINDS = ("tfidf", "dummy")
@@ -177,15 +177,15 @@ def test_torch_and_scikit_learn_are_not_needed_to_predict(run_of_kind: Path) -> 
     assert done.stdout.endswith("so happy today\n")
 
 
-def lesson(texts: list[str], targets: npt.ArrayLike, task: Task = Task.MULTI_LABEL) -> Lesson:
+def lesson(texts: list[str], targets: npt.ArrayLike, task: Task = Task.MULTI_LABEL) -> FitData:
     found = np.asarray(targets, dtype=np.float32)
     labels = LabelSet(tuple(f"label {i}" for i in range(found.shape[1])), task)
-    return Lesson(texts, found, labels, None, 0, "cpu", lambda _: None)
+    return FitData(texts, found, labels, None, 0, "cpu", lambda _: None)
 
 
-def fitted(kind: str, taught: Lesson, **keys: object) -> tuple[AtOnce, TextModel]:
+def fitted(kind: str, taught: FitData, **keys: object) -> tuple[FittedKind, TextModel]:
     found = find_kind(kind)
-    assert isinstance(found, AtOnce)
+    assert isinstance(found, FittedKind)
     return found, found.fit(taught, config_from({"model": {"kind": kind, **keys}}).model)
 
 

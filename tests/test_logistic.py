@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from emotune.decision import probabilities
 from emotune.labels import Task
-from emotune.models.logistic import Linear, LogisticConfig, fit
+from emotune.models.linear import Linear, LogisticConfig, fit
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(80, 5))

@@ -15,8 +15,8 @@ from scipy.special import expit, log_softmax, softmax
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from emotune.config import LossConfig
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import LossConfig
 from emotune.errors import ConfigError
 from emotune.labels import Task
 from emotune.models.losses import Loss, cross_entropy, effective_number, make_loss, smoothed

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 
-from emotune.config import ModelConfig
+from emotune.config.schema import ModelConfig
 from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
 from emotune.labels import LabelSet, Task

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotune.data import near_duplicates as module
-from emotune.data.near_duplicates import SIMILARITY, NearDuplicates, near_duplicates, plain, similarity
+from emotune.data.quality import near_duplicates as module
+from emotune.data.quality.near_duplicates import SIMILARITY, NearDuplicates, near_duplicates, plain, similarity
 from emotune.data.records import Record, text_keys
 
 PROPERTY = settings(deadline=None, max_examples=60)

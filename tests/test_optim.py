@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 import tiny
 from emotune.cli.app import app
-from emotune.config import ModelConfig, OptimizerConfig
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
+from emotune.config.schema import ModelConfig, OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders

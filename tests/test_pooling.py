@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from emotune.config import ModelConfig
+from emotune.config.schema import ModelConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders

@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotune.config import Config
+from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
-from emotune.reports.background import Background, FoldThresholds
+from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.files import write
 from emotune.reports.html import document, h, said
 from emotune.reports.inline import Inlined
 from emotune.reports.page import report_html
-from emotune.reports.training_log import read_training_log
+from emotune.runs.training_log import read_training_log
+from emotune.scoring.fold_thresholds import FoldThresholds
 from emotune.scoring.metrics import confusion, score
 from tiny import unchecked
 

@@ -21,13 +21,14 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 import tiny
-from emotune import artifact, hub, replacing
+from emotune import atomic, hub
+from emotune.artifact.manifest import find_model, verify
+from emotune.atomic import beside
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.errors import OutputError
-from emotune.replacing import beside
+from emotune.runs.lock import locked, require_unlocked
 from emotune.training import checkpoint
-from emotune.workflows.run_lock import locked, require_unlocked
 
 SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -73,7 +74,7 @@ def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path
     Path("run/.lock").write_text(holder(pid=dead_process()))
     require_unlocked(Path("run"))
     call("train", "--resume", "run")
-    artifact.verify(Path("run/model"))
+    verify(Path("run/model"))
     assert not Path("run/.lock").exists()
 
 
@@ -127,7 +128,7 @@ def dead_process() -> int:
 def test_the_lock_of_a_process_that_may_run_is_respected(
     changed: dict[str, object], says: str, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts("nfs4"))
+    monkeypatch.setattr("emotune.runs.lock.psutil.disk_partitions", lambda **_: mounts("nfs4"))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(**changed))
     before = tiny.contents(Path("run"))
@@ -152,7 +153,7 @@ def test_a_stale_lock_is_taken_over(content: str, tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from emotune.workflows.run_lock import locked
+from emotune.runs.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -192,7 +193,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(held: subprocess.Popen[str],
 def test_the_lock_of_a_container_that_is_no_more_is_taken_over_on_a_disk_of_this_machine(
     kind: str, taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts(kind))
+    monkeypatch.setattr("emotune.runs.lock.psutil.disk_partitions", lambda **_: mounts(kind))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(host="a-container", pid=1))
     if taken:
@@ -214,7 +215,7 @@ with open(sys.argv[1], "r+") as file:
 
 def test_the_lock_of_a_machine_that_has_our_disk_mounted_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server holds a client's lock as one of the other kind."""
-    monkeypatch.setattr("emotune.workflows.run_lock.psutil.disk_partitions", lambda **_: mounts("ext4"))
+    monkeypatch.setattr("emotune.runs.lock.psutil.disk_partitions", lambda **_: mounts("ext4"))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(host="client"))
     command = [sys.executable, "-c", SERVE, "run/.lock"]
@@ -231,7 +232,7 @@ def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monk
     def unknown(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("emotune.workflows.run_lock.fcntl.flock", unknown)
+    monkeypatch.setattr("emotune.runs.lock.fcntl.flock", unknown)
     with locked(tmp_path), pytest.raises(OutputError, match=f"process {os.getpid()} trains"):
         require_unlocked(tmp_path)
     (tmp_path / ".lock").write_text(holder(pid=dead_process()))
@@ -461,7 +462,7 @@ def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypa
         patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
         said = call("train", *options(base, "training.checkpoint_steps=15"), code=130).stderr
     assert "\nto train on from where it stopped: emotune train --resume run\n" in said
-    artifact.verify(Path("run/model"))
+    verify(Path("run/model"))
     assert steps(Path("run")) == [20, 23]
     assert "going on from step 23 of 40" in call("train", "--resume", "run").stderr
     assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
@@ -562,7 +563,7 @@ def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None
     (run / "log.jsonl").rename(run / ".former.moving" / "log.jsonl")
     call("train", *options(base, epochs=1), "--overwrite")
     assert {path.name for path in run.iterdir()}.isdisjoint({".former", ".former.moving"})
-    artifact.verify(run / "model")
+    verify(run / "model")
 
 
 def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> None:
@@ -596,7 +597,7 @@ def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path
     said = call("train", *options(base), code=73).stderr
     command = said.partition("Get it back: ")[2].partition(". Or choose")[0]
     subprocess.run(command, shell=True, check=True)
-    artifact.verify(run / "model")
+    verify(run / "model")
 
 
 # A model that was being replaced
@@ -609,19 +610,19 @@ def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
     ours = beside(run / "model", "former").name.replace(f".{os.getpid()}@", f".{pid}@")
     for name in (ours, f".model.{pid}.former", f".model.{os.getpid()}.former"):  # in a container, ids come again
         (run / "model").rename(run / name)
-        assert artifact.find_model("run") == run / "model"
+        assert find_model("run") == run / "model"
         assert tiny.contents(run) == before
     alone = tiny.copy(run / "model", Path("alone"))
     alone.rename(f".alone.{pid}.former")
-    assert artifact.find_model("alone") == Path("alone")
+    assert find_model("alone") == Path("alone")
 
 
 def test_what_a_living_process_replaces_is_left_alone(tmp_path: Path) -> None:
     for name in (f".model.{os.getppid()}.former", f".model.{os.getppid()}.part", f".model.{os.getpid()}@host.part"):
         (tmp_path / name).mkdir()
-    replacing.sweep(tmp_path)
+    atomic.sweep(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
-    replacing.sweep(tmp_path, alone=True)
+    atomic.sweep(tmp_path, alone=True)
     assert len(list(tmp_path.iterdir())) == 2, "the lock is ours: no other host is at work"
 
 
@@ -674,6 +675,6 @@ def test_of_several_processes_the_first_alone_writes_and_talks(base: Path) -> No
     assert "epoch 2: " in said[0][1]
     assert said[1][0] == ""
     assert "epoch" not in said[1][1]
-    artifact.verify(Path("run/model"))
+    verify(Path("run/model"))
     steps_logged = [json.loads(line).get("step") for line in Path("run/log.jsonl").read_text().splitlines()]
     assert [step for step in steps_logged if step] == [1, 20]

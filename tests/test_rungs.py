@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from emotune.config import CheckpointConfig, Config, DataConfig, ModelConfig, StepwiseConfig
+from emotune.config.schema import CheckpointConfig, Config, DataConfig, ModelConfig, NetworkConfig
 from emotune.errors import ConfigError, UsageError
 from emotune.labels import Task
 from emotune.workflows.rungs import NAMES, RUNGS, Rung, Shape, chosen, configuration, require_overrides
@@ -34,7 +34,7 @@ def test_each_rung_has_settings_for_any_data(rung: Rung, rows: int, task: Task) 
     assert (config.name, config.model.kind, config.data.path) == (rung.name, rung.kind, "data")
     if isinstance(config.model, CheckpointConfig):
         assert config.model.encoder == "some/encoder"
-    if isinstance(config.model, StepwiseConfig):
+    if isinstance(config.model, NetworkConfig):
         steps = config.training.epochs * rows / config.training.batch_size
         assert steps >= 30  # enough to learn something from
         assert config.training.metric == ("accuracy" if task is Task.MULTI_CLASS else "macro_f1")

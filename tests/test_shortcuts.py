@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config import ModelConfig
+from emotune.config.schema import ModelConfig
 from emotune.labels import LabelSet
+from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
-from emotune.models import shortcuts
 
 Checkpoint = Callable[[str], Path]
 
@@ -48,7 +48,7 @@ def test_shortcuts_change_neither_logits_nor_gradients(padded: bool, family: str
     if not padded:
         batch = {"input_ids": batch["input_ids"][2:3], "attention_mask": None}
     logits, gradients = logits_and_gradients(model, batch)
-    with shortcuts.applied(model, CPU):
+    with cpu_shortcuts.applied(model, CPU):
         short_logits, short_gradients = logits_and_gradients(model, batch)
     torch.testing.assert_close(short_logits, logits, rtol=1e-5, atol=1e-6)
     assert short_gradients.keys() == gradients.keys()
@@ -65,7 +65,7 @@ def test_the_last_layer_works_on_the_first_token_alone(name: str, checkpoint: Ch
     handle = layer.intermediate.register_forward_hook(lambda _m, inputs, _o: widths.append(inputs[0].shape[1]))
     batch = batch_of(checkpoint(name), model)
     model(**batch)
-    with shortcuts.applied(model, CPU):
+    with cpu_shortcuts.applied(model, CPU):
         model(**batch)
     model(**batch)
     handle.remove()
@@ -79,8 +79,8 @@ def test_everything_is_put_back(fails: bool, family: str, checkpoint: Checkpoint
     attributes = [set(vars(m)) for m in modules]
 
     def work() -> None:
-        with shortcuts.applied(model, CPU):
-            assert any(isinstance(m, shortcuts.ByteDropout) for m in model.modules())
+        with cpu_shortcuts.applied(model, CPU):
+            assert any(isinstance(m, cpu_shortcuts.ByteDropout) for m in model.modules())
             model.eval()
             if fails:
                 raise KeyboardInterrupt
@@ -99,7 +99,7 @@ def test_everything_is_put_back(fails: bool, family: str, checkpoint: Checkpoint
 def test_attention_drops_within_the_shortcuts_as_without(family: str, checkpoint: Checkpoint) -> None:
     model = build(checkpoint(family), dropout=0.0, attention_dropout=0.5).train()
     batch = batch_of(checkpoint(family), model)
-    with shortcuts.applied(model, CPU):
+    with cpu_shortcuts.applied(model, CPU):
         assert not torch.allclose(model(**batch).logits, model(**batch).logits)
         model.eval()
         assert torch.equal(model(**batch).logits, model(**batch).logits)
@@ -115,7 +115,7 @@ def test_the_shortened_layer_drops_attention_at_its_rate(checkpoint: Checkpoint,
         return real(x, p, training, inplace)
 
     monkeypatch.setattr(nn.functional, "dropout", spy)
-    with shortcuts.applied(model, CPU):
+    with cpu_shortcuts.applied(model, CPU):
         model(**batch_of(checkpoint("bert"), model))
     assert rates == [(0.375, True)] * 2
 
@@ -123,7 +123,7 @@ def test_the_shortened_layer_drops_attention_at_its_rate(checkpoint: Checkpoint,
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
 def test_byte_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
     torch.manual_seed(0)
-    dropout = shortcuts.ByteDropout(rate).train()
+    dropout = cpu_shortcuts.ByteDropout(rate).train()
     x = torch.ones(200_001)
     y = dropout(x)
     share = float((y == 0).float().mean())
@@ -133,7 +133,7 @@ def test_byte_dropout_drops_its_share_and_keeps_the_mean(rate: float) -> None:
 
 
 def test_byte_dropout_follows_the_seed() -> None:
-    dropout, x = shortcuts.ByteDropout(0.3).train(), torch.ones(7, 11)
+    dropout, x = cpu_shortcuts.ByteDropout(0.3).train(), torch.ones(7, 11)
     draws = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -144,6 +144,6 @@ def test_byte_dropout_follows_the_seed() -> None:
 
 def test_byte_dropout_does_nothing_when_it_should_not() -> None:
     x = torch.randn(5, 3)
-    assert torch.equal(shortcuts.ByteDropout(0.5).eval()(x), x)
-    assert torch.equal(shortcuts.ByteDropout(0.0).train()(x), x)
-    assert shortcuts.ByteDropout(0.5).train()(x.bfloat16()).dtype is torch.bfloat16
+    assert torch.equal(cpu_shortcuts.ByteDropout(0.5).eval()(x), x)
+    assert torch.equal(cpu_shortcuts.ByteDropout(0.0).train()(x), x)
+    assert cpu_shortcuts.ByteDropout(0.5).train()(x.bfloat16()).dtype is torch.bfloat16

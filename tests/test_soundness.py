@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from emotune.artifact.safety.directory import require_sound_model, weight_files
+from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.patterns import why_slow
+from emotune.artifact.safety.tokenizer import require_sound_tokenizer
+from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.printable import json_safe, on_one_line, printable
-from emotune.config import DEFAULT_ENCODER, ModelConfig
+from emotune.config.schema import DEFAULT_ENCODER, ModelConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder
 from emotune.labels import EKMAN, LabelSet
-from emotune.soundness.directory import require_sound_model, weight_files
-from emotune.soundness.json_files import read_object
-from emotune.soundness.patterns import why_slow
-from emotune.soundness.tokenizer import require_sound_tokenizer
-from emotune.soundness.weights import read_header, require_finite
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 LLAMA3 = (
@@ -119,7 +119,7 @@ def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_json_reads_as_it_was_written(content: dict) -> None:
-    from emotune.soundness.json_files import parse_object
+    from emotune.artifact.safety.json_files import parse_object
 
     assert parse_object(json.dumps(content).encode()) == content
 

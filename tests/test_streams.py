@@ -103,9 +103,9 @@ class Failing(io.StringIO):
 
 def test_talk_is_let_go_and_results_are_not() -> None:
     stream = Failing()
-    talk = Unheeded(stream)
-    print("so it goes", file=talk, flush=True)  # type: ignore[arg-type]
-    assert not talk.isatty()
+    reporter = Unheeded(stream)
+    print("so it goes", file=reporter, flush=True)  # type: ignore[arg-type]
+    assert not reporter.isatty()
     with pytest.raises(OutputError, match="No space left") as caught, writing_results():
         print("so it does not", file=stream)
     assert caught.value.exit_code == 73

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from emotune.data.quality.encoding_faults import suspicious, visible
 from emotune.data.records import Corpus, Record
-from emotune.data.suspicious import suspicious, visible
 from emotune.labels import LabelSet
 
 SOUND = [

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import tiny
 from emotune.cli.app import app
-from emotune.config_files import load_config
+from emotune.config.loading import load_config
 from emotune.errors import ConfigError
-from emotune.workflows import tracking
+from emotune.runs import tracking
 
 PACKAGES = ("tensorboard", "wandb", "mlflow", "trackio")
 EPOCHS = 3
@@ -61,7 +61,7 @@ class Fake:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> type[Fake]:
-    """Packages that can be found, and trackers that talk to nobody."""
+    """Packages that can be found, and trackers that send to nobody."""
     Fake.made, Fake.fails_to = [], {}
     for name in PACKAGES:
         (tmp_path / "packages" / name).mkdir(parents=True)
@@ -199,11 +199,11 @@ def test_of_several_processes_one_tells(
 
 
 def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> None:
+    from emotune.reporter import NullReporter
     from emotune.training.progress import StepReport
-    from emotune.workflows.talk import Silence
 
     config = load_config("starter", [tracked("mlflow")])
-    with tracking.Trackers(config, tmp_path, Silence()) as trackers:
+    with tracking.Trackers(config, tmp_path, NullReporter()) as trackers:
         trackers.on_step(StepReport(1, 1, 9, 0.5, 1e-3, None, 8))
         trackers.on_step(StepReport(1, 20, 90, 0.5, 1e-3, float("inf"), 8))
         trackers.on_end({"macro_f1": float("nan"), "loss": 0.25})

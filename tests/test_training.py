@@ -22,18 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from emotune.config import Config, DataConfig
-from emotune.config_files import config_from
-from emotune.data.encoding import TextEncoder
-from emotune.data.sources import load_corpus
+from emotune.config.loading import config_from
+from emotune.config.schema import Config, DataConfig
+from emotune.data.corpus import load_corpus
+from emotune.data.tokens import TextEncoder
 from emotune.errors import TrainingError
 from emotune.models import encoder as encoders
 from emotune.training import checkpoint as checkpoint_files
-from emotune.training import fit
+from emotune.training import loop
 from emotune.training.checkpoint import Checkpoints
-from emotune.training.devices import make_accelerator, seed_everything
-from emotune.training.fit import Trainer
+from emotune.training.device import make_accelerator, seed_everything
 from emotune.training.interrupt import EndedByObserverError, Interrupt
+from emotune.training.loop import Trainer
 from emotune.training.progress import EpochReport, Examples, Fitted, Progress, StepReport
 
 Checkpoint = Callable[[str], Path]
@@ -245,7 +245,7 @@ def test_accumulation_gives_the_weights_of_the_large_batch(
         rows = np.arange(len(lengths))
         return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
-    monkeypatch.setattr(fit, "shuffled_buckets", in_order)
+    monkeypatch.setattr(loop, "shuffled_buckets", in_order)
     once = {"rows": 45, "optimizer": SMOOTH, "training": {"batch_size": 32}}
     whole = trained(checkpoint("bert"), multi_label_corpus, **once)
     training = {"batch_size": 32 // accumulation, "accumulation": accumulation}
@@ -502,7 +502,7 @@ def test_the_time_of_a_training_is_that_of_building_scoring_and_former_processes
         now[0] += 1e-6  # a step takes some time
         return now[0]
 
-    monkeypatch.setattr(fit, "time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock))
 
     def metric(_: Floats) -> dict[str, float]:
         now[0] += 50

@@ -13,9 +13,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from typer.testing import CliRunner, Result
 
 import tiny
-from emotune import artifact
-from emotune.adoption import open_model
-from emotune.artifact import DECISION, MANIFEST
+from emotune.artifact.manifest import DECISION, MANIFEST, verify
+from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.decision import probabilities
 from emotune.inference.classifier import load
@@ -82,7 +81,7 @@ def test_an_f_beta_is_named_with_its_beta(run: Path) -> None:
         "micro F-beta",
     ]
     assert "on the very rows it was tuned on micro F-beta" in shown[-1]
-    artifact.verify(run / "model")
+    verify(run / "model")
 
 
 def test_a_precision_is_reached_or_said_not_to_be(run: Path) -> None:
@@ -125,7 +124,7 @@ def test_training_tunes_for_the_objective(objective: str, tmp_path_factory: pyte
     call("train", "starter", *options, "--set", f"tuning.objective={objective}", "--out", out)
     record = json.loads((out / "model" / DECISION).read_text())["tuning"]
     assert record["objective"] == objective
-    artifact.verify(out / "model")
+    verify(out / "model")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +181,7 @@ def test_a_copy_is_tuned_and_the_source_left_as_it_is(multi_label_run: Path, tmp
     said = tuned(multi_label_run, "--method", "global", "--out", tmp_path / "new")
     assert tiny.contents(multi_label_run) == before
     assert said["model"] == str(tmp_path / "new")
-    manifest, former = (artifact.verify(d) for d in (tmp_path / "new", multi_label_run / "model"))
+    manifest, former = (verify(d) for d in (tmp_path / "new", multi_label_run / "model"))
     assert len(set(said["thresholds"].values())) == 1
     changed = {name for name, entry in manifest.files.items() if entry != former.files[name]}
     assert changed == {DECISION, "README.md"}
@@ -205,7 +204,7 @@ def test_a_temperature_is_folded_into_the_last_layer(temperatures: str, multi_la
     np.testing.assert_allclose(plain(**tokens).logits.detach(), after, rtol=1e-4, atol=1e-5)
     card = (out / "README.md").read_text()
     assert card.count("## Calibration") == 1
-    artifact.verify(out)
+    verify(out)
 
 
 def test_calibrating_without_tuning_decides_as_before(multi_label_run: Path, tmp_path: Path) -> None:
@@ -256,7 +255,7 @@ def test_a_model_of_somebody_else_becomes_one_of_ours(foreign: Path, multi_label
     assert tiny.contents(foreign) == before
     assert said["rows"] == 40
 
-    manifest = artifact.verify(out)
+    manifest = verify(out)
     assert (manifest.kind, manifest.portability, manifest.encoder) == ("encoder", "transformers", str(foreign))
     found = open_model(str(out))
     assert found.notes == ()
@@ -271,7 +270,7 @@ def test_a_model_of_somebody_else_becomes_one_of_ours(foreign: Path, multi_label
         call("evaluate", out, "--data", multi_label_corpus, "--split", "valid", "--json").stderr
     )
     tuned(out, "--data", multi_label_corpus, "--method", "global")
-    artifact.verify(out)
+    verify(out)
 
 
 def test_labels_get_their_names_from_a_file(multi_label_run: Path, multi_label_corpus: Path, tmp_path: Path) -> None:
@@ -317,4 +316,4 @@ def test_classes_of_somebody_else_become_ours(foreign_classes: Path, multi_class
     assert load(out, device="cpu").labels.task is Task.MULTI_CLASS
     said = tuned(foreign_classes, "--calibrate", "--out", tmp_path / "calibrated", "--data", multi_class_corpus)
     assert said["calibration"]["after"]["nll"] < said["calibration"]["before"]["nll"]
-    artifact.verify(tmp_path / "calibrated")
+    verify(tmp_path / "calibrated")

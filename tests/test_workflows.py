@@ -14,15 +14,16 @@ from typer.testing import CliRunner, Result
 
 import emotune
 import tiny
-from emotune import artifact, reports
+from emotune import reports
+from emotune.artifact.manifest import verify
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
-from emotune.config import Config
-from emotune.config_files import load_config
-from emotune.data.sources import load_corpus
+from emotune.config.loading import load_config
+from emotune.config.schema import Config
+from emotune.data.corpus import load_corpus
 from emotune.errors import OutputError
 from emotune.labels import EKMAN, GOEMOTIONS, SENTIMENT
-from emotune.workflows import run_directory
+from emotune.runs import training_log
 
 RUN_FILES = {"config.yaml", "data.json", "log.jsonl", "valid.safetensors", "train_texts.safetensors", "model"}
 TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}
@@ -82,7 +83,7 @@ def test_training_writes_a_run_that_its_config_repeats_byte_for_byte(base: Path,
     assert said["validation"]["macro_f1"] > 0.9
     assert [epoch["epoch"] for epoch in said["epochs"]] == list(range(1, 9))
     assert {path.name for path in first.iterdir()} == RUN_FILES
-    artifact.verify(first / "model")
+    verify(first / "model")
     assert config_of(first) == load_config("starter", [f"data.path={data}", *options[3::2]])
 
     call("train", first / "config.yaml", "--out", again)
@@ -123,7 +124,7 @@ def test_the_log_is_json_line_by_line(run: Path) -> None:
 
 
 def test_a_log_holds_null_for_what_is_not_a_number(tmp_path: Path) -> None:
-    with run_directory.Log(tmp_path / "log.jsonl") as log:
+    with training_log.Log(tmp_path / "log.jsonl") as log:
         log.write("epoch", loss=float("inf"), metrics={"macro_f1": float("nan"), "loss": 0.5})
     written = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=pytest.fail)
     assert written == {"event": "epoch", "loss": None, "metrics": {"macro_f1": None, "loss": 0.5}}
@@ -132,7 +133,7 @@ def test_a_log_holds_null_for_what_is_not_a_number(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_log_on_a_full_disk_is_an_output_error() -> None:
     with pytest.raises(OutputError, match=r"/dev/full: cannot write: .*\n  Free some space"):  # noqa: SIM117
-        with run_directory.Log(Path("/dev/full")) as log:
+        with training_log.Log(Path("/dev/full")) as log:
             log.write("start")
 
 
@@ -191,7 +192,7 @@ def test_a_former_run_is_replaced_when_asked(copied: Path, base: Path, tmp_path:
     call("train", "starter", *tiny.options(base, data, epochs=1), "--out", copied, "--overwrite")
     assert {path.name for path in copied.iterdir()} == RUN_FILES
     assert config_of(copied).data.path == str(data)
-    artifact.verify(copied / "model")
+    verify(copied / "model")
 
 
 def test_an_unfinished_run_is_taken_over(copied: Path, base: Path) -> None:
@@ -214,7 +215,7 @@ def test_ctrl_c_keeps_the_best_model_so_far(base: Path, tmp_path: Path) -> None:
     assert stdout == "model: run/model\n"
     assert "warning: interrupted: going on with the weights of epoch " in stderr
     assert "Traceback" not in stderr
-    artifact.verify(Path("run/model"))
+    verify(Path("run/model"))
     assert "| interrupted | yes |" in Path("run/model/README.md").read_text()
     assert emotune.load("run")("the cat sat")[0].scores
 
@@ -226,7 +227,7 @@ def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.
     assert "warning: interrupted: going on with the weights of the latest step" in result.stderr
     said = json.loads(result.stdout)
     assert (said["interrupted"], said["epochs"], said["best_epoch"]) == (True, [], 0)
-    artifact.verify(Path("run/model"))
+    verify(Path("run/model"))
 
 
 @pytest.mark.parametrize("moment", ["train.corpus_of", "finish.make_card"])
@@ -278,7 +279,7 @@ def test_tuning_changes_thresholds_and_nothing_else(with_policies: Path) -> None
     assert cards[0][0] == cards[1][0]
     assert "Thresholds: per label, for micro_f1, on 40 rows of valid." in cards[1][1]
     assert f"| joy | {new['thresholds']['joy']:.3f} |" in cards[1][1]
-    artifact.verify(model)
+    verify(model)
 
 
 def test_tuning_as_it_was_trained_changes_nothing(copied: Path) -> None:
@@ -306,7 +307,7 @@ def test_tuning_a_model_that_stands_alone(copied: Path, base: Path, tmp_path: Pa
     said = as_json("tune", alone, "--data", data, "--split", "test", "--method", "global")
     assert (said["rows"], said["model"]) == (30, str(alone))
     assert len(set(said["thresholds"].values())) == 1
-    artifact.verify(alone)
+    verify(alone)
     assert as_json("tune", alone, "--data", data / "test.csv", "--method", "global")["thresholds"] == said["thresholds"]
     # what it was tuned on is known to the model, and found again
     result = call("evaluate", alone, "--data", data, "--json")
@@ -348,7 +349,7 @@ def test_an_evaluation_and_its_files(copied: Path) -> None:
     assert len(rows) == 30
     exact = np.mean([set(row["labels"].split("|")) == set(row["predicted"].split("|")) for row in rows])
     assert exact == pytest.approx(found["metrics"]["accuracy"])
-    artifact.verify(copied / "model")
+    verify(copied / "model")
 
 
 def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
@@ -461,4 +462,4 @@ def test_a_model_that_stands_alone_writes_only_where_it_is_told(
     assert tiny.contents(tmp_path) == before
     assert as_json("evaluate", alone, "--data", data, "--out", "reports")["folder"] == "reports"
     assert {path.name for path in Path("reports").iterdir()} == TEXT_REPORTS
-    artifact.verify(alone)
+    verify(alone)

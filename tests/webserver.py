@@ -11,7 +11,7 @@ Answer = Callable[["Handler"], None]
 
 
 @dataclass
-class Asked:
+class ReadOptions:
     """One request, and how many bytes of the file its answer carried."""
 
     path: str
@@ -28,7 +28,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     etag: str | None = '"v1"'
     next: list[Answer] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReadOptions] = field(default_factory=list)
 
     @property
     def sent(self) -> int:
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
     site: Site
 
     def do_GET(self) -> None:
-        self.asked = Asked(self.path, self.headers["Range"], self.headers["If-Range"])
+        self.asked = ReadOptions(self.path, self.headers["Range"], self.headers["If-Range"])
         self.site.asked.append(self.asked)
         (self.site.next.pop(0) if self.site.next else serve)(self)
 

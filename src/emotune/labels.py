@@ -5,13 +5,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    pass
+
 
 NEUTRAL = "neutral"
 _LONGEST = 200
@@ -122,7 +126,6 @@ EKMAN = LabelSet(_names("anger disgust fear joy sadness surprise neutral"))
 SENTIMENT = LabelSet(_names("positive negative ambiguous neutral"))
 DAIR = LabelSet(_names("sadness joy love anger fear surprise"), Task.MULTI_CLASS)
 SEMEVAL = LabelSet(_names("anger fear joy sadness surprise"))
-
 KNOWN: dict[str, LabelSet] = {
     "goemotions": GOEMOTIONS,
     "ekman": EKMAN,
@@ -147,7 +150,6 @@ _SURPRISES = "surprise realization confusion curiosity"
 _EKMAN = {"anger": _ANGERS, "fear": _FEARS, "joy": _JOYS, "sadness": _SADS, "surprise": _SURPRISES}
 _SAME = {name: name for name in SEMEVAL.names}
 _DAIR = _SAME | {"joy": "joy love"}
-
 # GoEmotions' own two mappings (Demszky et al. 2020, ekman_mapping.json and sentiment_mapping.json), with neutral kept;
 # the others are ours: dair and SemEval names stand for the Ekman group of that name, dair's love for love and caring.
 MAPPINGS: dict[tuple[str, str], LabelMapping] = {
@@ -226,3 +228,11 @@ def to_matrix(rows: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.
     for i, row in enumerate(rows):
         targets[i, list(row)] = 1.0
     return targets
+
+
+POSITIVE = 0.5
+
+
+def positives(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Which targets count as positive where a yes or no is needed: those of at least a half."""
+    return np.asarray(targets >= POSITIVE)

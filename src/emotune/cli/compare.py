@@ -73,8 +73,8 @@ def compare(
         return
     show_comparison(outcome.report, terminal)
     if outcome.page is not None:
-        terminal.say(f"written to {out}: report.html, report.md, comparison.json, pictures")
-        terminal.say(f"report: {outcome.page}")
+        terminal.info(f"written to {out}: report.html, report.md, comparison.json, pictures")
+        terminal.info(f"report: {outcome.page}")
 
 
 def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:

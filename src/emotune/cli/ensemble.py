@@ -59,6 +59,6 @@ def ensemble(
     title = "" if rows is None else f"Out of fold, {len(rows.targets):,} rows of {rows.name}"
     terminal.table(outcome.table, title)
     if outcome.tuned is not None:
-        terminal.say(chosen_thresholds(outcome.tuned))
+        terminal.info(chosen_thresholds(outcome.tuned))
     emit(f"model: {out / 'model'}")
-    terminal.say(f'next: emotune evaluate {out}    or: emotune predict -m {out} "…"')
+    terminal.info(f'next: emotune evaluate {out}    or: emotune predict -m {out} "…"')

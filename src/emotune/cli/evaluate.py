@@ -36,7 +36,7 @@ def evaluate(
     terminal = Terminal(quiet=quiet)
     outcome = run_evaluation(
         model,
-        talk=terminal,
+        reporter=terminal,
         data=data,
         split=split,
         level=level,
@@ -60,7 +60,7 @@ def evaluate(
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
-        terminal.say(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
-        terminal.say(f"report: {outcome.report}")
+        terminal.info(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
+        terminal.info(f"report: {outcome.report}")
     else:
-        terminal.say("this model stands alone, so nothing was written; say where: --out DIR")
+        terminal.info("this model stands alone, so nothing was written; say where: --out DIR")

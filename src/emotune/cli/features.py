@@ -8,7 +8,7 @@ import typer
 
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.config import DEFAULT_ENCODER
+from emotune.config.schema import DEFAULT_ENCODER
 from emotune.errors import UsageError
 
 
@@ -70,8 +70,8 @@ def features(
 
     A row has the text's id, text, labels, split and embedding. An .npz file is read with allow_pickle=False.
     """
-    from emotune.config import DataConfig
-    from emotune.config_files import override_data
+    from emotune.config.loading import override_data
+    from emotune.config.schema import DataConfig
     from emotune.models.reading import Reading
     from emotune.workflows.features import FeaturesRequest, write_features
 
@@ -95,7 +95,7 @@ def features(
         emit_json(outcome.to_json())
         return
     rows = ", ".join(f"{count:,} {name}" for name, count in outcome.splits.items())
-    terminal.say(f"{rows} rows of {outcome.width:,} numbers in {outcome.seconds:.0f} s")
+    terminal.info(f"{rows} rows of {outcome.width:,} numbers in {outcome.seconds:.0f} s")
     emit(f"features: {outcome.file}")
 
 

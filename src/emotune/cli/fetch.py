@@ -37,21 +37,21 @@ def fetch(
         _list(terminal, as_json=as_json)
         return
     if name is None:
-        from emotune.data.catalog import CATALOG
+        from emotune.data.published import CATALOG
         from emotune.errors import UsageError
 
         raise UsageError("which data set?", hint=f"One of: {', '.join(CATALOG)}. More about them: emotune fetch --list")
     with terminal.downloading() as progress:
-        outcome = run_fetch(name, talk=terminal, out=out, mirror=mirror or None, progress=progress)
+        outcome = run_fetch(name, reporter=terminal, out=out, mirror=mirror or None, progress=progress)
     data_set = outcome.data_set
-    terminal.say(f"{data_set.title}; licence: {data_set.licence}")
+    terminal.info(f"{data_set.title}; licence: {data_set.licence}")
     if data_set.terms:
         terminal.warn(f"{data_set.name}: {data_set.terms}")
     if as_json:
         emit_json(outcome.to_json())
         return
     emit(f"data: {outcome.folder}")
-    terminal.say(f"next: emotune train {data_set.name}" + (f" --data {out}" if out is not None else ""))
+    terminal.info(f"next: emotune train {data_set.name}" + (f" --data {out}" if out is not None else ""))
 
 
 def _list(terminal: Terminal, *, as_json: bool) -> None:

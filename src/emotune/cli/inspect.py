@@ -10,7 +10,7 @@ from emotune.cli.options import JsonOption, QuietOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 if TYPE_CHECKING:
-    from emotune.config import Config
+    from emotune.config.schema import Config
     from emotune.reports.inspection import Inspection
     from emotune.reports.tables import Table
 
@@ -53,19 +53,19 @@ def inspect(
 
     terminal = Terminal(quiet=quiet)
     config = _config(data, encoder, max_length, override)
-    outcome = run_inspection(config, talk=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
+    outcome = run_inspection(config, reporter=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
     if as_json:
         emit_json(outcome.to_json())
         return
     _show(outcome.inspection, terminal, samples, everything)
     if out is not None:
-        terminal.say(f"written to {out}: report.md, inspection.json and pictures")
+        terminal.info(f"written to {out}: report.md, inspection.json and pictures")
 
 
 def _config(data: str, encoder: str | None, max_length: int | None, override: list[str] | None) -> "Config":
     import json
 
-    from emotune.config_files import config_of
+    from emotune.config.loading import config_of
 
     named = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
     given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items() if value is not None]

@@ -78,7 +78,7 @@ def ladder(
         emit_json(outcome.to_json())
         return
     _show(outcome, terminal)
-    terminal.say(f"report: {outcome.page}")
+    terminal.info(f"report: {outcome.page}")
 
 
 def _names(text: str | None) -> list[str] | None:

@@ -39,7 +39,7 @@ def predict(
     """Tell which emotions texts carry."""
     terminal = Terminal(quiet=quiet)
     found = _texts(texts, terminal)
-    from emotune.adoption import open_model
+    from emotune.artifact.opening import open_model
     from emotune.inference.classifier import run_model
 
     classifier = run_model(open_model(_model_or_newest(model, terminal)), device=device, warn=terminal.warn)
@@ -65,7 +65,7 @@ def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
     if texts and texts != ["-"]:
         return texts
     if sys.stdin.isatty():
-        terminal.say("reading one text a line; end with Ctrl-D")
+        terminal.info("reading one text a line; end with Ctrl-D")
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -81,10 +81,10 @@ def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
 def _model_or_newest(model: str | None, terminal: Terminal) -> str:
     if model is not None:
         return model
-    from emotune.workflows.run_directory import newest_model
+    from emotune.runs.layout import newest_model
 
     newest = newest_model(Path("runs"))
     if newest is None:
         raise MissingInputError("no model given, and none in runs/", hint="Pass one with -m, or: emotune train starter")
-    terminal.say(f"model: {newest} (the newest in runs/; choose with -m)")
+    terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
     return str(newest)

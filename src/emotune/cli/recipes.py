@@ -16,7 +16,7 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the recipes that come with emotune."""
     if context.invoked_subcommand is not None:
         return
-    from emotune.config_files import load_config, recipe_names
+    from emotune.config.loading import load_config, recipe_names
     from emotune.reports.tables import Table
 
     about = {name: load_config(name).about for name in recipe_names()}
@@ -33,6 +33,6 @@ def show(
     override: SetOption = None,
 ) -> None:
     """Print a recipe as resolved: every key with its value."""
-    from emotune.config_files import load_config
+    from emotune.config.loading import load_config
 
     emit(load_config(name, override or []).to_yaml().rstrip())

@@ -10,7 +10,7 @@ from emotune.errors import OutputError
 
 
 class Unheeded:
-    """A stream for talk: what cannot be written there is let go, and is no reason to end what is being done."""
+    """A stream for messages: what cannot be written there is let go, and is no reason to end what is being done."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

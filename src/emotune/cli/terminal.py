@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, talk, tables and progress on stderr."""
+"""What the terminal shows: results on stdout, messages, tables and progress on stderr."""
 
 import json
 import sys
@@ -54,7 +54,7 @@ class _Results(Console):
 
 
 class Terminal:
-    """Talk on stderr, colours only where it is a terminal, and a progress bar while something is trained.
+    """Reporter on stderr, colours only where it is a terminal, and a progress bar while something is trained.
 
     quiet: warnings only.
     """
@@ -67,7 +67,7 @@ class Terminal:
         self._since: tuple[float, int] = (0.0, 0)
         self._seen = 0
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         """One line about what is done."""
         if not self._quiet:
             self._console.print(Text(printable(message)))
@@ -172,11 +172,11 @@ class Terminal:
 
     def on_epoch(self, report: "EpochReport") -> None:
         """One short line an epoch; the log has all metrics."""
-        from emotune.reports.tables import metric_name
+        from emotune.scoring.metrics import metric_name
 
         shown = "  ".join(f"{metric_name(name)} {report.metrics[name]:.3f}" for name in _OF_AN_EPOCH)
         mark = "  ← best so far" if report.best else ""
-        self.say(
+        self.info(
             f"epoch {report.epoch}: training loss {report.loss:.4f}  validation {shown}  ({report.seconds:.0f} s){mark}"
         )
 

@@ -10,9 +10,9 @@ from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from emotune.config import Config
+    from emotune.config.schema import Config
+    from emotune.workflows.cross_train import FoldsOutcome
     from emotune.workflows.finish import TrainOutcome
-    from emotune.workflows.folds import FoldsOutcome
 
 
 @reported
@@ -50,29 +50,29 @@ def train(
 
     Ctrl-C stops after the step at hand and keeps the best model so far. --resume goes on, also after a crash.
     """
-    from emotune.workflows import run_directory
+    from emotune.runs import layout
     from emotune.workflows import train as training  # before folds: it tells of missing libraries
-    from emotune.workflows.folds import train_folds
+    from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
     config = _config(recipe, data, [*(override or []), *([f"training.folds={folds}"] if folds else [])])
     terminal = Terminal(quiet=quiet)
-    run = out if out is not None else run_directory.next_free(Path("runs"), config.name)
+    run = out if out is not None else layout.next_free(Path("runs"), config.name)
     if resume and training.completed(run, config):
-        terminal.say(f"{run} is complete: there is nothing to go on with")
+        terminal.info(f"{run} is complete: there is nothing to go on with")
         _emit_model(run, {"run": str(run), "model": str(run / "model"), "complete": True}, as_json=as_json)
         return
     outcome: TrainOutcome | FoldsOutcome | None
     with terminal.training():
         fit = training.train if config.training.folds is None else train_folds
-        outcome = fit(config, run, talk=terminal, device=device, overwrite=overwrite, resume=resume)
+        outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
     if outcome is None:  # one of several processes: the first says what came of it
         return
     content = outcome.to_json()
     if as_json or content["model"]:
         _emit_model(run, content, as_json=as_json)
         if not as_json:
-            terminal.say(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
+            terminal.info(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
     if content["interrupted"]:
         raise typer.Exit(INTERRUPTED)
 
@@ -86,8 +86,8 @@ def _emit_model(run: Path, content: dict[str, object], *, as_json: bool) -> None
 
 def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
     """What to read the configuration from, and the run: the first argument may name a run in place of a recipe."""
-    from emotune.config_files import recipe_names
-    from emotune.workflows.run_directory import CONFIG
+    from emotune.config.loading import recipe_names
+    from emotune.runs.layout import CONFIG
 
     if overwrite:
         raise UsageError("--resume goes on with a run, --overwrite replaces it", hint="Leave one of them out.")
@@ -104,7 +104,7 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
 
 
 def _config(recipe: str, data: str | None, override: list[str] | None) -> "Config":
-    from emotune.config_files import load_config
+    from emotune.config.loading import load_config
 
     laid_over = list(override or [])
     if data is not None:

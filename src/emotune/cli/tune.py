@@ -13,7 +13,7 @@ from emotune.errors import UsageError
 from emotune.labels import Task
 
 if TYPE_CHECKING:
-    from emotune.workflows.retune import TuneOutcome
+    from emotune.workflows.tune import TuneOutcome
 
 
 class Method(StrEnum):
@@ -102,7 +102,7 @@ def tune(
 
     The policies of the decision (what to answer when nothing passes) stay as they are.
     """
-    from emotune.workflows.retune import TuneRequest, tune_model
+    from emotune.workflows.tune import TuneRequest, tune_model
 
     if split is not None and data is None:
         raise UsageError("--split names a split of --data; without it, the kept validation split is tuned on")
@@ -141,10 +141,10 @@ def _given(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
-    from emotune.data.records import positives
+    from emotune.labels import positives
     from emotune.reports.tables import calibration_table, chosen_thresholds, precision_table, tuned_table
     from emotune.scoring.thresholds import PRECISION
-    from emotune.workflows.retune import out_of_reach
+    from emotune.workflows.tune import out_of_reach
 
     tuned, calibration, rows = outcome.tuned, outcome.calibration, outcome.rows
     title = "" if rows is None else f"Out of fold, {len(rows.targets):,} rows, {outcome.folds} folds"
@@ -165,4 +165,4 @@ def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
         for short in out_of_reach(outcome):
             terminal.warn(short)
     what = "thresholds" if tuned is not None else "the model"
-    terminal.say(f"{what} written into {outcome.model}")
+    terminal.info(f"{what} written into {outcome.model}")

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.data.records import Corpus, Record, targets_of, text_keys
-from emotune.data.splits import grouped_parts
 from emotune.errors import DataError
+from emotune.scoring.folds import grouped_parts
 
 _SEED = 0
 

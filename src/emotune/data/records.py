@@ -15,9 +15,7 @@ from emotune.errors import Place
 from emotune.labels import LabelSet, to_matrix
 
 if TYPE_CHECKING:
-    from emotune.data.layouts.base import Layout
-
-POSITIVE = 0.5
+    from emotune.data.formats.base import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +63,6 @@ def targets_of(records: Sequence[Record], num_labels: int) -> npt.NDArray[np.flo
         for position, share in record.shares or ():
             targets[i, position] = share
     return targets
-
-
-def positives(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which targets count as positive where a yes or no is needed: those of at least a half."""
-    return np.asarray(targets >= POSITIVE)
 
 
 def fingerprint(records: Sequence[Record], labels: LabelSet) -> str:

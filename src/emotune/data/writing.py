@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emotune.data.files import Content
-from emotune.data.layouts import BY_NAME
-from emotune.data.layouts.base import Layout
+from emotune.data.formats import BY_NAME
+from emotune.data.formats.base import Layout
+from emotune.data.formats.files import Content
+from emotune.data.formats.rows import Row
 from emotune.data.records import Record
-from emotune.data.rows import Row
 from emotune.errors import DataError, Place, UsageError, did_you_mean
 from emotune.labels import LabelSet
 

@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from emotune.adoption import FoundModel, Member
-from emotune.artifact import read_json
-from emotune.data.encoding import Encoded, TextEncoder
-from emotune.ensembles import combined
+from emotune.artifact.ensemble import combined
+from emotune.artifact.manifest import read_json
+from emotune.artifact.opening import FoundModel, Member
+from emotune.config.kinds import EnsembleKind, FittedKind, Kind, TextModel, TrainedKind, find_kind
+from emotune.data.tokens import Encoded, TextEncoder
 from emotune.errors import ConfigError, EmotuneError, ModelError, Place
-from emotune.kinds import AtOnce, Composed, Kind, Stepwise, TextModel, find_kind
 from emotune.labels import LabelSet, in_order
 
 Floats = npt.NDArray[np.float32]
@@ -95,13 +95,13 @@ def open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
     Raises ModelError for a kind that this emotune does not know, EmotuneError when a library is not installed.
     """
     kind = _kind(found)
-    if isinstance(kind, Composed):
+    if isinstance(kind, EnsembleKind):
         parts = [(member, open_backend(member.model, device)[0]) for member in found.members]
         return Combined(parts, found.decision.labels), None
     try:
-        if isinstance(kind, AtOnce):
+        if isinstance(kind, FittedKind):
             return Whole(kind.load(found.directory, device)), None
-        assert isinstance(kind, Stepwise)
+        assert isinstance(kind, TrainedKind)
         return _in_torch(found, kind, device)
     except ImportError as error:
         raise EmotuneError(
@@ -119,8 +119,8 @@ def _kind(found: FoundModel) -> Kind:
         raise ModelError(message, place=Place(found.directory), hint="pip install --upgrade emotune") from None
 
 
-def _in_torch(found: FoundModel, kind: Stepwise, device: str) -> tuple[Backend, int]:
-    from emotune.inference.torch_backend import TorchBackend
+def _in_torch(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
+    from emotune.models.torch_backend import TorchBackend
 
     backend = TorchBackend(kind.load(found.directory), device)
     with tokenizing():

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.adoption import FoundModel, open_model
-from emotune.artifact import FORMAT_VERSION, Manifest
+from emotune.artifact.manifest import FORMAT_VERSION, Manifest
+from emotune.artifact.opening import FoundModel, open_model
 from emotune.decision import Decision
 from emotune.errors import EmotuneWarning, ModelError, UsageError
 from emotune.inference.backends import Backend, open_backend

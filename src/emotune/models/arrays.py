@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save
 
+from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.errors import ModelError, Place
-from emotune.soundness.weights import read_header, require_finite
 
 _READ = ("F32", "F64")
 

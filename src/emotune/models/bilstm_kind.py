@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from emotune.config import Number, StepwiseConfig
-from emotune.kinds import Stepwise
+from emotune.config.kinds import TrainedKind
+from emotune.config.schema import NetworkConfig, Number
 from emotune.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class BilstmConfig(StepwiseConfig):
+class BilstmConfig(NetworkConfig):
     """Word embeddings, bidirectional LSTM layers, one vector a text, a linear head; `encoder` lends the tokenizer."""
 
     kind: Literal["bilstm"] = "bilstm"
@@ -40,7 +40,7 @@ def _load(directory: Path) -> "PreTrainedModel":
     return encoder.load(directory, bilstm.BilstmClassifier)
 
 
-KIND = Stepwise(
+KIND = TrainedKind(
     name="bilstm",
     about="a bidirectional LSTM with word embeddings of its own, trained from scratch",
     settings=BilstmConfig,

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.labels import Task
-from emotune.models import logistic
-from emotune.models.logistic import Linear, LogisticConfig
+from emotune.models import linear
+from emotune.models.linear import Linear, LogisticConfig
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -27,8 +27,8 @@ def fit(matrix: Floats, targets: Floats, task: Task, config: LogisticConfig, say
     counts = targets.sum(axis=0, dtype=np.float64)
     told_apart = (counts > 0) & (counts < len(targets))
     if task is Task.MULTI_CLASS or told_apart.sum() < 2:
-        return logistic.fit(matrix, targets, task, config, say)
-    constant = logistic.fit(matrix, targets[:, ~told_apart], task, config, say)
+        return linear.fit(matrix, targets, task, config, say)
+    constant = linear.fit(matrix, targets[:, ~told_apart], task, config, say)
     found = _minimised(_Objective(matrix, targets[:, told_apart], config), config, say)
     weights, bias = (np.zeros((rows, targets.shape[1]), dtype=np.float32) for rows in (matrix.shape[1], 1))
     weights[:, told_apart], bias[0, told_apart] = found[:-1], found[-1]

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from emotune.config import KindConfig
+from emotune.artifact.safety.directory import WEIGHTS
+from emotune.config.kinds import FitData, FittedKind
+from emotune.config.schema import KindConfig
 from emotune.errors import ConfigError
-from emotune.kinds import AtOnce, Lesson
 from emotune.labels import LabelSet, Task
 from emotune.models.arrays import read_arrays, write_arrays
-from emotune.soundness.directory import WEIGHTS
 
 Floats = npt.NDArray[np.float32]
 _HALF = 0.5  # a row that was seen half, so that nothing is impossible and nothing certain
@@ -60,7 +60,7 @@ class DummyModel:
         write_arrays(directory / WEIGHTS, {"bias": self._bias})
 
 
-def _fit(lesson: Lesson, config: DummyConfig) -> DummyModel:
+def _fit(lesson: FitData, config: DummyConfig) -> DummyModel:
     positives, rows = lesson.targets.sum(axis=0, dtype=np.float64), len(lesson.targets)
     if config.strategy == "most_frequent":
         chosen = np.argsort(-positives, kind="stable")[: _checked(config.num_labels, lesson.labels)]
@@ -84,7 +84,7 @@ def _load(directory: Path, device: str) -> DummyModel:  # noqa: ARG001 -- there 
     return DummyModel(read_arrays(directory / WEIGHTS, {"bias": (None,)})["bias"].astype(np.float32))
 
 
-KIND = AtOnce(
+KIND = FittedKind(
     name="dummy",
     about="the same scores for every text, those of the labels' frequencies",
     settings=DummyConfig,

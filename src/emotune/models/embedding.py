@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from emotune.data.embedding_cache import EmbeddingCache, text_digest
-from emotune.data.encoding import batches_by_length
+from emotune.data.tokens import batches_by_length
 from emotune.errors import ConfigError, UsageError
 from emotune.models import encoder as encoders
 from emotune.models.devices import pick_device
+from emotune.models.embedding_cache import EmbeddingCache, text_digest
 from emotune.models.reading import Reading
 
 Floats = npt.NDArray[np.float32]

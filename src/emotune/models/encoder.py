@@ -16,8 +16,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from emotune.config import ModelConfig, StepwiseConfig
-from emotune.data.encoding import Encoded, TextEncoder
+from emotune.config.schema import ModelConfig, NetworkConfig
+from emotune.data.tokens import Encoded, TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
 from emotune.models import heads, pooling
@@ -309,7 +309,7 @@ def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Paramet
     return ((n, p) for n, p in model.named_parameters() if not _in_head(model, n))
 
 
-def freeze(model: PreTrainedModel, config: StepwiseConfig) -> None:
+def freeze(model: PreTrainedModel, config: NetworkConfig) -> None:
     """Take what the configuration freezes out of training.
 
     Raises ConfigError for more layers than there are, for a pattern that matches no parameter, and when nothing is left
@@ -330,7 +330,7 @@ def freeze(model: PreTrainedModel, config: StepwiseConfig) -> None:
         raise ConfigError("model.freeze_epochs leaves nothing to train: the parameters of the head are frozen")
 
 
-def _trained_by_part(model: PreTrainedModel, config: StepwiseConfig) -> set[str]:
+def _trained_by_part(model: PreTrainedModel, config: NetworkConfig) -> set[str]:
     """The names of what `freeze` and `freeze_word_embeddings` leave to be trained."""
     kept = layer_names(model)
     if config.freeze == "last_n":

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emotune.config import ModelConfig
-from emotune.kinds import Stepwise
+from emotune.config.kinds import TrainedKind
+from emotune.config.schema import ModelConfig
 from emotune.labels import LabelSet
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _load(directory: Path) -> "PreTrainedModel":
     return encoder.load(directory)
 
 
-KIND = Stepwise(
+KIND = TrainedKind(
     name="encoder",
     about="a pretrained encoder, frozen or fine-tuned, with a new head",
     settings=ModelConfig,

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from emotune.config import CheckpointConfig
+from emotune.artifact.safety.json_files import read_object, validated
+from emotune.config.kinds import FitData, FittedKind
+from emotune.config.schema import CheckpointConfig
 from emotune.errors import ConfigError, ModelError, Place
-from emotune.kinds import AtOnce, Lesson
 from emotune.models.arrays import read_arrays, write_arrays, write_json
 from emotune.models.dense_logistic import fit
-from emotune.models.logistic import Linear, LogisticConfig
+from emotune.models.linear import Linear, LogisticConfig
 from emotune.models.reading import Reading
-from emotune.soundness.json_files import read_object, validated
 
 if TYPE_CHECKING:
     from emotune.models.embedding import Embedder
@@ -69,29 +69,29 @@ class FeaturesModel:
         write_arrays(directory / _HEAD, self._linear.tensors())
 
 
-def _fit(lesson: Lesson, config: FeaturesConfig) -> FeaturesModel:
+def _fit(lesson: FitData, config: FeaturesConfig) -> FeaturesModel:
     from emotune.models.embedding import Embedder, embed_texts
 
     assert lesson.source is not None, "it starts from a checkpoint"
     reading = Reading(**{key: getattr(config, key) for key in Reading.model_fields})
     embedder = Embedder(lesson.source, reading, lesson.device)
-    lesson.say(f"reading {len(lesson.texts):,} training texts, {embedder.width:,} numbers each")
+    lesson.info(f"reading {len(lesson.texts):,} training texts, {embedder.width:,} numbers each")
     matrix = embed_texts(
         embedder,
         lesson.texts,
         batch_size=_BATCH,
         cached=config.cache,
-        say=lesson.say,
+        say=lesson.info,
         progress=_in_quarters(lesson),
     )
-    lesson.say("fitting logistic regression")
+    lesson.info("fitting logistic regression")
     if not config.standardise:
-        return FeaturesModel(embedder, fit(matrix, lesson.targets, lesson.labels.task, config, lesson.say))
+        return FeaturesModel(embedder, fit(matrix, lesson.targets, lesson.labels.task, config, lesson.info))
     mean, scale = matrix.mean(axis=0, dtype=np.float64), matrix.std(axis=0, dtype=np.float64)
     scale[scale < np.finfo(np.float32).eps] = 1.0  # a number that is the same for all texts tells nothing
     matrix -= mean.astype(np.float32)
     matrix /= scale.astype(np.float32)
-    fitted = fit(matrix, lesson.targets, lesson.labels.task, config, lesson.say)
+    fitted = fit(matrix, lesson.targets, lesson.labels.task, config, lesson.info)
     return FeaturesModel(embedder, _for_raw(fitted, mean, scale))
 
 
@@ -104,14 +104,14 @@ def _for_raw(fitted: Linear, mean: npt.NDArray[np.float64], scale: npt.NDArray[n
 class _in_quarters:  # noqa: N801 -- a function that remembers
     """Tells each quarter of the texts that is done."""
 
-    def __init__(self, lesson: Lesson) -> None:
+    def __init__(self, lesson: FitData) -> None:
         self._lesson, self._told = lesson, 0
 
     def __call__(self, done: int, whole: int) -> None:
         quarter = _SAID * done // whole
         if self._told < quarter < _SAID:
             self._told = quarter
-            self._lesson.say(f"{done:,} of {whole:,} texts read")
+            self._lesson.info(f"{done:,} of {whole:,} texts read")
 
 
 def _load(directory: Path, device: str) -> FeaturesModel:
@@ -127,7 +127,7 @@ def _load(directory: Path, device: str) -> FeaturesModel:
     return FeaturesModel(embedder, Linear.of(head, Place(directory / _HEAD)))
 
 
-KIND = AtOnce(
+KIND = FittedKind(
     name="features",
     about="embeddings of a frozen encoder with logistic regression",
     settings=FeaturesConfig,

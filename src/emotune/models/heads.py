@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from emotune.config import ModelConfig
+from emotune.config.schema import ModelConfig
 from emotune.errors import ConfigError
 
 _FIXED_ACTIVATION = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - as everywhere in this field
 
-from emotune.config import LossConfig
+from emotune.config.schema import LossConfig
 from emotune.errors import ConfigError
 from emotune.labels import Task
 

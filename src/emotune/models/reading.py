@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from emotune.config import Section
+from emotune.config.schema import Section
 
 
 class Reading(Section):

@@ -13,14 +13,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator, model_validator
 
-from emotune.config import Number
+from emotune.artifact.safety.directory import VOCABULARY, WEIGHTS
+from emotune.artifact.safety.json_files import read_object, read_vocabulary, validated
+from emotune.config.kinds import FitData, FittedKind
+from emotune.config.schema import Number
 from emotune.errors import ConfigError, ModelError, Place
-from emotune.kinds import AtOnce, Lesson
 from emotune.models.arrays import read_arrays, write_arrays, write_json
-from emotune.models.logistic import Linear, LogisticConfig, fit
+from emotune.models.linear import Linear, LogisticConfig, fit
 from emotune.models.ngrams import Terms, Unit, Weighing, weigh
-from emotune.soundness.directory import VOCABULARY, WEIGHTS
-from emotune.soundness.json_files import read_object, read_vocabulary, validated
 
 Floats = npt.NDArray[np.float32]
 SETTINGS = "tfidf.json"
@@ -105,7 +105,7 @@ def _idf(terms: Terms) -> str:
     return f"idf.{terms.unit}"
 
 
-def _fit(lesson: Lesson, config: TfidfConfig) -> TfidfModel:
+def _fit(lesson: FitData, config: TfidfConfig) -> TfidfModel:
     from scipy.sparse import csr_matrix
 
     weighings = [
@@ -120,13 +120,13 @@ def _fit(lesson: Lesson, config: TfidfConfig) -> TfidfModel:
         message = f"{size:,} terms stand in {config.min_df} training texts or more; a model has up to {_MOST_TERMS:,}"
         raise ConfigError(message, hint="Choose the most frequent ones: --set model.max_features=100000")
     counted = " and ".join(f"{len(w):,} {w.terms.unit}" for w in weighings)
-    lesson.say(f"{counted} n-grams; fitting {len(lesson.labels)} labels to {len(lesson.texts):,} texts")
+    lesson.info(f"{counted} n-grams; fitting {len(lesson.labels)} labels to {len(lesson.texts):,} texts")
     # in the smaller integers that scipy needs: of many texts, this is what memory is taken by
     rows = [(columns.astype(np.int32), values) for columns, values in (features(t, weighings) for t in lesson.texts)]
     ends = np.cumsum([0, *(len(columns) for columns, _ in rows)])
     columns, values = (np.concatenate(parts) for parts in zip(*rows, strict=True))
     matrix = csr_matrix((values, columns, ends), shape=(len(rows), size))
-    return TfidfModel(config, weighings, fit(matrix, lesson.targets, lesson.labels.task, config, lesson.say))
+    return TfidfModel(config, weighings, fit(matrix, lesson.targets, lesson.labels.task, config, lesson.info))
 
 
 def _load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- there is but one
@@ -156,7 +156,7 @@ def _vocabulary(content: dict[str, Any], terms: Terms, place: Place) -> tuple[st
     return tuple(found)
 
 
-KIND = AtOnce(
+KIND = FittedKind(
     name="tfidf",
     about="word and character n-grams with logistic regression",
     settings=TfidfConfig,

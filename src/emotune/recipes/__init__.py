@@ -1,1 +1,1 @@
-"""Recipes: whole configurations as YAML, read by `emotune.config_files`."""
+"""Recipes: whole configurations as YAML, read by `emotune.config.loading`."""

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import yaml
 
-from emotune.data.catalog import CATALOG, DataSet
+from emotune.data.published import CATALOG, DataSet
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
-from emotune.reports.tables import Table, calibration_table, escape, markdown, metric_name, percent, policies
+from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies
 from emotune.scoring.calibration import Calibration
+from emotune.scoring.metrics import metric_name
 
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
 _BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"

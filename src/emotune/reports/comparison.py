@@ -13,7 +13,7 @@ from emotune.labels import Task
 from emotune.reports import tables
 from emotune.reports.amounts import duration, size, speed
 from emotune.reports.evaluation import confusions_json, number
-from emotune.reports.tables import Table, metric_name, percent
+from emotune.reports.tables import Table, percent
 from emotune.scoring.comparison import (
     CLEAR,
     COSTS,
@@ -24,6 +24,7 @@ from emotune.scoring.comparison import (
     LabelDifferences,
     Measured,
 )
+from emotune.scoring.metrics import metric_name
 
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
 FRONT = "front: the costs (time of training, size, speed) for which no other is as good and as cheap, and better in one"

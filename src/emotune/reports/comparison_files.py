@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from emotune.artifact import write_file, write_json
+from emotune.atomic import write_file, write_json
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_markdown import comparison_markdown
 from emotune.reports.comparison_page import comparison_html

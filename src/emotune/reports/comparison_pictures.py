@@ -7,7 +7,7 @@ from emotune.reports.amounts import duration, size
 from emotune.reports.comparison import COST_NAMES, ComparisonReport, fronts
 from emotune.reports.figures import CostPanel, CostPoint
 from emotune.reports.pictures import Named
-from emotune.reports.tables import metric_name
+from emotune.scoring.metrics import metric_name
 
 QUALITY_COST, LABELS = "quality_cost", "label_comparison"
 _HEADINGS = {

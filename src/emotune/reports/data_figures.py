@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from emotune.data.profile import Distribution, Profile, SplitProfile
+from emotune.data.quality.profile import Distribution, Profile, SplitProfile
 from emotune.labels import Task
 from emotune.reports.figures import (
     BLUE,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from emotune.artifact import write_file, write_json
+from emotune.atomic import write_file, write_json
 from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation, predictions_csv, report_markdown
 from emotune.reports.inline import Inlined, inline

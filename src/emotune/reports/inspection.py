@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from rich.cells import cell_len
 
-from emotune.artifact import write_file, write_json
-from emotune.data.advice import Advice, percentage
-from emotune.data.checks import Finding
-from emotune.data.profile import Distribution, Near, Profile
+from emotune.atomic import write_file, write_json
+from emotune.data.quality.advice import Advice, percentage
+from emotune.data.quality.checks import Finding
+from emotune.data.quality.encoding_faults import visible
+from emotune.data.quality.profile import Distribution, Near, Profile
 from emotune.data.records import Record
-from emotune.data.suspicious import visible
 from emotune.labels import LabelSet, Task
 from emotune.reports import tables
 from emotune.reports.tables import Table

@@ -11,8 +11,9 @@ from emotune.reports.comparison import ComparisonReport, p_value
 from emotune.reports.evaluation import number
 from emotune.reports.html import h
 from emotune.reports.sections import html_table, section
-from emotune.reports.tables import Table, metric_name, percent
+from emotune.reports.tables import Table, percent
 from emotune.scoring.comparison import CLEAR, LOWER_IS_BETTER, Difference, Entry
+from emotune.scoring.metrics import metric_name
 
 _LIKE = 1.15  # ratios of costs up to which they count as the same
 

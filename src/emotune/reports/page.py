@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from emotune.reports import cases, making, sections, tables, theme
+from emotune.reports import cases, provenance, sections, tables, theme
 from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.html import document, h, said
@@ -38,11 +38,13 @@ def report_html(
         section("confusions", "Taken for one another", *_beside(None, *sections.confusions(evaluation)), matrix),
         section("levels", "Coarser levels", *sections.roll_up([evaluation, *coarser])),
         section("errors", "Worst errors", *cases.worst(evaluation)),
-        section("decision", "Decision", *_beside(drawn.figure("threshold_stability"), *making.decision(background))),
-        section("training", "Training", *_beside(drawn.figure("training"), *making.training(background.training))),
-        section("configuration", "Configuration", *making.configuration(background)),
-        section("data", "Data", *making.data(background)),
-        section("versions", "Versions", *making.versions(background)),
+        section(
+            "decision", "Decision", *_beside(drawn.figure("threshold_stability"), *provenance.decision(background))
+        ),
+        section("training", "Training", *_beside(drawn.figure("training"), *provenance.training(background.training))),
+        section("configuration", "Configuration", *provenance.configuration(background)),
+        section("data", "Data", *provenance.data(background)),
+        section("versions", "Versions", *provenance.versions(background)),
     ]
     shown = [part for part in parts if part is not None]
     title = f"Evaluation on {evaluation.title}"

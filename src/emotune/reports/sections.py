@@ -11,6 +11,7 @@ from emotune.reports import tables
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.html import h, said
 from emotune.reports.tables import UNDEFINED, Table
+from emotune.scoring import metrics
 from emotune.scoring.metrics import Scores
 from emotune.scoring.slices import Slice, by_length, by_number_of_labels, by_rarity
 
@@ -71,7 +72,7 @@ def headlines(evaluation: Evaluation) -> Element:
         low, high = scores.intervals.get(key, (math.nan, math.nan))
         number = h("b", tables.percent(value), class_="undefined" if math.isnan(value) else None)
         items.append(
-            h("li", h("span", names.get(key, tables.metric_name(key))), number, h("span", interval(low, high)))
+            h("li", h("span", names.get(key, metrics.metric_name(key))), number, h("span", interval(low, high)))
         )
     return h("ul", items, class_="headlines")
 
@@ -136,7 +137,7 @@ def slice_table(first: str, parts: Sequence[Slice], *, multi_label: bool) -> Tab
     """Slices of rows as a table."""
     named = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "accuracy": "subset accuracy"}
     keys = tuple(named) if multi_label else ("macro_f1", "accuracy")  # of classes, micro-F1 is the accuracy
-    names = [named[key] if multi_label else tables.metric_name(key) for key in keys]
+    names = [named[key] if multi_label else metrics.metric_name(key) for key in keys]
     header = (first, "texts", *(cell for name in names for cell in (name, "95 % interval")))
     rows = [(part.name, f"{part.rows:,}", *(cell for key in keys for cell in _f1(part, key))) for part in parts]
     return Table(header, tuple(rows))

@@ -10,32 +10,12 @@ import numpy.typing as npt
 from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
-from emotune.scoring.metrics import Scores
+from emotune.scoring.metrics import _HEADLINES, Scores, metric_name
 from emotune.scoring.precision import precision_and_recall
 from emotune.scoring.slices import Confused, Confusions, Pair, TwoLabelError
 from emotune.scoring.thresholds import PRECISION, Tuned
 
 UNDEFINED = "undefined"
-_HEADLINES = (
-    ("macro_f1", "macro-F1"),
-    ("micro_f1", "micro-F1"),
-    ("weighted_f1", "weighted F1"),
-    ("samples_f1", "samples F1"),
-    ("macro_precision", "macro precision"),
-    ("macro_recall", "macro recall"),
-    ("micro_precision", "micro precision"),
-    ("micro_recall", "micro recall"),
-    ("weighted_precision", "weighted precision"),
-    ("weighted_recall", "weighted recall"),
-    ("accuracy", "accuracy"),
-    ("hamming_loss", "Hamming loss"),
-    ("macro_average_precision", "macro AP"),
-    ("macro_auroc", "macro AUROC"),
-    ("brier", "Brier score"),
-    ("ece", "ECE"),
-)
-# what thresholds can be tuned for beside the headlines, and what a temperature is judged by
-_FURTHER = (("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("precision", "precision"), ("nll", "NLL"))
 
 
 @dataclass(frozen=True)
@@ -54,11 +34,6 @@ class Table:
 
 def _is_number(cell: str) -> bool:
     return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
-
-
-def metric_name(key: str) -> str:
-    """What a metric is called where people read it."""
-    return dict((*_HEADLINES, *_FURTHER)).get(key, key)
 
 
 def percent(value: float | None, digits: int = 3) -> str:

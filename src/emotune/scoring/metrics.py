@@ -261,3 +261,30 @@ def confusion(targets: npt.ArrayLike, decided: npt.ArrayLike, task: Task) -> npt
     t, d = np.asarray(targets) > 0, np.asarray(decided) > 0
     rows, columns = (t, d) if task is Task.MULTI_CLASS else (t & ~d, d & ~t)
     return np.asarray(rows.T.astype(np.int64) @ columns.astype(np.int64))
+
+
+_HEADLINES = (
+    ("macro_f1", "macro-F1"),
+    ("micro_f1", "micro-F1"),
+    ("weighted_f1", "weighted F1"),
+    ("samples_f1", "samples F1"),
+    ("macro_precision", "macro precision"),
+    ("macro_recall", "macro recall"),
+    ("micro_precision", "micro precision"),
+    ("micro_recall", "micro recall"),
+    ("weighted_precision", "weighted precision"),
+    ("weighted_recall", "weighted recall"),
+    ("accuracy", "accuracy"),
+    ("hamming_loss", "Hamming loss"),
+    ("macro_average_precision", "macro AP"),
+    ("macro_auroc", "macro AUROC"),
+    ("brier", "Brier score"),
+    ("ece", "ECE"),
+)
+# what thresholds can be tuned for beside the headlines, and what a temperature is judged by
+_FURTHER = (("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("precision", "precision"), ("nll", "NLL"))
+
+
+def metric_name(key: str) -> str:
+    """What a metric is called where people read it."""
+    return dict((*_HEADLINES, *_FURTHER)).get(key, key)

@@ -5,7 +5,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from emotune.data.encoding import Encoded, batches_by_length
+from emotune.data.tokens import Encoded, batches_by_length
 from emotune.training import memory
 from emotune.training.progress import Examples, Floats32, Ints
 

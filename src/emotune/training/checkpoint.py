@@ -22,7 +22,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from emotune.artifact import writing
+from emotune.atomic import writing
 from emotune.errors import ModelError, Place
 from emotune.hub import file_digest
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config import OptimizerConfig
+from emotune.config.schema import OptimizerConfig
 from emotune.models.encoder import encoder_parameters, head_parameters, layer_names
 from emotune.models.parameter_names import matching
 

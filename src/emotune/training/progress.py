@@ -8,8 +8,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import TrainingConfig
-from emotune.data.encoding import Encoded
+from emotune.config.schema import TrainingConfig
+from emotune.data.tokens import Encoded
+from emotune.reporter import Reporter
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -63,6 +64,14 @@ class Observer(Protocol):
     def on_trouble(self, message: str) -> None:
         """Something was put right that the user should know of."""
         ...
+
+
+class TrainingReporter(Reporter, Protocol):
+    """A reporter that is also told of each optimizer step and each epoch."""
+
+    def on_step(self, report: StepReport) -> None: ...
+
+    def on_epoch(self, report: EpochReport) -> None: ...
 
 
 @dataclass

@@ -17,7 +17,7 @@ from emotune.training.optim import MovingAverage
 
 
 @dataclass(frozen=True)
-class Machinery:
+class TrainState:
     """What takes the steps, and what it changes: `changing` names the weights that training moves."""
 
     model: PreTrainedModel

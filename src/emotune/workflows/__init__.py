@@ -1,1 +1,1 @@
-"""One module per verb, where the parts are joined. Nothing is printed here: a `Talk` is told."""
+"""One module per verb, where the parts are joined. Nothing is printed here: a `Reporter` is told."""

@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
-from emotune import artifact, ensembles
-from emotune.adoption import FoundModel
-from emotune.artifact import DECISION
+from emotune.artifact import ensemble
+from emotune.artifact.manifest import DECISION, copy_files, seal
+from emotune.artifact.opening import FoundModel
+from emotune.artifact.versions import versions
+from emotune.atomic import staged, write_file, write_json
+from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.decision import Decision
 from emotune.errors import EmotuneError
-from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.scoring.calibration import Calibration
-from emotune.workflows.versions import versions
 
 _CARD = "README.md"
 _LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
@@ -23,16 +24,16 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
 
     Raises OutputError for a place that cannot be written, ModelError for an architecture that takes no temperature.
     """
-    with artifact.staged(out) as stage:
+    with staged(out) as stage:
         if found.manifest is None or calibration is not None:
             max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
             max_tokens = found.manifest.max_tokens
-            artifact.copy_files(found.directory, stage, found.manifest)
-        artifact.write_json(stage / DECISION, decision.to_json())
-        artifact.write_file(stage / _CARD, _card(found, decision, calibration))
+            copy_files(found.directory, stage, found.manifest)
+        write_json(stage / DECISION, decision.to_json())
+        write_file(stage / _CARD, _card(found, decision, calibration))
         ours = found.manifest
-        artifact.seal(
+        seal(
             stage,
             kind="encoder" if ours is None else ours.kind,
             portability="transformers" if ours is None else ours.portability,
@@ -46,21 +47,21 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
 def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
     """Write the model anew with its temperatures folded in; the tokens that it takes at a time, None if all."""
     kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
-    if isinstance(kind, Composed):
+    if isinstance(kind, EnsembleKind):
         assert found.manifest is not None, "ensembles are ours"
         assert calibration is not None, "without a temperature, files are copied as they are"
-        artifact.copy_files(found.directory, stage, found.manifest)
+        copy_files(found.directory, stage, found.manifest)
         weights = {member.name: member.weights / calibration.temperatures for member in found.members}
-        ensembles.write_weights(stage, weights, decision.labels)
+        ensemble.write_weights(stage, weights, decision.labels)
         return None
     try:
-        if isinstance(kind, AtOnce):
+        if isinstance(kind, FittedKind):
             model = kind.load(found.directory, "cpu")
             if calibration is not None:
                 model.divide_logits(calibration.temperatures)
             model.save(stage)
             return None
-        assert isinstance(kind, Stepwise)
+        assert isinstance(kind, TrainedKind)
         return _save_network(kind, found, stage, decision, calibration)
     except ImportError as error:
         message = f"writing this model needs {error.name}, which is not installed"
@@ -68,7 +69,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
 
 
 def _save_network(
-    kind: Stepwise, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
+    kind: TrainedKind, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
 ) -> int:
     """Write a network and its tokenizer, in fp32, with the labels and the task of the decision."""
     from emotune.models import encoder as encoders

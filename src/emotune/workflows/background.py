@@ -5,12 +5,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from emotune import artifact
+from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, verify
 from emotune.decision import Decision
 from emotune.errors import EmotuneError
-from emotune.reports.background import Background, FoldThresholds
-from emotune.reports.training_log import TrainingLog, read_training_log
-from emotune.workflows import run_directory
+from emotune.reports.background import Background
+from emotune.runs import layout
+from emotune.runs.training_log import TrainingLog, read_training_log
+from emotune.scoring.fold_thresholds import FoldThresholds
 
 _LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate", "scikit-learn")
 
@@ -21,12 +22,12 @@ def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
     Parts of the run that are lost or damaged are left out: they are told of, not relied on.
     """
     manifest = _manifest(model)
-    run = artifact.run_of(model)
+    run = run_of(model)
     kept = _kept(run)
     return Background(
         decision=decision,
         encoder=manifest.encoder if manifest else "",
-        config=_text(run, run_directory.CONFIG),
+        config=_text(run, layout.CONFIG),
         description=_lines(kept.get("description")),
         findings=_lines(kept.get("findings")),
         data=manifest.data if manifest else {},
@@ -38,9 +39,9 @@ def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
     )
 
 
-def _manifest(model: Path) -> artifact.Manifest | None:
+def _manifest(model: Path) -> Manifest | None:
     """The manifest; None for a model that was taken as it is, without one."""
-    return artifact.verify(model) if (model / artifact.MANIFEST).is_file() else None
+    return verify(model) if (model / MANIFEST).is_file() else None
 
 
 def _text(run: Path | None, name: str) -> str:
@@ -52,7 +53,7 @@ def _text(run: Path | None, name: str) -> str:
 
 def _kept(run: Path | None) -> dict[str, Any]:
     try:
-        return {} if run is None else artifact.read_json(run / run_directory.DATA)
+        return {} if run is None else read_json(run / layout.DATA)
     except EmotuneError:
         return {}
 
@@ -62,7 +63,7 @@ def _lines(value: Any) -> tuple[str, ...]:
 
 
 def _training(run: Path | None) -> TrainingLog | None:
-    return read_training_log(_text(run, run_directory.LOG).splitlines())
+    return read_training_log(_text(run, layout.LOG).splitlines())
 
 
 def _versions() -> dict[str, str]:

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config_files import override_data
+from emotune.config.loading import override_data
+from emotune.data.hub_sets import resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.repository import SPLIT_NAMES
+from emotune.data.sourced import corpus_of
+from emotune.data.split_files import SPLIT_NAMES
 from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
-from emotune.hub_data import resolve_data
 from emotune.inference.classifier import run_model
+from emotune.inference.speed import SAMPLE, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
+from emotune.reporter import Reporter
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
-from emotune.reports.tables import metric_name, without_positives
-from emotune.scoring import comparison as scoring
-from emotune.scoring.comparison import Entry, Outcome
-from emotune.workflows import run_directory
-from emotune.workflows.compared_runs import (
+from emotune.reports.tables import without_positives
+from emotune.runs import layout, training_log
+from emotune.runs.compared import (
     Candidate,
     Common,
     common_labels,
@@ -31,10 +32,10 @@ from emotune.workflows.compared_runs import (
     require_same_rows,
     rows_of,
 )
-from emotune.workflows.data import corpus_of
-from emotune.workflows.same_rows import Rows
-from emotune.workflows.speed import SAMPLE, sampled_speed, timed_logits
-from emotune.workflows.talk import Talk
+from emotune.runs.same_rows import Rows
+from emotune.scoring import comparison as scoring
+from emotune.scoring.comparison import Entry, Outcome
+from emotune.scoring.metrics import metric_name
 
 METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "accuracy", "hamming_loss"),
@@ -92,7 +93,7 @@ class _Scored:
     notes: tuple[str, ...]
 
 
-def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
+def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     """Compare runs on the same rows, and write reports when `out` says where.
 
     Raises UsageError for label sets or tasks that differ, DataError for rows that differ, ModelError for a run without
@@ -104,15 +105,15 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
     baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
     warnings = [*_interrupted(candidates)]
     if request.data is None and request.split in (None, "valid") and not request.overrides:
-        scored = _kept(request, candidates, common, talk)
+        scored = _kept(request, candidates, common, reporter)
     else:
-        scored = _run_all(request, candidates, common, talk)
+        scored = _run_all(request, candidates, common, reporter)
     warnings += _leaks(candidates, scored.rows)
     support = scored.rows.targets.sum(axis=0)
     missing = without_positives([name for name, n in zip(common.labels.names, support, strict=True) if not n])
     warnings += [missing] if missing else []
     for warning in warnings:
-        talk.warn(warning)
+        reporter.warn(warning)
     compared = scoring.compare(
         common.labels,
         scored.rows.targets,
@@ -133,7 +134,7 @@ def compare(request: CompareRequest, talk: Talk) -> CompareOutcome:
         warnings=tuple(warnings),
         seed=request.seed,
     )
-    page = None if request.out is None else write_comparison(report, request.out, talk.warn)
+    page = None if request.out is None else write_comparison(report, request.out, reporter.warn)
     return CompareOutcome(report, page)
 
 
@@ -159,7 +160,7 @@ def _interrupted(candidates: Sequence[Candidate]) -> list[str]:
         f"{candidate.name} was interrupted: its model is the best of what was trained until then "
         f"(go on with it: emotune train --resume {candidate.given})"
         for candidate in candidates
-        if candidate.run is not None and run_directory.was_interrupted(candidate.run)
+        if candidate.run is not None and training_log.was_interrupted(candidate.run)
     ]
 
 
@@ -170,7 +171,7 @@ def _leaks(candidates: Sequence[Candidate], rows: Rows) -> list[str]:
     keys = text_keys(rows.records)
     said = []
     for candidate in candidates:
-        seen = run_directory.seen_in_training(candidate.run, keys)
+        seen = layout.seen_in_training(candidate.run, keys)
         if seen is not None and seen.any():
             said.append(f"{candidate.name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts")
     return said
@@ -179,14 +180,14 @@ def _leaks(candidates: Sequence[Candidate], rows: Rows) -> list[str]:
 # --- the rows that the runs kept ---------------------------------------------------------------------------------
 
 
-def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Common, talk: Talk) -> _Scored:
+def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter) -> _Scored:
     """Entries from the validation logits that the runs kept: models are run for their speed only."""
     kept = [kept_of(candidate, common) for candidate in candidates]
     require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
-    speeds, told = _speeds(candidates, readable.records, request, talk)
+    speeds, told = _speeds(candidates, readable.records, request, reporter)
     entries = [
         _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
         for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
@@ -195,19 +196,19 @@ def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Comm
 
 
 def _speeds(
-    candidates: Sequence[Candidate], records: Sequence[Record] | None, request: CompareRequest, talk: Talk
+    candidates: Sequence[Candidate], records: Sequence[Record] | None, request: CompareRequest, reporter: Reporter
 ) -> tuple[list[float | None], list[str]]:
     """How many texts a second each model reads (None: not known), and what to say of these figures."""
     if records is None:
         if (request.device, request.batch_size) != (CompareRequest.device, CompareRequest.batch_size):
-            talk.warn("--device and --batch-size play no part: no model is run, for there are no texts to read")
+            reporter.warn("--device and --batch-size play no part: no model is run, for there are no texts to read")
         gone = "the data that the runs were trained from is gone or changed"
         return [None] * len(candidates), [f"{gone}, so texts are told by their rows, and no speed is measured"]
     texts, speeds, failed = [record.text for record in records[:SAMPLE]], [], []
     for candidate in candidates:
-        talk.say(f"measuring the speed of {candidate.name}")
+        reporter.info(f"measuring the speed of {candidate.name}")
         try:
-            classifier = run_model(candidate.found, device=request.device, warn=talk.warn)
+            classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
             speeds.append(sampled_speed(classifier, texts, request.batch_size))
         except EmotuneError as error:
             speeds.append(None)
@@ -225,11 +226,11 @@ def _entry(
 ) -> Entry:
     labels, run = candidate.labels, candidate.run
     probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
-    seed = None if run is None else run_directory.read_config(run).training.seed
+    seed = None if run is None else layout.read_config(run).training.seed
     return Entry(
         candidate.name,
         (Outcome(common.bring(decided, labels), probabilities, seed),),
-        training_seconds=None if run is None else run_directory.training_seconds(run),
+        training_seconds=None if run is None else training_log.training_seconds(run),
         num_bytes=candidate.num_bytes,
         texts_per_second=texts_per_second,
     )
@@ -250,16 +251,16 @@ class _Read:
         return self.corpus.splits[self.split]
 
 
-def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common, talk: Talk) -> _Scored:
+def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter) -> _Scored:
     """Entries from running each model, with its own thresholds."""
     each = _read_all(request, candidates, common)
     rows = [rows_of(read.corpus, read.split, common) for read in each]
     require_same_rows([candidate.name for candidate in candidates], rows)
     for line in each[0].corpus.description:
-        talk.say(line)
+        reporter.info(line)
     entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, SPEED])
     for candidate, read, its in zip(candidates, each, rows, strict=True):
-        logits, speed = _run(candidate, read.records, request, talk)
+        logits, speed = _run(candidate, read.records, request, reporter)
         own = in_labels_of(candidate, its, common)
         targets = None if own is None else targets_of(own, len(candidate.labels))
         sha256 = its.sha256 if own is None else fingerprint(own, candidate.labels)
@@ -275,7 +276,7 @@ def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: 
     if request.data is not None:
         sets = list(dict.fromkeys([*(candidate.labels for candidate in candidates), common.labels]))
         run = candidates[0].run
-        read = _Read(*run_directory.read_other(run, request.data, sets, request.split, request.overrides))
+        read = _Read(*layout.read_other(run, request.data, sets, request.split, request.overrides))
         return [read] * len(candidates)
     if request.split is None:
         raise UsageError("--set says how --data is read, or a --split of the runs' own data", hint="Name one of them.")
@@ -291,15 +292,15 @@ def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
     if candidate.run is None:
         hint = "Say what to compare them on: --data PATH"
         raise MissingInputError(f"{candidate.name} stands alone: its data is not known", hint=hint)
-    config = override_data(run_directory.read_config(candidate.run).data, overrides)
+    config = override_data(layout.read_config(candidate.run).data, overrides)
     return corpus_of(resolve_data(config), (split,))
 
 
 def _run(
-    candidate: Candidate, records: Sequence[Record], request: CompareRequest, talk: Talk
+    candidate: Candidate, records: Sequence[Record], request: CompareRequest, reporter: Reporter
 ) -> tuple[npt.NDArray[np.float32], float | None]:
     """The logits of a model, and how many texts a second it read, tokenizing included; the first batch is not timed."""
-    talk.say(f"running {candidate.name}")
-    classifier = run_model(candidate.found, device=request.device, warn=talk.warn)
+    reporter.info(f"running {candidate.name}")
+    classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
     texts = [record.text for record in records]
     return timed_logits(classifier, texts, request.batch_size)

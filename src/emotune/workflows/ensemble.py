@@ -11,30 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from emotune import artifact, ensembles
-from emotune.adoption import FoundModel, Member, open_model
-from emotune.artifact import DECISION
-from emotune.config import Config, TuningConfig
-from emotune.config_files import config_from, override_data
-from emotune.data.catalog import DataSet
-from emotune.data.records import fingerprint, positives, text_keys
-from emotune.data.sources import locate
-from emotune.data.splits import stratified_folds
+from emotune.artifact import ensemble
+from emotune.artifact.ensemble import combined, free_name
+from emotune.artifact.manifest import DECISION, run_of, seal
+from emotune.artifact.opening import FoundModel, Member, open_model
+from emotune.artifact.versions import versions
+from emotune.atomic import staged, write_file, write_json
+from emotune.config.loading import config_from, override_data
+from emotune.config.schema import Config, TuningConfig
+from emotune.data.corpus import locate
+from emotune.data.hub_sets import hub_id
+from emotune.data.published import DataSet
+from emotune.data.records import fingerprint, text_keys
 from emotune.decision import Decision
-from emotune.ensembles import combined, free_name
 from emotune.errors import MissingInputError, OutputError, Place, UsageError
-from emotune.hub_data import hub_id
 from emotune.inference.classifier import run_model
-from emotune.labels import LabelSet, Task, in_order, label_difference
+from emotune.labels import LabelSet, Task, in_order, label_difference, positives
+from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
-from emotune.reports.tables import Table, metric_name, percent
+from emotune.reports.tables import Table, percent
+from emotune.runs import layout, training_log
+from emotune.runs.cached_logits import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
+from emotune.runs.same_rows import Rows, row_difference
+from emotune.scoring.folds import stratified_folds
+from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
-from emotune.workflows import run_directory
-from emotune.workflows.kept import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
-from emotune.workflows.same_rows import Rows, row_difference
-from emotune.workflows.talk import Talk
-from emotune.workflows.tune import FOLD_SEED, finite, tune_decision, validation_metrics
-from emotune.workflows.versions import versions
+from emotune.scoring.tuning import FOLD_SEED, finite, tune_decision, validation_metrics
 
 MEAN = "their mean"  # no name of a member, which has no blank
 
@@ -120,8 +122,8 @@ def members_of(models: Mapping[str, FoundModel], labels: LabelSet, temperature: 
             weights = in_order(part.weights[None], model.decision.labels, labels)[0]
             free = free_name(f"{name}-{part.name}" if part.name else name, found)
             found[free] = Member(free, part.model, share * weights)
-    if len(found) > ensembles.MOST_MEMBERS:
-        raise UsageError(f"{len(found)} members; an ensemble has {ensembles.MOST_MEMBERS} at most")
+    if len(found) > ensemble.MOST_MEMBERS:
+        raise UsageError(f"{len(found)} members; an ensemble has {ensemble.MOST_MEMBERS} at most")
     return list(found.values())
 
 
@@ -137,17 +139,17 @@ def compose(
     """Write an ensemble's model directory; with `link` it shares its members' files with the models that they are."""
     for member in members:
         assert member.model.manifest is not None, "members are models of ours"
-        target = stage / ensembles.MEMBERS / member.name
-        ensembles.copy_member(member.model.directory, target, member.model.manifest, link=link)
-    ensembles.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
-    artifact.write_json(stage / DECISION, decision.to_json())
-    artifact.write_file(stage / "README.md", card)
-    kind = ensembles.KIND
+        target = stage / ensemble.MEMBERS / member.name
+        ensemble.copy_member(member.model.directory, target, member.model.manifest, link=link)
+    ensemble.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
+    write_json(stage / DECISION, decision.to_json())
+    write_file(stage / "README.md", card)
+    kind = ensemble.KIND
     described = {"kind": kind.name, "portability": kind.portability, "encoder": "", "max_tokens": None}
-    artifact.seal(stage, **described, versions=versions(), data=data)
+    seal(stage, **described, versions=versions(), data=data)
 
 
-def make_ensemble(request: EnsembleRequest, talk: Talk) -> EnsembleOutcome:
+def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutcome:
     """Write the run of the mean of models.
 
     Raises UsageError, naming the difference, for models whose labels differ or that were validated on different rows,
@@ -159,8 +161,8 @@ def make_ensemble(request: EnsembleRequest, talk: Talk) -> EnsembleOutcome:
     labels = first.decision.labels
     config = _config(request, models)
     start = replace(first.decision, thresholds=(0.5,) * len(labels), tuning={})
-    _tell_policies(models, start, talk)
-    kept = _rows(request, models, talk)
+    _tell_policies(models, start, reporter)
+    kept = _rows(request, models, reporter)
     decision, tuned, scores = start, None, {}
     rows = next(iter(kept.values()), None)
     if rows is not None:
@@ -168,7 +170,7 @@ def make_ensemble(request: EnsembleRequest, talk: Talk) -> EnsembleOutcome:
         decision, tuned = tune_decision(rows.mean.logits, rows.mean.targets, start, settings, rows.mean.record)
         scores = _scores(rows, start, settings)
     if labels.task is Task.MULTI_LABEL and tuned is None:
-        talk.warn("the thresholds are untuned, 0.5 for every label: emotune tune chooses them")
+        reporter.warn("the thresholds are untuned, 0.5 for every label: emotune tune chooses them")
     mean = None if rows is None else rows.mean
     outcome = EnsembleOutcome(request.out, models, decision, mean, tuned, scores)
     _write(request.out, config, outcome, kept)
@@ -195,19 +197,19 @@ def _open(names: Sequence[str]) -> dict[str, FoundModel]:
         first = next(iter(opened.values()), found)
         if difference := label_difference(found.decision.labels, first.decision.labels):
             raise UsageError(f"{given} has other labels than {first.name}: {difference}")
-        place = artifact.run_of(found.directory.resolve()) or found.directory.resolve()
+        place = run_of(found.directory.resolve()) or found.directory.resolve()
         opened[free_name(place.name, opened)] = found
     return opened
 
 
 def _runs(models: Mapping[str, FoundModel]) -> dict[str, Path | None]:
-    return {name: artifact.run_of(model.directory) for name, model in models.items()}
+    return {name: run_of(model.directory) for name, model in models.items()}
 
 
 def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Config:
     """The configuration of the ensemble's run: data and tuning of its first run, so that every verb works on it."""
     run = next(filter(None, _runs(models).values()), None)
-    former = Config(tuning=TuningConfig(method="auto")) if run is None else run_directory.read_config(run)
+    former = Config(tuning=TuningConfig(method="auto")) if run is None else layout.read_config(run)
     data = former.data.model_copy(update={"fold": None})
     if run is None and request.data is not None:
         here = request.data if hub_id(request.data) else str(locate(request.data))
@@ -216,17 +218,19 @@ def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Confi
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
         "data": data.model_dump(mode="json"),
-        "model": {"kind": ensembles.KIND.name, "members": [str(m.directory.resolve()) for m in models.values()]},
+        "model": {"kind": ensemble.KIND.name, "members": [str(m.directory.resolve()) for m in models.values()]},
     }
     return config_from({key: content[key] for key in ("name", "about", "data", "model", "tuning", "decision")})
 
 
-def _tell_policies(models: Mapping[str, FoundModel], start: Decision, talk: Talk) -> None:
+def _tell_policies(models: Mapping[str, FoundModel], start: Decision, reporter: Reporter) -> None:
     """Say so where members decide by other policies than the first, whose policies the ensemble takes."""
     for name, model in models.items():
         decision = model.decision
         if (decision.fallback, decision.neutral_excludes) != (start.fallback, start.neutral_excludes):
-            talk.warn(f"{name} has other policies where nothing passes or neutral stands; those of the first are taken")
+            reporter.warn(
+                f"{name} has other policies where nothing passes or neutral stands; those of the first are taken"
+            )
 
 
 @dataclass(frozen=True)
@@ -237,10 +241,10 @@ class _Rows:
     mean: KeptRows
 
 
-def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], talk: Talk) -> dict[str, _Rows]:
+def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> dict[str, _Rows]:
     """What is kept of rows that all have in common, by the name of its file, what to tune on first."""
     if request.data is not None:
-        return {run_directory.VALID: _rows_of_data(request, models, talk)}
+        return {layout.VALID: _rows_of_data(request, models, reporter)}
     labels = next(iter(models.values())).decision.labels
     kept: dict[str, dict[str, KeptRows]] = {}
     for (name, model), run in zip(models.items(), _runs(models).values(), strict=True):
@@ -287,7 +291,7 @@ def _nothing_in_common(kept: Mapping[str, Mapping[str, KeptRows]], difference: s
     return UsageError(difference or "the models keep no logits of the same rows", hint=hint)
 
 
-def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], talk: Talk) -> _Rows:
+def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> _Rows:
     """The logits of all models on the rows of other data."""
     assert request.data is not None
     labels = next(iter(models.values())).decision.labels
@@ -295,18 +299,18 @@ def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], ta
     folder = hub_id(request.data) is not None or locate(request.data).is_dir()
     run = next(filter(None, runs.values()), None)
     wanted = request.split or ("valid" if folder else None)
-    split, corpus = run_directory.read_other(run, request.data, [labels], wanted, request.overrides)
+    split, corpus = layout.read_other(run, request.data, [labels], wanted, request.overrides)
     records = corpus.splits[split]
     for line in corpus.description:
-        talk.say(line)
+        reporter.info(line)
     logits = {}
     for name, model in models.items():
-        seen = run_directory.seen_in_training(runs[name], text_keys(records))
+        seen = layout.seen_in_training(runs[name], text_keys(records))
         if seen is not None and seen.any():
-            talk.warn(
+            reporter.warn(
                 f"{name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts, which flatters the scores"
             )
-        classifier = run_model(replace(model, notes=()), device=request.device, warn=talk.warn)
+        classifier = run_model(replace(model, notes=()), device=request.device, warn=reporter.warn)
         own = classifier.logits([r.text for r in records], batch_size=request.batch_size)
         logits[name] = in_order(own, model.decision.labels, labels)
     kept = KeptRows(split, fingerprint(records, labels), _mean(logits), corpus.targets(split))
@@ -330,9 +334,9 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
         told = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
     data = _data(models, kept)
     card = ensemble_card(config.name, told, outcome.table, outcome.decision, _published(models.values()))
-    with artifact.staged(out) as stage:
+    with staged(out) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
-        artifact.write_file(stage / run_directory.CONFIG, config.to_yaml())
+        write_file(stage / layout.CONFIG, config.to_yaml())
         record = {
             "description": [f"the mean of {len(models)} models: {', '.join(models)}"],
             "labels": list(labels.names),
@@ -340,13 +344,13 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[st
             "findings": [],
             "splits": data,
         }
-        artifact.write_json(stage / run_directory.DATA, record)
+        write_json(stage / layout.DATA, record)
         for file, common in kept.items():
             save_rows(stage / file, common.mean.logits, common.mean.targets)
         runs = list(_runs(models).values())
-        run_directory.save_digests(stage, runs)
-        with run_directory.Log(stage / run_directory.LOG) as log:
-            log.write("end", **run_directory.seconds_of_all(runs), interrupted=False)
+        layout.save_digests(stage, runs)
+        with training_log.Log(stage / layout.LOG) as log:
+            log.write("end", **training_log.seconds_of_all(runs), interrupted=False)
 
 
 def _published(models: Iterable[FoundModel]) -> list[DataSet]:

@@ -9,26 +9,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune import artifact
-from emotune.adoption import open_model
-from emotune.config import DataConfig
-from emotune.config_files import override_data
-from emotune.data.records import Corpus, Record, fingerprint, positives, targets_of, text_keys
-from emotune.data.repository import SPLIT_NAMES, find_splits
-from emotune.data.sources import has_validation, locate
+from emotune.artifact.manifest import run_of
+from emotune.artifact.opening import open_model
+from emotune.config.loading import override_data
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import has_validation, locate
+from emotune.data.hub_sets import hub_id, resolve_data
+from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
+from emotune.data.sourced import corpus_of
+from emotune.data.split_files import SPLIT_NAMES, find_splits
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, did_you_mean
-from emotune.hub_data import hub_id, resolve_data
 from emotune.inference.classifier import EmotionClassifier, run_model
-from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to
+from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to, positives
+from emotune.reporter import Reporter
 from emotune.reports import files
 from emotune.reports.evaluation import Evaluation
-from emotune.reports.tables import metric_name, percent
+from emotune.reports.tables import percent
+from emotune.runs import cached_logits, layout
 from emotune.scoring import metrics
-from emotune.workflows import run_directory
+from emotune.scoring.metrics import metric_name
 from emotune.workflows.background import known_of
-from emotune.workflows.data import corpus_of
-from emotune.workflows.talk import Talk
 
 _TAXONOMY = ("ekman", "sentiment")
 _HELD_OUT = (
@@ -56,7 +57,7 @@ class EvaluateOutcome:
 def evaluate(
     name: str,
     *,
-    talk: Talk,
+    reporter: Reporter,
     data: str | None = None,
     split: str | None = None,
     level: str | None = None,
@@ -75,31 +76,31 @@ def evaluate(
     """
     model = open_model(name)
     directory = model.directory
-    classifier = run_model(model, device=device, warn=talk.warn)
-    run = artifact.run_of(directory)
+    classifier = run_model(model, device=device, warn=reporter.warn)
+    run = run_of(directory)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]
     for line in corpus.description:
-        talk.say(line)
+        reporter.info(line)
     kept = None if data is not None else _out_of_fold(run, classifier, found, records)
     logits = classifier.logits([r.text for r in records], batch_size=batch_size) if kept is None else kept
     evaluation = _score(classifier, logits, records, corpus.labels, mapping, resamples)
-    seen = None if kept is not None else run_directory.seen_in_training(run, text_keys(records))
+    seen = None if kept is not None else layout.seen_in_training(run, text_keys(records))
     warnings = (
         *([] if kept is None else [_HELD_OUT]),
         *_tuned_here(classifier.decision, records, corpus.labels),
         *_leaked(evaluation, seen),
     )
     for warning in warnings:
-        talk.warn(warning)
+        reporter.warn(warning)
     evaluation = replace(evaluation, model=str(directory), split=found, data=corpus.description, warnings=warnings)
     folder = out if out is not None else _folder(run, data, found, level)
     if folder is None:
         return EvaluateOutcome(evaluation, None)
     background = known_of(directory, classifier.decision, fingerprint(records, corpus.labels))
     coarser = coarser_levels(evaluation, resamples)
-    report = files.write(evaluation, background, coarser, folder, talk.warn, resamples)
+    report = files.write(evaluation, background, coarser, folder, reporter.warn, resamples)
     return EvaluateOutcome(evaluation, folder, report)
 
 
@@ -123,16 +124,16 @@ def _read(
     if data is None:
         if run is None:
             raise MissingInputError("this model stands alone: its data is not known", hint="Say it: --data PATH")
-        config = override_data(run_directory.read_config(run).data, overrides)
+        config = override_data(layout.read_config(run).data, overrides)
         lying = resolve_data(config)
-        crossed = (run / run_directory.OOF).is_file()
+        crossed = (run / layout.OOF).is_file()
         found = _default_split(lying.local, crossed=crossed) if split is None else _split_name(split)
         corpus = corpus_of(lying, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
         return found, corpus
     coarse = [] if mapping is None else [LabelSet(KNOWN[mapping.level].names, labels.task)]
-    return run_directory.read_other(run, data, [labels, *coarse], split, overrides)
+    return layout.read_other(run, data, [labels, *coarse], split, overrides)
 
 
 def _name_of(data: str) -> str:
@@ -166,12 +167,12 @@ def _out_of_fold(
     run: Path | None, classifier: EmotionClassifier, split: str, records: list[Record]
 ) -> npt.NDArray[np.float32] | None:
     """The kept logits of the training rows of a cross-training, when these are they; else None."""
-    if run is None or split != "train" or not (run / run_directory.OOF).is_file():
+    if run is None or split != "train" or not (run / layout.OOF).is_file():
         return None
     sha256 = classifier.manifest.data.get("train", {}).get("sha256")
     if sha256 != fingerprint(records, classifier.labels):
         return None
-    return run_directory.read_valid(run, classifier.labels, run_directory.OOF)[0]
+    return cached_logits.read_valid(run, classifier.labels, layout.OOF)[0]
 
 
 def _score(

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune import __version__, hub
-from emotune.config import DataConfig
+from emotune.atomic import replaced
+from emotune.config.schema import DataConfig
+from emotune.data.hub_sets import resolve_data
 from emotune.data.records import Corpus, Record, targets_of
+from emotune.data.sourced import as_filed
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
-from emotune.hub_data import resolve_data
 from emotune.models.reading import Reading
-from emotune.replacing import replaced
-from emotune.workflows.data import as_filed
-from emotune.workflows.talk import Talk
+from emotune.reporter import Reporter
 
 try:
     from emotune.models.embedding import Embedder, Progress, embed_texts
@@ -88,7 +88,7 @@ class Table:
         return [r.text for r in self.records]
 
 
-def write_features(request: FeaturesRequest, talk: Talk, progress: Progress | None = None) -> FeaturesOutcome:
+def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progress | None = None) -> FeaturesOutcome:
     """Read texts with an encoder and write their embeddings; the file's suffix says the format.
 
     Raises UsageError for a suffix that is none, OutputError for a file that is there, EmotuneError without pyarrow, and
@@ -98,20 +98,20 @@ def write_features(request: FeaturesRequest, talk: Talk, progress: Progress | No
     started = time.monotonic()
     corpus = as_filed(resolve_data(request.data), request.splits)
     for line in corpus.description:
-        talk.say(line)
+        reporter.info(line)
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]
     source = hub.resolve_encoder(request.encoder, request.revision)
-    talk.say(f"encoder {request.encoder} from {source.origin}")
+    reporter.info(f"encoder {request.encoder} from {source.origin}")
     embedder = Embedder(source.directory, request.reading, request.device)
     if write is _write_npz:
         _require_room([record.text for record, _ in rows])
-    talk.say(f"reading {len(rows):,} texts, {embedder.width:,} numbers each")
+    reporter.info(f"reading {len(rows):,} texts, {embedder.width:,} numbers each")
     embeddings = embed_texts(
         embedder,
         [record.text for record, _ in rows],
         batch_size=request.batch_size,
         cached=request.cached,
-        say=talk.say,
+        say=reporter.info,
         progress=progress,
     )
     about = {

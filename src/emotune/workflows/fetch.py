@@ -13,16 +13,13 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from emotune.artifact import write_file
-from emotune.config import DataConfig
+from emotune.atomic import write_file
 from emotune.data import download
-from emotune.data.cache import CACHE_VARIABLE, folder_of, is_sound, is_whole, published_sets
-from emotune.data.catalog import CATALOG, DataFile, DataSet, data_set_named
-from emotune.data.records import Corpus
+from emotune.data.mirrors import Origin, Progress, origin_of
+from emotune.data.published import CATALOG, DataFile, DataSet, data_set_named
+from emotune.data.published_cache import CACHE_VARIABLE, folder_of, is_sound, is_whole
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
-from emotune.hub_data import hub_id
-from emotune.workflows.mirrors import Origin, Progress, origin_of
-from emotune.workflows.talk import Talk
+from emotune.reporter import Reporter
 
 
 @dataclass(frozen=True)
@@ -68,25 +65,10 @@ def catalogue() -> dict[str, dict[str, Any]]:
     }
 
 
-def tell_published(corpus: Corpus, data: DataConfig, talk: Talk) -> tuple[DataSet, ...]:
-    """The published sets that a corpus was read from, by sha256 of its files or its id on the hub.
-
-    The user is told of their terms.
-    """
-    match = None if data.path is None else hub_id(data.path)
-    files = {record.path for records in corpus.splits.values() for record in records}
-    found = published_sets(files, None if match is None else match[1])
-    for data_set in found:
-        talk.say(f"this is {data_set.title}; licence: {data_set.licence}")
-        if data_set.terms:
-            talk.warn(f"{data_set.name}: {data_set.terms}")
-    return found
-
-
 def fetch(
     name: str,
     *,
-    talk: Talk,
+    reporter: Reporter,
     out: Path | None = None,
     mirror: str | None = None,
     progress: Progress | None = None,
@@ -108,8 +90,8 @@ def fetch(
     if mirror is None and out is not None and is_whole(data_set, folder_of(data_set)):
         mirror = str(folder_of(data_set))
     origin = origin_of(data_set, mirror, progress=progress, pause=pause)
-    with _filling(folder), _alone_in(folder, talk):
-        files = tuple(_provided(file, folder, data_set, origin, talk) for file in data_set.files)
+    with _filling(folder), _alone_in(folder, reporter):
+        files = tuple(_provided(file, folder, data_set, origin, reporter) for file in data_set.files)
     return FetchOutcome(data_set, folder, files)
 
 
@@ -128,13 +110,13 @@ def _filling(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _alone_in(folder: Path, talk: Talk) -> Iterator[None]:
+def _alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
     """Let no other process fill the folder at the same time; a lock whose process has ended holds nobody up."""
     lock = FileLock(folder / ".fetch.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        talk.say(f"another process is fetching into {folder}: waiting for it")
+        reporter.info(f"another process is fetching into {folder}: waiting for it")
         lock.acquire()
     try:
         yield
@@ -142,7 +124,7 @@ def _alone_in(folder: Path, talk: Talk) -> Iterator[None]:
         lock.release()
 
 
-def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, talk: Talk) -> FetchedFile:
+def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, reporter: Reporter) -> FetchedFile:
     target = folder / file.name
     if is_sound(target, file):  # perhaps since the process that we waited for
         return FetchedFile(target, "there")
@@ -158,7 +140,7 @@ def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, t
         return FetchedFile(target, "fetched")
     if not file.is_test:
         raise MissingInputError(f"{origin} does not hold {file.name}", hint=_by_hand(data_set, folder))
-    talk.warn(f"{origin} does not hold {file.name}, the test split: fetched without it")
+    reporter.warn(f"{origin} does not hold {file.name}, the test split: fetched without it")
     return FetchedFile(target, "missing")
 
 

@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from emotune import artifact, hub
+from emotune import hub
+from emotune.artifact.manifest import DECISION, seal
+from emotune.artifact.versions import versions
+from emotune.atomic import staged, write_file, write_json
+from emotune.config.kinds import find_kind
 from emotune.decision import Decision
-from emotune.kinds import find_kind
 from emotune.reports.card import CardFacts, make_card
-from emotune.reports.tables import chosen_thresholds, metric_name, percent
+from emotune.reports.tables import chosen_thresholds, percent
+from emotune.runs import layout
+from emotune.runs.cached_logits import save_rows
 from emotune.scoring.calibration import fit_temperature
+from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
-from emotune.training.progress import Fitted
-from emotune.workflows import run_directory
-from emotune.workflows.kept import save_rows
-from emotune.workflows.session import Session, Trained
-from emotune.workflows.talk import Talk
-from emotune.workflows.tune import doubtful_temperatures, finite, tune_decision
-from emotune.workflows.versions import versions
+from emotune.scoring.tuning import doubtful_temperatures, finite, tune_decision
+from emotune.training.progress import Fitted, TrainingReporter
+from emotune.training.session import Session, Trained
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ def finish(
     source: hub.Source | None,
     out: Path,
     findings: Sequence[str],
-    talk: Talk,
+    reporter: TrainingReporter,
 ) -> TrainOutcome:
     """Make what has learned a sealed model in `out/model`, with a temperature and thresholds.
 
     `source` is the checkpoint that it started from; None without one.
     """
     config, corpus, targets = session.config, session.corpus, session.valid_targets
-    with artifact.staged(out / "model") as stage:
+    with staged(out / "model") as stage:
         logits = trained.save(stage)
         temperature = 1.0
         if session.tuning.calibrate:
@@ -77,11 +79,11 @@ def finish(
         tuned_on = {"split": "valid", "data_sha256": session.fingerprints["valid"]["sha256"]}
         decision, tuned = tune_decision(logits, targets, session.start, session.tuning, tuned_on)
         validation = session.metrics(logits) | ({} if tuned is None else tuned.out_of_fold_f1)
-        artifact.write_json(stage / artifact.DECISION, decision.to_json())
+        write_json(stage / DECISION, decision.to_json())
         facts = _card_facts(session, trained, source, findings, validation, temperature)
-        artifact.write_file(stage / "README.md", make_card(facts, decision))
+        write_file(stage / "README.md", make_card(facts, decision))
         kind = find_kind(config.model.kind)
-        artifact.seal(
+        seal(
             stage,
             kind=kind.name,
             portability=kind.portability,
@@ -90,21 +92,21 @@ def finish(
             versions=versions(),
             data=session.fingerprints,
         )
-        save_rows(out / run_directory.VALID, logits, targets)
-    _tell(talk, validation, tuned, temperature)
+        save_rows(out / layout.VALID, logits, targets)
+    _tell(reporter, validation, tuned, temperature)
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
 
-def _tell(talk: Talk, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
+def _tell(reporter: TrainingReporter, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
-        talk.say(f"temperature {temperature:.3f} folded into the model")
+        reporter.info(f"temperature {temperature:.3f} folded into the model")
     for warning in doubtful_temperatures([temperature]):
-        talk.warn(warning)
+        reporter.warn(warning)
     if tuned is None:
         shown = (f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))
-        talk.say(f"validation: {', '.join(shown)}")
+        reporter.info(f"validation: {', '.join(shown)}")
         return
-    talk.say(chosen_thresholds(tuned))
+    reporter.info(chosen_thresholds(tuned))
 
 
 def _card_facts(

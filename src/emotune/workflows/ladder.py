@@ -14,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotune import hub
-from emotune.config import DEFAULT_ENCODER, CheckpointConfig, DataConfig
-from emotune.config_files import override_data
-from emotune.data.records import Corpus, positives
+from emotune.config.loading import override_data
+from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, DataConfig
+from emotune.data.hub_sets import resolve_data
+from emotune.data.records import Corpus
+from emotune.data.sourced import fingerprints
 from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError
-from emotune.hub_data import resolve_data
+from emotune.labels import positives
 from emotune.models.devices import pick_device
 from emotune.reports.amounts import duration
-from emotune.workflows import ladder_state, tracking
-from emotune.workflows.data import fingerprints
+from emotune.runs import tracking
+from emotune.runs.lock import locked, require_unlocked
+from emotune.training.progress import TrainingReporter
+from emotune.workflows import ladder_state
 from emotune.workflows.ladder_costs import Ending, Estimate, estimate, rehearse
 from emotune.workflows.ladder_result import LadderOutcome, conclude
 from emotune.workflows.ladder_state import LadderState, run_of
@@ -37,9 +41,7 @@ from emotune.workflows.ladder_steps import (
     texts_per_second,
     with_hint,
 )
-from emotune.workflows.run_lock import locked, require_unlocked
 from emotune.workflows.rungs import Shape, chosen, configuration, kind_of, require_overrides
-from emotune.workflows.talk import Talk
 from emotune.workflows.train import read as read_rows
 
 _FEWEST_VALID = 2
@@ -67,7 +69,7 @@ class LadderRequest:
     seeds_max: int = 3
 
 
-def ladder(request: LadderRequest, talk: Talk, bars: Bars) -> LadderOutcome:
+def ladder(request: LadderRequest, reporter: TrainingReporter, bars: Bars) -> LadderOutcome:
     """Train and compare the rungs, or go on with that; `bars` is entered around each training.
 
     Raises EmotuneError subclasses for whatever the user can mend, and KeyboardInterrupt when interrupted: what is
@@ -82,14 +84,14 @@ def ladder(request: LadderRequest, talk: Talk, bars: Bars) -> LadderOutcome:
     about_data = [override for override in request.overrides if override.startswith("data.")]
     data = override_data(DataConfig(path=request.data), about_data)
     source = resolve_data(data)
-    read = ReadData(source, *read_rows(source, talk))
+    read = ReadData(source, *read_rows(source, reporter))
     _require_rows(read)
     steps = [Step(rung) for rung in rungs]
     _configure(steps, request, data, read.corpus)
     with locked(request.out):
         ladder_state.require_ladder(request.out)
         ladder_state.clear(request.out, overwrite=request.overwrite)
-        return _Ladder(request, read, steps, device, talk, bars).climbed()
+        return _Ladder(request, read, steps, device, reporter, bars).climbed()
 
 
 def _require_one_process() -> None:
@@ -162,10 +164,16 @@ class _Ladder:
     """A ladder that is being climbed."""
 
     def __init__(
-        self, request: LadderRequest, read: ReadData, steps: Sequence[Step], device: str, talk: Talk, bars: Bars
+        self,
+        request: LadderRequest,
+        read: ReadData,
+        steps: Sequence[Step],
+        device: str,
+        reporter: TrainingReporter,
+        bars: Bars,
     ) -> None:
         self.request, self.read, self.steps = request, read, steps
-        self.device, self.talk, self.bars = device, talk, bars
+        self.device, self.reporter, self.bars = device, reporter, bars
         self.rows = fingerprints(read.corpus)
         self.state = LadderState.begin(request.out, self.rows, device, request.started)
         self.ending = Ending(0.0, 0.0)
@@ -175,7 +183,7 @@ class _Ladder:
     def climbed(self) -> LadderOutcome:
         """Train what the budget allows, then compare."""
         for step in self._open():
-            look(step, self.request.out, self.request.seeds_max, self.read, self.talk)
+            look(step, self.request.out, self.request.seeds_max, self.read, self.reporter)
             assert step.config is not None
             step.estimate = self.state.estimate(step.rung.name, step.config)
         self._tell_start()
@@ -193,7 +201,7 @@ class _Ladder:
             if step.trained:
                 self._measure(step)  # where a process was killed before it did
         request = self.request
-        return conclude(self.steps, self.read, self.rows, self.state, request.data, request.budget, self.talk)
+        return conclude(self.steps, self.read, self.rows, self.state, request.data, request.budget, self.reporter)
 
     def _open(self) -> list[Step]:
         """The rungs that nothing speaks against."""
@@ -202,7 +210,7 @@ class _Ladder:
     def _tell_start(self) -> None:
         found = sum(len(step.trained) for step in self.steps)
         if self.state.goes_on:
-            self.talk.say(
+            self.reporter.info(
                 f"going on with {self.request.out}: {found} models are trained, and "
                 f"{duration(self.state.goes_on)} of the budget were used"
             )
@@ -210,7 +218,7 @@ class _Ladder:
     def _tell_expected(self) -> None:
         shown = ", ".join(f"{s.rung.name} {duration(s.estimate.seconds)}" for s in self._open() if s.estimate)
         budget = duration(self.request.budget)
-        self.talk.say(f"budget {budget}; expected for one seed of each: {shown or 'nothing that can be trained'}")
+        self.reporter.info(f"budget {budget}; expected for one seed of each: {shown or 'nothing that can be trained'}")
 
     def _estimate(self) -> None:
         """Find out what the rungs cost; those that cannot be fitted to these rows are left out."""
@@ -223,7 +231,7 @@ class _Ladder:
             if self.state.spent + self._end() + longest > self.request.budget:
                 step.leave("the budget was used up before its cost could be estimated", late=True)
                 continue
-            self.talk.say(f"estimating {step.rung.name}")
+            self.reporter.info(f"estimating {step.rung.name}")
             started = time.monotonic()
             self.state.works = True
             try:
@@ -262,13 +270,13 @@ class _Ladder:
                 step.leave(f"it would take about {duration(expected)}, and {self._budget_left()}", late=True)
             return
         which = f", seed {seed}" if number else ""
-        self.talk.say(f"{step.rung.name}{which}: about {duration(expected)}, {duration(max(0.0, self.left))} left")
+        self.reporter.info(f"{step.rung.name}{which}: about {duration(expected)}, {duration(max(0.0, self.left))} left")
         started = time.monotonic()
         self.state.works = True
-        talk = Limited(self.talk, self.state, self.said)
-        talk.end = self._ends_late
+        reporter = Limited(self.reporter, self.state, self.said)
+        reporter.end = self._ends_late
         try:
-            climb(step, seed, run, self.read, self.device, talk, self.bars)
+            climb(step, seed, run, self.read, self.device, reporter, self.bars)
         except TooSlowError as slow:
             self._note_slow(step, slow, number)
             return
@@ -283,7 +291,7 @@ class _Ladder:
         """Find out how fast a rung's model reads, once."""
         if self.state.speed(step.rung.name) is None:
             run = next(iter(step.trained.values()))
-            self.state.measured(step.rung.name, texts_per_second(run, self.read, self.device, self.talk))
+            self.state.measured(step.rung.name, texts_per_second(run, self.read, self.device, self.reporter))
 
     def _is_wanted(self, step: Step, number: int) -> bool:
         """Whether a seed is to be trained: it is not yet, would be another model, and nothing speaks against it."""
@@ -315,7 +323,7 @@ class _Ladder:
             f"it turned out slower than estimated, about {duration(found.seconds)}, and was stopped at step "
             f"{slow.step:,} of {slow.num_steps:,} to keep to the budget"
         )
-        self.talk.warn(f"{step.rung.name}: {told}")
+        self.reporter.warn(f"{step.rung.name}: {told}")
         self.state.expect(step.rung.name, step.config, found)
         self.pace = max(1.0, slow.per_step / max(step.estimate.per_step, 1e-9))
         step.estimate, step.pace = found, 1.0  # the pace is in the estimate now

@@ -18,28 +18,28 @@ from typing import Any
 import numpy as np
 
 from emotune import hub
-from emotune.artifact import writing
-from emotune.config import Config
-from emotune.data.encoding import shuffled_buckets
-from emotune.data.records import Corpus, positives, targets_of
+from emotune.atomic import writing
+from emotune.config.kinds import FitData, FittedKind, Kind, TrainedKind
+from emotune.config.schema import Config
+from emotune.data.records import Corpus, targets_of
+from emotune.data.tokens import shuffled_buckets
 from emotune.errors import ConfigError, EmotuneError
-from emotune.inference.torch_backend import TorchBackend
-from emotune.kinds import AtOnce, Kind, Lesson, Stepwise
-from emotune.labels import LabelSet
+from emotune.inference.speed import AT_LEAST, SAMPLE
+from emotune.labels import LabelSet, positives
 from emotune.models import encoder as encoders
+from emotune.models.torch_backend import TorchBackend
+from emotune.reporter import NullReporter
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome, enough_draws
+from emotune.scoring.tuning import tune_decision
 from emotune.training import memory
 from emotune.training.checkpoint import Checkpoints
-from emotune.training.fit import Trainer
 from emotune.training.interrupt import EndedByObserverError
+from emotune.training.loop import Trainer
 from emotune.training.progress import StepReport
-from emotune.workflows.session import Session, StepSession
-from emotune.workflows.speed import AT_LEAST, SAMPLE
-from emotune.workflows.talk import Silence
-from emotune.workflows.tune import tune_decision
+from emotune.training.session import Session, StepSession
 
 PROBE = ".probe-"
 _WARM, _FEWEST_STEPS, _MOST_STEPS, _STEP_SECONDS = 2, 3, 16, 6.0
@@ -80,9 +80,9 @@ def estimate(
     """
     try:
         with writing(folder), TemporaryDirectory(prefix=PROBE, dir=folder) as scratch:
-            if isinstance(kind, AtOnce):
+            if isinstance(kind, FittedKind):
                 return _at_once(config, kind, corpus, source, device, Path(scratch))
-            assert isinstance(kind, Stepwise)
+            assert isinstance(kind, TrainedKind)
             assert source is not None
             return _stepwise(config, kind, corpus, source, device, Path(scratch))
     finally:
@@ -93,7 +93,7 @@ def estimate(
 # --- networks ----------------------------------------------------------------------------------------------------
 
 
-class _Watch(Silence):
+class _Watch(NullReporter):
     """Notes when each step was over, and ends the training when it has seen enough."""
 
     def __init__(self) -> None:
@@ -119,10 +119,10 @@ class _Once(Checkpoints):
 
 
 def _stepwise(
-    config: Config, kind: Stepwise, corpus: Corpus, source: hub.Source, device: str, scratch: Path
+    config: Config, kind: TrainedKind, corpus: Corpus, source: hub.Source, device: str, scratch: Path
 ) -> Estimate:
     started = time.perf_counter()
-    session = StepSession(config, kind, corpus, source, device, Silence())
+    session = StepSession(config, kind, corpus, source, device, NullReporter())
     watch = _Watch()
     trainer = session.trainer(watch)
     built = time.perf_counter() - started
@@ -221,9 +221,9 @@ def _tuning(session: Session) -> tuple[float, float]:
 
 
 def _at_once(
-    config: Config, kind: AtOnce, corpus: Corpus, source: hub.Source | None, device: str, scratch: Path
+    config: Config, kind: FittedKind, corpus: Corpus, source: hub.Source | None, device: str, scratch: Path
 ) -> Estimate:
-    session = Session(config, corpus, Silence())
+    session = Session(config, corpus, NullReporter())
     targets = targets_of(session.train_records, len(corpus.labels))
     texts = [r.text for r in session.train_records]
     order = np.random.default_rng(0).permutation(len(texts))
@@ -232,7 +232,7 @@ def _at_once(
     size, model = min(len(texts), _FIRST_SAMPLE), None
     while True:
         rows = np.sort(order[:size])
-        lesson = Lesson(
+        lesson = FitData(
             [texts[i] for i in rows], targets[rows], corpus.labels, directory, config.training.seed, device, _ignore
         )
         started = time.perf_counter()

@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from emotune.data.records import positives
 from emotune.errors import DataError, EmotuneError, Place
-from emotune.labels import Task
+from emotune.labels import Task, positives
+from emotune.reporter import Reporter
 from emotune.reports.amounts import duration
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.reports.ladder import RungLine, Worth, rung_section, worth
+from emotune.runs import cached_logits, training_log
+from emotune.runs.compared import chooses_epoch
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
-from emotune.workflows import compare, run_directory
-from emotune.workflows.compared_runs import chooses_epoch
+from emotune.workflows import compare
 from emotune.workflows.ladder_state import REPORT, Fingerprints, LadderState, run_of
 from emotune.workflows.ladder_steps import ReadData, Step, opened
 from emotune.workflows.rungs import ENCODER
-from emotune.workflows.talk import Talk
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,13 @@ class LadderOutcome:
 
 
 def conclude(
-    steps: Sequence[Step], read: ReadData, rows: Fingerprints, state: LadderState, name: str, budget: float, talk: Talk
+    steps: Sequence[Step],
+    read: ReadData,
+    rows: Fingerprints,
+    state: LadderState,
+    name: str,
+    budget: float,
+    reporter: Reporter,
 ) -> LadderOutcome:
     """Compare what is trained and write the report; raises EmotuneError when nothing is.
 
@@ -61,7 +67,7 @@ def conclude(
         reasons = "\n  ".join(f"{line.name}: {line.skipped}" for line in lines)
         hint = "Give it more time (--budget), or rows and settings that one of them can do with."
         raise EmotuneError(f"no rung was trained:\n  {reasons}", hint=hint)
-    talk.say("comparing")
+    reporter.info("comparing")
     corpus = read.corpus
     entries = [_entry(step, rows, state.speed(step.rung.name)) for step in climbed]
     report = ComparisonReport(
@@ -76,7 +82,7 @@ def conclude(
     )
     judged = worth(report, lines)
     report = replace(report, lead=judged.sentence)
-    page = write_comparison(report, state.out / REPORT, talk.warn, [rung_section(lines)])
+    page = write_comparison(report, state.out / REPORT, reporter.warn, [rung_section(lines)])
     state.write()
     return LadderOutcome(report, lines, judged, page, budget, state.used)
 
@@ -103,11 +109,11 @@ def _entry(step: Step, rows: Fingerprints, speed: float | None) -> Entry:
         assert candidate.found.manifest is not None
         if candidate.found.manifest.data != rows:
             raise DataError("the run was trained on other rows than the ladder's", place=Place(run))
-        logits, targets = run_directory.read_valid(run, candidate.labels)
+        logits, targets = cached_logits.read_valid(run, candidate.labels)
         probabilities = candidate.found.decision.probabilities(logits)
         decided = candidate.decide(logits, targets, str(rows["valid"]["sha256"]))
         outcomes.append(Outcome(decided, probabilities, seed))
-        seconds.append(run_directory.training_seconds(run))
+        seconds.append(training_log.training_seconds(run))
         sizes.append(candidate.num_bytes)
     known = [value for value in seconds if value is not None]
     return Entry(

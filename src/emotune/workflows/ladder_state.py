@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from emotune import artifact
-from emotune.config import Config
+from emotune.artifact.manifest import read_json
+from emotune.artifact.safety.json_files import validated
+from emotune.atomic import LOCK, write_json, writing
+from emotune.config.schema import Config
 from emotune.errors import ModelError, OutputError, Place, UsageError
-from emotune.soundness.json_files import validated
+from emotune.runs.resume import require_same_data
 from emotune.workflows.ladder_costs import PROBE, Estimate
-from emotune.workflows.resume import require_same_data
-from emotune.workflows.run_directory import LOCK
 
 STATE, RUNS, REPORT = "ladder.json", "runs", "report"
 _OURS = {STATE, RUNS, REPORT, LOCK}
@@ -103,7 +103,7 @@ class LadderState:
     def write(self) -> None:
         """Bring it to the disk."""
         self._content.spent = self.used
-        artifact.write_json(self.out / STATE, self._content.model_dump())
+        write_json(self.out / STATE, self._content.model_dump())
         self._written = time.monotonic()
 
     def tick(self) -> None:
@@ -142,7 +142,7 @@ class LadderState:
 
 def _read(path: Path) -> _Content:
     hint = "Begin anew: --overwrite."
-    content = validated(_Content, artifact.read_json(path), Place(path), hint)
+    content = validated(_Content, read_json(path), Place(path), hint)
     if content.format_version != _FORMAT_VERSION:
         message = f"format version {content.format_version}; this emotune reads version {_FORMAT_VERSION}"
         raise ModelError(message, place=Place(path), hint=hint)
@@ -174,7 +174,7 @@ def _is_left(name: str) -> bool:
 
 def clear(out: Path, *, overwrite: bool) -> None:
     """Remove what killed processes left in a ladder's directory; to `overwrite`, all of it but the lock."""
-    with artifact.writing(out):
+    with writing(out):
         for path in out.iterdir():
             if path.name == LOCK or not (overwrite or _is_left(path.name)):
                 continue

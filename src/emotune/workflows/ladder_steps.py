@@ -7,25 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emotune import hub
-from emotune.adoption import open_model
-from emotune.config import Config
+from emotune.artifact.opening import open_model
+from emotune.config.kinds import Kind
+from emotune.config.schema import Config
+from emotune.data.hub_sets import DataSource
 from emotune.data.records import Corpus
 from emotune.errors import EmotuneError, MissingInputError, ModelError, OutputError
-from emotune.hub_data import DataSource
 from emotune.inference.classifier import run_model
-from emotune.kinds import Kind
+from emotune.inference.speed import AT_LEAST, SAMPLE, timed_logits
+from emotune.runs import layout
+from emotune.runs.compared import Candidate
+from emotune.runs.lock import require_unlocked
+from emotune.runs.resume import require_same_config
 from emotune.training.checkpoint import newest
 from emotune.training.interrupt import EndedByObserverError
-from emotune.training.progress import EpochReport, StepReport
-from emotune.workflows import run_directory
-from emotune.workflows.compared_runs import Candidate
+from emotune.training.progress import EpochReport, StepReport, TrainingReporter
 from emotune.workflows.ladder_costs import Estimate
 from emotune.workflows.ladder_state import LadderState, run_of
-from emotune.workflows.resume import require_same_config
-from emotune.workflows.run_lock import require_unlocked
 from emotune.workflows.rungs import Rung
-from emotune.workflows.speed import AT_LEAST, SAMPLE, timed_logits
-from emotune.workflows.talk import Talk
 from emotune.workflows.train import Material, completed, require_place, resolved_config, train_on
 
 Bars = Callable[[], AbstractContextManager[None]]
@@ -92,23 +91,23 @@ class Step:
     def left(self, run: Path, pace: float) -> float:
         """Seconds that a seed will take, less the steps of its newest checkpoint. `pace` where its own is not known."""
         assert self.estimate is not None
-        found = newest(run / run_directory.CHECKPOINTS)
+        found = newest(run / layout.CHECKPOINTS)
         return self.estimate.left(0 if found is None else found.step) * (pace if self.pace is None else self.pace)
 
 
 class Limited:
-    """A Talk that passes on what has not been said yet, keeps the count, and ends a training that turns out slow."""
+    """Passes on what has not been said yet, keeps the count, and ends a training that turns out slow."""
 
-    def __init__(self, talk: Talk, state: LadderState, said: set[str]) -> None:
-        self._talk, self._state, self._said = talk, state, said
+    def __init__(self, reporter: TrainingReporter, state: LadderState, said: set[str]) -> None:
+        self._talk, self._state, self._said = reporter, state, said
         self.end: Callable[[float], bool] | None = None  # whether so many seconds more are too many
         self._first: tuple[float, int] | None = None
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         """Once."""
         if message not in self._said:
             self._said.add(message)
-            self._talk.say(f"  {message}")
+            self._talk.info(f"  {message}")
 
     def warn(self, message: str) -> None:
         """Once."""
@@ -138,7 +137,7 @@ class Limited:
             raise TooSlowError(report.step, report.num_steps, per_step)
 
 
-def look(step: Step, out: Path, seeds: int, read: ReadData, talk: Talk) -> None:
+def look(step: Step, out: Path, seeds: int, read: ReadData, reporter: TrainingReporter) -> None:
     """Find the seeds that are trained already.
 
     Raises ConfigError where one was begun as something else, and OutputError for what is no run.
@@ -148,44 +147,44 @@ def look(step: Step, out: Path, seeds: int, read: ReadData, talk: Talk) -> None:
         run = run_of(out, step.rung.name, seed)
         if not run.exists():
             continue
-        run_directory.require_begun(run)
+        layout.require_begun(run)
         config = read.material(step.with_seed(seed)).resolved
         require_same_config(run, config)
-        if _is_whole(run, config, talk):
+        if _is_whole(run, config, reporter):
             step.trained[seed] = run
 
 
-def _is_whole(run: Path, config: Config, talk: Talk) -> bool:
+def _is_whole(run: Path, config: Config, reporter: TrainingReporter) -> bool:
     try:
         if not completed(run, config):
             return False
         open_model(str(run))
-        run_directory.read_arrays(run / run_directory.VALID)
+        layout.read_arrays(run / layout.VALID)
     except (ModelError, MissingInputError) as error:
-        talk.warn(f"{error.message.rstrip('.')}: {run} is trained again")
+        reporter.warn(f"{error.message.rstrip('.')}: {run} is trained again")
         return False
     return True
 
 
-def climb(step: Step, seed: int, run: Path, read: ReadData, device: str, talk: Limited, bars: Bars) -> None:
+def climb(step: Step, seed: int, run: Path, read: ReadData, device: str, reporter: Limited, bars: Bars) -> None:
     """Train a seed, or go on with it; `step.reason` says why that failed.
 
     Raises KeyboardInterrupt when it was interrupted, be it so late that the seed is trained, TooSlowError, and
     OutputError.
     """
     material = read.material(step.with_seed(seed))
-    damaged = (run / "model").exists() and newest(run / run_directory.CHECKPOINTS) is None
+    damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
     resume = run.exists() and not damaged
     try:
         require_place(run, material.resolved, overwrite=damaged, resume=resume)
         require_unlocked(run)
         with bars():
-            outcome = train_on(material, run, talk=talk, device=device, overwrite=damaged, resume=resume)
+            outcome = train_on(material, run, reporter=reporter, device=device, overwrite=damaged, resume=resume)
     except OutputError:
         raise
     except EmotuneError as error:
         step.reason, step.failed = with_hint(error), seed if step.trained else None
-        talk.warn(f"{step.rung.name}, seed {seed}: {step.reason}")
+        reporter.warn(f"{step.rung.name}, seed {seed}: {step.reason}")
         return
     assert outcome is not None, "this is the only process"
     if not outcome.fitted.interrupted:
@@ -204,8 +203,8 @@ def opened(step: Step, run: Path) -> Candidate:
     return Candidate(str(run), step.rung.name, open_model(str(run)), run)
 
 
-def texts_per_second(run: Path, read: ReadData, device: str, talk: Talk) -> float | None:
+def texts_per_second(run: Path, read: ReadData, device: str, reporter: TrainingReporter) -> float | None:
     """How fast a trained model reads validation texts."""
     texts = [r.text for r in read.corpus.splits["valid"][:SAMPLE]]
-    classifier = run_model(open_model(str(run)), device=device, warn=talk.warn)
+    classifier = run_model(open_model(str(run)), device=device, warn=reporter.warn)
     return timed_logits(classifier, texts, 64, at_least=AT_LEAST)[1]

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotune.config import Config, DataConfig
-from emotune.config_files import config_from
+from emotune.artifact.safety.json_files import read_object
+from emotune.config.kinds import Kind, TrainedKind, find_kind
+from emotune.config.loading import config_from
+from emotune.config.schema import Config, DataConfig
+from emotune.config.yaml_tree import merged
 from emotune.errors import ConfigError, EmotuneError, ModelError, UsageError, did_you_mean
-from emotune.kinds import Kind, Stepwise, find_kind
 from emotune.labels import Task
-from emotune.soundness.json_files import read_object
-from emotune.yaml_tree import merged
 
 Settings = Mapping[str, Mapping[str, Any]]
 ENCODER = "encoder"
@@ -191,7 +191,7 @@ def configuration(
     }
     kind = kind_of(rung)
     keys = kind.settings.keys()
-    if isinstance(kind, Stepwise):
+    if isinstance(kind, TrainedKind):
         metric = "accuracy" if task is Task.MULTI_CLASS else "macro_f1"
         # the best epoch would be chosen on the rows that the rungs are compared on
         values["training"] = {"metric": metric, "keep": "last", "checkpoint_minutes": 2.0}

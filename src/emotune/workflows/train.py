@@ -11,31 +11,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune import artifact, hub
-from emotune.config import Config
-from emotune.data.checks import check
+from emotune import hub
+from emotune.atomic import sweep, write_file, write_json, writing
+from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
+from emotune.config.schema import Config
+from emotune.data.corpus import is_name, locate
+from emotune.data.hub_sets import DataSource, resolve_data
+from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
-from emotune.data.sources import is_name, locate
+from emotune.data.sourced import corpus_of, fingerprints
 from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
-from emotune.hub_data import DataSource, resolve_data
-from emotune.kinds import AtOnce, Composed, Stepwise, find_kind
 from emotune.labels import Task
-from emotune.replacing import sweep
-from emotune.workflows import former, run_directory, tracking
-from emotune.workflows.data import corpus_of, fingerprints
-from emotune.workflows.label_ids import record_of_ids
-from emotune.workflows.talk import Silence, Talk
+from emotune.reporter import NullReporter
+from emotune.runs import backup, layout, tracking, training_log
+from emotune.runs.label_ids import record_of_ids
+from emotune.training.progress import TrainingReporter
 
 try:
+    from emotune.runs import resume as resuming
+    from emotune.runs.lock import locked, require_unlocked
+    from emotune.runs.recovery import recovering, tidy
     from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
-    from emotune.training.fit import Trainer
     from emotune.training.groups import Group
+    from emotune.training.loop import Trainer
     from emotune.training.progress import EpochReport, Fitted, StepReport
-    from emotune.workflows import resume as resuming
+    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once, idle_settings
     from emotune.workflows.finish import TrainOutcome, finish
-    from emotune.workflows.recovery import recovering, tidy
-    from emotune.workflows.run_lock import locked, require_unlocked
-    from emotune.workflows.session import Session, StepSession, Trained, TrainedNetwork, fit_at_once, idle_settings
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -45,8 +46,8 @@ except ImportError as error:
 class _Observer:
     """Tells the log, the trackers and the user of every step and epoch."""
 
-    def __init__(self, log: run_directory.Log, trackers: tracking.Trackers, talk: Talk) -> None:
-        self.log, self.talk, self._trackers = log, talk, trackers
+    def __init__(self, log: training_log.Log, trackers: tracking.Trackers, reporter: TrainingReporter) -> None:
+        self.log, self.reporter, self._trackers = log, reporter, trackers
 
     def on_start(self, groups: Sequence[Group]) -> None:
         self._trackers.on_start(groups)
@@ -55,15 +56,15 @@ class _Observer:
         if tracking.is_logged(report):
             self.log.write("step", **asdict(report))
         self._trackers.on_step(report)
-        self.talk.on_step(report)
+        self.reporter.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
         self.log.write("epoch", **asdict(report))
         self._trackers.on_epoch(report)
-        self.talk.on_epoch(report)
+        self.reporter.on_epoch(report)
 
     def on_trouble(self, message: str) -> None:
-        self.talk.warn(message)
+        self.reporter.warn(message)
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def completed(out: Path, config: Config) -> bool:
     Raises MissingInputError for a run that was interrupted and cannot go on, OutputError for what is no run, and
     ConfigError for a run of another configuration.
     """
-    run_directory.require_begun(out)
+    layout.require_begun(out)
     if not resuming.is_complete(out):
         return False
-    began = run_directory.read_config(out)
+    began = layout.read_config(out)
     if config != began:  # the data, which may be gone, is looked for only where that makes a difference
         resuming.require_same_config(out, resolved_config(config, resolve_data(config.data)))
     if not _is_first_process():
@@ -101,7 +102,7 @@ def train(
     config: Config,
     out: Path,
     *,
-    talk: Talk,
+    reporter: TrainingReporter,
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
@@ -113,11 +114,11 @@ def train(
     written before data, configuration and encoder have been found sound.
     """
     first = _is_first_process()
-    talk = talk if first else Silence()
+    reporter = reporter if first else NullReporter()
     require_trainable(config)
     if config.training.folds is not None:
         raise UsageError(
-            "training.folds asks for several models", hint="emotune.workflows.folds.train_folds does that."
+            "training.folds asks for several models", hint="emotune.workflows.cross_train.train_folds does that."
         )
     if first:
         require_room(out, overwrite=overwrite, resume=resume)
@@ -127,33 +128,33 @@ def train(
     resolved = resolved_config(config, data)
     if first:
         require_place(out, resolved, overwrite=overwrite, resume=resume)
-    corpus, findings = read(data, talk)
+    corpus, findings = read(data, reporter)
     material = Material(config, resolved, corpus, findings)
-    return train_on(material, out, talk=talk, device=device, overwrite=overwrite, resume=resume)
+    return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
 
 
 def train_on(
-    material: Material, out: Path, *, talk: Talk, device: str, overwrite: bool, resume: bool
+    material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
 ) -> TrainOutcome | None:
     """As `train`, on what was read."""
     config, resolved, corpus, findings = material.config, material.resolved, material.corpus, material.findings
     kind = find_kind(config.model.kind)
-    source = _source(config, talk)
+    source = _source(config, reporter)
     if kind.portability != "transformers":
-        talk.say(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
+        reporter.info(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
     session: Session
-    if isinstance(kind, Stepwise):
+    if isinstance(kind, TrainedKind):
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
-        session = StepSession(config, kind, corpus, source, device, talk)
+        session = StepSession(config, kind, corpus, source, device, reporter)
     else:
-        session = Session(config, corpus, talk)
+        session = Session(config, corpus, reporter)
         idle = idle_settings(config)
         if source is None and device != "auto":
             idle.append("--device")  # without an encoder all is computed by numpy
         if idle:
-            talk.say(f"fitted at once, so that these play no part: {', '.join(idle)}")
+            reporter.info(f"fitted at once, so that these play no part: {', '.join(idle)}")
         if session.tuning != config.tuning and corpus.labels.task is Task.MULTI_LABEL:
-            talk.say("no thresholds are tuned: this model says the labels themselves, and they would add others")
+            reporter.info("no thresholds are tuned: this model says the labels themselves, and they would add others")
     if not _is_first_process():
         if isinstance(session, StepSession):
             _fit(session, resolved, out, None, resume=resume)
@@ -161,17 +162,17 @@ def train_on(
     with locked(out), recovering(out):
         require_place(out, resolved, overwrite=overwrite, resume=resume)
         prepare(out, material, resume=resume)
-        with tracking.Trackers(config, out, talk) as trackers, run_directory.Log(out / run_directory.LOG) as log:
-            observer = _Observer(log, trackers, talk)
+        with tracking.Trackers(config, out, reporter) as trackers, training_log.Log(out / layout.LOG) as log:
+            observer = _Observer(log, trackers, reporter)
             trained, fitted = _trained(session, resolved, source, out, observer, device, resume=resume)
-            _tell_end(fitted, config, talk)
-            outcome = finish(session, trained, fitted, source, out, findings, talk)
+            _tell_end(fitted, config, reporter)
+            outcome = finish(session, trained, fitted, source, out, findings, reporter)
             trackers.on_end(outcome.validation)
             said = {"best_epoch": fitted.best_epoch, "stopped": fitted.stopped, "interrupted": fitted.interrupted}
             log.write("end", seconds=fitted.seconds, **said)
         if fitted.interrupted:
-            if newest(out / run_directory.CHECKPOINTS) is not None:
-                talk.say(f"to train on from where it stopped: emotune train --resume {out}")
+            if newest(out / layout.CHECKPOINTS) is not None:
+                reporter.info(f"to train on from where it stopped: emotune train --resume {out}")
         else:
             tidy(out, config)
     return outcome
@@ -180,17 +181,17 @@ def train_on(
 def require_trainable(config: Config) -> None:
     """Raise ConfigError for a kind of model that learns nothing itself."""
     kind = find_kind(config.model.kind)
-    if isinstance(kind, Composed):
+    if isinstance(kind, EnsembleKind):
         hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
         raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
 
 
-def _source(config: Config, talk: Talk) -> hub.Source | None:
+def _source(config: Config, reporter: TrainingReporter) -> hub.Source | None:
     """The checkpoint that the kind of model starts from; None for one that starts from none."""
     if config.checkpoint is None:
         return None
     source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
-    talk.say(f"encoder {config.checkpoint.encoder} from {source.origin}")
+    reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
     return source
 
 
@@ -210,13 +211,13 @@ def _trained(
         trainer = _fit(session, config, out, observer, resume=resume)
         return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
     kind = find_kind(config.model.kind)
-    assert isinstance(kind, AtOnce)
+    assert isinstance(kind, FittedKind)
     if resume:
-        observer.talk.say("what is fitted at once has no checkpoints: starting at the beginning")
+        observer.reporter.info("what is fitted at once has no checkpoints: starting at the beginning")
     observer.on_start(())
-    run_directory.cut_log(out / run_directory.LOG, -1, 0)
+    training_log.cut_log(out / layout.LOG, -1, 0)
     observer.log.write("start", kind=kind.name)
-    model = fit_at_once(session, kind, source, device, observer.talk.say)
+    model = fit_at_once(session, kind, source, device, observer.reporter.info)
     return model, Fitted(seconds=time.perf_counter() - session.began)
 
 
@@ -228,9 +229,9 @@ def _is_first_process() -> bool:
 def require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
     """What can be said of the place before data is fetched; as `require_place`."""
     if not resume:
-        run_directory.require_free(out, overwrite=overwrite)
+        layout.require_free(out, overwrite=overwrite)
         return
-    run_directory.require_begun(out)
+    layout.require_begun(out)
     if resuming.is_complete(out):
         raise UsageError("the run is complete: there is nothing to go on with", place=Place(out))
 
@@ -242,15 +243,17 @@ def require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -
         resuming.require_same_config(out, config)
 
 
-def read(data: DataSource, talk: Talk, splits: Sequence[str] = ("train", "valid")) -> tuple[Corpus, list[str]]:
+def read(
+    data: DataSource, reporter: TrainingReporter, splits: Sequence[str] = ("train", "valid")
+) -> tuple[Corpus, list[str]]:
     """The data, and what is doubtful about it."""
     corpus = corpus_of(data, splits)
     for line in corpus.description:
-        talk.say(line)
-    talk.say(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
+        reporter.info(line)
+    reporter.info(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
     findings = [str(finding) for finding in check(corpus)]
     for finding in findings:
-        talk.warn(finding)
+        reporter.warn(finding)
     rows = corpus.splits["train"]
     if not any(r.text.strip() for r in rows):
         raise DataError(f"all {len(rows)} training texts are empty", place=rows[0].place)
@@ -259,29 +262,29 @@ def read(data: DataSource, talk: Talk, splits: Sequence[str] = ("train", "valid"
 
 def prepare(out: Path, material: Material, *, resume: bool) -> None:
     """Make room for a new run, or tidy up after one that stopped, and write what the run begins with."""
-    with artifact.writing(out):
-        former.recover(out)
+    with writing(out):
+        backup.recover(out)
         sweep(out, alone=True)
     if not resume:
-        run_directory.clear(out)
-    artifact.write_file(out / run_directory.CONFIG, material.resolved.to_yaml())
-    artifact.write_json(out / run_directory.DATA, _data_record(material))
-    run_directory.save_train_texts(out, material.corpus)
+        layout.clear(out)
+    write_file(out / layout.CONFIG, material.resolved.to_yaml())
+    write_json(out / layout.DATA, _data_record(material))
+    layout.save_train_texts(out, material.corpus)
 
 
 def _fit(session: StepSession, config: Config, out: Path, observer: _Observer | None, *, resume: bool) -> Trainer:
     """Train, from the newest checkpoint when that is wanted; without an observer in all processes but the first."""
-    trainer = session.trainer(observer or Silence())
+    trainer = session.trainer(observer or NullReporter())
     settings = resuming.settings_of(session, config, trainer)
     checkpoints = _checkpoints(config, out, settings)
-    found = newest(out / run_directory.CHECKPOINTS) if resume else None
+    found = newest(out / layout.CHECKPOINTS) if resume else None
     if found is not None:
         resuming.require_same(found, settings)
         trainer.go_on_from(found)
         if checkpoints is not None:
             checkpoints.go_on_from(found, trainer.kept_epoch)
     if observer is not None:
-        run_directory.cut_log(out / run_directory.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
+        training_log.cut_log(out / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
         if found is None:
             rates = [group.to_json() for group in session.groups]
             observer.log.write(
@@ -290,7 +293,7 @@ def _fit(session: StepSession, config: Config, out: Path, observer: _Observer | 
         else:
             observer.log.write("resume", step=found.step)
         if resume:
-            _tell_start(found, settings, trainer, observer.talk)
+            _tell_start(found, settings, trainer, observer.reporter)
     trainer.fit(checkpoints)
     return trainer
 
@@ -299,24 +302,26 @@ def _checkpoints(config: Config, out: Path, settings: Mapping[str, Any]) -> Chec
     steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
     if not steps and not minutes:
         return None
-    folder = out / run_directory.CHECKPOINTS
+    folder = out / layout.CHECKPOINTS
     return Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
 
 
-def _tell_start(found: Checkpoint | None, settings: Mapping[str, Any], trainer: Trainer, talk: Talk) -> None:
+def _tell_start(
+    found: Checkpoint | None, settings: Mapping[str, Any], trainer: Trainer, reporter: TrainingReporter
+) -> None:
     if found is None:
-        talk.say("no checkpoint to go on from: starting at the beginning")
+        reporter.info("no checkpoint to go on from: starting at the beginning")
         return
-    talk.say(f"going on from step {found.step:,} of {trainer.num_steps:,} (epoch {trainer.progress.epoch})")
+    reporter.info(f"going on from step {found.step:,} of {trainer.num_steps:,} (epoch {trainer.progress.epoch})")
     if sentence := resuming.other_environment(found, settings):
-        talk.warn(sentence)
+        reporter.warn(sentence)
 
 
-def _tell_end(fitted: Fitted, config: Config, talk: Talk) -> None:
+def _tell_end(fitted: Fitted, config: Config, reporter: TrainingReporter) -> None:
     if fitted.interrupted:
-        talk.warn(f"interrupted: going on with the weights of {_kept_epoch(fitted, config)}")
+        reporter.warn(f"interrupted: going on with the weights of {_kept_epoch(fitted, config)}")
     elif fitted.stopped:
-        talk.say(f"stopped early: {fitted.stopped}")
+        reporter.info(f"stopped early: {fitted.stopped}")
 
 
 def _kept_epoch(fitted: Fitted, config: Config) -> str:

@@ -1,132 +1,293 @@
-"""Thresholds chosen on validation logits, and an honest figure of what they are worth."""
+"""`emotune tune`: a model's thresholds, and when asked its temperature, on its own validation rows or on other data.
 
-from collections.abc import Sequence
-from dataclasses import replace
+In place only the decision changes. With `out` a whole model of ours is written and the source is left as it is: that is
+how a classifier of somebody else becomes one of ours.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.config import Config, DecisionConfig, TuningConfig
-from emotune.data.records import positives
-from emotune.data.splits import stratified_folds
-from emotune.decision import NEVER, Decision
-from emotune.labels import LabelSet, Task
-from emotune.reports.background import FoldThresholds
-from emotune.scoring import calibration, metrics
-from emotune.scoring.stability import fold_thresholds
-from emotune.scoring.thresholds import PRECISION, Method, Tuned, candidates, out_of_fold, tune, with_thresholds
+from emotune.artifact.manifest import DECISION, reseal, run_of
+from emotune.artifact.opening import FoundModel, open_model, read_label_names
+from emotune.atomic import json_text
+from emotune.config.schema import TuningConfig
+from emotune.data.corpus import locate
+from emotune.data.hub_sets import hub_id
+from emotune.data.records import fingerprint
+from emotune.decision import Decision
+from emotune.errors import MissingInputError, OutputError, Place, UsageError
+from emotune.inference.classifier import run_model
+from emotune.labels import Task, positives
+from emotune.reports.card import update_card
+from emotune.runs import layout
+from emotune.runs.cached_logits import kept_rows
+from emotune.scoring.calibration import Calibration, calibrate, carried
+from emotune.scoring.fold_thresholds import FoldThresholds
+from emotune.scoring.folds import stratified_folds
+from emotune.scoring.precision import precision_and_recall
+from emotune.scoring.thresholds import PRECISION, Tuned
+from emotune.scoring.tuning import FOLD_SEED, doubtful_temperatures, finite, tune_decision
 
-FOLD_SEED, JUDGING_FOLDS = 0, 5
-
-
-def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """The values for JSON: None for one that is not defined."""
-    return {name: value if np.isfinite(value) else None for name, value in values.items()}
-
-
-def tuning_of(config: Config) -> TuningConfig:
-    """How a run of that configuration is tuned: not at all where its model says the labels themselves."""
-    return config.tuning if config.model.takes_thresholds else config.tuning.model_copy(update={"method": "none"})
-
-
-def methods_of(config: TuningConfig) -> list[Method]:
-    """The methods that a configuration lets the tuner choose among; a precision is each label's own matter."""
-    if config.objective == PRECISION:
-        return [Method("per_label", PRECISION, at_least=config.at_least)]
-    if config.method == "auto":
-        return candidates(config.objective, config.beta)
-    shrinkage = config.shrinkage if config.method == "shrunk" else 0.0
-    return [Method(config.method, config.objective, shrinkage, config.beta)]
+_OF_F_BETA = ("f_beta", "micro_f_beta")
 
 
-def start_decision(labels: LabelSet, config: DecisionConfig) -> Decision:
-    """The rule before tuning: threshold 0.5, with the configured policies."""
-    return replace(Decision.default(labels), fallback=config.fallback, neutral_excludes=config.neutral_excludes)
+@dataclass(frozen=True)
+class TuneRequest:
+    """What to do to which model.
 
-
-def tune_decision(
-    logits: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.float32],
-    start: Decision,
-    config: TuningConfig,
-    tuned_on: dict[str, Any],
-) -> tuple[Decision, Tuned | None]:
-    """The tuned rule with its record, and the tuner's figures.
-
-    logits, targets: (n, labels). A multi-class rule has no thresholds, and with method `none` there is nothing to
-    tune: the rule comes back as it is.
+    asked: keys of the section `tuning`, laid over those of the model's run; temperatures: none, one or per_label; data:
+    labelled data instead of the run's validation rows; overrides (`data.key=value`): how that is read; out: where to
+    write a whole model; labels_file and task: what a model of somebody else does not tell.
     """
-    if start.labels.task is Task.MULTI_CLASS or config.method == "none":
-        return start, None
-    folds = stratified_folds(targets, config.folds, FOLD_SEED)
-    probabilities, positive = start.probabilities(logits), positives(targets)
-    tuned = tune(probabilities, positive, start, methods_of(config), folds)
-    stability = FoldThresholds(fold_thresholds(probabilities, positive, tuned.method, folds), positive.sum(axis=0))
-    record = {
-        "method": str(tuned.method),
-        **_objective(tuned, config, start.labels),
-        "folds": config.folds,
-        "fold_seed": FOLD_SEED,
-        **tuned_on,
-        "rows": len(targets),
-        "out_of_fold": finite(tuned.out_of_fold_f1),
-        "in_sample": finite(tuned.in_sample_f1),
-        **stability.to_json(start.labels.names),
-    }
-    return replace(with_thresholds(start, tuned.thresholds), tuning=record), tuned
+
+    model: str
+    asked: Mapping[str, Any]
+    data: str | None = None
+    split: str | None = None
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    labels_file: Path | None = None
+    task: Task | None = None
+    temperatures: str = "none"
+    device: str = "auto"
+    batch_size: int = 64
 
 
-def _objective(tuned: Tuned, config: TuningConfig, labels: LabelSet) -> dict[str, Any]:
-    """What thresholds were chosen for, as the record in `decision.json` tells."""
-    said: dict[str, Any] = {"objective": config.objective}
-    if config.objective in ("f_beta", "micro_f_beta"):
-        said["beta"] = config.beta
-    if config.objective == PRECISION:
-        never = [name for name, t in zip(labels.names, tuned.thresholds, strict=True) if t == NEVER]
-        said |= {"at_least": config.at_least, "unreached": never}
+@dataclass(frozen=True)
+class Rows:
+    """What thresholds and temperatures are fitted on: logits and targets of shape (n, labels), and their record.
+
+    Targets may be soft: 0 to 1.
+    """
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TuneOutcome:
+    """The new decision rule, how it compares, and where it was written.
+
+    `tuned` is None when no thresholds were chosen, `calibration` when no temperature was, `rows` when neither was.
+    """
+
+    model: Path
+    decision: Decision
+    rows: Rows | None
+    tuned: Tuned | None
+    calibration: Calibration | None
+    folds: int
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """The labels that do not reach the precision asked for, and are never given."""
+        return tuple(self.decision.tuning.get("unreached", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune tune --json` prints."""
+        labels, tuned, calibration = self.decision.labels, self.tuned, self.calibration
+        said: dict[str, Any] = {
+            "model": str(self.model),
+            "task": str(labels.task),
+            "rows": 0 if self.rows is None else len(self.rows.targets),
+            "method": "none" if tuned is None else str(tuned.method),
+            "objective": None if tuned is None else tuned.method.objective,
+            "thresholds": dict(zip(labels.names, self.decision.thresholds, strict=True)),
+            "calibration": None,
+        }
+        if tuned is not None:
+            said |= {
+                "out_of_fold": finite(tuned.out_of_fold_f1),
+                "in_sample": finite(tuned.in_sample_f1),
+                "optimism": finite(tuned.optimism),
+                "compared": {method: finite(figures) for method, figures in tuned.compared.items()},
+                "unreached": list(self.unreached),
+            }
+        if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
+            each = precision_and_recall(tuned.out_of_fold, positives(self.rows.targets))
+            for name, values in zip(("label_precision", "label_recall"), each, strict=True):
+                said[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
+        if calibration is not None:
+            said["calibration"] = {
+                "temperatures": dict(zip(labels.names, calibration.temperatures.tolist(), strict=True)),
+                "before": finite(calibration.before),
+                "after": finite(calibration.after),
+            }
+        return said
+
+
+def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome:
+    """Fit what the request asks for and write it; `warn` is told what the user should know of the model.
+
+    The policies of the decision stay as they are. Raises UsageError for what cannot be asked of the model.
+    """
+    names = None if request.labels_file is None else read_label_names(request.labels_file)
+    found = open_model(request.model, labels=names, task=request.task)
+    if found.rule is not None:
+        warn(found.rule)
+    config = _settings(request, found)
+    _require_possible(request, found, config)
+    rows = _rows(request, found, config, warn)
+    calibration, start = None, found.decision
+    if request.temperatures != "none":
+        assert rows is not None, "a temperature is fitted on rows"
+        rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
+        for warning in doubtful_temperatures(calibration.temperatures.tolist()):
+            warn(warning)
+        start = _carried(start, calibration)
+    decision, tuned = start, None
+    if rows is not None:
+        decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
+    if request.out is None:
+        _change_in_place(found, decision)
+    else:
+        from emotune.workflows.adopt import write_model
+
+        write_model(found, request.out, decision, calibration)
+    return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
+
+
+def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
+    """The settings of the model's run with what is asked for laid over them; UsageError for what would have no use."""
+    run = None if found.manifest is None else run_of(found.directory)
+    start = TuningConfig(method="auto") if run is None else layout.read_config(run).tuning
+    config, asked = TuningConfig(**(start.model_dump() | dict(request.asked))), request.asked
+    if "beta" in asked and config.objective not in _OF_F_BETA:
+        raise UsageError("--beta belongs to an F-beta", hint="Say so: --objective f_beta")
+    if config.objective == PRECISION and ("shrinkage" in asked or asked.get("method") in ("global", "shrunk")):
+        raise UsageError("a precision is reached by each label's own threshold", hint="Leave --method out.")
+    if "shrinkage" in asked and config.method != "shrunk":
+        raise UsageError("--shrinkage belongs to the method shrunk", hint="Say so: --method shrunk")
+    if "at_least" in asked and config.objective != PRECISION:
+        raise UsageError("--at-least belongs to a precision", hint="Say so: --objective precision")
+    return config
+
+
+def _require_possible(request: TuneRequest, found: FoundModel, config: TuningConfig) -> None:
+    labels, out = found.decision.labels, request.out
+    if out is None and found.manifest is None:
+        message = f"{found.name} was not written by emotune, and is left as it is"
+        raise UsageError(message, hint="Say where to write a model of ours made of it: --out DIR")
+    if out is None and request.temperatures != "none":
+        raise UsageError("a temperature changes the weights", hint="Say where to write the model: --out DIR")
+    if out is not None:
+        _require_free(out, found.directory)
+    if found.unnamed:
+        raise UsageError(
+            f"the labels of {found.name} have numbers and no names: {', '.join(labels.names[:5])}, …",
+            hint=f"Give the {len(labels)} names, one a line in the order of the numbers: --labels FILE",
+        )
+    if labels.task is Task.MULTI_CLASS:
+        if request.temperatures == "per_label":
+            raise UsageError("the classes of a multi-class model share one temperature", hint="--temperatures one")
+        _require_no_idle(
+            request, "a multi-class model decides by the largest probability: it has no thresholds to tune"
+        )
+    elif config.method == "none":
+        reason = "tuning.method none leaves the thresholds as they are"
+        _require_no_idle(request, reason, hint="Choose one: --method shrunk")
+
+
+def _require_no_idle(request: TuneRequest, reason: str, hint: str | None = None) -> None:
+    """Raise UsageError with the reason when nothing is asked for but thresholds, which are not chosen."""
+    if request.out is None:
+        raise UsageError(reason, hint=hint)
+    folds_of_calibration = request.temperatures != "none"
+    idle = [
+        f"--{name.replace('_', '-')}"
+        for name, value in request.asked.items()
+        if (name, value) != ("method", "none") and not (name == "folds" and folds_of_calibration)
+    ]
+    if idle:
+        raise UsageError(f"{reason}, and {' and '.join(idle)} would change nothing", hint=hint)
+
+
+def _require_free(out: Path, source: Path) -> None:
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        raise OutputError("something is there already", place=Place(out), hint="Choose another place: --out DIR")
+    if out.resolve().is_relative_to(source.resolve()):
+        message = "this lies within the model that is to be left as it is"
+        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
+
+
+def _rows(request: TuneRequest, found: FoundModel, config: TuningConfig, warn: Callable[[str], None]) -> Rows | None:
+    """What to fit on; None when nothing is to be fitted."""
+    labels = found.decision.labels
+    thresholds = labels.task is Task.MULTI_LABEL and config.method != "none"
+    if not thresholds and request.temperatures == "none":
+        if request.data is not None:
+            warn("--data plays no part: neither thresholds nor a temperature are fitted")
+        return None
+    run = None if found.manifest is None else run_of(found.directory)
+    if request.data is None:
+        if run is None or found.manifest is None:
+            raise MissingInputError(
+                f"{found.directory} stands alone: no validation logits were kept with it",
+                hint="Say what to tune on: --data PATH",
+            )
+        for kept in kept_rows(run, found.manifest.data, labels).values():
+            return Rows(kept.logits, kept.targets, kept.record)
+        raise MissingInputError(f"{run} keeps no logits of validation rows", hint="Say what to tune on: --data PATH")
+    split = request.split or _usual_split(request.data)
+    name, corpus = layout.read_other(run, request.data, [labels], split, request.overrides)
+    records = corpus.splits[name]
+    classifier = run_model(replace(found, notes=()), device=request.device, warn=warn)
+    logits = classifier.logits([r.text for r in records], batch_size=request.batch_size)
+    return Rows(logits, corpus.targets(name), {"split": name, "data_sha256": fingerprint(records, labels)})
+
+
+def _usual_split(data: str) -> str | None:
+    """The validation split of a folder; a file is one split."""
+    return "valid" if hub_id(data) is not None or locate(data).is_dir() else None
+
+
+def _calibrated(rows: Rows, decision: Decision, temperatures: str, num_folds: int) -> tuple[Rows, Calibration]:
+    folds = stratified_folds(rows.targets, num_folds, FOLD_SEED)
+    per_label = temperatures == "per_label"
+    positive, task = positives(rows.targets), decision.labels.task
+    calibration = calibrate(rows.logits, rows.targets, positive, task, folds, per_label=per_label)
+    return replace(rows, logits=(rows.logits / calibration.temperatures).astype(np.float32)), calibration
+
+
+def _carried(decision: Decision, calibration: Calibration) -> Decision:
+    """The rule that decides the same on logits divided by the temperatures, its record of the folds likewise."""
+    names, tuning = decision.labels.names, dict(decision.tuning)
+    if kept := FoldThresholds.from_json(tuning, names):
+        tuning |= replace(kept, chosen=carried(kept.chosen, calibration.temperatures)).to_json(names)
+    thresholds = carried(np.asarray(decision.thresholds), calibration.temperatures)
+    return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+
+
+def _change_in_place(found: FoundModel, decision: Decision) -> None:
+    assert found.manifest is not None, "only models of ours are changed"
+    changed = {DECISION: json_text(decision.to_json())}
+    card = found.directory / "README.md"
+    if card.is_file():
+        changed["README.md"] = update_card(card.read_text(encoding="utf-8"), decision)
+    reseal(found.directory, found.manifest, changed)
+
+
+def out_of_reach(outcome: TuneOutcome) -> list[str]:
+    """What to say of labels that do not reach the precision asked for, and of those that did so by luck."""
+    tuned, rows = outcome.tuned, outcome.rows
+    if tuned is None or rows is None or tuned.method.objective != PRECISION:
+        return []
+    at_least, names, said = tuned.method.at_least, outcome.decision.labels.names, []
+    if outcome.unreached:
+        never = "is never given" if len(outcome.unreached) == 1 else "are never given"
+        said.append(f"{_labels(outcome.unreached)} cannot reach a precision of {at_least:g} out of fold, and {never}")
+    precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
+    below = [name for name, p in zip(names, precision, strict=True) if p < at_least and name not in outcome.unreached]
+    if below:
+        said.append(f"{_labels(below)} may fall short of it on other rows, as the table shows")
     return said
 
 
-def judged(
-    logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], start: Decision, config: TuningConfig
-) -> npt.NDArray[np.bool_]:
-    """Decisions whose thresholds were chosen on other rows, for those that a model's own were chosen on: (n, labels).
-
-    5 stratified folds, seed 0, whatever the folds of the tuning; the policies of `start` hold. A rule that is not tuned
-    decides as it is.
-    """
-    probabilities = start.probabilities(logits)
-    if start.labels.task is Task.MULTI_CLASS or config.method == "none":
-        return start.decide(probabilities)
-    folds = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
-    return out_of_fold(probabilities, positives(targets), start, methods_of(config), folds)
-
-
-def doubtful_temperatures(temperatures: Sequence[float]) -> list[str]:
-    """What to say of temperatures that would have been further from 1 if they could; nothing when there are none."""
-    bound = sorted({t for t in temperatures if calibration.at_the_bound(t)})
-    shown = " and ".join(f"{t:.3g}" for t in bound)
-    return [
-        f"no temperature from 0.05 to 20 makes the probabilities honest, and {shown} was taken: few rows to fit it on, "
-        "rows that are all decided rightly, or a loss that does not aim at probabilities (asl)"
-    ] * bool(bound)
-
-
-def validation_metrics(
-    logits: npt.NDArray[np.float32],
-    targets: npt.NDArray[np.float32],
-    folds: npt.NDArray[np.int64],
-    start: Decision,
-    config: TuningConfig,
-) -> dict[str, float]:
-    """Metrics of one epoch: decisions at thresholds tuned out of fold (multi-class: the largest logit), and loss."""
-    probabilities, positive = start.probabilities(logits), positives(targets)
-    if start.labels.task is Task.MULTI_CLASS or config.method == "none":
-        decided = start.decide(probabilities)
-    else:
-        decided = out_of_fold(probabilities, positive, start, methods_of(config)[-1:], folds)
-    counted = metrics.counting_metrics(positive, decided)
-    names = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
-    loss = calibration.negative_log_likelihood(logits.astype(np.float64), targets.astype(np.float64), start.labels.task)
-    return {name: counted[name] for name in names} | {"loss": loss}
+def _labels(names: Sequence[str]) -> str:
+    return f"{len(names)} label{'' if len(names) == 1 else 's'} ({', '.join(names)})"

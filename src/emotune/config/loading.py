@@ -1,0 +1,202 @@
+"""A configuration from YAML recipes, files of the user's own, and `--set a.b=c`.
+
+A key that does not exist is refused with the nearest one that does, a value of the wrong type with its place. YAML is
+read with the safe loader only.
+"""
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from emotune.config.kinds import KINDS, Kind, find_kind
+from emotune.config.schema import Config, DataConfig, Section
+from emotune.config.yaml_tree import Key, Tree, merged, parse_tree, read_tree
+from emotune.errors import ConfigError, MissingInputError, did_you_mean
+
+_DEFAULT_KIND, _KIND = "encoder", "model.kind"
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    files = resources.files("emotune.recipes").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe by name or a YAML file by path, with `a.b=c` overrides laid over it, the last on top.
+
+    A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
+    line), MissingInputError for a file that is not there.
+    """
+    return _overridden(_read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
+
+
+def config_of(overrides: Sequence[str]) -> Config:
+    """The default configuration with `a.b=c` overrides laid over it; raises ConfigError for one that is wrong."""
+    return _overridden(Tree({}, {}), overrides)
+
+
+def config_from(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
+    """The configuration that plain values, section by section, stand for, with `a.b=c` overrides laid over them.
+
+    Raises ConfigError for a wrong one.
+    """
+    return _overridden(Tree(values, {}), overrides)
+
+
+def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+    """How data is read, with `data.key=value` laid over it; raises ConfigError for another key or a wrong value."""
+    for override in overrides:
+        if not override.startswith("data."):
+            keys = ", ".join(DataConfig.keys())
+            raise ConfigError(f"--set {override}: here --set says how the data is read: data.{{{keys}}}")
+    tree = Tree({"data": data.model_dump(mode="json")}, {})
+    return _overridden(tree, overrides).data if overrides else data
+
+
+def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
+    # the kind first: it says which keys the others may be
+    for override in sorted(overrides, key=lambda override: not override.startswith(f"{_KIND}=")):
+        _set(tree, override)
+    return _validated(tree)
+
+
+def _read_recipe(name: str) -> Tree:
+    with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
+        return _read_file(path)
+
+
+def _read_file(path: Path) -> Tree:
+    _require_file(path)
+    tree = read_tree(path)
+    name = tree.values.pop("extends", None)
+    if name is None:
+        return tree
+    if name not in recipe_names():
+        place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
+        raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
+    base = _read_recipe(name)
+    return Tree(_laid_over(base.values, tree.values), base.places | tree.places)
+
+
+def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `base`; where it chooses another kind of model, keys that this kind has not are left out."""
+    model, chosen = base.get("model"), over.get("model")
+    if isinstance(model, dict) and isinstance(chosen, dict) and chosen.get("kind") in KINDS:
+        known = find_kind(chosen["kind"]).settings.keys()
+        base = {**base, "model": {key: value for key, value in model.items() if key in known}}
+    return merged(base, over)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
+        raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
+    if not path.is_file():
+        hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
+        raise MissingInputError(f"no such configuration file: {path}", hint=hint)
+
+
+def _set(tree: Tree, override: str) -> None:
+    """Lay `a.b=c` over a tree."""
+    name, equals, text = override.partition("=")
+    keys = tuple(name.split("."))
+    if not equals or not all(keys):
+        raise ConfigError(f"--set takes section.key=value, not {override!r}")
+    if len(keys) > 2:
+        raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
+    value = _override_value(name, keys, text, _config_class(tree))
+    for key in reversed(keys):
+        value = {key: value}
+    tree.values = _laid_over(tree.values, value)
+    tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
+    for end in range(1, len(keys) + 1):
+        tree.places.setdefault(keys[:end], None)
+
+
+def _override_value(name: str, keys: Key, text: str, config: type[Config]) -> Any:
+    """What the right side of a `--set` means: as YAML, but for a text the characters as they stand (`;` or `no`)."""
+    if _type_of(keys, config) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
+        return text
+    try:
+        return parse_tree(f"value: {text}", Path("--set")).values["value"]
+    except ConfigError as error:
+        raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
+
+
+def _config_class(tree: Tree) -> type[Config]:
+    """The configuration of a run of the kind of model that the tree names; raises ConfigError when there is none."""
+    model = tree.values.get("model")
+    name = model.get("kind", _DEFAULT_KIND) if isinstance(model, dict) else _DEFAULT_KIND
+    try:
+        return _of_kind(find_kind(name))
+    except ConfigError as error:
+        place = tree.place(("model", "kind"))
+        raise ConfigError(error.message if place else f"--set {error.message}", place=place, hint=error.hint) from None
+
+
+@cache
+def _of_kind(kind: Kind) -> type[Config]:
+    return create_model("Config", __base__=Config, model=(kind.settings, kind.settings.model_validate({})))
+
+
+def _validated(tree: Tree) -> Config:
+    config = _config_class(tree)
+    try:
+        return config.model_validate(tree.values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key: Key = problem["loc"]
+        place = tree.place(key)
+        message = _explain(problem, key, config)
+        raise ConfigError(message if place else f"--set {message}", place=place) from None
+
+
+def _explain(problem: Any, key: Key, config: type[Config]) -> str:
+    name, value = ".".join(map(str, key)), problem["input"]
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {name!r}. {_nearest_key(key, config)}"
+    if problem["type"] == "model_type":
+        keys = ", ".join(_type_of(key, config).keys())
+        return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
+    if isinstance(value, bool) and problem["type"] in ("string_type", "literal_error"):
+        return f"{name}: YAML reads a bare yes, no, on or off as {value}; put quotes around the word to mean a text"
+    if problem["type"] == "literal_error":
+        choices = get_args(_type_of(key, config))
+        return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if problem["type"] == "string_type" and isinstance(value, int | float):
+        message += "; put quotes around it to mean a text"
+    return f"{name} {message} (found {reprlib.repr(value)})"
+
+
+def _nearest_key(key: Key, config: type[Config]) -> str:
+    name = str(key[-1])
+    for section, field in config.keys().items():
+        if name in _keys_of(field.annotation):
+            return f"Did you mean '{section}.{name}'?"
+    beside = list(_type_of(key[:-1], config).keys())
+    return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
+
+
+def _type_of(key: Key, config: type[Config]) -> Any:
+    """The annotated type of a key; None for one that does not exist."""
+    found: Any = config
+    for part in key:
+        if isinstance(part, int):
+            found = next(iter(get_args(found)), None)
+            continue
+        field = _keys_of(found).get(str(part))
+        found = None if field is None else field.annotation
+    return found
+
+
+def _keys_of(found: Any) -> dict[str, FieldInfo]:
+    """The keys of a section; none for what is not one."""
+    return found.keys() if isinstance(found, type) and issubclass(found, Section) else {}

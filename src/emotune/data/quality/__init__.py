@@ -1,0 +1,1 @@
+"""What is wrong with labelled texts, and what to do about it."""

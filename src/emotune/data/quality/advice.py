@@ -1,0 +1,205 @@
+"""What to do about what a corpus is like, in plain words: only what applies to it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from emotune.config.schema import Config
+from emotune.data.quality.checks import Finding
+from emotune.data.quality.profile import Profile, SplitProfile
+from emotune.labels import Task, levels
+
+_CUT_SHARE = 0.01
+_LENGTH_STEP = 32
+_IMBALANCE = 20
+_UNLABELLED_SHARE = 0.1
+_REPEATED_SHARE = 0.01
+_ODD_SHARE = 0.001
+_FEW_ROWS = 200
+_FAR_APART = 4.0
+_NAMED = 4
+_REMEDIES = {
+    "mojibake": "mojibake: read the source again as UTF-8, or repair the texts (the library ftfy does)",
+    "replacement_character": "U+FFFD stands where a character was lost: export those texts anew",
+    "control_character": "control characters: remove them, no tokenizer was trained on them",
+    "html_entity": "HTML entities: unescape the texts (html.unescape in Python), people will not type &amp;",
+    "html_tag": "HTML tags: strip them, unless the texts to be classified have them too",
+    "invisible_character": "invisible characters: remove them, they split words into rare tokens",
+}
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing to do, and what it is about."""
+
+    kind: str
+    message: str
+
+
+def advise(profile: Profile, config: Config, *, token_limit: int | None = None, whole: bool = True) -> list[Advice]:
+    """What to do about a corpus, what flatters or spoils a score first.
+
+    token_limit: what the encoder can take. whole: all splits of the corpus are in the profile.
+    """
+    found = {f.kind: f for f in profile.findings}
+    return [
+        *_leaks(profile, found),
+        *_splits(profile, config, whole),
+        *_rare(profile, config),
+        *_conflicts(profile, found),
+        *_repeated(profile),
+        *_lengths(profile, config, token_limit),
+        *_imbalance(profile),
+        *_unlabelled(profile),
+        *(Advice(kind, _REMEDIES[kind]) for kind in _odd(profile)),
+    ]
+
+
+def percentage(share: float) -> str:
+    """A share in per cent: one digit where it is small, never 0 for what is not nothing."""
+    if 0 < share < 0.001:
+        return "< 0.1 %"
+    return f"{share:.1%}".replace("%", " %") if 0 < share < 0.0995 else f"{share:.0%}".replace("%", " %")
+
+
+def _odd(profile: Profile) -> list[str]:
+    present = {odd.finding.kind for odd in profile.oddities if odd.finding.count >= _ODD_SHARE * profile.rows}
+    return [kind for kind in _REMEDIES if kind in present]
+
+
+def _leaks(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
+    near = any(near.other is not None for near in profile.near)
+    if "leak" in found or near:
+        what = {
+            (True, True): "the same and nearly the same",
+            (True, False): "the same",
+            (False, True): "nearly the same",
+        }
+        texts = what["leak" in found, near]
+        message = f"splits share {texts} texts: take them out of train, or scores flatter (--json lists every row)"
+        yield Advice("leak", message)
+
+
+def _splits(profile: Profile, config: Config, whole: bool) -> Iterator[Advice]:
+    names = {split.name for split in profile.splits}
+    if "train" not in names or not whole:
+        return
+    if "valid" not in names:
+        yield Advice("no_valid", "no validation split: train will set 10 % of its rows apart, stratified")
+    if "test" not in names:
+        yield Advice("no_test", "no test split: hold rows back that nothing is chosen on, or the final score flatters")
+    for split in profile.splits:
+        if split.name == "valid" and split.rows < _FEW_ROWS and config.tuning.method in ("per_label", "shrunk", "auto"):
+            message = f"valid has {split.rows} rows: thresholds per label overfit so few; one for all does less"
+            yield Advice("small_valid", f"{message}: --set tuning.method=global")
+        yield from _drift(profile, split)
+
+
+def _drift(profile: Profile, split: SplitProfile) -> Iterator[Advice]:
+    """Labels whose share differs from that in the training split by more than chance explains."""
+    main = profile.main
+    if split is main or not split.rows or not main.rows:
+        return
+    ours, theirs = main.label_counts / main.rows, split.label_counts / split.rows
+    pooled = (main.label_counts + split.label_counts) / (main.rows + split.rows)
+    spread = np.sqrt(pooled * (1 - pooled) * (1 / main.rows + 1 / split.rows))
+    z = np.divide(np.abs(ours - theirs), spread, out=np.zeros_like(spread), where=spread > 0)
+    apart = [i for i in np.argsort(-z) if z[i] > _FAR_APART]
+    if apart:
+        shown = [
+            f"{profile.labels.names[i]} {percentage(ours[i])} against {percentage(theirs[i])}" for i in apart[:_NAMED]
+        ]
+        message = f"{main.name} and {split.name} are labelled unlike each other ({', '.join(shown)})"
+        yield Advice("drift", f"{message}: were they drawn from the same source?")
+
+
+def _rare(profile: Profile, config: Config) -> Iterator[Advice]:
+    """Labels with too few positives for a share of them in every fold of the validation split."""
+    folds = config.tuning.folds
+    if profile.labels.task is Task.MULTI_CLASS:
+        return
+    valid = next((s for s in profile.splits if s.name == "valid"), None)
+    split = profile.main if valid is None else valid
+    share = 1.0 if valid is not None else config.data.split[1] if split.name != "train" else 0.1
+    expected = split.label_counts * share
+    rare = [i for i in np.argsort(expected, kind="stable") if split.label_counts[i] and expected[i] < folds]
+    if not rare:
+        return
+    shown = ", ".join(f"{profile.labels.names[i]} {split.label_counts[i]:,}" for i in rare[:_NAMED])
+    more = ", …" if len(rare) > _NAMED else ""
+    where = "in valid" if valid is not None else f"in {split.name} (of which {percentage(share)} will validate)"
+    have = "label has" if len(rare) == 1 else "labels have"
+    coarser = levels(profile.labels)
+    join = f"score a coarser level (evaluate --level {coarser[0]})" if coarser else "join them with a like label"
+    yield Advice(
+        "rare_label",
+        f"{len(rare)} {have} too few positives {where} for {folds} stratified folds ({shown}{more}), so their "
+        f"thresholds and F1 are luck: collect more, {join}, or --set tuning.method=global",
+    )
+
+
+def _conflicts(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
+    if "conflict" in found:
+        several = profile.labels.task is Task.MULTI_LABEL
+        cure = "give each text one row with all its labels" if several else "decide for one label each, or drop them"
+        yield Advice("conflict", f"equal texts with different labels cannot both be learned: {cure}")
+
+
+def _repeated(profile: Profile) -> Iterator[Advice]:
+    for split in profile.splits:
+        again = sum(f.count for f in profile.findings if f.kind == "duplicate" and split.name in f.splits)
+        if split is profile.main and again >= _REPEATED_SHARE * split.rows:
+            share = percentage(again / split.rows)
+            yield Advice(
+                "duplicate", f"{share} of {split.name} repeats earlier rows and counts double: keep one of each"
+            )
+
+
+def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Iterator[Advice]:
+    tokens, limit = profile.main.tokens, config.tokens.max_length
+    if tokens is None or not tokens.total:
+        return
+    reach = limit if token_limit is None else min(limit, token_limit)
+    share = tokens.beyond(reach) / tokens.total
+    if share < _CUT_SHARE:
+        return
+    enough = -(-tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
+    said = (
+        f"{percentage(share)} of {profile.main.name} is longer than {reach} tokens, and its ends are not learned from"
+    )
+    if reach == token_limit:
+        yield Advice("length", f"{said}: the encoder takes no more; cut the texts into parts, or take another encoder")
+        return
+    better = enough if token_limit is None else min(enough, token_limit)
+    yield Advice("length", f"{said}: --set model.max_length={better}")
+
+
+def _imbalance(profile: Profile) -> Iterator[Advice]:
+    counts = profile.main.label_counts
+    present = np.flatnonzero(counts)
+    if not len(present):
+        return
+    least, most = present[np.argmin(counts[present])], int(np.argmax(counts))
+    times = counts[most] / counts[least]
+    if times < _IMBALANCE:
+        return
+    names = profile.labels.names
+    weights = "sqrt_ratio" if profile.labels.task is Task.MULTI_LABEL else "balanced"
+    yield Advice(
+        "imbalance",
+        f"{names[most]} ({counts[most]:,}) is {times:,.0f} times as common as {names[least]} ({counts[least]:,}): "
+        f"go by macro-F1; weights can help rare labels: --set loss.weights={weights}",
+    )
+
+
+def _unlabelled(profile: Profile) -> Iterator[Advice]:
+    main = profile.main
+    none = int(main.labels_per_text.counts[main.labels_per_text.values == 0].sum())
+    if not main.rows or none < _UNLABELLED_SHARE * main.rows:
+        return
+    cure = "" if profile.labels.neutral is None else "; if that means neutral, label it so"
+    message = (
+        f"{percentage(none / main.rows)} of {main.name} carries no label and teaches the model to say nothing{cure}"
+    )
+    yield Advice("unlabelled", message)

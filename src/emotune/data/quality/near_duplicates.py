@@ -1,0 +1,196 @@
+"""Texts that are nearly the same, found without comparing every two: MinHash signatures and locality-sensitive hashing.
+
+A text is the set of its stretches of four characters, once case and punctuation are gone. Two texts are near-duplicates
+when their sets overlap by `SIMILARITY` (Jaccard). The smallest value of a random hash over a set is equal for two sets
+with just that probability, so texts that agree on whole bands of such values are likely to be near; only those are
+compared, exactly. Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+SIMILARITY = 0.8
+_STRETCH = 4
+# Pairs that agree in two of 20 bands of 5 are compared: at the limit 0.996 of them, at a similarity of 0.5 0.13
+_BANDS, _ROWS = 20, 5
+_NEIGHBOURS = 4
+_CHUNK_CHARACTERS = 1 << 16
+_MARKS = re.compile(r"[\W_]+")
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64
+
+
+@dataclass(frozen=True)
+class NearDuplicates:
+    """Which of n texts are near-duplicates of one another.
+
+    `group[i]` is the group of text i, -1 when nothing is near it: shape (n,). Texts of a group are joined by chains of
+    near pairs. Texts that are equal but for case and blanks alone (`keys`) make no group.
+    """
+
+    group: Ints
+
+    def members(self) -> Iterator[Ints]:
+        """The texts of each group, in ascending order."""
+        grouped = np.flatnonzero(self.group >= 0)
+        if not len(grouped):
+            return
+        order = grouped[np.argsort(self.group[grouped], kind="stable")]
+        yield from np.split(order, np.flatnonzero(np.diff(self.group[order])) + 1)
+
+
+def plain(text: str) -> str:
+    """The text without case and punctuation; of one that holds nothing else, the text without case."""
+    folded = text.casefold()
+    return _MARKS.sub(" ", folded).strip() or " ".join(folded.split())
+
+
+def similarity(first: str, second: str) -> float:
+    """The share of stretches of four characters that two texts have in common (Jaccard), case and punctuation aside."""
+    return _jaccard(plain(first), plain(second))
+
+
+def near_duplicates(texts: Sequence[str], keys: Hashes) -> NearDuplicates:
+    """The near-duplicates among texts; `keys` says which are equal (`records.text_keys`), shape (n,).
+
+    Takes time and memory in proportion to the texts, however many are alike: in a large band each text is compared
+    with the first of the band and a few before it only, so a pair of a huge group may go unnoticed, the group does not.
+    Blank texts are near nothing.
+    """
+    digests = b"".join(hashlib.blake2b(_bytes(plain(t)), digest_size=8).digest() for t in texts)
+    _, first, node = np.unique(np.frombuffer(digests, dtype="<u8"), return_index=True, return_inverse=True)
+    blank = np.array([not texts[i].strip() for i in first], dtype=bool)
+    parents = list(range(len(first)))
+    for one, other in _candidates(_band_keys([texts[i] for i in first]), ~blank):
+        a, b = _root(parents, one), _root(parents, other)
+        if a != b and similarity(texts[first[one]], texts[first[other]]) >= SIMILARITY:
+            parents[max(a, b)] = min(a, b)
+    roots = np.array([_root(parents, i) for i in range(len(parents))], dtype=np.int64)
+    return NearDuplicates(_groups(roots[node] if len(node) else np.zeros(0, dtype=np.int64), keys, blank[node]))
+
+
+def _groups(root: Ints, keys: Hashes, blank: npt.NDArray[np.bool_]) -> Ints:
+    """Groups, numbered from 0, of the texts with a common root that are not all equal."""
+    _, component, size = np.unique(root, return_inverse=True, return_counts=True)
+    distinct = np.zeros(len(size), dtype=np.int64)
+    once = np.unique(np.stack([component.astype(np.uint64), keys]), axis=1)[0] if len(root) else np.zeros(0, np.uint64)
+    np.add.at(distinct, once.astype(np.int64), 1)
+    grouped = (distinct > 1)[component] & ~blank
+    group = np.full(len(root), -1, dtype=np.int64)
+    group[grouped] = np.unique(component[grouped], return_inverse=True)[1]
+    return group
+
+
+def _root(parents: list[int], node: int) -> int:
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _jaccard(first: str, second: str) -> float:
+    ours, theirs = _stretches(first), _stretches(second)
+    shared = len(ours & theirs)
+    return shared / (len(ours) + len(theirs) - shared)
+
+
+def _stretches(text: str) -> set[str]:
+    padded = _padded(text)
+    return {padded[i : i + _STRETCH] for i in range(len(padded) - _STRETCH + 1)}
+
+
+def _padded(text: str) -> str:
+    """With a blank at either end, so that words there count as words, and room for one stretch at least."""
+    return f" {text} ".ljust(_STRETCH)
+
+
+def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
+    """What the MinHash values of each band amount to, shape (n, bands)."""
+    rng = np.random.default_rng(0)
+    count = _BANDS * _ROWS
+    masks = rng.integers(0, 2**64, size=count, dtype=np.uint64)
+    factors = rng.integers(0, 2**64, size=count, dtype=np.uint64) | np.uint64(1)
+    keys = np.zeros((len(texts), _BANDS), dtype=np.uint32)
+    for start, chunk in _chunks(texts):
+        hashes, offsets = _hashed_stretches(chunk)
+        bands = np.zeros((len(chunk), _BANDS), dtype=np.uint64)
+        for i, (mask, factor) in enumerate(zip(masks, factors, strict=True)):
+            smallest = np.minimum.reduceat((hashes ^ mask) * factor, offsets)
+            bands[:, i // _ROWS] = _mixed(bands[:, i // _ROWS] + smallest)
+        keys[start : start + len(chunk)] = bands >> np.uint64(32)
+    return keys
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Padded texts, as many at a time as have about the same number of characters, and the number of the first."""
+    start, characters = 0, 0
+    chunk: list[str] = []
+    for i, text in enumerate(texts):
+        chunk.append(_padded(plain(text)))
+        characters += len(chunk[-1])
+        if characters >= _CHUNK_CHARACTERS or i == len(texts) - 1:
+            yield start, chunk
+            start, characters, chunk = i + 1, 0, []
+
+
+def _hashed_stretches(padded: Sequence[str]) -> tuple[Hashes, Ints]:
+    """A hash of each stretch of the texts, one text after another, and where each text begins."""
+    codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    windows = len(codes) - _STRETCH + 1
+    hashes = np.zeros(windows, dtype=np.uint64)
+    for i in range(_STRETCH):
+        hashes = _mixed(hashes + codes[i : i + windows])
+    lengths = np.array([len(text) for text in padded], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    inside = np.ones(windows, dtype=bool)
+    for i in range(1, _STRETCH):  # the windows that reach into the next text
+        inside[ends[:-1] - i] = False
+    counts = lengths - _STRETCH + 1
+    return hashes[inside], np.cumsum(counts) - counts
+
+
+def _mixed(values: Hashes) -> Hashes:
+    """Each value scrambled, such that like values become unlike (the finalizer of splitmix64)."""
+    values = (values ^ (values >> np.uint64(30))) * _MIX[0]
+    values = (values ^ (values >> np.uint64(27))) * _MIX[1]
+    return values ^ (values >> np.uint64(31))
+
+
+def _candidates(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Pairs of wanted texts that agree in two bands, in ascending order.
+
+    Of the texts that agree in a band, each is paired with the first and with a few before it.
+    """
+    nodes = np.flatnonzero(wanted)
+    once = twice = np.zeros(0, dtype=np.int64)
+    for band in range(keys.shape[1]):
+        order = nodes[np.argsort(keys[nodes, band], kind="stable")]
+        key = keys[order, band]
+        starts = np.concatenate([[True], key[1:] != key[:-1]]) if len(key) else np.zeros(0, dtype=bool)
+        first = np.maximum.accumulate(np.where(starts, np.arange(len(key)), 0))
+        found = [_pairs(order[first], order, len(keys))]
+        for back in range(1, _NEIGHBOURS + 1):
+            same = key[back:] == key[:-back]
+            found.append(_pairs(order[:-back][same], order[back:][same], len(keys)))
+        pairs = np.unique(np.concatenate(found))
+        twice = np.union1d(twice, np.intersect1d(once, pairs, assume_unique=True))
+        once = np.union1d(once, pairs)
+    for pair in twice:
+        yield int(pair) // len(keys), int(pair) % len(keys)
+
+
+def _pairs(one: Ints, other: Ints, count: int) -> Ints:
+    """Pairs of two different numbers below `count` as one number each."""
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    pairs: Ints = (low * count + high)[low != high]
+    return pairs

@@ -1,0 +1,222 @@
+"""Which files of a folder, or of a data set on the hub, hold which split."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from emotune.errors import DataError, MissingInputError, Place, did_you_mean
+
+SPLIT_NAMES = {
+    "train": "train",
+    "dev": "valid",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+    "test": "test",
+}
+SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+CARD = "README.md"
+_PARTS = ("train", "valid", "test")
+_NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
+_SHARD = re.compile(r"(.+?)-([0-9]{5})-of-([0-9]{5})")
+_FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\n)---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
+_LARGEST_CARD = 1 << 20
+Splits = Mapping[str, tuple[Path, ...]]
+
+
+def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[Path, ...]]:
+    """The split files of a folder: train, dev|val|valid|validation, test, each one file or the shards of one.
+
+    A folder without them may be a copy of a data set of the hub: what its card says counts, else its folder `data` or
+    the only one with such files. Else files that are numbered (`rows_1.csv`, `rows_2.csv`) are training rows. `subset`
+    is the configuration of such a data set that is meant. Raises DataError for two files of one split, and a shard or a
+    number that is missing.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+        here = _named_splits(names, folder)
+        if not here or subset is not None:
+            card = read_card(folder)
+            patterns = ("*/*",) if card is None else ("*/*", "*/*/*")
+            inner = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+            below = [path.relative_to(folder).as_posix() for path in inner]
+            here = choose_files([*names, *sorted(below)], card, subset, folder) or _numbered(names, folder)
+    except OSError as error:
+        raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
+    return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
+
+
+def read_card(folder: Path) -> str | None:
+    """The card of a data set in its folder; None without one, and for one of a size that no card has."""
+    path = folder / CARD
+    if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
+        return None
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def choose_files(names: Sequence[str], card: str | None, subset: str | None, source: Path) -> dict[str, list[str]]:
+    """Of the files of a data set, by name below its root, those of each split.
+
+    The card's `configs` count; else folders do, one a subset. `source` is named in errors. Raises DataError when there
+    are several subsets and none, or none of these, is asked for.
+    """
+    configs = card_configs(card)
+    groups: Mapping[str, Any] = configs or _folders(names)
+    if subset is not None and subset not in groups:
+        hint = did_you_mean(subset, groups) if groups else "It has no subsets."
+        raise DataError(f"no subset {subset!r} of this data set", place=Place(source), hint=hint)
+    chosen = subset or _default(groups, configs)
+    if chosen is None and len(groups) > 1:
+        listed = ", ".join(groups)[:200]
+        hint = f"Say which: --set data.subset={next(iter(groups))}"
+        raise DataError(f"this data set has several subsets: {listed}", place=Place(source), hint=hint)
+    if not groups:
+        return _named_splits([name for name in names if "/" not in name], source)
+    group = groups[chosen or next(iter(groups))]
+    if configs:
+        return _matching(names, group.get("data_files", []))
+    return _named_splits(group, source)
+
+
+def card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
+    """The subsets that a data set's card describes in its front matter, by name; none when it does not."""
+    configs = _front_matter(card).get("configs")
+    if not isinstance(configs, list):
+        return {}
+    named = [
+        c for c in configs if isinstance(c, dict) and isinstance(c.get("config_name"), str) and c.get("data_files")
+    ]
+    return {c["config_name"]: c for c in named}
+
+
+def _front_matter(card: str | None) -> Mapping[str, Any]:
+    match = None if card is None else _FRONT_MATTER.match(card.lstrip("\ufeff"))
+    try:
+        found = yaml.safe_load(match[1]) if match else None
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def class_names(folder: Path, column: str) -> tuple[str, ...]:
+    """The names of the label ids in a column, by the card of a data set in this folder or the one above; else none.
+
+    Where subsets differ in them, none: the card alone does not tell which is meant.
+    """
+    card = next((c for c in map(read_card, (folder, folder.parent)) if c is not None), None)
+    about = _front_matter(card).get("dataset_info")
+    found = {names for info in (about if isinstance(about, list) else [about]) for names in _named_in(info, column)}
+    return found.pop() if len(found) == 1 else ()
+
+
+def _named_in(info: Any, column: str) -> Iterator[tuple[str, ...]]:
+    features = info.get("features") if isinstance(info, dict) else None
+    for feature in features if isinstance(features, list) else ():
+        if not isinstance(feature, dict) or feature.get("name") != column:
+            continue
+        kinds = [feature.get(key) for key in ("dtype", "sequence", "list")]
+        kinds += [kind.get("dtype") for kind in kinds if isinstance(kind, dict)]
+        for kind in kinds:
+            label = kind.get("class_label") if isinstance(kind, dict) else None
+            names = label.get("names") if isinstance(label, dict) else None
+            if isinstance(names, dict) and {str(i) for i in names} == {str(i) for i in range(len(names))}:
+                yield tuple(str({str(k): v for k, v in names.items()}[str(i)]) for i in range(len(names)))
+
+
+def _default(groups: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The subset that is taken without asking: marked so, called so, or the only one."""
+    marked = [name for name, c in configs.items() if c.get("default") is True]
+    usual = [name for name in ("default", "data", "") if name in groups]
+    only = list(groups) if len(groups) == 1 else []
+    return next(iter([*marked, *usual, *only]), None)
+
+
+def _folders(names: Sequence[str]) -> dict[str, list[str]]:
+    """Folders that hold a training file, with their files."""
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    return {folder: files for folder, files in folders.items() if any(_split_of(f)[0] == "train" for f in files)}
+
+
+def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
+    """The files that a card's `data_files` mean: patterns by split; those without one are training rows."""
+    entries = data_files if isinstance(data_files, list) else [data_files]
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        split, patterns = ("train", entry) if isinstance(entry, str) else (entry.get("split"), entry.get("path"))
+        wanted = [p for p in (patterns if isinstance(patterns, list) else [patterns]) if isinstance(p, str)]
+        name = SPLIT_NAMES.get(str(split).casefold())
+        files = sorted(n for n in names if n.removesuffix(".gz").endswith(SUFFIXES))
+        matched = [n for n in files if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted)]
+        if name is not None and matched:
+            found[name] = list(dict.fromkeys([*found.get(name, []), *matched]))
+    return found
+
+
+def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
+    """The split that a file's name tells (None: no split), its name without the shard, and shard and shards."""
+    plain = PurePosixPath(name).name.casefold().removesuffix(".gz")
+    suffix = PurePosixPath(plain).suffix
+    stem = plain.removesuffix(suffix)
+    shard = _SHARD.fullmatch(stem)
+    if shard is not None:
+        stem = shard[1]
+    split = SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None
+    return split, stem + suffix, (int(shard[2]), int(shard[3])) if shard is not None else None
+
+
+def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
+    """Files whose names differ in their number alone, counted from 0 or 1: of training rows, or of the split they tell.
+
+    Nothing where they are of several kinds. Raises DataError when a number is missing.
+    """
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    for name in names:
+        plain = name.casefold().removesuffix(".gz")
+        suffix = PurePosixPath(plain).suffix
+        match = _NUMBERED.fullmatch(plain.removesuffix(suffix)) if suffix in SUFFIXES else None
+        if match is not None:
+            files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
+            if int(match[2]) in files:
+                message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
+                raise DataError(
+                    message, place=Place(folder), hint="Leave one of them, or give a file as the data path."
+                )
+            files[int(match[2])] = name
+    groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
+    by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
+    if len(groups) == 1 and None in by_split:
+        by_split = {"train": by_split[None]}
+    if len(by_split) < len(groups) or None in by_split:
+        return {}
+    for files in by_split.values():
+        missing = [n for n in range(min(files), max(files)) if n not in files]
+        if missing:
+            message = f"of the files {files[min(files)]}, … number {missing[0]} is missing"
+            raise DataError(message, place=Place(folder), hint="Fetch it, or number the files without a gap.")
+    return {str(split): [files[n] for n in sorted(files)] for split, files in by_split.items()}
+
+
+def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
+    """The files whose names tell a split, shards in order."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        split, stem, shard = _split_of(name)
+        if split is None:
+            continue
+        others = found.setdefault(split, [])
+        if others and (shard is None or _split_of(others[0])[1:] != (stem, (0, shard[1]))):
+            message = f"two files for the split {split!r}: {others[0]} and {name}"
+            raise DataError(message, place=Place(folder), hint="Leave one of them, or give a file as the data path.")
+        others.append(name)
+    for files in found.values():
+        shard = _split_of(files[0])[2]
+        if shard is not None and [(_split_of(f)[2] or shard)[0] for f in files] != list(range(shard[1])):
+            message = f"of {shard[1]} shards there are {len(files)}: {files[0]}, …"
+            raise DataError(message, place=Place(folder), hint="Fetch those that are missing.")
+    return found

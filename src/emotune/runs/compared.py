@@ -1,0 +1,254 @@
+"""The runs that are to be compared: opened, brought to one label set, and shown to be of the same rows."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emotune import atomic
+from emotune.artifact.manifest import MANIFEST, run_of
+from emotune.artifact.opening import FoundModel, open_model
+from emotune.config.kinds import TrainedKind, find_kind
+from emotune.config.schema import Config, TuningConfig
+from emotune.data.records import Corpus, Record, fingerprint, relabelled, targets_of
+from emotune.decision import Bools
+from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place, UsageError
+from emotune.hub import local_path
+from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
+from emotune.runs import layout
+from emotune.runs.cached_logits import kept_rows, records_of
+from emotune.runs.lock import require_unlocked
+from emotune.runs.same_rows import Rows, row_difference
+from emotune.scoring.tuning import judged
+
+# of the coarser levels that a model may itself speak
+LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
+
+
+def chooses_epoch(config: Config) -> bool:
+    """Whether the validation rows say which epoch's weights a training keeps."""
+    stepwise = isinstance(find_kind(config.model.kind), TrainedKind)
+    return stepwise and (config.training.keep == "best" or config.training.patience is not None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to compare: as given, what it is called in tables, and the run around it (None: it stands alone)."""
+
+    given: str
+    name: str
+    found: FoundModel
+    run: Path | None
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.found.decision.labels
+
+    @property
+    def chose_epoch(self) -> bool:
+        """Whether the validation rows of its run said which epoch's weights it keeps."""
+        return self.run is not None and chooses_epoch(layout.read_config(self.run))
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the model's directory."""
+        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
+
+    @property
+    def settings(self) -> TuningConfig:
+        """The settings by which its thresholds are chosen: those of its run, as far as `tune` has not changed them."""
+        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
+        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
+
+    def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
+        """Its labels for rows with that fingerprint, (n, labels): out of fold where its thresholds were tuned on them.
+
+        targets may be None where the rows' labels do not tell those of the model: then it was not tuned on them.
+        """
+        decision = self.found.decision
+        if targets is not None and decision.tuning.get("data_sha256") == sha256:
+            return judged(logits, targets, decision, self.settings)
+        return decision.decide(decision.probabilities(logits))
+
+
+def open_candidates(names: Sequence[str]) -> list[Candidate]:
+    """Open what is to be compared; raises UsageError for fewer than two or the same one twice.
+
+    Raises ModelError for a run that was not written to its end, with what to do.
+    """
+    if len(names) < 2:
+        raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
+    opened = [(given, _open(given)) for given in names]
+    places = Counter(found.directory.resolve() for _, found in opened)
+    for given, found in opened:
+        if places[found.directory.resolve()] > 1:
+            raise UsageError(f"{given} is there twice", hint="Name each run once.")
+    short = [_short_name(given, found) for given, found in opened]
+    return [
+        Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
+        for name, (given, found) in zip(short, opened, strict=True)
+    ]
+
+
+def _run_of(found: FoundModel) -> Path | None:
+    return None if found.manifest is None else run_of(found.directory)
+
+
+def _short_name(given: str, found: FoundModel) -> str:
+    if local_path(given) is None:
+        return given
+    return (run_of(found.directory.resolve()) or found.directory.resolve()).name
+
+
+def _open(given: str) -> FoundModel:
+    path = local_path(given)
+    if path is not None and not (path / "model" / MANIFEST).is_file():
+        _require_whole(given, path)
+    return open_model(given)
+
+
+def _require_whole(given: str, path: Path) -> None:
+    """Raise ModelError for a run without a model: one that is being trained, or stopped before its end."""
+    started = (path / layout.CONFIG).is_file()
+    if not started and not (path / atomic.LOCK).is_file():
+        return
+    try:
+        require_unlocked(path)
+    except OutputError as error:
+        hint = "Wait for it, or leave it out of the comparison."
+        raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
+    message = f"run {given} is half-written: its training did not come to its end, so there is no model to compare"
+    remedy = f"Go on with it: emotune train --resume {given}. " if started else "Train it again. "
+    raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
+
+
+# --- one label set ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Common:
+    """The label set that all are compared in; `level` when it is coarser than that of some of them."""
+
+    labels: LabelSet
+    level: str | None = None
+
+    def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
+        """Scores or decisions over `labels`, shape (n, labels), as those over the common set."""
+        if set(labels.names) != set(self.labels.names):
+            assert self.level is not None, "label sets that differ are compared at a level"
+            mapping = mapping_to(self.level, labels)
+            values, labels = mapping.coarsen(values, labels), mapping.label_set(labels)
+        return in_order(values, labels, self.labels)
+
+
+def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
+    """What the candidates have in common; raises UsageError, naming the difference, when that is no label set."""
+    sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
+    first = sets[0]
+    for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
+        if labels.task is not first.task:
+            raise _other_task(candidates[0], first, candidate)
+        if difference := label_difference(labels, first):
+            raise _other_labels(candidates[0], candidate, difference, level)
+    return Common(first, level)
+
+
+def _at_level(candidate: Candidate, level: str) -> LabelSet:
+    labels = candidate.labels
+    if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
+        return labels  # it speaks that level already
+    try:
+        return mapping_to(level, labels).label_set(labels)
+    except UsageError as error:
+        raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
+
+
+def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
+    said = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
+    mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
+    return UsageError(
+        f"{mine.name} is {said[Task.MULTI_CLASS]}, {its.name} is {said[Task.MULTI_LABEL]}: their scores do not mean "
+        "the same, for one must answer and the other may answer with nothing or with several",
+        hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
+    )
+
+
+def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
+    where = "" if level is None else f" at the level {level}"
+    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
+    shared = [known for known in both if _same_at(one, other, known)]
+    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
+    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
+
+
+def _levels_of(candidate: Candidate) -> list[str]:
+    own = [level for level, names in LEVEL_NAMES.items() if set(names) == set(candidate.labels.names)]
+    return own + levels(candidate.labels)
+
+
+def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
+    mine, its = _at_level(one, level), _at_level(other, level)
+    return set(mine.names) == set(its.names) and mine.task is its.task
+
+
+# --- their rows ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run kept of its validation rows: logits and targets over its own labels, and the rows."""
+
+    logits: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.float32]
+    rows: Rows
+
+
+def kept_of(candidate: Candidate, common: Common) -> Kept:
+    """The validation rows that a run kept; raises MissingInputError for a model that kept none, with what to do."""
+    hint = "Say what to compare them on: --data PATH"
+    manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
+    if manifest is None or run is None:
+        raise MissingInputError(f"{candidate.name} stands alone: no validation rows were kept with it", hint=hint)
+    kept = kept_rows(run, manifest.data, labels).get(layout.VALID)
+    if kept is None:
+        message = f"run {candidate.name} has not kept its validation rows ({layout.VALID})"
+        raise MissingInputError(message, hint=f"{hint}, or train it again.")
+    number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
+    if number != noted:
+        message = f"{number:,} validation rows, but the model was tuned on {noted:,}"
+        raise ModelError(message, place=Place(run / layout.VALID), hint=f"{hint}, or train it again.")
+    shared = common.bring(positives(kept.targets), labels)
+    records = records_of(run, "valid", labels, kept.sha256)
+    return Kept(kept.logits, kept.targets, Rows(number, kept.sha256, shared, labels, records))
+
+
+def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
+    """The rows of a split that was read."""
+    records, labels = corpus.splits[split], corpus.labels
+    targets = common.bring(positives(targets_of(records, len(labels))), labels)
+    return Rows(len(records), fingerprint(records, labels), targets, labels, records)
+
+
+def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
+    """Rows that were read as data in a candidate's own labels; None where these are not said by those of the data."""
+    labels, own = rows.labels, candidate.labels
+    assert rows.records is not None, "they were read"
+    if set(labels.names) == set(own.names):
+        return relabelled(rows.records, labels, own)
+    if common.level not in levels(labels) or set(mapping_to(common.level, labels).members) != set(own.names):
+        return None
+    coarse = Common(own, common.level).bring(positives(targets_of(rows.records, len(labels))), labels)
+    given = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
+    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, given, strict=True)]
+
+
+def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
+    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels, in one order."""
+    for name, its in zip(names[1:], rows[1:], strict=True):
+        if difference := row_difference(names[0], rows[0], name, its):
+            raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")

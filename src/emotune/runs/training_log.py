@@ -1,0 +1,235 @@
+"""What `log.jsonl` tells of a training, made ready to be drawn and read."""
+
+import itertools
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import numpy as np
+
+from emotune.atomic import LOCK as LOCK
+from emotune.atomic import write_file, writing
+from emotune.runs.layout import LOG
+from emotune.scoring.metrics import Floats, metric_name
+
+
+class Log:
+    """`log.jsonl`: appended line by line, readable while the run goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # each line was flushed: what cannot be written now has been reported
+                self._file.close()
+
+    def write(self, event: str, **values: Any) -> None:
+        """One line: the event's name and its values; numbers that are not finite become null."""
+        line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
+        with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8")
+            self._file.write(line + "\n")
+            self._file.flush()
+
+
+def cut_log(path: Path, step: int, epochs: int) -> None:
+    """Take out of a log what came after a step and so many whole epochs: who goes on from there says it again."""
+    if not path.exists():
+        return
+    with writing(path):
+        lines = path.read_bytes().splitlines(keepends=True)
+    kept = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+    write_file(path, b"".join(kept))
+
+
+def _is_before(line: bytes, step: int, epochs: int) -> bool:
+    """Whether a line of the log is whole, and tells of what was done by then."""
+    event = _event(line)
+    if event.get("event") == "epoch":
+        return bool(event["epoch"] <= epochs)
+    return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
+
+
+def _event(line: bytes) -> dict[str, Any]:
+    """The event of a line; empty for one that was not written to its end."""
+    try:
+        event = json.loads(line)
+        return event if line.endswith(b"\n") and isinstance(event, dict) else {}
+    except ValueError:
+        return {}
+
+
+def was_interrupted(run: Path) -> bool | None:
+    """Whether the log says that the run was ended by Ctrl-C; None when it does not say that the run ended."""
+    try:
+        lines = (run / LOG).read_bytes().splitlines(keepends=True)
+    except OSError:
+        return None
+    last = _event(lines[-1]) if lines else {}
+    return bool(last.get("interrupted")) if last.get("event") == "end" else None
+
+
+def training_seconds(run: Path) -> float | None:
+    """How long a run took to train, as the end of its log tells, else its epochs together; None when neither does."""
+    try:
+        events = [_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
+    except OSError:
+        return None
+    ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
+    epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
+    known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]
+    return float(sum(known)) if known else None
+
+
+def seconds_of_all(runs: Sequence[Path | None]) -> dict[str, float]:
+    """How long all these runs took to train, as the end of a log tells it; empty when that is not known of one."""
+    each = [None if run is None else training_seconds(run) for run in runs]
+    known = [seconds for seconds in each if seconds is not None]
+    return {"seconds": sum(known)} if len(known) == len(runs) else {}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with None for numbers that are not finite, also in a mapping among them."""
+    return {
+        name: _finite(value)
+        if isinstance(value, dict)
+        else (None if isinstance(value, float) and not np.isfinite(value) else value)
+        for name, value in values.items()
+    }
+
+
+_LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class StepPoint:
+    """One optimizer step: the mean loss of its examples and the learning rate. NaN leaves a gap."""
+
+    step: int
+    loss: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """One epoch of a run: its mean training loss, and validation metrics by name. NaN and inf leave a gap."""
+
+    epoch: int
+    loss: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel: a value for each x, NaN where there is none."""
+
+    name: str
+    x: Floats
+    values: Floats
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines that share a scale."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """The steps and epochs of a run in order; `steps_an_epoch` places epochs among steps."""
+
+    steps: tuple[StepPoint, ...] = ()
+    epochs: tuple[EpochPoint, ...] = ()
+    best_epoch: int | None = None
+    steps_an_epoch: float = 1.0
+
+    @property
+    def epoch_ends(self) -> Floats:
+        """Where each epoch ends on the x axis: in steps, or, of a log without them, in epochs."""
+        return np.array([point.epoch * (self.steps_an_epoch if self.steps else 1.0) for point in self.epochs])
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The first and the last x."""
+        x = np.array([*(float(point.step) for point in self.steps), *self.epoch_ends])
+        return float(x.min()), float(x.max())
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Losses, validation metrics in the order of first mention, and the learning rate; those that there are."""
+        ends = self.epoch_ends
+        names = list(dict.fromkeys(name for point in self.epochs for name in point.metrics))
+        metrics = {
+            name: Line(metric_name(name), ends, np.array([point.metrics.get(name, np.nan) for point in self.epochs]))
+            for name in names
+        }
+        losses = [self._line("training", [point.loss for point in self.steps])] if self.steps else []
+        if self.epochs:
+            losses.append(Line("training, epoch", ends, np.array([point.loss for point in self.epochs])))
+        if _LOSS in metrics:
+            losses.append(Line("validation", *(lambda line: (line.x, line.values))(metrics.pop(_LOSS))))
+        rates = [self._line("rate", [point.rate for point in self.steps])] if self.steps else []
+        found = (("loss", losses), ("validation metrics", [*metrics.values()]), ("learning rate", rates))
+        return tuple(Panel(name, tuple(lines)) for name, lines in found if lines)
+
+    def _line(self, name: str, values: list[float]) -> Line:
+        return Line(name, np.array([float(point.step) for point in self.steps]), np.array(values))
+
+
+def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
+    """The log of a run from its lines; None when it tells of no step and no epoch.
+
+    A line that is not whole, as a killed process leaves one, is passed over; of a step or epoch told twice, as after a
+    resumption, the last counts.
+    """
+    steps: dict[int, StepPoint] = {}
+    epochs: dict[int, EpochPoint] = {}
+    epoch_of: dict[int, int] = {}
+    best = None
+    for event in filter(None, map(_known_event, lines)):
+        kind, step, epoch = event.get("event"), event.get("step"), event.get("epoch")
+        if kind == "step" and isinstance(step, int):
+            steps[step] = StepPoint(step, _number(event.get("loss")), _number(event.get("rate")))
+            if isinstance(epoch, int):
+                epoch_of[step] = epoch
+        elif kind == "epoch" and isinstance(epoch, int):
+            metrics = event.get("metrics")
+            named = metrics if isinstance(metrics, dict) else {}
+            values = {str(name): _number(value) for name, value in named.items()}
+            epochs[epoch] = EpochPoint(epoch, _number(event.get("loss")), values)
+            best = epoch if event.get("best") is True else best
+    if not steps and not epochs:
+        return None
+    in_order = tuple(epochs[key] for key in sorted(epochs))
+    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, _steps_an_epoch(epoch_of))
+
+
+def _steps_an_epoch(epoch_of: dict[int, int]) -> float:
+    """How many steps an epoch has, as near as a log tells that holds only some of them with the epochs they fell in."""
+    least = max((step / epoch for step, epoch in epoch_of.items() if epoch > 0), default=1.0)
+    most = min(((step - 1) / (epoch - 1) for step, epoch in epoch_of.items() if epoch > 1), default=least)
+    return (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
+
+
+def _known_event(line: str) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else float("nan")

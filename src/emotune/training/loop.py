@@ -1,0 +1,306 @@
+"""The training loop.
+
+    batches of like length → logits → summed loss / examples of the step → gradient → clip → optimizer → schedule
+    after each epoch: validation logits → thresholds tuned out of fold → metric → keep the weights or not
+    every so often, and after each epoch: a checkpoint
+
+Knows nothing of label files: it is given token ids and targets, and tells an observer what happens.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from emotune.config.schema import Config
+from emotune.data.tokens import shuffled_buckets
+from emotune.errors import TrainingError
+from emotune.labels import Task
+from emotune.models import cpu_shortcuts
+from emotune.models import encoder as encoders
+from emotune.models.losses import make_loss
+from emotune.training import memory, rng
+from emotune.training.batches import logits_of, model_inputs
+from emotune.training.checkpoint import Checkpoint, Checkpoints
+from emotune.training.interrupt import Interrupt
+from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule
+from emotune.training.progress import Examples, Fitted, Ints, Metric, Observer, Progress, StepReport
+from emotune.training.snapshot import TrainState
+
+_STEPS_BETWEEN_TRIMS = 50
+_NOT_FINITE = "Lower the rate (--set optimizer.lr=…), or train in fp32 (--set training.precision=fp32)."
+
+
+class Trainer:
+    """Fits one model in place. `metric` turns validation logits (n, labels) into numbers by name."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        train: Examples,
+        valid: Examples,
+        config: Config,
+        *,
+        accelerator: Accelerator,
+        metric: Metric,
+        pad_id: int,
+        task: Task,
+        observer: Observer,
+        began: float | None = None,
+    ) -> None:
+        """`began`: since when time counts as training, by `time.perf_counter`; None: since now."""
+        self._counted = time.perf_counter() if began is None else began
+        self.config, self.train, self.valid, self.observer = config, train, valid, observer
+        self.metric, self.pad_id, self.accelerator = metric, pad_id, accelerator
+        self.core = model
+        self.rng = np.random.default_rng(config.training.seed)
+        encoders.freeze(model, config.network)
+        model.to(accelerator.device)
+        self.loss = make_loss(config.loss, task, train.targets, accelerator.device)
+        self.average = MovingAverage(model, config.training.ema) if config.training.ema else None
+        if config.network.freeze_epochs:  # several processes would wait for the gradients of the frozen parameters
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.num_steps = self._count_steps()
+        self.schedule = make_schedule(self.optimizer.optimizer, config.optimizer, self.num_steps)
+        self.train_state = TrainState.of(model, self.optimizer.optimizer, self.schedule, self.average, accelerator)
+        self.progress = Progress()
+        self.epoch_rng = self.rng.bit_generator.state
+        self.kept: dict[str, Tensor] | None = None
+        self.checkpoints: Checkpoints | None = None
+
+    @property
+    def fitted(self) -> Fitted:
+        """What has come of it so far."""
+        return self.progress.fitted
+
+    @property
+    def kept_epoch(self) -> int:
+        """Which epoch's weights are kept so far; 0 before the first is over."""
+        return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
+
+    @property
+    def _writes(self) -> bool:
+        """Of several processes the first writes checkpoints, and by its clock."""
+        return bool(self.accelerator.is_main_process)
+
+    def _count_steps(self) -> int:
+        training = self.config.training
+        steps = training.epochs * math.ceil(len(self.train.encoded) / (self._global_batch * training.accumulation))
+        return steps if training.max_steps is None else min(steps, training.max_steps)
+
+    @property
+    def _global_batch(self) -> int:
+        return self.config.training.batch_size * int(self.accelerator.num_processes)
+
+    def fit(self, checkpoints: Checkpoints | None = None) -> Fitted:
+        """Train until the last epoch or step, until the metric stops growing, or until Ctrl-C.
+
+        Raises TrainingError when the loss (the rows of its batch are named) or a validation logit is not finite, and
+        OutputError when a checkpoint cannot be written.
+        """
+        self.checkpoints = checkpoints
+        fitted = self.fitted
+        memory.keep()
+        with ExitStack() as stack:
+            interrupt = stack.enter_context(Interrupt())
+            stack.enter_context(cpu_shortcuts.applied(self.core, self.accelerator.device))
+            while self.progress.step < self.num_steps and not (fitted.stopped or fitted.interrupted):
+                fitted.interrupted = self._epoch(interrupt)
+        fitted.stop_requested = interrupt.requested
+        self._finish()
+        self._count_time()
+        fitted.seconds = self.progress.spent
+        return fitted
+
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take the place of the training that wrote the checkpoint: the next step is the one that it had before it."""
+        self.train_state.restore(checkpoint.tensors(), checkpoint.state)
+        self.rng.bit_generator.state = checkpoint.state["epoch_rng"]
+        self.progress = Progress.from_json(checkpoint.state["progress"])
+        self.kept = checkpoint.kept()
+        self._counted = time.perf_counter()  # to build the model was counted by who did it first
+
+    def _count_time(self) -> None:
+        """Count the time until now as spent on the training."""
+        now = time.perf_counter()
+        self.progress.spent += now - self._counted
+        self._counted = now
+
+    def _epoch(self, interrupt: Interrupt) -> bool:
+        """Train what is left of the epoch at hand and score it; whether it was interrupted."""
+        now = self.progress
+        self._thaw(now.epoch)
+        self.model.train()
+        self.epoch_rng = self.rng.bit_generator.state  # from which the same batches come again
+        batches = shuffled_buckets(self.train.encoded.lengths, self._global_batch, self.rng)
+        windows = _windows(batches, self.config.training.accumulation)
+        start = now.step - now.step_in_epoch
+        for window in windows[now.step_in_epoch : self.num_steps - start]:
+            started = time.perf_counter()
+            report = self._step(now.epoch, window)
+            now.count(report, time.perf_counter() - started)
+            self.observer.on_step(report)
+            whole = now.step_in_epoch == len(windows) or now.step == self.num_steps
+            if not whole and self._pause(interrupt):
+                return True
+        self._score()
+        over = now.step == self.num_steps or now.fitted.stopped is not None
+        return self._agree(interrupt.requested)[0] and not over
+
+    def _score(self) -> None:
+        """End the epoch: validation metrics, the weights worth keeping, a checkpoint."""
+        self.model.eval()
+        with self.average.in_place() if self.average else nullcontext():
+            logits = logits_of(self.core, self.valid, self.pad_id, self.accelerator)
+        if not np.isfinite(logits).all():
+            message = f"the validation logits after epoch {self.progress.epoch} are not finite"
+            raise TrainingError(message, hint=_NOT_FINITE)
+        report = self.progress.end_epoch(self.metric(logits), self.config.training)
+        if report.best or self.config.training.keep == "last":
+            self.kept = self._snapshot()
+        self.observer.on_epoch(report)
+        self.epoch_rng = self.rng.bit_generator.state
+        if self._agree(self._writes and self.checkpoints is not None and self.checkpoints.is_due_after_epoch())[0]:
+            self._write_checkpoint()
+
+    def _pause(self, interrupt: Interrupt) -> bool:
+        """Between two steps: write a checkpoint when it is time; whether to stop."""
+        due = self._writes and self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
+        stop, due = self._agree(interrupt.requested, due)
+        if stop or due:
+            self._write_checkpoint()
+        return stop
+
+    def _agree(self, *asked: bool) -> list[bool]:
+        """Whether any process says so, for each question: all of them do the same after the same step."""
+        if self.accelerator.num_processes == 1:
+            return list(asked)
+        votes = torch.tensor(asked, dtype=torch.float32, device=self.accelerator.device)
+        return [bool(sum_ > 0) for sum_ in self.accelerator.reduce(votes, reduction="sum")]
+
+    def _write_checkpoint(self) -> None:
+        if self.checkpoints is None:
+            return
+        tensors = self.train_state.tensors()  # in all processes
+        self._count_time()
+        if self._writes:
+            state = self.train_state.numbers() | {"progress": self.progress.to_json(), "epoch_rng": self.epoch_rng}
+            self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
+
+    def _step(self, epoch: int, window: Sequence[Ints]) -> StepReport:
+        """One optimizer step over a window of batches, as if they were one batch."""
+        examples = sum(len(batch) for batch in window)
+        loss = self._gradient(epoch, window, examples)
+        norm = self._clip()
+        rate = float(self.schedule.get_last_lr()[0])
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update()
+        step = self.progress.step + 1
+        if step % _STEPS_BETWEEN_TRIMS == 0:
+            memory.give_back()
+            forget_tiny(self.optimizer.optimizer)
+        return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
+
+    def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
+        """Leave the gradient of the mean loss over the window, and return the sum of the loss.
+
+        When the device runs out of memory, again from the start, with the same random numbers, in pieces half as large.
+        """
+        generators = rng.capture(self.accelerator.device)
+        while True:
+            pieces = [piece for batch in window for piece in _pieces(batch, self.progress.parts)]
+            try:
+                return self._backward(epoch, pieces, examples)
+            except RuntimeError as error:
+                if not memory.is_exhausted(error):
+                    raise
+                self._halve(max(map(len, pieces)))
+            memory.release()
+            self.optimizer.zero_grad(set_to_none=True)
+            rng.restore(generators, self.accelerator.device)
+
+    def _backward(self, epoch: int, pieces: Sequence[Ints], examples: int) -> float:
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        loss_sum = 0.0
+        for i, piece in enumerate(pieces):
+            rows = piece[rank::world]
+            share = 1.0 if len(rows) else 0.0  # a process without rows still takes part in the exchange of gradients
+            rows = rows if len(rows) else piece[:1]
+            targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
+            last = i == len(pieces) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                inputs = model_inputs(self.train.encoded, rows, self.pad_id, self.accelerator.device)
+                logits = self.model(**inputs).logits
+                loss = self.loss(logits.float(), targets) * share
+                # gradients are averaged over processes: world / examples makes that the mean over the step's examples
+                self.accelerator.backward(loss * (world / examples))
+            piece_loss = float(loss.detach())
+            if not math.isfinite(piece_loss):
+                raise self._not_finite(epoch, piece_loss, rows)
+            loss_sum += piece_loss
+        return float(loss_sum * world)
+
+    def _halve(self, rows: int) -> None:
+        """Compute batches in pieces half as large from here on; raises TrainingError when that cannot help."""
+        if rows == 1 or self.accelerator.num_processes > 1:  # the other processes wait for this one's gradients
+            hint = "Lower training.batch_size and raise training.accumulation by as much, or lower model.max_length."
+            raise TrainingError(f"the device ran out of memory at {rows} texts at a time", hint=hint)
+        self.progress.parts *= 2
+        self.observer.on_trouble(
+            f"out of memory at {rows} texts at a time: going on with {math.ceil(rows / 2)}, and accumulating twice as "
+            "many, so that a step is what it was"
+        )
+
+    def _clip(self) -> float | None:
+        limit = self.config.optimizer.clip_norm
+        if limit is None:
+            return None
+        norm = self.accelerator.clip_grad_norm_(self.trained, limit)
+        return None if norm is None else float(norm)
+
+    def _not_finite(self, epoch: int, loss: float, rows: Ints) -> TrainingError:
+        places = ", ".join(self.train.place(int(row)) for row in rows[:4])
+        more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+        return TrainingError(
+            f"the loss is {loss} in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}",
+            hint=_NOT_FINITE,
+        )
+
+    def _thaw(self, epoch: int) -> None:
+        """Freeze the whole encoder in the first `freeze_epochs`."""
+        frozen = epoch <= self.config.network.freeze_epochs
+        head = {id(p) for _, p in encoders.head_parameters(self.core)}
+        for parameter in self.trained:
+            parameter.requires_grad_(not frozen or id(parameter) in head)
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        with self.average.in_place() if self.average else nullcontext():
+            return {name: value.detach().clone() for name, value in self.train_state.weights().items()}
+
+    def _finish(self) -> None:
+        """Leave the weights worth keeping in the model: those of the kept epoch, or the latest when there is none."""
+        state = self.kept if self.kept is not None else self._snapshot()
+        self.core = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.core.load_state_dict(state, strict=False)
+        self.core.to("cpu").eval()
+
+
+def _windows(batches: Sequence[Ints], size: int) -> list[Sequence[Ints]]:
+    return [batches[i : i + size] for i in range(0, len(batches), size)]
+
+
+def _pieces(batch: Ints, parts: int) -> list[Ints]:
+    """The batch in that many pieces of like size; of fewer rows, one piece a row."""
+    return np.array_split(batch, min(parts, len(batch)))

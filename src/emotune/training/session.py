@@ -1,0 +1,226 @@
+"""What one training works with, and what it hands over to be saved: for networks, and for what is fitted at once."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedModel
+
+from emotune import hub
+from emotune.config.kinds import FitData, FittedKind, TextModel, TrainedKind
+from emotune.config.schema import Config
+from emotune.data.hub_sets import tell_published
+from emotune.data.records import Corpus, Record, targets_of
+from emotune.data.sourced import fingerprints
+from emotune.errors import EmotuneError
+from emotune.models import encoder as encoders
+from emotune.models import losses
+from emotune.models.devices import pick_device
+from emotune.models.torch_backend import TorchBackend
+from emotune.models.weights_file import update_layer
+from emotune.scoring.folds import stratified_folds
+from emotune.scoring.tuning import FOLD_SEED, start_decision, tuning_of, validation_metrics
+from emotune.training import groups, precision
+from emotune.training.device import make_accelerator, seed_everything
+from emotune.training.loop import Trainer
+from emotune.training.progress import Examples, Observer, TrainingReporter
+
+Floats = npt.NDArray[np.float32]
+_SCORING_BATCH = 64
+
+
+class Trained(Protocol):
+    """A model that has learned, to be written to a folder and scored as it was written."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What it takes at a time; None when it reads texts whole."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of its training."""
+        ...
+
+    def save(self, stage: Path) -> Floats:
+        """Write the model; the logits of the validation rows by what was written, shape (n, labels)."""
+        ...
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, also into what was written."""
+        ...
+
+
+class Session:
+    """The data of one training: what it is fitted to, and what says how well.
+
+    `began`: when that was begun which counts as training, by `time.perf_counter`.
+    """
+
+    def __init__(self, config: Config, corpus: Corpus, reporter: TrainingReporter) -> None:
+        self.began = time.perf_counter()
+        self.config, self.corpus, self.tuning = config, corpus, tuning_of(config)
+        self.published = tell_published(corpus, config.data, reporter)
+        self.start = start_decision(corpus.labels, config.decision)
+        self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
+        self.valid_targets = corpus.targets("valid")
+        self.folds = stratified_folds(self.valid_targets, self.tuning.folds, FOLD_SEED)
+        self.fingerprints = fingerprints(corpus)
+
+    def metrics(self, logits: Floats) -> dict[str, float]:
+        """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
+        return validation_metrics(logits, self.valid_targets, self.folds, self.start, self.tuning)
+
+
+class StepSession(Session):
+    """A training step by step: the network and its token ids, ready to be fitted."""
+
+    def __init__(
+        self,
+        config: Config,
+        kind: TrainedKind,
+        corpus: Corpus,
+        source: hub.Source,
+        device: str,
+        reporter: TrainingReporter,
+    ) -> None:
+        super().__init__(config, corpus, reporter)
+        self.kind, self.source = kind, source
+        target = pick_device(device)
+        self.precision = precision.choose(config.training.precision, target)
+        reporter.info(f"training on {target} in {self.precision.reason}")
+        seed_everything(config.training.seed)
+        self.accelerator = make_accelerator(str(target), self.precision.name)
+        self.model = kind.build(source.directory, config.model, corpus.labels, target)
+        self.encoder = encoders.text_encoder(source.directory, self.model)
+        self.train = self._examples(self.train_records)
+        self.valid = self._examples(corpus.splits["valid"])
+        encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
+        # what cannot be minimised, frozen or spared is said before anything is written
+        losses.require_suited(config.loss, corpus.labels.task)
+        encoders.freeze(self.model, config.network)
+        self.groups = groups.parameter_groups(self.model, config.optimizer)
+        if cut := self.train.encoded.num_cut:
+            texts = "text is" if cut == 1 else "texts are"
+            reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
+
+    def _examples(self, records: Sequence[Record]) -> Examples:
+        encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)
+        targets = targets_of(records, len(self.corpus.labels))
+        return Examples(encoded, targets, lambda i: str(records[i].place))
+
+    def trainer(self, observer: Observer) -> Trainer:
+        """What trains the model in place."""
+        return Trainer(
+            self.model,
+            self.train,
+            self.valid,
+            self.config,
+            accelerator=self.accelerator,
+            metric=self.metrics,
+            pad_id=self.encoder.pad_id,
+            task=self.corpus.labels.task,
+            observer=observer,
+            began=self.began,
+        )
+
+
+@dataclass
+class TrainedNetwork:
+    """A network when its training has come to an end."""
+
+    session: StepSession
+    model: PreTrainedModel
+    interrupted: bool
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What it takes at a time."""
+        return self.session.encoder.max_tokens
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of its training."""
+        config = self.session.config
+        return {
+            "precision": self.session.precision.reason,
+            "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
+            "batch size": f"{config.training.batch_size} × {config.training.accumulation}",
+            "learning rate": f"encoder {config.optimizer.lr:g}, "
+            f"head {config.optimizer.head_lr or config.optimizer.lr:g}",
+            "loss": f"{config.loss.name}, weights {config.loss.weights}",
+            "moving average": f"{config.training.ema:g}",
+            "frozen": config.network.freeze,
+            "seed": str(config.training.seed),
+            "interrupted": "yes" if self.interrupted else "no",
+        }
+
+    def save(self, stage: Path) -> Floats:
+        """Write it in fp32 with its tokenizer, read it back and score the validation rows."""
+        session = self.session
+        encoders.save(self.model, session.source.directory, session.encoder, stage)
+        backend = TorchBackend(session.kind.load(stage), str(session.accelerator.device))
+        return backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the last layer."""
+        encoders.divide_logits(self.model, temperature)
+        update_layer(stage / "model.safetensors", self.model, encoders.final_linear(self.model))
+
+
+@dataclass
+class FittedModel:
+    """A model that was fitted at once."""
+
+    session: Session
+    kind: FittedKind
+    model: TextModel
+    device: str
+    max_tokens: int | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What the card tells of how it was made."""
+        config = self.session.config
+        keys = {name: str(value) for name, value in config.model.model_dump(mode="json").items() if value is not None}
+        return keys | {"seed": str(config.training.seed)}
+
+    def save(self, stage: Path) -> Floats:
+        """Write it, read it back and score the validation rows."""
+        self.model.save(stage)
+        self.model = self.kind.load(stage, self.device)
+        return self.model.logits([r.text for r in self.session.corpus.splits["valid"]], _SCORING_BATCH)
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, and write it again."""
+        self.model.divide_logits(np.full(len(self.session.corpus.labels), temperature))
+        self.model.save(stage)
+
+
+def idle_settings(config: Config) -> list[str]:
+    """The keys that differ from their defaults and play no part in a model that is fitted at once."""
+    return [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
+
+
+def fit_at_once(
+    session: Session, kind: FittedKind, source: hub.Source | None, device: str, say: Callable[[str], None]
+) -> FittedModel:
+    """Fit a model of a kind that needs no steps to the training rows."""
+    texts = [r.text for r in session.train_records]
+    targets = targets_of(session.train_records, len(session.corpus.labels))
+    directory, seed = None if source is None else source.directory, session.config.training.seed
+    lesson = FitData(texts, targets, session.corpus.labels, directory, seed, device, say)
+    try:
+        return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
+    except ImportError as error:
+        message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error

@@ -1,0 +1,382 @@
+"""`emotune train --folds K`: K models, each trained without one fold of the training rows; the model is their mean.
+
+read and check data → each fold's run in folds/N (finished ones are not trained again) → their logits of the rows that
+they have not seen → temperature and thresholds fitted on those → the members as one model, in place
+
+What is said of the training rows is honest only if nothing about a member was chosen by the rows that it is to be
+judged on. So a member keeps its last epoch's weights, trains all epochs, and has no temperature of its own.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emotune.artifact.ensemble import combined
+from emotune.artifact.manifest import read_json
+from emotune.artifact.opening import FoundModel, open_model
+from emotune.atomic import staged
+from emotune.config.kinds import TrainedKind, find_kind
+from emotune.config.schema import Config
+from emotune.data.corpus import has_validation
+from emotune.data.folds import folds_of, held_out
+from emotune.data.hub_sets import resolve_data, tell_published
+from emotune.data.sourced import fingerprints
+from emotune.decision import Decision
+from emotune.errors import DataError, MissingInputError, Place, UsageError
+from emotune.inference.classifier import run_model
+from emotune.labels import positives
+from emotune.reporter import NullReporter
+from emotune.reports.card import ensemble_card
+from emotune.reports.tables import chosen_thresholds, percent
+from emotune.runs import cached_logits, layout, tracking, training_log
+from emotune.runs import resume as resuming
+from emotune.runs.cached_logits import OUT_OF_FOLD, Floats, save_rows
+from emotune.runs.lock import locked, require_unlocked
+from emotune.runs.recovery import recovering, tidy
+from emotune.scoring.calibration import fit_temperature
+from emotune.scoring.folds import stratified_folds
+from emotune.scoring.metrics import counting_metrics, metric_name
+from emotune.scoring.thresholds import Tuned
+from emotune.scoring.tuning import (
+    FOLD_SEED,
+    doubtful_temperatures,
+    finite,
+    start_decision,
+    tune_decision,
+    tuning_of,
+    validation_metrics,
+)
+from emotune.training.progress import TrainingReporter
+from emotune.workflows.ensemble import compose, kind_of, members_of, members_table
+from emotune.workflows.train import (
+    Material,
+    prepare,
+    read,
+    require_place,
+    require_room,
+    require_trainable,
+    resolved_config,
+    train_on,
+)
+
+_OUT_OF_FOLD, _BATCH = "out of fold", 64
+
+
+@dataclass(frozen=True)
+class FoldsOutcome:
+    """What a cross-training left behind, or where it was interrupted.
+
+    out_of_fold: metrics of all training rows, each scored by the member that has not seen it, at thresholds chosen on
+    other rows; validation: those of the mean model on the validation split, None without one; members: metrics of each
+    member on the rows that it has not seen. `interrupted` is the fold (from 1) at hand, when there is no model.
+    """
+
+    run: Path
+    num_folds: int
+    decision: Decision
+    tuned: Tuned | None
+    temperature: float
+    out_of_fold: dict[str, float]
+    validation: dict[str, float] | None
+    members: tuple[dict[str, float], ...]
+    interrupted: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What `emotune train --folds --json` prints."""
+        whole = self.interrupted is None
+        return {
+            "run": str(self.run),
+            "model": str(self.run / "model") if whole else None,
+            "folds": self.num_folds,
+            "out_of_fold": finite(self.out_of_fold) if whole else None,
+            "validation": None if self.validation is None else finite(self.validation),
+            "optimism": None if self.tuned is None else finite(self.tuned.optimism),
+            "temperature": self.temperature,
+            "members": [finite(metrics) for metrics in self.members],
+            "interrupted": not whole,
+            "fold": self.interrupted,
+        }
+
+
+class _FoldTalk(NullReporter):
+    """What is heard of a member's training: its steps and epochs, and once for all members what it says before them."""
+
+    def __init__(self, reporter: TrainingReporter) -> None:
+        self._talk = reporter
+        self._said: set[str] = set()
+        self._begun = False
+
+    def begin(self) -> None:
+        """The next member."""
+        self._begun = False
+
+    def info(self, message: str) -> None:
+        if not self._begun and message not in self._said:
+            self._said.add(message)
+            self._talk.info(message)
+
+    def warn(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            self._talk.warn(message)
+
+    def on_step(self, report: Any) -> None:
+        self._begun = True
+        self._talk.on_step(report)
+
+    def on_epoch(self, report: Any) -> None:
+        self._talk.on_epoch(report)
+
+
+def train_folds(
+    config: Config,
+    out: Path,
+    *,
+    reporter: TrainingReporter,
+    device: str = "auto",
+    overwrite: bool = False,
+    resume: bool = False,
+) -> FoldsOutcome:
+    """Cross-train as configured (`training.folds`) and write the run directory of the mean model to `out`.
+
+    resume: go on with the fold at hand, from its newest checkpoint. Interrupted by Ctrl-C, there is no model yet.
+    Raises as `train`, and UsageError in one of several processes.
+    """
+    assert config.training.folds is not None, "who asks for folds says how many"
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
+    require_trainable(config)
+    require_room(out, overwrite=overwrite, resume=resume)
+    require_unlocked(out)
+    tracking.require(config.tracking)
+    data = resolve_data(config.data)
+    resolved = resolved_config(config, data)
+    require_place(out, resolved, overwrite=overwrite, resume=resume)
+    splits = ("train", "valid") if has_validation(data.local) else ("train",)
+    material = Material(config, resolved, *read(data, reporter, splits))
+    training = _Folds(material, config.training.folds, out, reporter, device)
+    with locked(out), recovering(out):
+        require_place(out, resolved, overwrite=overwrite, resume=resume)
+        if resume:
+            training.require_same_data()
+        prepare(out, material, resume=resume)
+        interrupted = training.train()
+        if interrupted is not None:
+            reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
+            reporter.info(f"to go on from where it stopped: emotune train --resume {out}")
+            return training.outcome_of(interrupted)
+        outcome = training.join()
+        tidy(out, config)
+    return outcome
+
+
+class _Folds:
+    """A cross-training: its members one after the other, then their mean."""
+
+    def __init__(self, material: Material, num_folds: int, out: Path, reporter: TrainingReporter, device: str) -> None:
+        self.material, self.num_folds, self.out, self.reporter, self.device = material, num_folds, out, reporter, device
+        corpus = material.corpus
+        self.folds = folds_of(corpus.splits["train"], len(corpus.labels), num_folds)
+        self.fingerprints = fingerprints(corpus)
+        self.start, self.tuning = start_decision(corpus.labels, material.config.decision), tuning_of(material.config)
+        self.reached: list[dict[str, float]] = []
+        self.stepwise = isinstance(find_kind(material.config.model.kind), TrainedKind)
+        if self.stepwise and (sentence := _set_aside(material.config)):
+            reporter.info(sentence)
+
+    def require_same_data(self) -> None:
+        """Raise DataError when the data is not what the run began with: members would be of different rows."""
+        path = self.out / layout.DATA
+        if path.is_file() and layout.folds_begun(self.out):
+            resuming.require_same_data(read_json(path).get("splits", {}), self.fingerprints, Place(path))
+
+    def train(self) -> int | None:
+        """Train all members that are not there yet; the number of the one that was interrupted, None when none was."""
+        reporter = _FoldTalk(self.reporter)
+        for number in range(1, self.num_folds + 1):
+            reporter.begin()
+            if not self._train_one(number, reporter):
+                return number
+        return None
+
+    def _run(self, number: int) -> Path:
+        return self.out / layout.FOLDS / str(number)
+
+    def _train_one(self, number: int, reporter: TrainingReporter) -> bool:
+        """Train a member, or go on with it; whether that is over, and the next one wanted."""
+        run, name = self._run(number), f"fold {number} of {self.num_folds}"
+        resume = run.exists()
+        try:
+            whole = resuming.is_complete(run)
+        except MissingInputError:  # interrupted, and without a checkpoint
+            whole = resume = False
+        if whole:
+            self.reporter.info(f"{name} is trained")
+            return True
+        corpus = held_out(self.material.corpus, number, self.num_folds)
+        rows = {split: len(corpus.splits[split]) for split in ("train", "valid")}
+        self.reporter.info(f"{name}: {rows['train']:,} rows to learn from, {rows['valid']:,} held out")
+        config, resolved = (self._member(c, number) for c in (self.material.config, self.material.resolved))
+        material = Material(config, resolved, corpus, ())
+        outcome = train_on(material, run, reporter=reporter, device=self.device, overwrite=not resume, resume=resume)
+        assert outcome is not None, "this is the only process"
+        return not (outcome.fitted.interrupted or outcome.fitted.stop_requested)
+
+    def _member(self, config: Config, number: int) -> Config:
+        """How a member is trained: nothing about it may be chosen by the rows that it is to be judged on."""
+        changed = {
+            "data": {"fold": [number, self.num_folds]},
+            "training": {"folds": None, **({"keep": "last", "patience": None} if self.stepwise else {})},
+            "tuning": {"calibrate": False},
+            "tracking": {"run_name": f"{config.tracking.run_name or config.name}-fold-{number}"},
+        }
+        sections = {key: getattr(config, key).model_copy(update=values) for key, values in changed.items()}
+        return config.model_copy(update={"name": f"{config.name}-fold-{number}", **sections})
+
+    def outcome_of(self, interrupted: int) -> FoldsOutcome:
+        """What there is when a fold was interrupted: no model."""
+        return FoldsOutcome(self.out, self.num_folds, self.start, None, 1.0, {}, None, (), interrupted)
+
+    def join(self) -> FoldsOutcome:
+        """Make the members one model: temperature and thresholds fitted out of fold, the validation split scored."""
+        corpus = self.material.corpus
+        labels, targets = corpus.labels, corpus.targets("train")
+        models = {f"fold-{n}": open_model(str(self._run(n))) for n in range(1, self.num_folds + 1)}
+        logits, reached = self._out_of_fold(models, targets)
+        temperature = fit_temperature(logits, targets, labels.task) if self.tuning.calibrate else 1.0
+        logits = logits / np.float32(temperature)
+        tuned_on = {"split": OUT_OF_FOLD, "data_sha256": self.fingerprints["train"]["sha256"]}
+        decision, tuned = tune_decision(logits, targets, self.start, self.tuning, tuned_on)
+        reached[_OUT_OF_FOLD] = self._metrics(logits, targets) | ({} if tuned is None else tuned.out_of_fold_f1)
+        members = members_of(models, labels, temperature)
+        valid = None
+        if "valid" in corpus.splits:
+            texts = [r.text for r in corpus.splits["valid"]]
+            each = [self._logits(member.model, texts) for member in members]
+            valid = combined([member.weights for member in members], each)
+        scored = None if valid is None else _scored(valid, corpus.targets("valid"), decision)
+        outcome = FoldsOutcome(
+            self.out,
+            self.num_folds,
+            decision,
+            tuned,
+            temperature,
+            reached.pop(_OUT_OF_FOLD),
+            scored,
+            (*reached.values(),),
+        )
+        card = self._card(models, reached, outcome)
+        with staged(self.out / "model") as stage:
+            compose(stage, members, decision, card, self.fingerprints, link=True)
+            save_rows(self.out / layout.OOF, logits, targets, fold=self.folds)
+            if valid is not None:
+                save_rows(self.out / layout.VALID, valid, corpus.targets("valid"))
+            self._log(reached, outcome)
+        self._tell(outcome)
+        return outcome
+
+    def _out_of_fold(
+        self, models: Mapping[str, FoundModel], targets: Floats
+    ) -> tuple[Floats, dict[str, dict[str, float]]]:
+        """The logits of all training rows, each by the member that has not seen it; and what each member reaches."""
+        logits, reached = np.zeros_like(targets), {}
+        for number, name in enumerate(models, start=1):
+            inside = self.folds == number
+            own, its = cached_logits.read_valid(self._run(number), self.material.corpus.labels)
+            if not np.array_equal(its, targets[inside]):
+                raise DataError(
+                    "the rows that were held out are not those of this data", place=Place(self._run(number))
+                )
+            logits[inside] = own
+            reached[name] = self._metrics(own, its)
+        return logits, reached
+
+    def _metrics(self, logits: Floats, targets: Floats) -> dict[str, float]:
+        folds = stratified_folds(targets, self.tuning.folds, FOLD_SEED)
+        return validation_metrics(logits, targets, folds, self.start, self.tuning)
+
+    def _logits(self, model: FoundModel, texts: list[str]) -> Floats:
+        classifier = run_model(replace(model, notes=()), device=self.device, warn=self.reporter.warn)
+        return classifier.logits(texts, batch_size=_BATCH)
+
+    def _card(
+        self, models: Mapping[str, FoundModel], reached: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome
+    ) -> str:
+        corpus, rows = self.material.corpus, len(self.folds)
+        kinds = {name: kind_of(model) for name, model in models.items()}
+        table = members_table(kinds, {**reached, _OUT_OF_FOLD: outcome.out_of_fold}, corpus.labels.task)
+        told = [
+            *corpus.description,
+            *(f"doubtful: {finding}" for finding in self.material.findings),
+            f"cross-training: each member was trained without one of {self.num_folds} folds of the {rows:,} training "
+            "rows, and its scores are those on that fold",
+            *_sentences(outcome, rows, len(corpus.splits.get("valid", ()))),
+        ]
+        published = tell_published(corpus, self.material.config.data, NullReporter())
+        return ensemble_card(self.material.config.name, told, table, outcome.decision, published)
+
+    def _log(self, reached: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome) -> None:
+        """The log of the whole, written at once: those of the members tell of their steps."""
+        path = self.out / layout.LOG
+        path.unlink(missing_ok=True)
+        kind = find_kind(self.material.config.model.kind).name
+        with training_log.Log(path) as log:
+            log.write("start", kind=kind, folds=self.num_folds)
+            for number, metrics in enumerate(reached.values(), start=1):
+                log.write("fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=dict(metrics))
+            scores = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
+            seconds = training_log.seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
+            log.write("end", **scores, **seconds, interrupted=False)
+
+    def _tell(self, outcome: FoldsOutcome) -> None:
+        if outcome.temperature != 1.0:
+            self.reporter.info(
+                f"temperature {outcome.temperature:.3f}, fitted out of fold, folded into the members' weights"
+            )
+        for warning in doubtful_temperatures([outcome.temperature]):
+            self.reporter.warn(warning)
+        if outcome.tuned is not None:
+            self.reporter.info(chosen_thresholds(outcome.tuned))
+        num_valid = len(self.material.corpus.splits.get("valid", ()))
+        for sentence in _sentences(outcome, len(self.folds), num_valid):
+            self.reporter.info(sentence)
+
+
+def _set_aside(config: Config) -> str:
+    """What of the configuration the members do not follow, in a sentence; empty when there is nothing."""
+    aside = [f"training.keep {config.training.keep}"] * (config.training.keep != "last")
+    aside += [f"training.patience {config.training.patience}"] * (config.training.patience is not None)
+    if not aside:
+        return ""
+    why = "would choose by the rows that are held out: each member trains all epochs and keeps the last"
+    return f"{' and '.join(aside)} {why}"
+
+
+def _scored(logits: Floats, targets: Floats, decision: Decision) -> dict[str, float]:
+    """The metrics of the decisions as they are: nothing was chosen on these rows."""
+    counted = counting_metrics(positives(targets), decision.decide(decision.probabilities(logits)))
+    return {name: counted[name] for name in ("macro_f1", "micro_f1", "weighted_f1", "accuracy")}
+
+
+def _sentences(outcome: FoldsOutcome, num_rows: int, num_valid: int) -> list[str]:
+    """What the training rows and the validation split say of the model."""
+    how = "" if outcome.tuned is None else ", thresholds chosen on other rows"
+    said = [
+        f"out of fold, {num_rows:,} training rows: {_listed(outcome.out_of_fold, outcome)} "
+        f"(each by the one member that has not seen it{how})"
+    ]
+    if outcome.validation is not None:
+        said.append(
+            f"the mean of the {outcome.num_folds}, {num_valid:,} validation rows: "
+            f"{_listed(outcome.validation, outcome)} (nothing was chosen on them)"
+        )
+    return said
+
+
+def _listed(metrics: Mapping[str, float], outcome: FoldsOutcome) -> str:
+    keys = ("macro_f1", "micro_f1") if outcome.tuned is not None else ("accuracy", "macro_f1")
+    return ", ".join(f"{metric_name(key)} {percent(metrics[key])}" for key in keys)
