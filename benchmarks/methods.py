@@ -33,9 +33,8 @@ import torch
 
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
-from emotune.data.folds import folds_of
+from emotune.data.corpus import folds_of, read_corpus
 from emotune.data.records import Corpus, fingerprint
-from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
 from emotune.errors import ConfigError
 from emotune.labels import positives

@@ -27,9 +27,8 @@ import numpy.typing as npt
 
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
-from emotune.data.folds import folds_of
+from emotune.data.corpus import folds_of, read_corpus
 from emotune.data.records import Corpus
-from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
 from emotune.labels import LabelSet, positives
 from emotune.reporter import NullReporter

@@ -30,11 +30,11 @@ from transformers import Trainer as TheirTrainer
 from emotune import hub
 from emotune.config.loading import load_config
 from emotune.config.schema import Config, ModelConfig
+from emotune.data.corpus import read_corpus
 from emotune.data.records import Corpus, targets_of
-from emotune.data.sourced import read_corpus
 from emotune.models import encoder as encoders
-from emotune.models.devices import pick_device
-from emotune.training import precision
+from emotune.models.encoder import pick_device
+from emotune.training import device as precision
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import EpochReport, Examples, StepReport

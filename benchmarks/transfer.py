@@ -18,8 +18,8 @@ from pathlib import Path
 import emotune
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
+from emotune.data.corpus import read_corpus
 from emotune.data.records import Corpus
-from emotune.data.sourced import read_corpus
 from emotune.decision import Decision
 from emotune.labels import mapping_to, positives
 from emotune.reporter import NullReporter

@@ -27,7 +27,7 @@ from emotune.runs import cached_logits
 from emotune.scoring.calibration import calibrate
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import Counts, counting_metrics, f_beta_metrics, interval
-from emotune.scoring.precision import precision_and_recall
+from emotune.scoring.thresholds import precision_and_recall
 from emotune.scoring.tuning import FOLD_SEED, JUDGING_FOLDS, judged
 from methods import laid_out
 

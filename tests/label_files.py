@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from emotune.config.schema import DataConfig
-from emotune.data.formats.base import Layout
+from emotune.data.formats.base import Layout, Row, label_set
 from emotune.data.formats.reading import read_files
-from emotune.data.formats.rows import Row, label_set
 from emotune.labels import LabelSet
 
 

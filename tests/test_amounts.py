@@ -2,7 +2,7 @@
 
 import pytest
 
-from emotune.reports import amounts
+from emotune.reports import tables
 
 
 @pytest.mark.parametrize(
@@ -22,11 +22,11 @@ from emotune.reports import amounts
     ],
 )
 def test_a_duration_is_never_nought_for_what_took_some_time(seconds: float | None, written: str) -> None:
-    assert amounts.duration(seconds) == written
+    assert tables.duration(seconds) == written
 
 
 @pytest.mark.parametrize(
     ("texts", "written"), [(None, ""), (3.14, "3.1"), (98.7, "99"), (8932.4, "8,930"), (61_910_277.0, "61,900,000")]
 )
 def test_a_speed_has_three_digits_at_most(texts: float | None, written: str) -> None:
-    assert amounts.speed(texts) == written
+    assert tables.speed(texts) == written

@@ -26,7 +26,8 @@ from emotune.config.kinds import find_kind
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
-from emotune.models import bilstm, recurrence
+from emotune.models import bilstm
+from emotune.models import bilstm as recurrence
 from emotune.models.bilstm_kind import BilstmConfig
 
 POOLINGS = ("max", "last")

@@ -20,7 +20,7 @@ from emotune.artifact.opening import FoundModel
 from emotune.atomic import json_text
 from emotune.cli.app import app
 from emotune.errors import EmotuneError
-from emotune.inference import speed
+from emotune.inference import classifier
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import EKMAN, GOEMOTIONS, mapping_to, positives
 from emotune.runs import layout
@@ -34,7 +34,7 @@ from emotune.workflows import compare
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(speed, "AT_LEAST", 0.0)  # a glance is enough here
+    monkeypatch.setattr(classifier, "AT_LEAST", 0.0)  # a glance is enough here
 
 
 @pytest.fixture

@@ -30,9 +30,11 @@ from emotune.scoring.comparison import (
     Entry,
     Outcome,
     compare,
+    holm,
+    p_values,
     pareto_front,
+    simultaneous_intervals,
 )
-from emotune.scoring.differences import holm, p_values, simultaneous_intervals
 from emotune.scoring.metrics import confusion, counting_metrics, score
 from emotune.scoring.slices import most_confused
 

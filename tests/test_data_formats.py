@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_corpus, load_split
-from emotune.data.formats.rows import Row
+from emotune.data.formats.base import Row
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
 from label_files import labelled, read, write, write_csv

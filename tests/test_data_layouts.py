@@ -15,7 +15,7 @@ from pyarrow import parquet
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_corpus, load_split
 from emotune.data.formats import BY_NAME
-from emotune.data.formats.rows import Row
+from emotune.data.formats.base import Row
 from emotune.data.writing import render
 from emotune.errors import DataError, EmotuneError
 from emotune.labels import DAIR, LabelSet, Task

@@ -11,7 +11,7 @@ import pytest
 
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_corpus
-from emotune.data.formats.rows import Row
+from emotune.data.formats.base import Row
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.errors import DataError
 from emotune.labels import GOEMOTIONS, LabelSet, Task, positives

@@ -19,7 +19,7 @@ from emotune.config.schema import LossConfig
 from emotune.labels import Task
 from emotune.models.losses import bce, cross_entropy, focal, make_loss
 from emotune.runs import layout
-from emotune.runs.label_ids import kept_ids
+from emotune.runs.layout import kept_ids
 from local_hub import COMMIT, Hub
 from test_hub import cache, hub  # noqa: F401 - fixtures
 

@@ -16,11 +16,9 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from conftest import FILLERS
-from emotune.data.published_cache import CACHE_VARIABLE
+from emotune.data.published import CACHE_VARIABLE
 from emotune.errors import ConfigError, ModelError
-from emotune.models.embedding import Embedder, embed_texts
-from emotune.models.embedding_cache import FOLDER, EmbeddingCache, text_digest
-from emotune.models.reading import Reading
+from emotune.models.embedding import FOLDER, Embedder, EmbeddingCache, Reading, embed_texts, text_digest
 
 Checkpoint = Callable[[str], Path]
 

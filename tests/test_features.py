@@ -19,7 +19,7 @@ from emotune.artifact.manifest import verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.config.loading import load_config
-from emotune.data.published_cache import CACHE_VARIABLE
+from emotune.data.published import CACHE_VARIABLE
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 

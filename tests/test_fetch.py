@@ -21,10 +21,8 @@ from emotune.cli.app import app
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
 from emotune.data import published
-from emotune.data.corpus import load_corpus, locate
-from emotune.data.hub_sets import tell_published
-from emotune.data.published import CATALOG, DataFile, DataSet
-from emotune.data.published_cache import cache_directory, fetched_folder, published_sets, unpacked
+from emotune.data.corpus import load_corpus, locate, tell_published
+from emotune.data.published import CATALOG, DataFile, DataSet, cache_directory, fetched_folder, published_sets, unpacked
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
 from emotune.reporter import NullReporter

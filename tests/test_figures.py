@@ -23,7 +23,7 @@ image = pytest.importorskip("PIL.Image")
 
 from emotune.reports import figures  # noqa: E402 (after the guard)
 from emotune.reports.figures import EMPTY, LIGHT_BLUE, VERMILION, CostPoint, LabelCurve, Picture  # noqa: E402
-from emotune.runs.training_log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
+from emotune.runs.log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
 
 HOSTILE = (
     "$\\undefinedcommand$",
@@ -208,7 +208,7 @@ def test_settings_of_the_user_are_neither_followed_nor_changed() -> None:
 def test_no_pyplot() -> None:
     program = (
         "import sys; from emotune.reports.figures import training_curves;"
-        "from emotune.runs.training_log import EpochPoint, TrainingLog;"
+        "from emotune.runs.log import EpochPoint, TrainingLog;"
         "training_curves(TrainingLog(epochs=(EpochPoint(1, 1.0, {'f1': 0.5}),)), 'title');"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

@@ -21,8 +21,7 @@ from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config.loading import load_config
-from emotune.data.corpus import load_corpus
-from emotune.data.folds import folds_of, held_out
+from emotune.data.corpus import folds_of, held_out, load_corpus
 from emotune.data.records import Corpus, Record, targets_of, text_key
 from emotune.errors import DataError
 from emotune.inference.classifier import load
@@ -264,7 +263,7 @@ def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
 
 PLACES = (
     ("manifest.json synced", 2),  # checkpoints of the first member
-    ("emotune.workflows.finish.make_card", 1),
+    ("emotune.workflows.train.make_card", 1),
     ("emotune.workflows.train.prepare", 2),  # the second member begins
     ("renamed", 3),
     ("emotune.workflows.cross_train.tune_decision", 1),

@@ -9,9 +9,7 @@ from typer.testing import CliRunner
 
 from emotune.cli.app import app
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import STARTER
-from emotune.data.hub_sets import resolve_data
-from emotune.data.sourced import read_corpus
+from emotune.data.corpus import STARTER, read_corpus, resolve_data
 from emotune.data.split_files import choose_files, find_splits
 from emotune.errors import DataError, HubError, MissingInputError
 from emotune.labels import DAIR, LabelSet

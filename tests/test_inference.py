@@ -28,7 +28,7 @@ from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageErr
 from emotune.inference.classifier import EmotionClassifier, load
 from emotune.labels import GOEMOTIONS, mapping_to
 from emotune.models import encoder as encoders
-from emotune.models.devices import pick_device
+from emotune.models.encoder import pick_device
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float64]
@@ -381,6 +381,6 @@ def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: P
 
 
 def test_without_torch_it_is_said_what_to_install(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "emotune.models.torch_backend", None)
+    monkeypatch.setitem(sys.modules, "emotune.models.encoder", None)
     with pytest.raises(EmotuneError, match="pip install 'emotune"):
         load(multi_label_run)

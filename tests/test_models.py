@@ -20,7 +20,7 @@ from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
 from emotune.labels import LabelSet, Task
 from emotune.models import encoder as encoders
-from emotune.models.weights_file import update_layer
+from emotune.models.encoder import update_layer
 
 Checkpoint = Callable[[str], Path]
 

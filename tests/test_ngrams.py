@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from emotune.models.ngrams import WORD, Terms, Unit, weigh
+from emotune.models.tfidf import WORD, Terms, Unit, weigh
 
 WORDS = st.sampled_from(["so", "SO", "happy", "a", "don't", "naïve", "İ", "ﬁn", "!!", "😀😀", "x1_2", "\u200b", "日本"])
 TEXTS = st.one_of(st.text(max_size=20), st.lists(WORDS, max_size=8).map(" ".join))

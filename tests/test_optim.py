@@ -24,9 +24,15 @@ from emotune.config.schema import ModelConfig, OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
-from emotune.training import precision
-from emotune.training.groups import parameter_groups
-from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule, rate_factor
+from emotune.training import device as precision
+from emotune.training.optim import (
+    MovingAverage,
+    forget_tiny,
+    make_optimizer,
+    make_schedule,
+    parameter_groups,
+    rate_factor,
+)
 
 Checkpoint = Callable[[str], Path]
 CPU = torch.device("cpu")

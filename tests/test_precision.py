@@ -8,8 +8,7 @@ from scipy.special import expit
 
 from emotune.decision import NEVER, Decision, Fallback
 from emotune.labels import LabelSet
-from emotune.scoring.precision import at_precision
-from emotune.scoring.thresholds import PRECISION, Method, choose, tune
+from emotune.scoring.thresholds import PRECISION, Method, at_precision, choose, tune
 
 LABELS = LabelSet(("easy", "fair", "hopeless"))
 

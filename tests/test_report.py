@@ -16,15 +16,15 @@ from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
-from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.files import write
 from emotune.reports.html import document, h, said
 from emotune.reports.inline import Inlined
 from emotune.reports.page import report_html
-from emotune.runs.training_log import read_training_log
-from emotune.scoring.fold_thresholds import FoldThresholds
+from emotune.reports.provenance import Background
+from emotune.runs.log import read_training_log
 from emotune.scoring.metrics import confusion, score
+from emotune.scoring.thresholds import FoldThresholds
 from tiny import unchecked
 
 HOSTILE = (

@@ -22,10 +22,10 @@ POINTS = (
     *("before rename", "renamed", "half removed", "done"),
 )
 PLACES = (  # in their order in time
-    *("emotune.runs.layout.save_train_texts", "emotune.runs.training_log.cut_log"),
-    *(f"emotune.workflows.finish.{name}" for name in ("fit_temperature", "tune_decision", "make_card", "seal")),
+    *("emotune.runs.layout.save_train_texts", "emotune.runs.log.cut_log"),
+    *(f"emotune.workflows.train.{name}" for name in ("fit_temperature", "tune_decision", "make_card", "seal")),
     *("emotune.runs.layout.save_arrays", "emotune.atomic._put_in_place"),
-    *("emotune.runs.backup.remove", "emotune.runs.recovery.remove_all"),
+    *("emotune.runs.backup.remove", "emotune.runs.backup.remove_all"),
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts

@@ -24,8 +24,7 @@ from emotune.scoring.slices import (
     two_label_errors,
     worst_rows,
 )
-from emotune.scoring.stability import fold_thresholds
-from emotune.scoring.thresholds import PRECISION, Method, choose, out_of_fold, tune, with_thresholds
+from emotune.scoring.thresholds import PRECISION, Method, choose, fold_thresholds, out_of_fold, tune, with_thresholds
 
 LABELS = LabelSet(("a", "b", "c"))
 few = settings(deadline=None, max_examples=60)

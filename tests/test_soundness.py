@@ -14,10 +14,9 @@ from safetensors.numpy import save_file
 
 from emotune.artifact.safety.directory import require_sound_model, weight_files
 from emotune.artifact.safety.json_files import read_object
-from emotune.artifact.safety.patterns import why_slow
-from emotune.artifact.safety.tokenizer import require_sound_tokenizer
+from emotune.artifact.safety.tokenizer import require_sound_tokenizer, why_slow
 from emotune.artifact.safety.weights import read_header, require_finite
-from emotune.cli.printable import json_safe, on_one_line, printable
+from emotune.cli.terminal import json_safe, on_one_line, printable
 from emotune.config.schema import DEFAULT_ENCODER, ModelConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from emotune.cli.streams import Unheeded, writing_results
+from emotune.cli.terminal import Unheeded, writing_results
 from emotune.errors import OutputError
 
 FULL = Path("/dev/full")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emotune.data.quality.encoding_faults import suspicious, visible
+from emotune.data.quality.checks import suspicious, visible
 from emotune.data.records import Corpus, Record
 from emotune.labels import LabelSet
 

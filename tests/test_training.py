@@ -32,9 +32,16 @@ from emotune.training import checkpoint as checkpoint_files
 from emotune.training import loop
 from emotune.training.checkpoint import Checkpoints
 from emotune.training.device import make_accelerator, seed_everything
-from emotune.training.interrupt import EndedByObserverError, Interrupt
 from emotune.training.loop import Trainer
-from emotune.training.progress import EpochReport, Examples, Fitted, Progress, StepReport
+from emotune.training.progress import (
+    EndedByObserverError,
+    EpochReport,
+    Examples,
+    Fitted,
+    Interrupt,
+    Progress,
+    StepReport,
+)
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float32]

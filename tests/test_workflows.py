@@ -23,7 +23,7 @@ from emotune.config.schema import Config
 from emotune.data.corpus import load_corpus
 from emotune.errors import OutputError
 from emotune.labels import EKMAN, GOEMOTIONS, SENTIMENT
-from emotune.runs import training_log
+from emotune.runs import log as training_log
 
 RUN_FILES = {"config.yaml", "data.json", "log.jsonl", "valid.safetensors", "train_texts.safetensors", "model"}
 TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}

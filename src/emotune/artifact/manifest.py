@@ -14,13 +14,22 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from emotune.artifact.safety.config import refuse_code, require_classifier
-from emotune.artifact.safety.directory import CONFIG, WEIGHTS, WEIGHTS_INDEX, entries, in_hub_cache, shard_names
+from emotune.artifact.safety.directory import (
+    CONFIG,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    entries,
+    in_hub_cache,
+    refuse_code,
+    require_classifier,
+    shard_names,
+)
 from emotune.artifact.safety.json_files import read_object
 from emotune.atomic import (
     FORMER,
@@ -288,3 +297,19 @@ def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(directory / name, target / name)
+
+
+_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
+
+
+def versions() -> dict[str, str]:
+    """The versions of emotune and of the libraries that make its models, those that are installed."""
+    from emotune import __version__
+
+    found = {"emotune": __version__}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

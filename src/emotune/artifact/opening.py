@@ -14,8 +14,14 @@ from typing import Any
 
 from emotune.artifact import ensemble
 from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, verify
-from emotune.artifact.safety.config import label_names, require_classifier
-from emotune.artifact.safety.directory import CONFIG, require_plain, require_sound_model, require_sound_parts
+from emotune.artifact.safety.directory import (
+    CONFIG,
+    label_names,
+    require_classifier,
+    require_plain,
+    require_sound_model,
+    require_sound_parts,
+)
 from emotune.artifact.safety.json_files import read_object
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.decision import Decision, Floats

@@ -15,7 +15,7 @@ from emotune.cli.inspect import inspect
 from emotune.cli.ladder import ladder
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
-from emotune.cli.streams import unheed_talk
+from emotune.cli.terminal import unheed_talk
 from emotune.cli.train import train
 from emotune.cli.tune import tune
 

@@ -72,7 +72,7 @@ def features(
     """
     from emotune.config.loading import override_data
     from emotune.config.schema import DataConfig
-    from emotune.models.reading import Reading
+    from emotune.models.embedding import Reading
     from emotune.workflows.features import FeaturesRequest, write_features
 
     terminal = Terminal(quiet=quiet)

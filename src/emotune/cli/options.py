@@ -7,8 +7,7 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from emotune.cli.printable import printable
-from emotune.cli.streams import let_go, writing_results
+from emotune.cli.terminal import let_go, printable, writing_results
 from emotune.errors import EmotuneError
 
 INTERRUPTED = 130

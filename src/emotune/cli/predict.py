@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
-from emotune.cli.printable import on_one_line
-from emotune.cli.terminal import Terminal, emit, emit_json
+from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line
 from emotune.errors import MissingInputError, UsageError
 
 

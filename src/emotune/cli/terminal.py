@@ -1,11 +1,13 @@
 """What the terminal shows: results on stdout, messages, tables and progress on stderr."""
 
 import json
+import os
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -22,12 +24,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from emotune.cli.printable import json_safe, on_one_line, printable
-from emotune.cli.streams import writing_results
+from emotune.errors import OutputError
 
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
     from emotune.training.progress import EpochReport, StepReport
+
 
 _OF_AN_EPOCH = ("macro_f1", "micro_f1", "loss")
 
@@ -185,3 +187,73 @@ def _padded(cell: str, width: int, right: bool) -> str:
     """The cell with blanks on the left or the right of it, such that it takes `width` places on a terminal."""
     blanks = " " * (width - cell_len(cell))
     return blanks + cell if right else cell + blanks
+
+
+_OBEYED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_IN_LINES = re.compile(f"[{_OBEYED}]")
+_IN_ONE_LINE = re.compile(f"[{_OBEYED}\t\n]")
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal obeys, line breaks and tabs aside, shown as its escape."""
+    return _IN_LINES.sub(_escape, text)
+
+
+def on_one_line(text: str) -> str:
+    """As `printable`, with line breaks and tabs shown as escapes too."""
+    return _IN_ONE_LINE.sub(_escape, text)
+
+
+def json_safe(text: str) -> str:
+    """JSON with the same meaning and none of those characters in it."""
+    return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+class Unheeded:
+    """A stream for messages: what cannot be written there is let go, and is no reason to end what is being done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, or not."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush it, or not."""
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def unheed_talk() -> None:
+    """Have whatever writes to stderr, libraries too, go on when it cannot."""
+    sys.stderr = cast(TextIO, Unheeded(sys.stderr))
+
+
+@contextmanager
+def writing_results() -> Iterator[None]:
+    """Turn a failure to write to stdout into an OutputError; that nobody reads on (BrokenPipeError) is none."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+
+
+def let_go(stream: TextIO) -> None:
+    """Write what is left; where that cannot be, have it go nowhere: the interpreter would complain at its exit."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

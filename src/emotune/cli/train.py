@@ -12,7 +12,7 @@ from emotune.errors import MissingInputError, UsageError
 if TYPE_CHECKING:
     from emotune.config.schema import Config
     from emotune.workflows.cross_train import FoldsOutcome
-    from emotune.workflows.finish import TrainOutcome
+    from emotune.workflows.train import TrainOutcome
 
 
 @reported

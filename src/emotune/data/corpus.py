@@ -1,22 +1,26 @@
 """Where a corpus lies: a folder with a file for each split, one file that is split, or the starter corpus."""
 
+import glob
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.folds import held_out
 from emotune.data.formats import stem_of, suffixes_of
-from emotune.data.formats.base import Layout
+from emotune.data.formats.base import LABEL_ID, Layout, Row, label_set
 from emotune.data.formats.reading import Reading, read_files
-from emotune.data.formats.rows import LABEL_ID, Row, label_set
-from emotune.data.published import CATALOG, PREFIX
-from emotune.data.published_cache import fetched_folder
-from emotune.data.records import Corpus, Record, targets_of, text_keys
-from emotune.data.split_files import SPLIT_NAMES, Splits, find_splits
-from emotune.errors import DataError, MissingInputError, Place, did_you_mean
+from emotune.data.published import CATALOG, PREFIX, DataSet, fetched_folder, published_sets
+from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
+from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
+from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import POSITIVE, LabelSet, Task, is_label_name
+from emotune.reporter import Reporter
 from emotune.scoring.folds import grouped_parts
 
 STARTER = "emotune:starter"
@@ -285,3 +289,164 @@ def load_as_filed(config: DataConfig, splits: Sequence[str] = ()) -> Corpus:
     needed = {name: paths for name, paths in files.items() if name in wanted or name == "train"}
     in_order = [name for name in files if name in wanted] + [name for name in wanted if name not in files]
     return _chosen(_read_folder(needed, config, path), in_order, path, has=files)
+
+
+def tell_published(corpus: Corpus, data: DataConfig, reporter: Reporter) -> tuple[DataSet, ...]:
+    """The published sets that a corpus was read from, by sha256 of its files or its id on the hub.
+
+    The user is told of their terms.
+    """
+    match = None if data.path is None else hub_id(data.path)
+    files = {record.path for records in corpus.splits.values() for record in records}
+    found = published_sets(files, None if match is None else match[1])
+    for data_set in found:
+        reporter.info(f"this is {data_set.title}; licence: {data_set.licence}")
+        if data_set.terms:
+            reporter.warn(f"{data_set.name}: {data_set.terms}")
+    return found
+
+
+_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?")
+_DATA_SETS = hub.Repositories(
+    "dataset",
+    "data set",
+    "file or folder",
+    "there is no file or folder {0}; as a data set, {0} is not in the hub's cache",
+    "--data DIR.",
+)
+_NAMES = ("labels.txt", "labels.json")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where data lies.
+
+    local     the configuration with which it is read: its path is a file or folder
+    pinned    the same that means the same elsewhere and later: a hub id with the commit
+    origin    in words, where it came from a hub; else empty
+    """
+
+    local: DataConfig
+    pinned: DataConfig
+    origin: str = ""
+
+
+def resolve_data(config: DataConfig) -> DataSource:
+    """The files of a data set of the hub, fetched where they are not in its cache; other data as it is.
+
+    Raises MissingInputError or HubError when it cannot be had, DataError when it is not known which files are meant.
+    """
+    match = None if config.path is None else hub_id(config.path)
+    if match is None:
+        return DataSource(config, config)
+    name, subset = match[1], config.subset or match[2]
+    try:
+        folder, origin = _fetched(name, config.revision, subset), "the hub"
+    except HubError:
+        kept = _cached(name, config.revision, subset)
+        if kept is None:
+            raise
+        folder, origin = kept, "the hub's cache"
+    local = config.model_copy(update={"path": str(folder), "subset": subset})
+    pinned = config.model_copy(update={"path": name, "subset": subset, "revision": folder.name})
+    which = "" if subset is None else f", subset {subset}"
+    return DataSource(local, pinned, f"{name}{which} from {origin}, revision {folder.name}")
+
+
+def hub_id(path: str) -> re.Match[str] | None:
+    """The id and the subset in a data path that means a data set of the hub; None for a file or folder."""
+    if path == STARTER or hub.local_path(path) is not None:
+        return None
+    match = _ID.fullmatch(path)
+    return None if match is None or path.casefold().removesuffix(".gz").endswith(SUFFIXES) else match
+
+
+def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
+    names = hub.listed(name, revision, _DATA_SETS)
+    card = None
+    if CARD in names:
+        card = read_card(hub.fetched(name, revision, hub.Selection([CARD]), _DATA_SETS))
+    files = choose_files(names, card, subset, Path(name))
+    if "train" not in files and "valid" not in files and "test" not in files:
+        raise MissingInputError(
+            f"the data set {name} has no files of training, validation or test rows that can be read",
+            hint="Many have them as Parquet in another branch: --set data.revision=refs/convert/parquet",
+        )
+    wanted = [file for group in files.values() for file in group]
+    beside = [n for n in names if n.rpartition("/")[2] in _NAMES or ("dict" in n.casefold() and n.endswith(".json"))]
+    selection = hub.Selection([glob.escape(file) for file in (*wanted, *beside, CARD)])
+    return hub.fetched(name, revision, selection, _DATA_SETS)
+
+
+def _cached(name: str, revision: str | None, subset: str | None) -> Path | None:
+    """The snapshot in the hub's cache, when it holds training rows."""
+    folder = hub.cached(name, revision, hub.Selection([CARD]), _DATA_SETS)  # other subsets may never have been fetched
+    try:
+        return folder if folder is not None and find_splits(folder, subset=subset) else None
+    except DataError:
+        return None
+
+
+def read_corpus(config: DataConfig, splits: Sequence[str] = ("train", "valid")) -> Corpus:
+    """As `load_corpus`, of a data set of the hub too."""
+    return corpus_of(resolve_data(config), splits)
+
+
+def corpus_of(source: DataSource, splits: Sequence[str] = ("train", "valid")) -> Corpus:
+    """The corpus of data that lies here, its origin said first."""
+    return _told(load_corpus(source.local, splits), source)
+
+
+def as_filed(source: DataSource, splits: Sequence[str] = ()) -> Corpus:
+    """All splits of data that lies here, or those named, with nothing set apart, its origin said first."""
+    return _told(load_as_filed(source.local, splits), source)
+
+
+def split_of(
+    source: DataSource, labels: LabelSet, split: str | None, ids: Mapping[int, str] | None = None
+) -> tuple[str, Corpus]:
+    """One split of data that lies here, as `load_split` reads it, its origin said first."""
+    name, corpus = load_split(source.local, labels, split, ids)
+    return name, _told(corpus, source)
+
+
+def fingerprints(corpus: Corpus) -> dict[str, dict[str, str | int]]:
+    """Rows and sha256 of each split, as a manifest keeps them."""
+    return {
+        split: {"rows": len(records), "sha256": fingerprint(records, corpus.labels)}
+        for split, records in corpus.splits.items()
+    }
+
+
+def _told(corpus: Corpus, source: DataSource) -> Corpus:
+    said = (source.origin, *corpus.description) if source.origin else corpus.description
+    return replace(corpus, description=said)
+
+
+_SEED = 0
+
+
+def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.NDArray[np.int64]:
+    """The fold (from 1) of each row, shape (n,): stratified, equal texts together, and the same for the same rows.
+
+    Where no two texts are equal, these are the `stratified_folds` of the targets. Raises DataError for too few rows.
+    """
+    _, first, inverse = np.unique(text_keys(records), return_index=True, return_inverse=True)
+    groups = first[inverse].astype(np.uint64)  # by first row, so that rows without an equal keep their order
+    folds = grouped_parts(targets_of(records, num_labels), groups, [1.0] * num_folds, _SEED) + 1
+    if len(np.unique(folds)) < num_folds:
+        raise DataError(
+            f"too few training rows ({len(records):,}, {len(first):,} different texts) for {num_folds} folds"
+        )
+    return folds
+
+
+def held_out(corpus: Corpus, number: int, num_folds: int) -> Corpus:
+    """The corpus with the training rows of one fold (from 1) as its validation split, and without them in `train`."""
+    records = corpus.splits["train"]
+    inside = folds_of(records, len(corpus.labels), num_folds) == number
+    train = [r for r, held in zip(records, inside, strict=True) if not held]
+    valid = [r for r, held in zip(records, inside, strict=True) if held]
+    note = f"fold {number} of {num_folds} of the training rows is held out: {len(valid):,} rows to validate on"
+    splits = {**corpus.splits, "train": train, "valid": valid}
+    return replace(corpus, splits=splits, description=(*corpus.description, note))

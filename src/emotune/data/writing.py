@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from emotune.data.formats import BY_NAME
-from emotune.data.formats.base import Layout
+from emotune.data.formats.base import Layout, Row
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import Row
 from emotune.data.records import Record
 from emotune.errors import DataError, Place, UsageError, did_you_mean
 from emotune.labels import LabelSet

@@ -120,7 +120,7 @@ def _kind(found: FoundModel) -> Kind:
 
 
 def _in_torch(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
-    from emotune.models.torch_backend import TorchBackend
+    from emotune.models.encoder import TorchBackend
 
     backend = TorchBackend(kind.load(found.directory), device)
     with tokenizing():

@@ -16,7 +16,7 @@ from emotune.config.kinds import FitData, FittedKind
 from emotune.config.schema import KindConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet, Task
-from emotune.models.arrays import read_arrays, write_arrays
+from emotune.models.linear import read_arrays, write_arrays
 
 Floats = npt.NDArray[np.float32]
 _HALF = 0.5  # a row that was seen half, so that nothing is impossible and nothing certain

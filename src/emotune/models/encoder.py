@@ -3,25 +3,27 @@
 Foreign names (of transformers' modules and configuration keys) stand here and in `shortcuts` only.
 """
 
+import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from emotune.config.schema import ModelConfig, NetworkConfig
-from emotune.data.tokens import Encoded, TextEncoder
-from emotune.errors import ConfigError, ModelError, OutputError, Place
+from emotune.data.tokens import Encoded, TextEncoder, batches_by_length
+from emotune.errors import ConfigError, ModelError, OutputError, Place, UsageError
 from emotune.labels import LabelSet, Task
-from emotune.models import heads, pooling
-from emotune.models.parameter_names import matching
+from emotune.models import heads
+from emotune.models import heads as pooling
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
 _DROPOUTS = (
@@ -351,3 +353,104 @@ def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
     name, layers = max(lists, key=lambda item: len(item[1]))
     return tuple(f"{name}.{i}" for i in range(len(layers)))
+
+
+_SHOWN = 3
+
+
+def matching(names: Sequence[str], patterns: Sequence[str], key: str) -> set[str]:
+    """The names that any of the patterns matches as a whole, upper and lower case told apart.
+
+    Raises ConfigError, which names the configuration key, for a pattern that matches none: it is a mistake that would
+    go unnoticed.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
+        if not matched:
+            raise ConfigError(f"{key}: {pattern!r} matches no parameter of this model", hint=_hint(names, pattern))
+        found |= matched
+    return found
+
+
+def _hint(names: Sequence[str], pattern: str) -> str:
+    below = f"{pattern.rstrip('.*')}.*"
+    if any(fnmatchcase(name, below) for name in names):
+        return f"Did you mean {below!r}?"
+    word = pattern.strip("*.")
+    within = [name for name in names if word and word.casefold() in name.casefold()]
+    near = within or difflib.get_close_matches(word, names, n=_SHOWN, cutoff=0.6)
+    if near:
+        more = ", …" if len(near) > _SHOWN else ""
+        return f"A name is matched as a whole; near are {', '.join(near[:_SHOWN])}{more}"
+    parts = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
+    return f"It has {', '.join(f'{part}.*' for part in parts)}"
+
+
+def update_layer(path: Path, model: PreTrainedModel, layer: nn.Module) -> None:
+    """Write the parameters of one layer of a model into its safetensors file, which has the others already."""
+    within = {id(parameter) for parameter in layer.parameters()}
+    _overwrite(path, {name: p.detach() for name, p in model.named_parameters() if id(p) in within})
+
+
+def _overwrite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """The file is 8 bytes with the length of a JSON header, the header, and the tensors where the header says."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name, tensor in tensors.items():
+            begin, end = header[name]["data_offsets"]
+            content = tensor.cpu().contiguous().numpy().tobytes()
+            assert len(content) == end - begin, "a layer keeps its shape and type"
+            file.seek(8 + length + begin)
+            file.write(content)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`: a GPU when there is one; raises UsageError for a device that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here", hint="Use --device cpu."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("no device 'mps' on this machine", hint="Use --device cpu.")
+    return device
+
+
+class TorchBackend:
+    """A network in fp32 on one device."""
+
+    def __init__(self, model: PreTrainedModel, device: str = "auto") -> None:
+        self.device = pick_device(device)
+        self.model = model.to(self.device).eval()
+
+    def text_encoder(self, directory: Path) -> TextEncoder:
+        """The tokenizer of a directory without our manifest, with the longest text that the model takes."""
+        return text_encoder(directory, self.model)
+
+    def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
+        """Logits of every row, shape (rows, labels), in batches of like length.
+
+        Raises ModelError for token ids or lengths that the model has no embedding for.
+        """
+        require_known(self.model, encoded)
+        out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)
+        with torch.inference_mode():
+            for rows in batches_by_length(encoded.lengths, batch_size):
+                ids, mask = encoded.padded(rows, pad_id)
+                logits = self.model(
+                    input_ids=torch.from_numpy(ids).to(self.device),
+                    attention_mask=torch.from_numpy(mask).to(self.device),
+                ).logits
+                out[rows] = logits.float().cpu().numpy()
+        return out

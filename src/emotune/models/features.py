@@ -17,10 +17,9 @@ from emotune.artifact.safety.json_files import read_object, validated
 from emotune.config.kinds import FitData, FittedKind
 from emotune.config.schema import CheckpointConfig
 from emotune.errors import ConfigError, ModelError, Place
-from emotune.models.arrays import read_arrays, write_arrays, write_json
 from emotune.models.dense_logistic import fit
-from emotune.models.linear import Linear, LogisticConfig
-from emotune.models.reading import Reading
+from emotune.models.embedding import Reading
+from emotune.models.linear import Linear, LogisticConfig, read_arrays, write_arrays, write_json
 
 if TYPE_CHECKING:
     from emotune.models.embedding import Embedder

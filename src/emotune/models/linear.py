@@ -9,15 +9,19 @@ logits for `decision.py`: for a sigmoid of each label, or a softmax over the cla
 (`weights`, `bias`); `fitted.divide(temperatures)` folds temperatures in. scikit-learn fits, and nothing else needs it.
 """
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from safetensors.numpy import load_file, save
 
+from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.config.schema import KindConfig, Number
 from emotune.errors import ModelError, Place
 from emotune.labels import Task
@@ -154,3 +158,40 @@ def _tell(broken_off: int, fits: int, config: LogisticConfig, say: Callable[[str
     if broken_off:
         which = "the logistic regression was" if fits == 1 else f"{broken_off} of {fits} logistic regressions were"
         say(f"{which} broken off after {config.max_iter:,} iterations (model.max_iter), short of their best")
+
+
+_READ = ("F32", "F64")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON; raises ValueError for numbers that are not finite."""
+    path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n", encoding="utf-8")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write arrays by name."""
+    path.write_bytes(save(dict(arrays)))  # save_file would let nobody else read it
+
+
+def read_arrays(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, npt.NDArray[Any]]:
+    """The arrays in a safetensors file, which are those named, of finite numbers; None stands for any size.
+
+    Raises ModelError, naming the array, for a file that holds anything else.
+    """
+    if not path.is_file():
+        raise ModelError("there is no such file", place=Place(path))
+    found = read_header(path)
+    if found.keys() != shapes.keys():
+        names = ", ".join(sorted(found))[:100]
+        raise ModelError(f"it holds {names}; expected are {', '.join(sorted(shapes))}", place=Place(path))
+    for name, wanted in shapes.items():
+        tensor = found[name]
+        fits = len(tensor.shape) == len(wanted) and all(
+            size is None or size == actual for size, actual in zip(wanted, tensor.shape, strict=True)
+        )
+        if not fits or tensor.dtype not in _READ:
+            expected = " × ".join("any" if size is None else f"{size:,}" for size in wanted)
+            message = f"{name} is {tensor.dtype} of shape {list(tensor.shape)}; expected is F32 or F64 of {expected}"
+            raise ModelError(message, place=Place(path))
+    require_finite(path, found)
+    return {name: np.asarray(array) for name, array in load_file(path).items()}

@@ -11,9 +11,8 @@ from emotune.data.records import Record
 from emotune.decision import Decision
 from emotune.labels import Task
 from emotune.reports import tables
-from emotune.reports.amounts import duration, size, speed
 from emotune.reports.evaluation import confusions_json, number
-from emotune.reports.tables import Table, percent
+from emotune.reports.tables import Table, duration, percent, size, speed
 from emotune.scoring.comparison import (
     CLEAR,
     COSTS,

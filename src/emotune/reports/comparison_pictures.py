@@ -3,10 +3,10 @@
 import numpy as np
 
 from emotune.reports import figures
-from emotune.reports.amounts import duration, size
 from emotune.reports.comparison import COST_NAMES, ComparisonReport, fronts
 from emotune.reports.figures import CostPanel, CostPoint
 from emotune.reports.pictures import Named
+from emotune.reports.tables import duration, size
 from emotune.scoring.metrics import metric_name
 
 QUALITY_COST, LABELS = "quality_cost", "label_comparison"

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from emotune.atomic import write_file, write_json
-from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation, predictions_csv, report_markdown
 from emotune.reports.inline import Inlined, inline
 from emotune.reports.page import report_html
+from emotune.reports.provenance import Background
 
 REPORT = "report.html"
 

@@ -10,8 +10,7 @@ from rich.cells import cell_len
 
 from emotune.atomic import write_file, write_json
 from emotune.data.quality.advice import Advice, percentage
-from emotune.data.quality.checks import Finding
-from emotune.data.quality.encoding_faults import visible
+from emotune.data.quality.checks import Finding, visible
 from emotune.data.quality.profile import Distribution, Near, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task

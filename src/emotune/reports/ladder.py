@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from emotune.reports.amounts import duration, size, speed
 from emotune.reports.comparison import ComparisonReport, p_value
 from emotune.reports.evaluation import number
 from emotune.reports.html import h
 from emotune.reports.sections import html_table, section
-from emotune.reports.tables import Table, percent
+from emotune.reports.tables import Table, duration, percent, size, speed
 from emotune.scoring.comparison import CLEAR, LOWER_IS_BETTER, Difference, Entry
 from emotune.scoring.metrics import metric_name
 

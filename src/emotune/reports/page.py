@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from emotune.reports import cases, provenance, sections, tables, theme
-from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.html import document, h, said
 from emotune.reports.inline import Inlined
+from emotune.reports.provenance import Background
 from emotune.reports.sections import section
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from emotune.reports import figures
-from emotune.reports.background import Background
 from emotune.reports.evaluation import Evaluation
 from emotune.reports.figures import LabelCurve, Picture
+from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.scoring.curves import precision_recall, reliability
 

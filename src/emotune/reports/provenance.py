@@ -2,15 +2,38 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from xml.etree.ElementTree import Element
 
+from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.reports.background import Background
 from emotune.reports.html import h, said
 from emotune.reports.sections import facts, html_table
 from emotune.reports.tables import Table, percent, policies
-from emotune.runs.training_log import TrainingLog
+from emotune.runs.log import TrainingLog
 from emotune.scoring.metrics import metric_name
+from emotune.scoring.thresholds import FoldThresholds
+
+
+@dataclass(frozen=True)
+class Background:
+    """What is known of a model and of the rows that were scored; what is not is empty or None.
+
+    `data`: rows and sha256 of each split that the model was made with. `fingerprint`: sha256 of the rows scored.
+    """
+
+    decision: Decision
+    encoder: str = ""
+    config: str = ""
+    description: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    data: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
+    fingerprint: str = ""
+    trained_with: Mapping[str, str] = field(default_factory=dict)
+    scored_with: Mapping[str, str] = field(default_factory=dict)
+    training: TrainingLog | None = None
+    fold_thresholds: FoldThresholds | None = None
+
 
 _MOST_ROWS = 300
 _MOST_CONFIG = 40_000

@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.atomic import LOCK as LOCK
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import corpus_of, resolve_data
 from emotune.data.records import Record, fingerprint
-from emotune.data.sourced import corpus_of
 from emotune.errors import EmotuneError, ModelError, Place
 from emotune.labels import LabelSet
 from emotune.runs import layout

@@ -17,7 +17,7 @@ checkpoints/step-N/   what `--resume` goes on from (emotune.training.checkpoint)
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,18 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from emotune.artifact.manifest import MANIFEST
+from emotune.artifact.manifest import MANIFEST, read_json
 from emotune.atomic import FORMER, write_file, writing
 from emotune.atomic import LOCK as LOCK
 from emotune.config.loading import load_config, override_data
 from emotune.config.schema import Config, DataConfig
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import label_ids, resolve_data, split_of
+from emotune.data.formats.base import LABEL_ID
 from emotune.data.records import Corpus, text_keys
-from emotune.data.sourced import split_of
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place
 from emotune.labels import LabelSet
 from emotune.runs import backup
 from emotune.runs.backup import MOVING
-from emotune.runs.label_ids import kept_ids
 
 CONFIG, DATA, LOG, VALID, TRAIN_TEXTS = (
     "config.yaml",
@@ -212,3 +211,31 @@ def read_other(
             except DataError as error:
                 errors.append(error)
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)
+
+
+_KEY = "label_ids"
+# how runs described data of ids before they kept the names of them
+_TOLD = ("comma-joined ids of", "label ids in column", "one text and one label id a line")
+
+
+def record_of_ids(corpus: Corpus) -> dict[str, dict[str, str]]:
+    """What `data.json` keeps of the label ids in a corpus."""
+    return {_KEY: {str(number): name for number, name in label_ids(corpus.layout).items()}}
+
+
+def kept_ids(path: Path) -> Mapping[int, str]:
+    """The names of the label ids in a run's data, by its `data.json`; nothing where the data had none, or is not known.
+
+    Of a run that kept none of them the description tells whether there were ids; its labels are then in their order.
+    """
+    if not path.is_file():
+        return {}
+    kept: dict[str, Any] = read_json(path)
+    found = kept.get(_KEY)
+    if isinstance(found, dict):
+        return {int(number): str(name) for number, name in found.items() if LABEL_ID.fullmatch(number)}
+    described, labels = kept.get("description"), kept.get("labels")
+    if not isinstance(described, list) or not isinstance(labels, list):
+        return {}
+    had_ids = any(words in str(line) for line in described for words in _TOLD)
+    return dict(enumerate(map(str, labels))) if had_ids else {}

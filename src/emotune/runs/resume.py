@@ -7,14 +7,12 @@ from typing import Any
 
 import torch
 
-from emotune.artifact.manifest import MANIFEST
-from emotune.artifact.versions import versions
+from emotune.artifact.manifest import MANIFEST, versions
 from emotune.config.kinds import KINDS
-from emotune.config.loading import config_from
+from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config
-from emotune.config.yaml_tree import merged
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
-from emotune.runs import layout, training_log
+from emotune.runs import layout, log
 from emotune.training import checkpoint
 from emotune.training.checkpoint import Checkpoint
 from emotune.training.loop import Trainer
@@ -28,7 +26,7 @@ def is_complete(run: Path) -> bool:
     """Whether a run has come to its end; raises MissingInputError for one that was interrupted for good."""
     if not (run / "model" / MANIFEST).is_file():
         return False
-    interrupted = training_log.was_interrupted(run)
+    interrupted = log.was_interrupted(run)
     found = checkpoint.newest(run / layout.CHECKPOINTS)
     if interrupted and found is None:
         raise MissingInputError(

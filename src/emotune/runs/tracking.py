@@ -20,7 +20,7 @@ from emotune.errors import EmotuneError
 from emotune.reporter import Reporter
 
 if TYPE_CHECKING:
-    from emotune.training.groups import Group
+    from emotune.training.optim import Group
     from emotune.training.progress import EpochReport, StepReport
 
 

@@ -8,17 +8,68 @@ Everywhere: `probabilities` (0 to 1) and boolean `targets` of shape (n, labels),
 share one objective.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import Decision
+from emotune.decision import NEVER, Decision, passing
 from emotune.labels import Task
-from emotune.scoring.cuts import Cuts, between
-from emotune.scoring.metrics import Bools, Floats, counting_metrics, f_beta_metrics
-from emotune.scoring.precision import at_precision
+from emotune.scoring.metrics import Bools, Floats, counting_metrics, f_beta_metrics, ratio
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Every way to part the scores of each label: its k highest pass, k = 0 … n. Shape (labels, n + 1) each.
+
+    `hits` are the positives among those that pass; equal scores cannot be parted, there `possible` is false.
+    """
+
+    scores: Floats  # (labels, n), the highest first
+    thresholds: Floats
+    possible: Bools
+    hits: Floats
+
+    @classmethod
+    def of(cls, probabilities: Floats, targets: Bools) -> "Cuts":
+        order = np.argsort(-probabilities.T, axis=1, kind="stable")
+        scores = np.take_along_axis(probabilities.T, order, axis=1)
+        hits = np.zeros((len(scores), scores.shape[1] + 1))
+        np.cumsum(np.take_along_axis(targets.T, order, axis=1), axis=1, out=hits[:, 1:])
+        return cls(scores, *between(scores), hits)
+
+    @property
+    def passed(self) -> Floats:
+        """How many pass at each cut, shape (n + 1,)."""
+        return np.arange(self.hits.shape[1], dtype=np.float64)
+
+    @property
+    def support(self) -> Floats:
+        """The positives of each label, shape (labels, 1)."""
+        return self.hits[:, -1:]
+
+    def f_beta(self, beta: float) -> Floats:
+        """F-beta of each label at each cut; 0 where nothing passes."""
+        weight = beta * beta
+        return np.asarray((1 + weight) * self.hits / np.maximum(self.passed + weight * self.support, 1))
+
+    @property
+    def precision(self) -> Floats:
+        """Precision of each label at each cut; 0 where nothing passes."""
+        return np.asarray(self.hits / np.maximum(self.passed, 1))
+
+
+def between(scores: Floats) -> tuple[Floats, Bools]:
+    """For descending scores (…, n): the threshold below the k highest, and whether there is one; (…, n + 1) each."""
+    edge = np.ones((*scores.shape[:-1], 1))
+    above, below = np.concatenate([edge, scores], axis=-1), np.concatenate([scores, 0 * edge], axis=-1)
+    middle = (above + below) / 2
+    possible = above > below
+    possible[..., -1] = True  # everything passes a threshold of 0
+    return np.where(middle > below, middle, above), possible
+
 
 METHODS = ("global", "per_label", "shrunk")
 PRECISION = "precision"
@@ -242,3 +293,104 @@ def tune(
         method.figures(targets, final),
         {str(m): f1s for m, f1s in zip(methods, compared, strict=True)},
     )
+
+
+def fold_thresholds(probabilities: Floats, targets: Bools, method: Method, folds: npt.NDArray[np.int64]) -> Floats:
+    """The thresholds that a method chooses without each fold in turn: those by which that fold is decided out of fold.
+
+    probabilities, targets: (n, labels); folds: (n,). Shape (folds, labels).
+    """
+    rest = [folds != fold for fold in np.unique(folds)]
+    chosen = [choose(probabilities[others], targets[others], method, folds[others]) for others in rest]
+    return np.array(chosen).reshape(len(chosen), targets.shape[1])
+
+
+_STEPS = 11
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class AtPrecision:
+    """The threshold of each label, 1 for one that does not reach the precision, and which labels do; both (labels,)."""
+
+    thresholds: Floats
+    reached: Bools
+
+
+def at_precision(
+    probabilities: Floats, targets: Bools, at_least: float, folds: npt.NDArray[np.int64] | None
+) -> AtPrecision:
+    """The thresholds for a precision of `at_least` (0 to 1) out of the folds, shape (n,).
+
+    Without two folds there is nothing to be out of: the precision is then that on the very rows.
+    """
+    demands = at_least + (1 - at_least) * np.linspace(0, 1, _STEPS)
+    everything = _thresholds(Cuts.of(probabilities, targets), demands)
+    groups = np.unique(folds) if folds is not None else np.array([])
+    hits, passed = np.zeros(everything.shape), np.zeros(everything.shape)
+    if len(groups) < 2:
+        _count(probabilities, targets, everything, hits, passed)
+    for fold in groups if len(groups) >= 2 else ():
+        inside, others = folds == fold, folds != fold
+        chosen = _thresholds(Cuts.of(probabilities[others], targets[others]), demands)
+        _count(probabilities[inside], targets[inside], chosen, hits, passed)
+    enough = (hits > 0) & (hits >= (at_least - _ROUNDING) * passed) & (everything < NEVER)
+    best = np.where(enough, hits, -1).argmax(axis=0)
+    reached = np.asarray(enough.any(axis=0))
+    return AtPrecision(np.where(reached, everything[best, np.arange(len(best))], NEVER), reached)
+
+
+def precision_and_recall(decided: Bools, targets: Bools) -> tuple[Floats, Floats]:
+    """Of each label, shape (labels,); NaN for the precision of one never given, and the recall of one never there."""
+    hits = (decided & targets).sum(axis=0).astype(np.float64)
+    return ratio(hits, decided.sum(axis=0)), ratio(hits, targets.sum(axis=0))
+
+
+def _thresholds(cuts: Cuts, demands: Floats) -> Floats:
+    """For each demand the threshold of each label with the most hits at that precision, shape (demands, labels)."""
+    found = np.full((len(demands), len(cuts.hits)), NEVER)
+    labels, precision = np.arange(len(cuts.hits)), cuts.precision
+    for row, demand in zip(found, demands, strict=True):
+        hits = np.where(cuts.possible & (precision >= demand - _ROUNDING), cuts.hits, 0)
+        best = hits.argmax(axis=1)
+        some = hits[labels, best] > 0
+        row[some] = cuts.thresholds[labels, best][some]
+    return found
+
+
+def _count(probabilities: Floats, targets: Bools, thresholds: Floats, hits: Floats, passed: Floats) -> None:
+    """Add what passes each row of thresholds, and the hits among it; thresholds, hits, passed: (demands, labels)."""
+    for i, row in enumerate(thresholds):
+        decided = passing(probabilities, row)
+        hits[i] += (decided & targets).sum(axis=0)
+        passed[i] += decided.sum(axis=0)
+
+
+@dataclass(frozen=True)
+class FoldThresholds:
+    """Thresholds chosen without each fold in turn, shape (folds, labels), and the positives of each label among the
+    rows that they were chosen on, shape (labels,)."""
+
+    chosen: Floats
+    positives: npt.NDArray[np.int64]
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """What the record of a tuning in `decision.json` keeps of it."""
+        return {
+            "fold_thresholds": {name: [round(float(t), 6) for t in self.chosen[:, j]] for j, name in enumerate(names)},
+            "positives": {name: int(n) for name, n in zip(names, self.positives, strict=True)},
+        }
+
+    @classmethod
+    def from_json(cls, tuning: Mapping[str, Any], names: Sequence[str]) -> "FoldThresholds | None":
+        """Read them from such a record; None when it has none that fit the labels: older models have not."""
+        chosen, positives = tuning.get("fold_thresholds"), tuning.get("positives")
+        if not isinstance(chosen, dict) or not isinstance(positives, dict):
+            return None
+        try:
+            values = np.array([chosen[name] for name in names], dtype=np.float64).T
+            counts = np.array([positives[name] for name in names], dtype=np.int64)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        sound = values.ndim == 2 and len(values) > 0 and bool(((values >= 0) & (values <= 1)).all())
+        return cls(values, counts) if sound and counts.shape == (len(names),) else None

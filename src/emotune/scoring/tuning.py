@@ -11,10 +11,18 @@ from emotune.config.schema import Config, DecisionConfig, TuningConfig
 from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task, positives
 from emotune.scoring import calibration, metrics
-from emotune.scoring.fold_thresholds import FoldThresholds
 from emotune.scoring.folds import stratified_folds
-from emotune.scoring.stability import fold_thresholds
-from emotune.scoring.thresholds import PRECISION, Method, Tuned, candidates, out_of_fold, tune, with_thresholds
+from emotune.scoring.thresholds import (
+    PRECISION,
+    FoldThresholds,
+    Method,
+    Tuned,
+    candidates,
+    fold_thresholds,
+    out_of_fold,
+    tune,
+    with_thresholds,
+)
 
 FOLD_SEED, JUDGING_FOLDS = 0, 5
 

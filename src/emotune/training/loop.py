@@ -20,19 +20,27 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from emotune.config.schema import Config
-from emotune.data.tokens import shuffled_buckets
+from emotune.data.tokens import Encoded, batches_by_length, shuffled_buckets
 from emotune.errors import TrainingError
 from emotune.labels import Task
 from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.losses import make_loss
-from emotune.training import memory, rng
-from emotune.training.batches import logits_of, model_inputs
-from emotune.training.checkpoint import Checkpoint, Checkpoints
-from emotune.training.interrupt import Interrupt
+from emotune.training import device
+from emotune.training import device as memory
+from emotune.training.checkpoint import Checkpoint, Checkpoints, TrainState
 from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule
-from emotune.training.progress import Examples, Fitted, Ints, Metric, Observer, Progress, StepReport
-from emotune.training.snapshot import TrainState
+from emotune.training.progress import (
+    Examples,
+    Fitted,
+    Floats32,
+    Interrupt,
+    Ints,
+    Metric,
+    Observer,
+    Progress,
+    StepReport,
+)
 
 _STEPS_BETWEEN_TRIMS = 50
 _NOT_FINITE = "Lower the rate (--set optimizer.lr=…), or train in fp32 (--set training.precision=fp32)."
@@ -109,7 +117,7 @@ class Trainer:
         """
         self.checkpoints = checkpoints
         fitted = self.fitted
-        memory.keep()
+        device.keep()
         with ExitStack() as stack:
             interrupt = stack.enter_context(Interrupt())
             stack.enter_context(cpu_shortcuts.applied(self.core, self.accelerator.device))
@@ -209,7 +217,7 @@ class Trainer:
             self.average.update()
         step = self.progress.step + 1
         if step % _STEPS_BETWEEN_TRIMS == 0:
-            memory.give_back()
+            device.give_back()
             forget_tiny(self.optimizer.optimizer)
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
 
@@ -218,18 +226,18 @@ class Trainer:
 
         When the device runs out of memory, again from the start, with the same random numbers, in pieces half as large.
         """
-        generators = rng.capture(self.accelerator.device)
+        generators = device.capture(self.accelerator.device)
         while True:
             pieces = [piece for batch in window for piece in _pieces(batch, self.progress.parts)]
             try:
                 return self._backward(epoch, pieces, examples)
             except RuntimeError as error:
-                if not memory.is_exhausted(error):
+                if not device.is_exhausted(error):
                     raise
                 self._halve(max(map(len, pieces)))
-            memory.release()
+            device.release()
             self.optimizer.zero_grad(set_to_none=True)
-            rng.restore(generators, self.accelerator.device)
+            device.restore(generators, self.accelerator.device)
 
     def _backward(self, epoch: int, pieces: Sequence[Ints], examples: int) -> float:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -304,3 +312,43 @@ def _windows(batches: Sequence[Ints], size: int) -> list[Sequence[Ints]]:
 def _pieces(batch: Ints, parts: int) -> list[Ints]:
     """The batch in that many pieces of like size; of fewer rows, one piece a row."""
     return np.array_split(batch, min(parts, len(batch)))
+
+
+_SCORING_BATCH = 128
+
+
+def model_inputs(encoded: Encoded, rows: Ints, pad_id: int, device: torch.device) -> dict[str, Tensor | None]:
+    """Token ids and mask of the rows, each of shape (rows, longest)."""
+    ids, mask = encoded.padded(rows, pad_id)
+    # attention is faster without a mask, and where nothing is padded none is needed
+    attention_mask = None if mask.all() else torch.from_numpy(mask).to(device)
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": attention_mask}
+
+
+def logits_of(model: PreTrainedModel, examples: Examples, pad_id: int, accelerator: Accelerator) -> Floats32:
+    """Logits in the training precision, shape (n, labels), the same in every process; each computes its share.
+
+    model: not its wrapper for several processes, which has all of them run the same number of batches.
+    """
+    device, encoded = accelerator.device, examples.encoded
+    out = torch.zeros((len(encoded), examples.targets.shape[1]), device=device)
+    batches = list(batches_by_length(encoded.lengths, _SCORING_BATCH))
+    with torch.inference_mode():
+        for rows in batches[accelerator.process_index :: accelerator.num_processes]:
+            out[torch.from_numpy(rows).to(device)] = _logits(model, encoded, rows, pad_id, device)
+        if accelerator.num_processes > 1:
+            out = accelerator.reduce(out, reduction="sum")
+    memory.give_back()  # or the next epoch's peak comes on top of what this pass left
+    return out.cpu().numpy()
+
+
+def _logits(model: PreTrainedModel, encoded: Encoded, rows: Ints, pad_id: int, device: torch.device) -> Tensor:
+    """Logits of a batch, shape (rows, labels); out of memory, of its halves."""
+    try:
+        return model(**model_inputs(encoded, rows, pad_id, device)).logits.float()  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        if len(rows) == 1 or not memory.is_exhausted(error):
+            raise
+    memory.release()
+    half = len(rows) // 2
+    return torch.cat([_logits(model, encoded, part, pad_id, device) for part in (rows[:half], rows[half:])])

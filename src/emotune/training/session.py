@@ -13,18 +13,16 @@ from transformers import PreTrainedModel
 from emotune import hub
 from emotune.config.kinds import FitData, FittedKind, TextModel, TrainedKind
 from emotune.config.schema import Config
-from emotune.data.hub_sets import tell_published
+from emotune.data.corpus import fingerprints, tell_published
 from emotune.data.records import Corpus, Record, targets_of
-from emotune.data.sourced import fingerprints
 from emotune.errors import EmotuneError
 from emotune.models import encoder as encoders
 from emotune.models import losses
-from emotune.models.devices import pick_device
-from emotune.models.torch_backend import TorchBackend
-from emotune.models.weights_file import update_layer
+from emotune.models.encoder import TorchBackend, pick_device, update_layer
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.tuning import FOLD_SEED, start_decision, tuning_of, validation_metrics
-from emotune.training import groups, precision
+from emotune.training import device as precision
+from emotune.training import optim
 from emotune.training.device import make_accelerator, seed_everything
 from emotune.training.loop import Trainer
 from emotune.training.progress import Examples, Observer, TrainingReporter
@@ -103,7 +101,7 @@ class StepSession(Session):
         # what cannot be minimised, frozen or spared is said before anything is written
         losses.require_suited(config.loss, corpus.labels.task)
         encoders.freeze(self.model, config.network)
-        self.groups = groups.parameter_groups(self.model, config.optimizer)
+        self.groups = optim.parameter_groups(self.model, config.optimizer)
         if cut := self.train.encoded.num_cut:
             texts = "text is" if cut == 1 else "texts are"
             reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")

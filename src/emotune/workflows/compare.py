@@ -9,22 +9,21 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.config.loading import override_data
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import corpus_of, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.sourced import corpus_of
 from emotune.data.split_files import SPLIT_NAMES
 from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
-from emotune.inference.classifier import run_model
-from emotune.inference.speed import SAMPLE, sampled_speed, timed_logits
+from emotune.inference.classifier import SAMPLE, run_model, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.reports.tables import without_positives
-from emotune.runs import layout, training_log
+from emotune.runs import layout, log
 from emotune.runs.compared import (
     Candidate,
     Common,
+    Rows,
     common_labels,
     in_labels_of,
     kept_of,
@@ -32,7 +31,6 @@ from emotune.runs.compared import (
     require_same_rows,
     rows_of,
 )
-from emotune.runs.same_rows import Rows
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.scoring.metrics import metric_name
@@ -160,7 +158,7 @@ def _interrupted(candidates: Sequence[Candidate]) -> list[str]:
         f"{candidate.name} was interrupted: its model is the best of what was trained until then "
         f"(go on with it: emotune train --resume {candidate.given})"
         for candidate in candidates
-        if candidate.run is not None and training_log.was_interrupted(candidate.run)
+        if candidate.run is not None and log.was_interrupted(candidate.run)
     ]
 
 
@@ -230,7 +228,7 @@ def _entry(
     return Entry(
         candidate.name,
         (Outcome(common.bring(decided, labels), probabilities, seed),),
-        training_seconds=None if run is None else training_log.training_seconds(run),
+        training_seconds=None if run is None else log.training_seconds(run),
         num_bytes=candidate.num_bytes,
         texts_per_second=texts_per_second,
     )

@@ -21,10 +21,7 @@ from emotune.artifact.opening import FoundModel, open_model
 from emotune.atomic import staged
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import Config
-from emotune.data.corpus import has_validation
-from emotune.data.folds import folds_of, held_out
-from emotune.data.hub_sets import resolve_data, tell_published
-from emotune.data.sourced import fingerprints
+from emotune.data.corpus import fingerprints, folds_of, has_validation, held_out, resolve_data, tell_published
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, Place, UsageError
 from emotune.inference.classifier import run_model
@@ -32,11 +29,12 @@ from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import chosen_thresholds, percent
-from emotune.runs import cached_logits, layout, tracking, training_log
+from emotune.runs import cached_logits, layout, tracking
+from emotune.runs import log as training_log
 from emotune.runs import resume as resuming
+from emotune.runs.backup import recovering, tidy
 from emotune.runs.cached_logits import OUT_OF_FOLD, Floats, save_rows
 from emotune.runs.lock import locked, require_unlocked
-from emotune.runs.recovery import recovering, tidy
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import counting_metrics, metric_name

@@ -13,14 +13,12 @@ import numpy as np
 
 from emotune.artifact import ensemble
 from emotune.artifact.ensemble import combined, free_name
-from emotune.artifact.manifest import DECISION, run_of, seal
+from emotune.artifact.manifest import DECISION, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, Member, open_model
-from emotune.artifact.versions import versions
 from emotune.atomic import staged, write_file, write_json
 from emotune.config.loading import config_from, override_data
 from emotune.config.schema import Config, TuningConfig
-from emotune.data.corpus import locate
-from emotune.data.hub_sets import hub_id
+from emotune.data.corpus import hub_id, locate
 from emotune.data.published import DataSet
 from emotune.data.records import fingerprint, text_keys
 from emotune.decision import Decision
@@ -30,9 +28,10 @@ from emotune.labels import LabelSet, Task, in_order, label_difference, positives
 from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
 from emotune.reports.tables import Table, percent
-from emotune.runs import layout, training_log
+from emotune.runs import layout
+from emotune.runs import log as training_log
 from emotune.runs.cached_logits import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
-from emotune.runs.same_rows import Rows, row_difference
+from emotune.runs.compared import Rows, row_difference
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned

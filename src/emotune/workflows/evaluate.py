@@ -1,35 +1,37 @@
 """`emotune evaluate`: one split scored, honestly, with everything a reader needs to trust the figures."""
 
 import math
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import run_of
+from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, verify
 from emotune.artifact.opening import open_model
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import has_validation, locate
-from emotune.data.hub_sets import hub_id, resolve_data
+from emotune.data.corpus import corpus_of, has_validation, hub_id, locate, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.sourced import corpus_of
 from emotune.data.split_files import SPLIT_NAMES, find_splits
 from emotune.decision import Decision
-from emotune.errors import DataError, MissingInputError, did_you_mean
+from emotune.errors import DataError, EmotuneError, MissingInputError, did_you_mean
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to, positives
 from emotune.reporter import Reporter
 from emotune.reports import files
 from emotune.reports.evaluation import Evaluation
+from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.runs import cached_logits, layout
+from emotune.runs.log import TrainingLog, read_training_log
 from emotune.scoring import metrics
 from emotune.scoring.metrics import metric_name
-from emotune.workflows.background import known_of
+from emotune.scoring.thresholds import FoldThresholds
 
 _TAXONOMY = ("ekman", "sentiment")
 _HELD_OUT = (
@@ -265,3 +267,68 @@ def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[
     key = "accuracy" if evaluation.labels.task is Task.MULTI_CLASS else "micro_f1"
     shown = [f"{metric_name(k)} {clean[k]:.3f}" for k in (key, "macro_f1") if not math.isnan(clean[k])]
     return [f"{message}; without them {', '.join(shown)}"]
+
+
+_LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate", "scikit-learn")
+
+
+def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
+    """All that is kept with a model; `fingerprint` is that of the rows it is scored on.
+
+    Parts of the run that are lost or damaged are left out: they are told of, not relied on.
+    """
+    manifest = _manifest(model)
+    run = run_of(model)
+    kept = _kept(run)
+    return Background(
+        decision=decision,
+        encoder=manifest.encoder if manifest else "",
+        config=_text(run, layout.CONFIG),
+        description=_lines(kept.get("description")),
+        findings=_lines(kept.get("findings")),
+        data=manifest.data if manifest else {},
+        fingerprint=fingerprint,
+        trained_with=manifest.versions if manifest else {},
+        scored_with=_versions(),
+        training=_training(run),
+        fold_thresholds=FoldThresholds.from_json(decision.tuning, decision.labels.names),
+    )
+
+
+def _manifest(model: Path) -> Manifest | None:
+    """The manifest; None for a model that was taken as it is, without one."""
+    return verify(model) if (model / MANIFEST).is_file() else None
+
+
+def _text(run: Path | None, name: str) -> str:
+    try:
+        return "" if run is None else (run / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _kept(run: Path | None) -> dict[str, Any]:
+    try:
+        return {} if run is None else read_json(run / layout.DATA)
+    except EmotuneError:
+        return {}
+
+
+def _lines(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
+
+
+def _training(run: Path | None) -> TrainingLog | None:
+    return read_training_log(_text(run, layout.LOG).splitlines())
+
+
+def _versions() -> dict[str, str]:
+    from emotune import __version__
+
+    found = {"emotune": __version__, "Python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -14,11 +14,10 @@ import numpy.typing as npt
 from emotune import __version__, hub
 from emotune.atomic import replaced
 from emotune.config.schema import DataConfig
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import as_filed, resolve_data
 from emotune.data.records import Corpus, Record, targets_of
-from emotune.data.sourced import as_filed
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
-from emotune.models.reading import Reading
+from emotune.models.embedding import Reading
 from emotune.reporter import Reporter
 
 try:

@@ -15,9 +15,18 @@ from filelock import FileLock, Timeout
 
 from emotune.atomic import write_file
 from emotune.data import download
-from emotune.data.mirrors import Origin, Progress, origin_of
-from emotune.data.published import CATALOG, DataFile, DataSet, data_set_named
-from emotune.data.published_cache import CACHE_VARIABLE, folder_of, is_sound, is_whole
+from emotune.data.download import FileProgress as Progress
+from emotune.data.download import Origin, origin_of
+from emotune.data.published import (
+    CACHE_VARIABLE,
+    CATALOG,
+    DataFile,
+    DataSet,
+    data_set_named,
+    folder_of,
+    is_sound,
+    is_whole,
+)
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
 from emotune.reporter import Reporter
 

@@ -8,10 +8,9 @@ from typing import Any
 from emotune import hub
 from emotune.artifact.manifest import read_json
 from emotune.config.schema import DEFAULT_ENCODER, Config
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import as_filed, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples
-from emotune.data.sourced import as_filed
 from emotune.data.tokens import TextEncoder
 from emotune.reporter import Reporter
 from emotune.reports import inspection as report

@@ -16,13 +16,12 @@ from pathlib import Path
 from emotune import hub
 from emotune.config.loading import override_data
 from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, DataConfig
-from emotune.data.hub_sets import resolve_data
+from emotune.data.corpus import fingerprints, resolve_data
 from emotune.data.records import Corpus
-from emotune.data.sourced import fingerprints
 from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError
 from emotune.labels import positives
-from emotune.models.devices import pick_device
-from emotune.reports.amounts import duration
+from emotune.models.encoder import pick_device
+from emotune.reports.tables import duration
 from emotune.runs import tracking
 from emotune.runs.lock import locked, require_unlocked
 from emotune.training.progress import TrainingReporter

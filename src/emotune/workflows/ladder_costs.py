@@ -24,21 +24,20 @@ from emotune.config.schema import Config
 from emotune.data.records import Corpus, targets_of
 from emotune.data.tokens import shuffled_buckets
 from emotune.errors import ConfigError, EmotuneError
-from emotune.inference.speed import AT_LEAST, SAMPLE
+from emotune.inference.classifier import AT_LEAST, SAMPLE
 from emotune.labels import LabelSet, positives
 from emotune.models import encoder as encoders
-from emotune.models.torch_backend import TorchBackend
+from emotune.models.encoder import TorchBackend
 from emotune.reporter import NullReporter
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome, enough_draws
 from emotune.scoring.tuning import tune_decision
-from emotune.training import memory
+from emotune.training import device as memory
 from emotune.training.checkpoint import Checkpoints
-from emotune.training.interrupt import EndedByObserverError
 from emotune.training.loop import Trainer
-from emotune.training.progress import StepReport
+from emotune.training.progress import EndedByObserverError, StepReport
 from emotune.training.session import Session, StepSession
 
 PROBE = ".probe-"

@@ -9,11 +9,11 @@ from typing import Any
 from emotune.errors import DataError, EmotuneError, Place
 from emotune.labels import Task, positives
 from emotune.reporter import Reporter
-from emotune.reports.amounts import duration
 from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.reports.ladder import RungLine, Worth, rung_section, worth
-from emotune.runs import cached_logits, training_log
+from emotune.reports.tables import duration
+from emotune.runs import cached_logits, log
 from emotune.runs.compared import chooses_epoch
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
@@ -113,7 +113,7 @@ def _entry(step: Step, rows: Fingerprints, speed: float | None) -> Entry:
         probabilities = candidate.found.decision.probabilities(logits)
         decided = candidate.decide(logits, targets, str(rows["valid"]["sha256"]))
         outcomes.append(Outcome(decided, probabilities, seed))
-        seconds.append(training_log.training_seconds(run))
+        seconds.append(log.training_seconds(run))
         sizes.append(candidate.num_bytes)
     known = [value for value in seconds if value is not None]
     return Entry(

@@ -10,18 +10,16 @@ from emotune import hub
 from emotune.artifact.opening import open_model
 from emotune.config.kinds import Kind
 from emotune.config.schema import Config
-from emotune.data.hub_sets import DataSource
+from emotune.data.corpus import DataSource
 from emotune.data.records import Corpus
 from emotune.errors import EmotuneError, MissingInputError, ModelError, OutputError
-from emotune.inference.classifier import run_model
-from emotune.inference.speed import AT_LEAST, SAMPLE, timed_logits
+from emotune.inference.classifier import AT_LEAST, SAMPLE, run_model, timed_logits
 from emotune.runs import layout
 from emotune.runs.compared import Candidate
 from emotune.runs.lock import require_unlocked
 from emotune.runs.resume import require_same_config
 from emotune.training.checkpoint import newest
-from emotune.training.interrupt import EndedByObserverError
-from emotune.training.progress import EpochReport, StepReport, TrainingReporter
+from emotune.training.progress import EndedByObserverError, EpochReport, StepReport, TrainingReporter
 from emotune.workflows.ladder_costs import Estimate
 from emotune.workflows.ladder_state import LadderState, run_of
 from emotune.workflows.rungs import Rung

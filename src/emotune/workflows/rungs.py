@@ -12,9 +12,8 @@ from typing import Any
 
 from emotune.artifact.safety.json_files import read_object
 from emotune.config.kinds import Kind, TrainedKind, find_kind
-from emotune.config.loading import config_from
+from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config, DataConfig
-from emotune.config.yaml_tree import merged
 from emotune.errors import ConfigError, EmotuneError, ModelError, UsageError, did_you_mean
 from emotune.labels import Task
 
@@ -180,7 +179,7 @@ def configuration(
     rung: Rung, data: DataConfig, rows: int, task: Task, shape: Shape, encoder: str | None, overrides: Sequence[str]
 ) -> Config:
     """The configuration of a rung for so many training rows; `overrides` lie on top as far as its kind has the keys."""
-    from emotune.models.pooling import FAMILIES
+    from emotune.models.heads import FAMILIES
 
     size = next(size for size in SIZES if rows <= size.rows)
     values: dict[str, Any] = {

@@ -4,6 +4,7 @@ In place only the decision changes. With `out` a whole model of ours is written 
 how a classifier of somebody else becomes one of ours.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,25 +13,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import DECISION, reseal, run_of
+from emotune.artifact import ensemble
+from emotune.artifact.manifest import DECISION, copy_files, reseal, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, open_model, read_label_names
-from emotune.atomic import json_text
+from emotune.atomic import json_text, staged, write_file, write_json
+from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import TuningConfig
-from emotune.data.corpus import locate
-from emotune.data.hub_sets import hub_id
+from emotune.data.corpus import hub_id, locate
 from emotune.data.records import fingerprint
 from emotune.decision import Decision
-from emotune.errors import MissingInputError, OutputError, Place, UsageError
+from emotune.errors import EmotuneError, MissingInputError, OutputError, Place, UsageError
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
-from emotune.reports.card import update_card
+from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
 from emotune.runs.cached_logits import kept_rows
 from emotune.scoring.calibration import Calibration, calibrate, carried
-from emotune.scoring.fold_thresholds import FoldThresholds
 from emotune.scoring.folds import stratified_folds
-from emotune.scoring.precision import precision_and_recall
-from emotune.scoring.thresholds import PRECISION, Tuned
+from emotune.scoring.thresholds import PRECISION, FoldThresholds, Tuned, precision_and_recall
 from emotune.scoring.tuning import FOLD_SEED, doubtful_temperatures, finite, tune_decision
 
 _OF_F_BETA = ("f_beta", "micro_f_beta")
@@ -147,7 +147,7 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     if request.out is None:
         _change_in_place(found, decision)
     else:
-        from emotune.workflows.adopt import write_model
+        pass
 
         write_model(found, request.out, decision, calibration)
     return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
@@ -291,3 +291,83 @@ def out_of_reach(outcome: TuneOutcome) -> list[str]:
 
 def _labels(names: Sequence[str]) -> str:
     return f"{len(names)} label{'' if len(names) == 1 else 's'} ({', '.join(names)})"
+
+
+_CARD = "README.md"
+_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
+_FRONT_MATTER = 20_000
+
+
+def write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
+    """Write the model with this decision, and with the temperatures folded into its last layer, to `out`.
+
+    Raises OutputError for a place that cannot be written, ModelError for an architecture that takes no temperature.
+    """
+    with staged(out) as stage:
+        if found.manifest is None or calibration is not None:
+            max_tokens: int | None = _save(found, stage, decision, calibration)
+        else:
+            max_tokens = found.manifest.max_tokens
+            copy_files(found.directory, stage, found.manifest)
+        write_json(stage / DECISION, decision.to_json())
+        write_file(stage / _CARD, _card(found, decision, calibration))
+        ours = found.manifest
+        seal(
+            stage,
+            kind="encoder" if ours is None else ours.kind,
+            portability="transformers" if ours is None else ours.portability,
+            encoder=found.name if ours is None else ours.encoder,
+            max_tokens=max_tokens,
+            versions=versions() if ours is None else ours.versions,
+            data={} if ours is None else ours.data,
+        )
+
+
+def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
+    """Write the model anew with its temperatures folded in; the tokens that it takes at a time, None if all."""
+    kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
+    if isinstance(kind, EnsembleKind):
+        assert found.manifest is not None, "ensembles are ours"
+        assert calibration is not None, "without a temperature, files are copied as they are"
+        copy_files(found.directory, stage, found.manifest)
+        weights = {member.name: member.weights / calibration.temperatures for member in found.members}
+        ensemble.write_weights(stage, weights, decision.labels)
+        return None
+    try:
+        if isinstance(kind, FittedKind):
+            model = kind.load(found.directory, "cpu")
+            if calibration is not None:
+                model.divide_logits(calibration.temperatures)
+            model.save(stage)
+            return None
+        assert isinstance(kind, TrainedKind)
+        return _save_network(kind, found, stage, decision, calibration)
+    except ImportError as error:
+        message = f"writing this model needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+
+
+def _save_network(
+    kind: TrainedKind, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
+) -> int:
+    """Write a network and its tokenizer, in fp32, with the labels and the task of the decision."""
+    from emotune.models import encoder as encoders
+
+    model = kind.load(found.directory)
+    encoder = encoders.text_encoder(found.directory, model)
+    encoders.name_labels(model, decision.labels)
+    if calibration is not None:
+        encoders.divide_logits(model, calibration.temperatures)
+    encoders.save(model, found.directory, encoder, stage)
+    return encoder.max_tokens
+
+
+def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
+    path = found.directory / _CARD
+    former = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if found.manifest is not None:
+        card = update_card(former, decision)
+    else:
+        licence = _LICENCE.search(former[:_FRONT_MATTER])
+        card = adopted_card(found.name, decision, licence[1] if licence else None)
+    return card if calibration is None else with_calibration(card, calibration, decision.labels)

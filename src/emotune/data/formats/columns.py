@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emotune.data.formats import raters
-from emotune.data.formats.base import Layout, ReadOptions
+from emotune.data.formats.base import Layout, ReadOptions, Row
 from emotune.data.formats.cells import (
     FLAGS,
     KNOWN_NAMES,
@@ -18,11 +18,10 @@ from emotune.data.formats.cells import (
     is_list,
     items_of,
     joining,
+    names_if_ids,
     pieces,
     shown,
 )
-from emotune.data.formats.class_names import names_if_ids
-from emotune.data.formats.rows import Row
 from emotune.data.split_files import class_names
 from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import POSITIVE

@@ -5,11 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from emotune.data.formats.base import Family, Layout, ReadOptions
-from emotune.data.formats.cells import NameReader
-from emotune.data.formats.class_names import names_if_ids
+from emotune.data.formats.base import Family, Layout, ReadOptions, Row
+from emotune.data.formats.cells import NameReader, names_if_ids
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import Row
 from emotune.data.formats.written import require_no_shares, written_names
 from emotune.errors import DataError, Place
 from emotune.labels import LabelSet, Task

@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-from emotune.data.formats.base import MOST, Family, Layout, ReadOptions
-from emotune.data.formats.cells import NameReader
-from emotune.data.formats.class_names import names_of_ids, require_names
+from emotune.data.formats.base import LABEL_ID, MOST, Family, Layout, ReadOptions, Row
+from emotune.data.formats.cells import NameReader, names_of_ids, require_names
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import LABEL_ID, Row
 from emotune.data.formats.written import require_no_shares, written_names
 from emotune.errors import DataError, Place
 from emotune.labels import GOEMOTIONS, LabelSet, Task

@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import BinaryIO
 
-from emotune.data.formats.base import MOST, Family, Layout, ReadOptions, delimiter_name
+from emotune.data.formats.base import LABEL_ID, MOST, Family, Layout, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import is_flag, is_list
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import LABEL_ID, Row
 from emotune.data.formats.table import DELIMITERS, cells_in, same_width, write_cells
 from emotune.data.formats.written import cells_of
 from emotune.errors import DataError, Place

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
 
-from emotune.data.formats.base import MOST, Family, Layout, ReadOptions
+from emotune.data.formats.base import MOST, Family, Layout, ReadOptions, Row
 from emotune.data.formats.cells import shown
 from emotune.data.formats.columns import Grid, find_column, read_columns, recognise_columns
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import Row
 from emotune.data.formats.written import text_object
 from emotune.errors import DataError, Place
 from emotune.labels import LabelSet, Task

@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from emotune.data.formats.base import Family, Layout, ReadOptions
-from emotune.data.formats.class_names import class_label_names
+from emotune.data.formats.base import Family, Layout, ReadOptions, Row
+from emotune.data.formats.cells import class_label_names
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import Row
 from emotune.data.formats.written import columns_of, values_of
 from emotune.errors import DataError, EmotuneError, Place
 from emotune.labels import LabelSet, Task

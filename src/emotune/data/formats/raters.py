@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emotune.data.formats.base import Layout, ReadOptions
-from emotune.data.formats.rows import Row, Vote
+from emotune.data.formats.base import Layout, ReadOptions, Row, Vote
 from emotune.errors import DataError, Place
 from emotune.labels import POSITIVE
 

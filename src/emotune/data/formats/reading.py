@@ -6,9 +6,8 @@ from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import BY_NAME, detect, raters
-from emotune.data.formats.base import Layout, ReadOptions
+from emotune.data.formats.base import Layout, ReadOptions, Row
 from emotune.data.formats.files import read_content
-from emotune.data.formats.rows import Row
 from emotune.errors import DataError, Place
 
 _EXAMPLES = 3

@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from emotune.data.formats.base import Family, Layout, ReadOptions, delimiter_name
+from emotune.data.formats.base import Family, Layout, ReadOptions, Row, delimiter_name
 from emotune.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Grid, read_columns, recognise_columns
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import Row
 from emotune.data.formats.written import cells_of, columns_of
 from emotune.errors import DataError, Place
 from emotune.labels import LabelSet, Task

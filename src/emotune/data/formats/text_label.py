@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
-from emotune.data.formats.base import MOST, Family, Layout, ReadOptions, delimiter_name
-from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, pieces, shown
-from emotune.data.formats.class_names import names_if_ids
+from emotune.data.formats.base import LABEL_ID, MOST, Family, Layout, ReadOptions, Row, delimiter_name
+from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, pieces, shown
 from emotune.data.formats.files import Content
-from emotune.data.formats.rows import LABEL_ID, Row
 from emotune.data.formats.written import one_of, require_no_shares, written_names
 from emotune.errors import DataError, Place
 from emotune.labels import LabelSet, Task

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emotune.data.formats.base import Layout
-from emotune.data.formats.rows import Row
+from emotune.data.formats.base import Layout, Row
 from emotune.errors import DataError
 
 

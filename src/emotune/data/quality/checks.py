@@ -1,8 +1,10 @@
 """What is doubtful about a corpus, found before anything is trained on it."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html.entities import html5
 from itertools import combinations
 
 import numpy as np
@@ -88,3 +90,116 @@ def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
             labels = counted(len(missing), "label")
             message = f"{labels} without a positive in {split}: {', '.join(missing)}"
             yield Finding("no_positives", len(missing), message, splits=(split,))
+
+
+_FEW_LETTERS = 0.4
+_MIN_CHARACTERS = 10
+_AROUND = 18
+# What the bytes of UTF-8 look like when read as Windows-1252 or Latin-1: only sequences that no language writes.
+# Left out are "Ã…", "Ã”" and the like, which end a Portuguese word in capitals, and "à »", which ends a French one.
+_TRAIL = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
+_MOJIBAKE = re.compile(
+    f"â(?:€|[\x80-\x9f„‚†‡ˆ‰Š‹Œœ˜™š›ž][{_TRAIL}])|ðŸ|ð\x9f|ï¿½|ï»¿|Â[\xa0-\xba\xbc-\xbf]"
+    f"|Ã[\x80-\xba\xbc-\xbf€ƒ„†‡ˆ‰Š‹ŒŽš›œžŸ‚˜™¼]|(?:[ÐÑ][{_TRAIL}]){{2}}"
+)
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]")
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d{0,2});")
+_TAG = re.compile(
+    r"</?(?:br|p|div|span|a|b|i|em|strong|img|li|ul|ol|td|tr|table|h[1-6])(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>", re.IGNORECASE
+)
+# ZWJ and ZWNJ shape emoji and Indic, Arabic and Persian words: only between Latin letters are they out of place
+_JOINERS = "\u200c\u200d"
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u202a-\u202e\u2066-\u2069]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])")
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A way for texts to be suspicious: what to call it, and where in a text it shows (None: nowhere)."""
+
+    name: str
+    texts: str
+    find: Callable[[str], tuple[int, int] | None]
+
+
+@dataclass(frozen=True)
+class Oddity:
+    """Suspicious texts of one kind: the finding, and what it looks like in the first few rows."""
+
+    finding: Finding
+    excerpts: tuple[str, ...]
+
+
+def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
+    """Each kind of suspicious texts, with its rows and the splits that they are in."""
+    rows: dict[str, list[Record]] = {kind.name: [] for kind in _KINDS}
+    splits: dict[str, dict[str, None]] = {kind.name: {} for kind in _KINDS}
+    for split, records in corpus.splits.items():
+        for record in records:
+            for kind in _KINDS:
+                if kind.find(record.text) is not None:
+                    rows[kind.name].append(record)
+                    splits[kind.name][split] = None
+    for kind in _KINDS:
+        if found := rows[kind.name]:
+            message = f"{counted(len(found), 'text')} {'has' if len(found) == 1 else 'have'} {kind.texts}"
+            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in found[:excerpts])
+            yield Oddity(finding(kind.name, message, found, *splits[kind.name]), shown)
+
+
+def _excerpt(text: str, span: tuple[int, int]) -> str:
+    """What stands around a place in a text."""
+    start, end = max(0, span[0] - _AROUND), min(span[0] + _AROUND, max(span[1], span[0])) + _AROUND
+    before, after = "…" if start else "", "…" if end < len(text) else ""
+    return before + visible(text[start:end]) + after
+
+
+def visible(text: str) -> str:
+    """The text on one line, with escapes for what cannot be seen; the joiners that shape emoji and words stay."""
+    folded = " ".join(re.split(r"[ \t\r\n]+", text))
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in folded)
+
+
+def _matching(pattern: re.Pattern[str], *, in_ascii: bool = False) -> Callable[[str], tuple[int, int] | None]:
+    def find(text: str) -> tuple[int, int] | None:
+        if text.isascii() and not in_ascii:
+            return None
+        match = pattern.search(text)
+        return match.span() if match else None
+
+    return find
+
+
+def _entity(text: str) -> tuple[int, int] | None:
+    if "&" not in text:
+        return None
+    known = (m for m in _ENTITY.finditer(text) if m[0][1] == "#" or m[0][1:] in html5)
+    return next((m.span() for m in known), None)
+
+
+def _tag(text: str) -> tuple[int, int] | None:
+    match = _TAG.search(text) if "<" in text else None
+    return match.span() if match else None
+
+
+def _one_character(text: str) -> tuple[int, int] | None:
+    stripped = text.strip()
+    return (0, len(text)) if stripped and not stripped.strip(stripped[0] + " \t\n") else None
+
+
+def _few_letters(text: str) -> tuple[int, int] | None:
+    shown = "".join(text.split())
+    if len(shown) < _MIN_CHARACTERS or _one_character(text):
+        return None
+    return (0, len(text)) if sum(map(str.isalpha, shown)) < _FEW_LETTERS * len(shown) else None
+
+
+_KINDS = (
+    _Kind("mojibake", "UTF-8 that was read as Windows-1252 (mojibake)", _matching(_MOJIBAKE)),
+    _Kind("replacement_character", "U+FFFD, left where a character was lost", _matching(re.compile("\ufffd"))),
+    _Kind("control_character", "control characters", _matching(_CONTROLS, in_ascii=True)),
+    _Kind("html_entity", "HTML entities", _entity),
+    _Kind("html_tag", "HTML tags", _tag),
+    _Kind("invisible_character", "invisible characters (zero-width, soft hyphen, direction)", _matching(_INVISIBLE)),
+    _Kind("one_character", "nothing but one character, perhaps repeated", _one_character),
+    _Kind("few_letters", "few letters, and mostly other characters", _few_letters),
+)

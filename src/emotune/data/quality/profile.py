@@ -7,8 +7,7 @@ from itertools import chain, combinations
 import numpy as np
 import numpy.typing as npt
 
-from emotune.data.quality.checks import Finding, Hashes, check, counted, finding
-from emotune.data.quality.encoding_faults import Oddity, suspicious
+from emotune.data.quality.checks import Finding, Hashes, Oddity, check, counted, finding, suspicious
 from emotune.data.quality.near_duplicates import NearDuplicates, near_duplicates, similarity
 from emotune.data.records import Corpus, Record, text_keys
 from emotune.labels import LabelSet, Task, to_matrix

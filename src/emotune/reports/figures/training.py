@@ -22,7 +22,7 @@ from emotune.reports.figures.style import (
     rendered,
     text_width,
 )
-from emotune.runs.training_log import Line, TrainingLog
+from emotune.runs.log import Line, TrainingLog
 
 _WIDTH, _HEIGHT, _BETWEEN, _LEFT, _BOTTOM = 3.2, 1.7, 0.5, 0.8, 0.55
 _NAME_SIZE, _NAME_GAP = 8.5, 0.19
