@@ -492,7 +492,7 @@ def _worst_errors(evaluation: Evaluation) -> list[Block]:
 def _mistakes(evaluation: Evaluation, title: str, mistakes: Sequence[Mistake]) -> list[Block]:
     """Single labels on the wrong side of their thresholds, without those that a policy decided."""
     cases = [
-        _case(evaluation, m.row, f"{evaluation.labels.names[m.label]}: {m.margin:.1f} logits from the threshold")
+        _case(evaluation, m.row, f"{evaluation.labels.names[m.label]} off by {m.margin:.1f} logits")
         for m in mistakes
         if m.margin > 0
     ]

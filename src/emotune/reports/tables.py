@@ -107,7 +107,7 @@ def pair_table(pairs: Sequence[Pair], labels: LabelSet) -> Table:
     rows = [
         (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in pairs
     ]
-    return Table(("label", "and", "first for second", "second for first", "texts"), tuple(rows))
+    return Table(("label", "and", "first → second", "second → first", "texts"), tuple(rows))
 
 
 def two_label_table(errors: Sequence[TwoLabelError], labels: LabelSet) -> Table:

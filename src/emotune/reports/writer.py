@@ -312,13 +312,14 @@ def report_markdown(report: Report) -> str:
     lines += ["", *(line for text in report.lead for line in (escape(text), ""))]
     for section in report.sections:
         lines += [f"## {escape(section.title)}", "", *_markdown_lines(section.blocks)]
-    return "\n".join(lines).rstrip() + "\n"
+    return str(html.clean("\n".join(lines).rstrip() + "\n"))
 
 
 def _markdown_lines(blocks: Sequence[Block]) -> Iterator[str]:
     for block in blocks:
         lines = list(_block_lines(block))
-        yield from [*lines, ""] if lines else []
+        if lines:
+            yield from lines if not lines[-1] else [*lines, ""]
 
 
 def _block_lines(block: Block) -> Iterable[str]:
@@ -328,10 +329,7 @@ def _block_lines(block: Block) -> Iterable[str]:
         case Heading():
             return [f"### {escape(block.text)}"]
         case Bullets():
-            nested = (
-                (f"- {escape(text)}", *(f"  - {escape(one)}" for one in examples)) for text, examples in block.items
-            )
-            return [line for lines in nested for line in lines]
+            return [line for text, examples in block.items for line in _bullet(text, examples)]
         case Facts():
             return [f"- {escape(_fact(*pair))}" for pair in block.pairs]
         case CaptionedTable():
@@ -352,13 +350,15 @@ def _block_lines(block: Block) -> Iterable[str]:
             return []
 
 
+def _bullet(text: str, examples: Sequence[str] = ()) -> list[str]:
+    return [f"- {escape(text)}", *(f"  - {escape(example)}" for example in examples)]
+
+
 def _fact(name: str, value: str) -> str:
     return f"{name}: {value}" if name else value
 
 
 def _case_lines(case: Case) -> list[str]:
     place = " · ".join(filter(None, (case.place, case.note)))
-    lines = [f"- {escape(f'{place}: {case.text}' if case.text else place)}"]
-    return lines + [
-        f"  - {escape(name)}: {escape(', '.join(map(str, marks)) or 'nothing')}" for name, marks in case.answers
-    ]
+    answers = [f"{name}: {', '.join(map(str, marks)) or 'nothing'}" for name, marks in case.answers]
+    return _bullet(f"{place}: {case.text}" if case.text else place, answers)
