@@ -361,13 +361,13 @@ def test_tables_fit_the_terminal(data: Path, base: Path, width: int) -> None:
     assert ("for example" in shown) == (width > 40)
 
 
-def test_sound_data_is_called_sound(tmp_path: Path, base: Path) -> None:
+def test_valid_data_has_no_warnings(tmp_path: Path, base: Path) -> None:
     shown = call(tiny.multi_class(base), "--encoder", tiny.encoder(base)).stdout
-    assert "one a text" in shown.splitlines()[0]
+    assert "exactly one for each text" in shown.splitlines()[0]
     assert "labels together" not in shown
 
 
-def test_nothing_doubtful_is_said(tmp_path: Path, base: Path) -> None:
+def test_no_warnings_are_reported(tmp_path: Path, base: Path) -> None:
     rows = [f"{text},{LABELS.names[found[0]]}" for text, found in sound(60, "a")]
     Path("own.csv").write_text("\n".join(["text,label", *rows]))
     shown = call("own.csv", "--encoder", tiny.encoder(base)).stdout
