@@ -16,6 +16,7 @@ from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
+from emotune.reports.card import update_card
 from emotune.reports.evaluation import Evaluation, describe, write_evaluation
 from emotune.reports.provenance import Background
 from emotune.reports.tables import Table
@@ -346,3 +347,14 @@ def test_fold_thresholds_are_read_back_or_left_out() -> None:
         content | {"fold_thresholds": {"a": "x", "b": None}},
     ):
         assert FoldThresholds.from_json(broken, names) is None
+
+
+def test_the_decision_of_a_card_is_replaced_in_cards_of_earlier_versions_too() -> None:
+    decision = Decision(LabelSet(("anger", "joy")), (0.25, 0.75))
+    former = "# starter\n\n<!-- decision -->\n## Decision\n\nold words\n<!-- /decision -->\n\nmore\n"
+    card = update_card(former, decision)
+    assert card.startswith("# starter\n\n<!-- decision -->\n## Decision\n\nThresholds: not tuned.\n")
+    assert card.endswith("| joy | 0.750 |\n<!-- /decision -->\n\nmore\n")
+    assert "old words" not in card
+    assert update_card(card, decision) == card
+    assert update_card("# theirs\n", decision) == "# theirs\n"
