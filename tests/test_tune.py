@@ -99,7 +99,7 @@ def test_a_precision_is_reached_or_said_not_to_be(run: Path) -> None:
     assert decision["thresholds"]["fear"] == 1.0
     assert decision["tuning"]["unreached"] == ["fear", "sadness"]
     assert decision["tuning"]["at_least"] == 0.9
-    assert "Never given, for the precision is out of their reach: fear, sadness." in (
+    assert "Never predicted, as they do not reach the precision: fear, sadness." in (
         (run / "model" / "README.md").read_text()
     )
     said = tuned(run, "--data", data, "--objective", "precision", "--at-least", "0.9")

@@ -93,7 +93,7 @@ def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
     on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
     front = {"library_name": "transformers", "base_model": name if on_hub else None, "license": licence}
     source = f"`{name}`" if on_hub else "a local model"
-    about = f"The weights are those of {source}; emotune did not train them. The licence and the limits of the source apply."
+    about = f"The weights are those of {source}; emotune did not train them. Its licence and limits apply."
     title = f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune"
     return _card(front, title, about, decision, _use(decision, plain=True))
 
