@@ -369,7 +369,9 @@ def test_training_curves_name_each_line_and_end_each_epoch() -> None:
         "validation metrics",
         "learning rate",
     ]
-    assert set(words(metrics)) == {"macro-F1", "accuracy"}
+    legend = metrics.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["macro-F1", "accuracy"]
     drawn = [np.asarray(found.get_ydata()).tolist() for found in metrics.lines]
     assert [point.metrics["macro_f1"] for point in points] in drawn
     assert sum(to_hex(found.get_color()) == figures.RULE for found in loss.lines) == 3

@@ -266,7 +266,7 @@ def test_a_model_of_somebody_else_becomes_one_of_ours(foreign: Path, multi_label
     with pytest.warns(UserWarning, match="untuned"):
         theirs = load(foreign, device="cpu")
     np.testing.assert_allclose(load(out, device="cpu").logits(TEXTS), theirs.logits(TEXTS), atol=1e-6)
-    assert "warning: the thresholds were tuned on these very rows" in (
+    assert "warning: the thresholds were tuned on these rows" in (
         call("evaluate", out, "--data", multi_label_corpus, "--split", "valid", "--json").stderr
     )
     tuned(out, "--data", multi_label_corpus, "--method", "global")

@@ -210,7 +210,7 @@ def describe(evaluation: Evaluation, background: Background, coarser: Sequence[E
     intervals of the slices.
     """
     scores = evaluation.scores
-    missing = tables.labels_without_positives(scores)
+    missing = tables.without_positives(scores.labels_without_positives)
     number_of = "any number" if evaluation.multi_label else "exactly one"
     return Report(
         title=f"Evaluation on {evaluation.title}",

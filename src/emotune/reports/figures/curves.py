@@ -143,7 +143,7 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT, _BETWEEN, _LEFT, _BOTTOM = 3.2, 1.7, 0.5, 0.8, 0.55
-_NAME_SIZE, _NAME_GAP = 8.5, 0.19
+_NAME_SIZE, _NAME_LINE, _LEGEND_MARK = 8.5, 0.19, 0.55
 _MOST_POINTS = 600
 
 
@@ -158,17 +158,14 @@ def training_curves(log: TrainingLog, title: str) -> Figure:
     if not panels:
         raise ValueError("no steps and no epochs to draw")
     names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
-    column = max(style.text_width(name, _NAME_SIZE) for name in names)
-    heights = [max(_HEIGHT, _NAME_GAP * len(panel.lines)) for panel in panels]
-    total = sum(heights) + _BETWEEN * len(heights)
-    figure = style.page(_LEFT + _WIDTH + 0.35 + column + style.MARGIN, _BOTTOM + total, title)
-    top, first = _BOTTOM + total, 0
+    column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
+    heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]
+    top = _BOTTOM + sum(heights) + _BETWEEN * len(heights)
+    figure = style.page(_LEFT + _WIDTH + column + style.MARGIN, top, title)
     for panel, height in zip(panels, heights, strict=True):
         top -= _BETWEEN + height
         axes = style.place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
         _draw_lines(axes, panel.lines, panel.name, log)
-        _name_lines(axes, names[first : first + len(panel.lines)], panel.lines, _NAME_GAP / height)
-        first += len(panel.lines)
     axes.set_xlabel("step" if log.steps else "epoch")
     return figure
 
@@ -181,45 +178,20 @@ def _draw_lines(axes: Axes, lines: Sequence[Line], heading: str, log: TrainingLo
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     for end in log.epoch_ends:
         axes.axvline(end, color=style.RULE, linewidth=0.6)
-    drawable = [np.isfinite(line.values) for line in lines]
-    if not any(finite.any() for finite in drawable):
+    drawn = [line for line in lines if np.isfinite(line.values).any()]
+    if not drawn:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no values", color=style.QUIET, style="italic", ha="center", transform=axes.transAxes)
         return
-    for line, finite in zip(lines, drawable, strict=True):
-        shown = np.where(finite, line.values, np.nan)
+    for line in drawn:
+        shown = np.where(np.isfinite(line.values), line.values, np.nan)
         every = max(1, -(-len(shown) // _MOST_POINTS))
-        many = len(shown) > 60
-        look: dict[str, Any] = {"linewidth": 1.2, "marker": ""} if many else {"linewidth": 1.5}
-        axes.plot(line.x[::every], shown[::every], **look)
+        look: dict[str, Any] = {"linewidth": 1.2, "marker": ""} if len(shown) > 60 else {"linewidth": 1.5}
+        label = style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE)
+        axes.plot(line.x[::every], shown[::every], label=label, **look)
     axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
     axes.yaxis.get_offset_text().set(x=-0.2, size=8)  # "1e30" stands beside the heading, not in it
     axes.grid(axis="y")
-
-
-def _name_lines(axes: Axes, names: Sequence[str], lines: Sequence[Line], gap: float) -> None:
-    """Each line's name at the right of its last value, moved up or down so that none overlap."""
-    low, high = axes.set_ylim(axes.get_ylim())  # fixed: the leaders lie outside of the axes
-    ends = []
-    drawn = [line for line in axes.lines if line.get_color() != style.RULE]
-    for name, line, artist in zip(names, lines, drawn, strict=False):
-        finite = line.values[np.isfinite(line.values)]
-        if len(finite):
-            ends.append(((float(finite[-1]) - low) / (high - low), name, artist.get_color()))
-    ends.sort()
-    for (end, name, color), y in zip(ends, _spread([end for end, _, _ in ends], gap), strict=True):
-        leader = axes.plot([1.0, 1.06], [end, y], color=color, linewidth=0.8, linestyle="-", marker="")[0]
-        leader.set(transform=axes.transAxes, clip_on=False)
-        axes.text(1.08, y, name, size=_NAME_SIZE, color=style.INK, va=style.MIDDLE, transform=axes.transAxes)
-
-
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Ascending places between 0 and 1, near those wanted, and `gap` apart."""
-    places: list[float] = []
-    for want in wanted:
-        places.append(max(want, places[-1] + gap) if places else want)
-    top = 1.0
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], top)
-        top = places[i] - gap
-    return places
+    handles, labels = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0, "frameon": False}
+    axes.legend(handles, labels, fontsize=_NAME_SIZE, **place)
