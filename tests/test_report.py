@@ -18,6 +18,7 @@ from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
 from emotune.reports.card import update_card
 from emotune.reports.evaluation import Evaluation, describe, write_evaluation
+from emotune.reports.html import variables
 from emotune.reports.provenance import Background
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
@@ -205,6 +206,14 @@ def test_hostile_labels_and_texts_stay_what_they_are(hostile: Path) -> None:
     for stem in ("label_f1", "missed_extra", "precision_recall", "reliability", "threshold_stability", "training"):
         assert (hostile / f"{stem}.png").stat().st_size
         assert (hostile / f"{stem}.svg").stat().st_size
+
+
+def test_every_colour_of_the_pictures_has_a_variable_in_light_and_dark(hostile: Path) -> None:
+    style = Page((hostile / "report.html").read_text()).style
+    for color, variable in variables().items():
+        name = variable.removeprefix("var(").removesuffix(")")
+        assert style.count(f"{name}: ") == 2, "one for light, one for dark"
+        assert f"{name}: {color};" in style or color == "#000000"
 
 
 def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
