@@ -1,4 +1,4 @@
-"""The statistics of a comparison: what is known by hand, by simulation, and for every input."""
+"""The statistics of a comparison: checked by hand, by simulation, and for random inputs; and its report."""
 
 from dataclasses import replace
 
@@ -14,17 +14,14 @@ from emotune.reports.comparison import (
     ComparisonReport,
     answers,
     confusions_of_all,
+    describe,
     difference_table,
     headline_metrics,
     how_corrected,
     main_table,
     place_and_text,
 )
-from emotune.reports.comparison_markdown import comparison_markdown
-from emotune.reports.comparison_page import comparison_html
-from emotune.reports.html import h
-from emotune.reports.inline import Inlined
-from emotune.reports.sections import section
+from emotune.reports.writer import Paragraph, Section, report_html, report_markdown
 from emotune.scoring.comparison import (
     Comparison,
     Entry,
@@ -193,7 +190,7 @@ def test_few_rows_prove_no_more_than_a_sign_test_does(rows: int, p: float) -> No
     report = ComparisonReport(found, "rows")
     assert report.to_json()["differences"][0]["interval"] == [None, None]
     assert difference_table(report).rows[0][2:4] == ("undefined", str(rows))
-    assert difference_table(report).rows[0][-1] == ("worse" if p < 0.05 else "not told apart")
+    assert difference_table(report).rows[0][-1] == ("worse" if p < 0.05 else "not significant")
 
 
 def test_the_rows_on_which_two_differ_count_not_all_rows() -> None:
@@ -265,7 +262,7 @@ def test_one_seed_has_the_scores_and_intervals_of_an_evaluation() -> None:
     assert np.isnan(found.spread["macro_f1"])
 
 
-def test_several_seeds_are_averaged_and_their_spread_is_told() -> None:
+def test_several_seeds_are_averaged_and_their_spread_is_reported() -> None:
     targets = random_rows()
     each = [flipped(targets, 0.2, seed) for seed in (1, 2, 3)]
     found = compared(targets, entry("a", *each)).measured[0]
@@ -277,7 +274,7 @@ def test_several_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert found.confusions.one_way[0].share <= 1
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_entries_of_other_shapes_are_refused() -> None:
     targets = random_rows()
     for entries in ([], [entry("a", targets), entry("a", targets)], [entry("a", targets[:5])], [entry("a")]):
         with pytest.raises(ValueError, match=r"entries|shape"):
@@ -291,7 +288,7 @@ def test_rows_that_entries_answer_differently_stand_first() -> None:
     assert [(d.row, d.extent) for d in found.disagreements] == [(1, pytest.approx(2 / 3))]
 
 
-def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answers() -> None:
+def test_a_report_of_several_seeds_has_their_spread_and_their_different_answers() -> None:
     targets = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1]]
     wrong = np.eye(3, dtype=bool)[[0, 2, 2, 0, 1]]
     found = compared(targets, entry("two", targets, wrong, training_seconds=90.0), entry("one", wrong), labels=CLASSES)
@@ -303,16 +300,15 @@ def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answer
     assert table.rows[1][1:3] == ("1", "0.800 (0.400–1.000)")
     assert answers(report, 1) == ["fear ✓ / joy", "joy"]
     assert place_and_text(report, 1) == ("row 2", "")
-    assert "After ±" in comparison_markdown(report, [])
+    assert "After ±" in report_markdown(describe(report))
     assert report.to_json()["runs"][0]["seeds"] == [0, 1]
-    page = comparison_html(
-        replace(report, heading="Ladder"), Inlined(), [section("skipped", "Skipped", h("p", "no time left"))]
-    )
+    more = [Section("skipped", "Skipped", [Paragraph("no time left")])]
+    page = report_html(describe(replace(report, heading="Ladder"), more).with_pictures(()), {})
     assert "Ladder on rows, 5 rows" in page
     assert page.index("no time left") < page.index("By label</h2>")
 
 
-# --- the front and the confused --------------------------------------------------------------------------------
+# --- the Pareto front and confusions --------------------------------------------------------------------------------
 
 
 def test_the_front_by_hand() -> None:
@@ -353,7 +349,7 @@ def test_the_pairs_most_confused_with_their_share_of_the_missed_label() -> None:
     assert (pair.missed, pair.said, pair.texts, pair.share) == (0, 1, 1, 0.5)
 
 
-def test_what_is_taken_for_what_is_told_one_way_both_ways_and_of_two_labels() -> None:
+def test_confusions_are_reported_in_one_direction_in_both_and_for_two_labels() -> None:
     targets = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
     first = np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 1, 0]], dtype=bool)  # fear → joy three times, and back
     second = np.array([[0, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
@@ -366,12 +362,12 @@ def test_what_is_taken_for_what_is_told_one_way_both_ways_and_of_two_labels() ->
     ]
     assert said["twice"]["two_label_errors"] == [{"missed": "fear", "said": "joy", "texts": 4}]
     assert said["once"]["two_label_errors"] == [{"missed": "anger", "said": "joy", "texts": 1}]
-    text, page = comparison_markdown(report, []), comparison_html(report, Inlined())
+    text, page = report_markdown(describe(report)), report_html(describe(report).with_pictures(()), {})
     tables = dict(confusions_of_all(report, 3))
     for caption in (
-        "Most confused: missed → said instead, in the same text",
-        "Pairs taken for one another, both ways together",
-        "Texts with two labels of which one was found, the other mistaken",
+        "Most confused: missed → predicted instead, in the same text",
+        "Label pairs confused with each other, both directions together",
+        "Texts with two labels: one found, the other confused",
     ):
         assert caption in text
         assert caption in page

@@ -1,4 +1,4 @@
-"""report.html: one file that loads and runs nothing, whatever labels and texts are made of, and says what was found."""
+"""The reports of an evaluation: complete, and one page that loads and runs nothing, whatever the texts contain."""
 
 import base64
 import hashlib
@@ -16,12 +16,25 @@ from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
-from emotune.reports.evaluation import Evaluation
-from emotune.reports.files import write
-from emotune.reports.html import document, h, said
-from emotune.reports.inline import Inlined
-from emotune.reports.page import report_html
+from emotune.reports import tables
+from emotune.reports.card import update_card
+from emotune.reports.evaluation import Evaluation, describe, write_evaluation
+from emotune.reports.html import variables
 from emotune.reports.provenance import Background
+from emotune.reports.tables import Table
+from emotune.reports.writer import (
+    Block,
+    CaptionedTable,
+    Case,
+    Cases,
+    Code,
+    Mark,
+    Paragraph,
+    Report,
+    Section,
+    report_html,
+    report_markdown,
+)
 from emotune.runs.log import read_training_log
 from emotune.scoring.metrics import confusion, score
 from emotune.scoring.thresholds import FoldThresholds
@@ -117,7 +130,7 @@ def background(labels: LabelSet) -> Background:
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """The tags, words, policy and style sheet of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -169,12 +182,17 @@ def assert_harmless(html: str) -> Page:
     return page
 
 
+def undrawn(found: Evaluation, known: Background) -> str:
+    """The page without pictures."""
+    return report_html(describe(found, known, [], 2).with_pictures(()), {})
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report on labels and texts that are made to break out."""
+    """The folder of a report on labels and texts that try to break out of the markup."""
     labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
-    write(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
+    write_evaluation(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
     return folder
 
 
@@ -191,7 +209,15 @@ def test_hostile_labels_and_texts_stay_what_they_are(hostile: Path) -> None:
         assert (hostile / f"{stem}.svg").stat().st_size
 
 
-def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
+def test_every_colour_of_the_pictures_has_a_variable_in_light_and_dark(hostile: Path) -> None:
+    style = Page((hostile / "report.html").read_text()).style
+    for color, variable in variables().items():
+        name = variable.removeprefix("var(").removesuffix(")")
+        assert style.count(f"{name}: ") == 2, "one for light, one for dark"
+        assert f"{name}: {color};" in style or color == "#000000"
+
+
+def test_every_section_is_there_and_linked(hostile: Path) -> None:
     page = Page((hostile / "report.html").read_text())
     headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
     assert headings == [
@@ -208,7 +234,7 @@ def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
 
 
-def test_what_counts_is_said(hostile: Path) -> None:
+def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
     found, text = evaluation(unchecked(HOSTILE)), Page((hostile / "report.html").read_text()).text
     assert f"{found.scores.overall['macro_f1']:.3f}" in text
     low, high = found.scores.intervals["macro_f1"]
@@ -219,56 +245,78 @@ def test_what_counts_is_said(hostile: Path) -> None:
     assert "method" in text
     assert "shrunk (<10>)" in text
     assert "1 ← best" in text
+    assert "In-sample minus out-of-fold is the optimism" in text
 
 
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
-    write(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
+    write_evaluation(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text
-    assert "threshold" not in page.text.replace("thresholds out of fold", "")
+    assert "threshold" not in page.text.replace("thresholds tuned out of fold", "")
     assert not (tmp_path / "threshold_stability.png").exists()
     assert (tmp_path / "confusion.svg").stat().st_size
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])
-def test_what_is_undefined_is_called_so(num_rows: int, tmp_path: Path) -> None:
+def test_undefined_scores_are_shown_as_undefined(num_rows: int, tmp_path: Path) -> None:
     found = evaluation(LabelSet(("a", "b")), num_rows=num_rows)
     nothing = np.zeros_like(found.targets)
     scores = score(nothing, nothing, found.probabilities, found.labels, resamples=5)
     empty = Evaluation(**{**vars(found), "targets": nothing, "decided": nothing, "scores": scores})
-    html = report_html(empty, Background(Decision.default(found.labels)), [], Inlined(), 5)
-    page = assert_harmless(html)
+    page = assert_harmless(undrawn(empty, Background(Decision.default(found.labels))))
     assert "undefined" in page.text
     assert "2 labels without a positive example" in page.text
     assert "nan" not in page.text.lower()
-    write(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
+    write_evaluation(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
     assert_harmless((tmp_path / "report.html").read_text())
 
 
 def test_the_page_stays_small(tmp_path: Path) -> None:
     long = tuple(f"{i} " + "x" * 20_000 for i in range(7))
-    html = report_html(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS), [], Inlined(), 2)
+    html = undrawn(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS))
     assert len(html) < 400_000
     many = LabelSet(tuple(f"label {i} " + "y" * 100 for i in range(700)))
-    html = report_html(evaluation(many, num_rows=200), background(many), [], Inlined(), 2)
+    html = undrawn(evaluation(many, num_rows=200), background(many))
     assert len(html) < 2_000_000
+    assert "The first 300 of 700 rows; report.md has all." in html
+
+
+def everywhere(text: str) -> Report:
+    """A report that holds a text wherever a text can stand."""
+    blocks: list[Block] = [
+        Paragraph(text),
+        CaptionedTable(text, Table(("label", text), ((text, text),))),
+        Cases((Case(text, text, ((text, (Mark(text, text, right=True),)),), text),)),
+        Code(text, text),
+    ]
+    return Report(text, "x.json", {}, [Section("a", text, blocks)], ((text, text),), (text,), (text,), text)
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.text(), st.text())
-def test_any_text_is_text(text: str, attribute: str) -> None:
-    page = Page(document("title", "a{}", h("p", said(text), "tail", class_=attribute)))
-    (paragraph,) = [attributes for tag, attributes in page.tags if tag == "p"]
+@given(st.text(min_size=1))
+def test_any_text_is_text_wherever_it_stands(text: str) -> None:
+    plain, page = (Page(report_html(everywhere(each), {})) for each in ("x", text))
+    assert [(tag, attributes.keys() - {"class"}) for tag, attributes in page.tags] == [
+        (tag, attributes.keys() - {"class"}) for tag, attributes in plain.tags
+    ]
     kept = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "", text)
-    assert [tag for tag, _ in page.tags][-2:] == ["p", "bdi"]
-    assert page.text.startswith("\ntitle")
-    assert page.text.endswith("tail\n")
     assert set(kept) <= set(page.text)
-    assert len(paragraph["class"] or "") == len(attribute)
 
 
-def test_a_log_that_was_cut_and_gone_on_with() -> None:
+def test_markdown_and_page_have_the_same_parts(hostile: Path) -> None:
+    text, page = (hostile / "report.md").read_text(), Page((hostile / "report.html").read_text())
+    headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert len(headings) == sum(tag == "h2" for tag, _ in page.tags)
+    assert all(heading in page.text for heading in headings)
+    outside_of_code = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert not any("<script" in line for line in outside_of_code)
+    assert "&lt;script" in text
+    assert text.count("](label_f1.png)") == 1
+    assert report_markdown(everywhere("**x** <b>")).startswith("# \\*\\*x\\*\\* &lt;b&gt;")
+
+
+def test_the_log_of_a_resumed_run_is_read() -> None:
     step = '{"event": "step", "step": 1, "loss": 1.0, "rate": 0.1}'
     again = '{"event": "step", "step": 1, "loss": 2.0, "rate": null}'
     log = read_training_log([step, '{"event": "st', "[]", "", again, '{"event": "epoch", "epoch": 1, "loss": null}'])
@@ -309,3 +357,44 @@ def test_fold_thresholds_are_read_back_or_left_out() -> None:
         content | {"fold_thresholds": {"a": "x", "b": None}},
     ):
         assert FoldThresholds.from_json(broken, names) is None
+
+
+def test_the_decision_of_a_card_is_replaced_in_cards_of_earlier_versions_too() -> None:
+    decision = Decision(LabelSet(("anger", "joy")), (0.25, 0.75))
+    former = "# starter\n\n<!-- decision -->\n## Decision\n\nold words\n<!-- /decision -->\n\nmore\n"
+    card = update_card(former, decision)
+    assert card.startswith("# starter\n\n<!-- decision -->\n## Decision\n\nThresholds: not tuned.\n")
+    assert card.endswith("| joy | 0.750 |\n<!-- /decision -->\n\nmore\n")
+    assert "old words" not in card
+    assert update_card(card, decision) == card
+    assert update_card("# theirs\n", decision) == "# theirs\n"
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (None, ""),
+        (0.0, "0 s"),
+        (2e-5, "20 µs"),
+        (0.0042, "4.2 ms"),
+        (0.03, "30 ms"),
+        (0.5, "0.5 s"),
+        (0.96, "1.0 s"),
+        (9.44, "9.4 s"),
+        (35.2, "35 s"),
+        (84.0, "1.4 min"),
+        (4000.0, "1.1 h"),
+    ],
+)
+def test_a_duration_is_written_with_its_unit_and_never_as_zero(seconds: float | None, written: str) -> None:
+    assert tables.duration(seconds) == written
+
+
+@pytest.mark.parametrize(
+    ("texts", "written"), [(None, ""), (3.14, "3.1"), (98.7, "99"), (8932.4, "8,930"), (61_910_277.0, "61,900,000")]
+)
+def test_a_speed_has_three_digits_at_most(texts: float | None, written: str) -> None:
+    assert tables.speed(texts) == written

@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from emotune.reports.comparison import ComparisonReport, p_value
 from emotune.reports.evaluation import number
-from emotune.reports.html import h
-from emotune.reports.sections import html_table, section
 from emotune.reports.tables import Table, duration, percent, size, speed
+from emotune.reports.writer import CaptionedTable, Paragraph, Section
 from emotune.scoring.comparison import CLEAR, LOWER_IS_BETTER, Difference, Entry
 from emotune.scoring.metrics import metric_name
 
@@ -171,8 +169,8 @@ def rung_table(rungs: Sequence[RungLine]) -> Table:
     return Table(("rung", "what it is", "expected", "seeds", "left out because"), tuple(rows))
 
 
-def rung_section(rungs: Sequence[RungLine]) -> Element | None:
+def rung_section(rungs: Sequence[RungLine]) -> Section:
     """The rungs as a part of the page."""
-    note = h("p", "Expected: what one seed was thought to take before it began, reading and scoring included.")
-    note.set("class", "quiet")
-    return section("rungs", "Rungs", html_table(rung_table(rungs), "From simple to dear", words=[1, 4]), note)
+    table = CaptionedTable("From simple to dear", rung_table(rungs), words=(1, 4))
+    note = "Expected: what one seed was thought to take before it began, reading and scoring included."
+    return Section("rungs", "Rungs", (table, Paragraph(note, quiet=True)))

@@ -29,8 +29,7 @@ from emotune.labels import LabelSet, positives
 from emotune.models import encoder as encoders
 from emotune.models.encoder import TorchBackend
 from emotune.reporter import NullReporter
-from emotune.reports.comparison import ComparisonReport
-from emotune.reports.comparison_files import write_comparison
+from emotune.reports.comparison import ComparisonReport, write_comparison
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome, enough_draws
 from emotune.scoring.tuning import tune_decision

@@ -9,8 +9,7 @@ from typing import Any
 from emotune.errors import DataError, EmotuneError, Place
 from emotune.labels import Task, positives
 from emotune.reporter import Reporter
-from emotune.reports.comparison import ComparisonReport
-from emotune.reports.comparison_files import write_comparison
+from emotune.reports.comparison import ComparisonReport, write_comparison
 from emotune.reports.ladder import RungLine, Worth, rung_section, worth
 from emotune.reports.tables import duration
 from emotune.runs import cached_logits, log

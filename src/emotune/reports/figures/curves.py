@@ -1,4 +1,4 @@
-"""Pictures of probabilities: precision–recall curves of each label, and the reliability diagram."""
+"""Pictures of curves: precision and recall by label, the reliability diagram, and a training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,33 +7,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from emotune.reports.figures.style import (
-    BLUE,
-    INK,
-    LIGHT_BLUE,
-    MARGIN,
-    QUIET,
-    RULE,
-    VERMILION,
-    Picture,
-    drawing,
-    fit,
-    page,
-    place_axes,
-    rendered,
-    svg_of,
-)
+from emotune.reports import figures as style
+from emotune.reports.figures import drawing
+from emotune.runs.log import Line, TrainingLog
 from emotune.scoring.curves import PrecisionRecall, Reliability
 
-_PANEL, _BETWEEN, _HEADING = 1.15, 0.22, 0.36
+_PANEL, _BETWEEN_PANELS, _HEADING = 1.15, 0.22, 0.36
 MOST_PANELS = 60
 
 
 @dataclass(frozen=True)
 class LabelCurve:
-    """One label: its curve, the point that the decisions reach (NaN: nothing was given), and the threshold if any."""
+    """One label: its curve, the point that its decisions reach (NaN: never predicted), and its threshold if any."""
 
     name: str
     curve: PrecisionRecall
@@ -43,45 +31,45 @@ class LabelCurve:
 
     @property
     def caption(self) -> str:
-        """What stands over a panel, below the name."""
+        """The line below the name of a panel."""
         ap = f"AP {self.curve.average_precision:.2f}"
         return ap if self.threshold is None else f"{ap}, at {self.threshold:.2f}"
 
 
-def precision_recall(curves: Sequence[LabelCurve], title: str) -> Picture:
-    """A panel for each label: its curve, the point that was chosen on it, and what guessing would reach (dashed).
+@drawing()
+def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
+    """A panel for each label: its curve, the point that its decisions reach, and its prevalence (dotted).
 
     Raises ValueError without curves, and for more than `MOST_PANELS`.
     """
     if not 0 < len(curves) <= MOST_PANELS:
         raise ValueError(f"{len(curves)} curves; 1 to {MOST_PANELS} can be drawn")
-    with drawing():
-        columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
-        lines = ceil(len(curves) / columns)
-        across, down = _PANEL + _BETWEEN, _PANEL + _HEADING + 0.1
-        left, bottom = 0.65, 0.55
-        figure = page(max(left + columns * across + MARGIN, 3.0), bottom + lines * down, title)
-        for i, curve in enumerate(curves):
-            row, column = divmod(i, columns)
-            axes = place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
-            _draw_curve(axes, curve)
-            axes.text(0, 1.20, fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
-            axes.text(0, 1.06, curve.caption, size=7, color=QUIET, transform=axes.transAxes)
-            axes.tick_params(labelleft=column == 0, labelbottom=i + columns >= len(curves), labelsize=7)
-        words: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
-        figure.text(left, MARGIN, "recall →", va="bottom", **words)
-        figure.text(MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
-        return rendered(figure)
-
-
-def precision_recall_panel(curve: LabelCurve) -> bytes:
-    """The panel of one label alone, without words but the axes' numbers; an SVG."""
-    with drawing():
-        figure = page(1.75, 1.45, "")
-        axes = place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
+    lines = ceil(len(curves) / columns)
+    across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
+    left, bottom = 0.65, 0.55
+    figure = style.page(max(left + columns * across + style.MARGIN, 3.0), bottom + lines * down, title)
+    for i, curve in enumerate(curves):
+        row, column = divmod(i, columns)
+        axes = style.place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
         _draw_curve(axes, curve)
-        axes.tick_params(labelsize=8)
-        return svg_of(figure)
+        axes.text(0, 1.20, style.fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
+        axes.text(0, 1.06, curve.caption, size=7, color=style.QUIET, transform=axes.transAxes)
+        axes.tick_params(labelleft=column == 0, labelbottom=i + columns >= len(curves), labelsize=7)
+    words: dict[str, Any] = {"color": style.QUIET, "transform": figure.dpi_scale_trans}
+    figure.text(left, style.MARGIN, "recall →", va="bottom", **words)
+    figure.text(style.MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
+    return figure
+
+
+@drawing()
+def precision_recall_panel(curve: LabelCurve) -> Figure:
+    """The panel of one label alone, without words but the numbers of its axes."""
+    figure = style.page(1.75, 1.45, "")
+    axes = style.place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    _draw_curve(axes, curve)
+    axes.tick_params(labelsize=8)
+    return figure
 
 
 def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
@@ -90,40 +78,40 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
     axes.tick_params(length=0)
     axes.grid()
-    axes.axhline(curve.curve.prevalence, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.axhline(curve.curve.prevalence, color=style.QUIET, linewidth=0.8, linestyle=":")
     recall = np.r_[0.0, curve.curve.recall]
     precision = np.r_[curve.curve.precision[:1], curve.curve.precision]
-    axes.fill_between(recall, precision, color=LIGHT_BLUE, alpha=0.35, linewidth=0)
-    axes.plot(recall, precision, color=BLUE, marker="", linestyle="-", linewidth=1.2)
+    axes.fill_between(recall, precision, color=style.LIGHT_BLUE, alpha=0.35, linewidth=0)
+    axes.plot(recall, precision, color=style.BLUE, marker="", linestyle="-", linewidth=1.2)
     if not isnan(curve.precision) and not isnan(curve.recall):
-        axes.plot([curve.recall], [curve.precision], "D", color=VERMILION, markersize=4.5, clip_on=False)
+        axes.plot([curve.recall], [curve.precision], "D", color=style.VERMILION, markersize=4.5, clip_on=False)
 
 
-def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
-    """How often what was given a probability was the case, by bins of probability, over the bins' counts.
+@drawing()
+def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
+    """The observed frequency against the predicted probability, in bins, above the count of each bin.
 
     Bars are 95 % Wilson intervals. Bins without cells are left out. Raises ValueError when all are empty.
     """
     if not bins.counts.any():
         raise ValueError("no probabilities to draw")
-    with drawing():
-        left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
-        figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
-        upper = place_axes(figure, left, bottom + below + 0.2, width, width)
-        filled = bins.counts > 0
-        low, high = bins.intervals
-        upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
-        upper.tick_params(labelbottom=False)
-        upper.set_ylabel("share that was the case")
-        upper.grid()
-        upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
-        upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
-        where, share = bins.probability[filled], bins.share[filled]
-        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
-        worth = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
-        upper.text(0, 1.03, worth, color=INK, va="bottom", transform=upper.transAxes)
-        _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
-        return rendered(figure)
+    left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
+    figure = style.page(left + width + style.MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
+    upper = style.place_axes(figure, left, bottom + below + 0.2, width, width)
+    filled = bins.counts > 0
+    low, high = bins.intervals
+    upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
+    upper.tick_params(labelbottom=False)
+    upper.set_ylabel("observed frequency")
+    upper.grid()
+    upper.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle="--", marker="")
+    upper.vlines(bins.probability[filled], low[filled], high[filled], color=style.LIGHT_BLUE, linewidth=5)
+    where, share = bins.probability[filled], bins.share[filled]
+    upper.plot(where, share, "o-", color=style.BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
+    errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
+    upper.text(0, 1.03, errors, color=style.INK, va="bottom", transform=upper.transAxes)
+    _draw_bin_counts(style.place_axes(figure, left, bottom, width, below), bins)
+    return figure
 
 
 def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
@@ -136,8 +124,74 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     axes.spines["left"].set_visible(False)
-    axes.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), align="edge", color=BLUE, edgecolor=RULE)
+    axes.bar(
+        edges[:-1],
+        np.maximum(bins.counts, 0.5),
+        width=np.diff(edges),
+        align="edge",
+        color=style.BLUE,
+        edgecolor=style.RULE,
+    )
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
-        axes.text(x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=QUIET, ha="center", va="bottom", rotation=90)
-    axes.set_xlabel("probability")
+        axes.text(
+            x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=style.QUIET, ha="center", va="bottom", rotation=90
+        )
+    axes.set_xlabel("predicted probability")
     axes.set_ylabel("count (log)")
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+_WIDTH, _HEIGHT, _BETWEEN, _LEFT, _BOTTOM = 3.2, 1.7, 0.5, 0.8, 0.55
+_NAME_SIZE, _NAME_LINE, _LEGEND_MARK = 8.5, 0.19, 0.55
+_MOST_POINTS = 600
+
+
+@drawing()
+def training_curves(log: TrainingLog, title: str) -> Figure:
+    """Losses, validation metrics and the learning rate by step, one above the other; a grey line ends each epoch.
+
+    Values that the log lacks leave gaps; a panel without any is left out. Raises ValueError for a log without steps
+    and epochs.
+    """
+    panels = log.panels
+    if not panels:
+        raise ValueError("no steps and no epochs to draw")
+    names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
+    column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
+    heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]
+    top = _BOTTOM + sum(heights) + _BETWEEN * len(heights)
+    figure = style.page(_LEFT + _WIDTH + column + style.MARGIN, top, title)
+    for panel, height in zip(panels, heights, strict=True):
+        top -= _BETWEEN + height
+        axes = style.place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
+        _draw_lines(axes, panel.lines, panel.name, log)
+    axes.set_xlabel("step" if log.steps else "epoch")
+    return figure
+
+
+def _draw_lines(axes: Axes, lines: Sequence[Line], heading: str, log: TrainingLog) -> None:
+    axes.set_title(heading, loc="left", size=9, color=style.QUIET)
+    low, high = log.span
+    pad = max(0.5, 0.03 * (high - low))
+    axes.set_xlim(low - pad, high + pad)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    for end in log.epoch_ends:
+        axes.axvline(end, color=style.RULE, linewidth=0.6)
+    drawn = [line for line in lines if np.isfinite(line.values).any()]
+    if not drawn:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no values", color=style.QUIET, style="italic", ha="center", transform=axes.transAxes)
+        return
+    for line in drawn:
+        shown = np.where(np.isfinite(line.values), line.values, np.nan)
+        every = max(1, -(-len(shown) // _MOST_POINTS))
+        look: dict[str, Any] = {"linewidth": 1.2, "marker": ""} if len(shown) > 60 else {"linewidth": 1.5}
+        label = style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE)
+        axes.plot(line.x[::every], shown[::every], label=label, **look)
+    axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
+    axes.yaxis.get_offset_text().set(x=-0.2, size=8)  # "1e30" stands beside the heading, not in it
+    axes.grid(axis="y")
+    handles, labels = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0, "frameon": False}
+    axes.legend(handles, labels, fontsize=_NAME_SIZE, **place)
