@@ -147,19 +147,21 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     base: Path, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = [tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.checkpoint_steps=2")]
-    clock(100)
+    clock(60)
     shown = call(*args)
-    assert "warning: full, seed 0: it was stopped at step 6 of 20" in shown.stderr
+    assert "warning: full, seed 0: it was stopped at step 4 of 20" in shown.stderr
     assert trained() == ["dummy-0"]
     said = as_json(*args)  # it is known to be too slow now
-    assert said["spent_seconds"] == 600  # six steps, and nothing for the second call
-    assert said["rungs"][1]["expected_seconds"] == 2000
-    assert "it would take about 26.7 min, and 0 s of the budget of 10.0 min were left" in said["rungs"][1]["skipped"]
+    assert said["spent_seconds"] == 240  # four steps, and nothing for the second call
+    assert said["rungs"][1]["expected_seconds"] == 1200
+    assert (
+        "it would take about 18.0 min, and 5.7 min of the budget of 10.0 min were left" in said["rungs"][1]["skipped"]
+    )
     assert said["worth"]["encoder"] is None
-    assert any("with --budget 41m the same command" in note for note in said["notes"])
+    assert any("with --budget 25m the same command" in note for note in said["notes"])
     clock(1)
-    resumed = call(*args, "--budget", "41m")
-    assert "from step 4 of 20" in resumed.stderr
+    resumed = call(*args, "--budget", "25m")
+    assert "from step 2 of 20" in resumed.stderr
     assert trained() == ["dummy-0", "full-0"]
 
 
@@ -262,14 +264,13 @@ def test_other_data_settings_or_devices_are_refused(finished: Path, base: Path) 
 @pytest.mark.usefixtures("_quick")
 def test_a_ladder_of_an_earlier_version_is_resumed(finished: Path, base: Path) -> None:
     tiny.copy(finished, Path("out"))
-    Path("out/.probe-x1").mkdir()  # a killed process left it
+    Path("out/.probe-x1").mkdir()  # left by a killed process
     content = json.loads(Path("out/ladder.json").read_text())
     for name, known in content["rungs"].items():
         known |= {"config": {"name": name}, "fixed": 0.5}
     Path("out/ladder.json").write_text(json.dumps(content | {"spent": 7.5}))
     said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf,full", seeds=2))
     assert (said["spent_seconds"], [rung["seeds"] for rung in said["rungs"]]) == (7.5, [[0], [0], [0, 1]])
-    assert not Path("out/.probe-x1").exists()
 
 
 @pytest.mark.parametrize(
@@ -418,7 +419,8 @@ def test_settings_that_a_ladder_cannot_take(approaches: str, override: str, told
 def test_an_encoder_with_an_invalid_configuration(base: Path) -> None:
     broken = tiny.copy(tiny.encoder(base), Path("broken"))
     (broken / "config.json").write_text("[]")
-    call(tiny.multi_label(base), *options(base, "features"), "--encoder", broken, code=1)
+    result = call(tiny.multi_label(base), *options(base, "features"), "--encoder", broken, code=65)
+    assert "config.json" in result.stderr
 
 
 # --- the recipe ------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from emotune import hub
 from emotune.artifact.manifest import read_json
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.json_files import read_object, validated
-from emotune.atomic import LOCK, write_json, writing
+from emotune.atomic import sweep, write_json, writing
 from emotune.config.kinds import FittedKind, Kind, TrainedKind, find_kind
 from emotune.config.loading import config_from, merged, override_data, read_recipe
 from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, Config, DataConfig
@@ -72,7 +72,6 @@ from emotune.workflows.train import read as read_rows
 STATE, RUNS, REPORT = "ladder.json", "runs", "report"
 _RESERVED_SECONDS, _RESERVED_SHARE = 4.0, 0.02  # of the budget, for comparing and reporting
 _TOLERATED = 1.05  # the share of the budget by which a training that was started may end
-_FEWEST_STEPS = 5  # before a training can be stopped
 _SAVE_SECONDS = 5.0  # of which a kill may lose the count
 _LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
 _TIMED_TEXTS = 64
@@ -192,9 +191,9 @@ class _Approach:
         assert self.config is not None, "it is configured, or skipped"
         return self.config
 
-    def with_seed(self, seed: int) -> Config:
-        training = self.settings.training.model_copy(update={"seed": seed})
-        return self.settings.model_copy(update={"training": training})
+    @property
+    def first_seed(self) -> int:
+        return self.settings.training.seed
 
 
 def approaches_recipe() -> dict[str, Any]:
@@ -281,18 +280,15 @@ def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, 
 
 
 def _described_encoder(request: LadderRequest) -> tuple[Mapping[str, Any], str | None]:
-    """Return the encoder's config.json, empty when there is none, and why the default encoder is missing."""
+    """Return the encoder's config.json, or why the default encoder cannot be used."""
     revision = next((o.partition("=")[2] for o in request.overrides if o.startswith("model.revision=")), None)
     try:
         source = hub.resolve_encoder(request.encoder or DEFAULT_ENCODER, revision)
+        return read_object(source.directory / "config.json"), None
     except EmotuneError as error:
         if request.encoder is not None:
             raise
-        return {}, error.message
-    try:
-        return read_object(source.directory / "config.json"), None
-    except ModelError:  # building the model reports it
-        return {}, None
+        return {}, _with_hint(error)
 
 
 def _with_hint(error: EmotuneError) -> str:
@@ -342,26 +338,24 @@ def _open_state(out: Path, data: dict[str, dict[str, str | int]], device: str) -
 
 
 def require_ladder(out: Path) -> None:
-    """Raise OutputError unless nothing is there, or a ladder and nothing else."""
+    """Raise OutputError unless nothing is there, or a ladder and nothing else; hidden files do not matter."""
     if out.exists() and not out.is_dir():
         raise OutputError("cannot write: a file stands where a directory should", place=Place(out))
-    names = {path.name for path in out.iterdir() if not _is_left(path.name)} if out.exists() else set()
-    if names - {STATE, RUNS, REPORT, LOCK} or (names - {LOCK} and STATE not in names):
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.exists() else set()
+    if names - {STATE, RUNS, REPORT} or (names and STATE not in names):
         message = "the output directory exists and is not a ladder of emotune"
         raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
-def _is_left(name: str) -> bool:
-    """Whether a process that was killed left this; earlier versions left `.probe-…`."""
-    return name.startswith(".probe-") or (name.startswith(".") and name.endswith(".part"))
-
-
 def _clear(out: Path, *, overwrite: bool) -> None:
-    """Remove what killed processes left; to `overwrite`, everything but the lock."""
+    """Remove what killed processes left; to `overwrite`, the ladder too."""
     with writing(out):
-        for path in out.iterdir():
-            if path.name != LOCK and (overwrite or _is_left(path.name)):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        sweep(out, alone=True)
+        for path in (out / RUNS, out / REPORT, out / STATE) if overwrite else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 # --- training within the budget ----------------------------------------------------------------------------------
@@ -414,7 +408,9 @@ class _Ladder:
     def run_of(self, approach: _Approach, seed: int) -> Path:
         return self.request.out / RUNS / f"{approach.name}-{seed}"
 
-    def material(self, config: Config) -> Material:
+    def material(self, approach: _Approach, seed: int) -> Material:
+        training = approach.settings.training.model_copy(update={"seed": seed})
+        config = approach.settings.model_copy(update={"training": training})
         return Material(config, resolved_config(config, self.source), self.corpus, self.findings)
 
     def run(self) -> LadderOutcome:
@@ -431,7 +427,7 @@ class _Ladder:
             for approach in self.approaches:
                 again = number > 0 and isinstance(approach.kind, FittedKind)  # it would give the same model
                 if not (again or approach.skipped or approach.failed):
-                    self.train(approach, approach.settings.training.seed + number)
+                    self.train(approach, approach.first_seed + number)
         for approach in self.approaches:
             if approach.trained:
                 self.measure(approach)
@@ -439,9 +435,8 @@ class _Ladder:
 
     def find_trained(self, approach: _Approach) -> None:
         """Find the trained seeds; raises ConfigError for a run with other settings, OutputError for what is no run."""
-        first = approach.settings.training.seed
-        for seed in range(first, first + self.request.seeds_max):
-            run, config = self.run_of(approach, seed), self.material(approach.with_seed(seed)).resolved
+        for seed in range(approach.first_seed, approach.first_seed + self.request.seeds_max):
+            run, config = self.run_of(approach, seed), self.material(approach, seed).resolved
             if not run.exists():
                 continue
             require_same_config(run, config)
@@ -463,14 +458,14 @@ class _Ladder:
             if left <= 0 or (needs or 0.0) > left:
                 about = "" if needs is None else f"it would take about {duration(needs)}, and "
                 told = f"{about}{duration(max(0.0, left))} of the budget of {duration(self.request.budget)} were left"
-                self.stop(approach, run, told)
+                self.skip(approach, told, needs)
                 return
             about = "" if needs is None else f"about {duration(needs)}, "
             self.reporter.info(f"{approach.name}, seed {seed}: {about}{duration(left)} of the budget are left")
             self.train_seed(approach, seed, run)
         except TooSlowError as slow:
             self.reporter.warn(f"{approach.name}, seed {seed}: {slow}")
-            self.stop(approach, run, str(slow))
+            self.skip(approach, str(slow), self.needs(approach, run))
         except OutputError:
             raise
         except EmotuneError as error:
@@ -478,11 +473,9 @@ class _Ladder:
             approach.failed = (seed, _with_hint(error)) if approach.trained else None
             approach.skipped = _with_hint(error)
 
-    def stop(self, approach: _Approach, run: Path, reason: str) -> None:
+    def skip(self, approach: _Approach, reason: str, needs: float | None) -> None:
         """Train no seed of the approach any more, for lack of time."""
-        approach.skipped = reason
-        if not approach.trained:
-            approach.late = self.needs(approach, run) or 0.0
+        approach.skipped, approach.late = reason, None if approach.trained else needs or 0.0
 
     def needs(self, approach: _Approach, run: Path) -> float | None:
         """Return the seconds that a training takes from its newest checkpoint on; None when unknown."""
@@ -510,7 +503,7 @@ class _Ladder:
 
         Raises TooSlowError, and KeyboardInterrupt when it was interrupted, even in its last step.
         """
-        material = self.material(approach.with_seed(seed))
+        material = self.material(approach, seed)
         damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
         resume, fitted = run.exists() and not damaged, isinstance(approach.kind, FittedKind)
         watch, started, speed = _Watch(self), time.monotonic(), self.speed(approach)
@@ -654,12 +647,11 @@ class _Watch:
         made, todo = report.step - self._first[1], report.num_steps - report.step
         self.per_step = (self._last - self._first[0]) / made
         needs = todo * self.per_step + 2 * self._scoring  # the saved model scores the validation rows once more
-        left = self._ladder.left(_TOLERATED)
-        # the fewer steps were timed, the less certain is the prediction
-        if todo and made >= _FEWEST_STEPS and needs > left * (1 + 2 / made):
+        left = max(0.0, self._ladder.left(_TOLERATED))
+        if todo and needs > left * (1 + 3 / made):  # the fewer steps were timed, the less certain is the prediction
             raise TooSlowError(
                 f"it was stopped at step {report.step:,} of {report.num_steps:,}: it would take about "
-                f"{duration(needs)} more, and {duration(max(0.0, left))} of the budget were left"
+                f"{duration(needs)} more, and {duration(left)} of the budget were left"
             )
 
 
