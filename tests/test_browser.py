@@ -7,7 +7,7 @@ import pytest
 
 import browser
 from browser import Browser
-from emotune.reports.files import write
+from emotune.reports.evaluation import write_evaluation
 from test_report import HOSTILE, background, evaluation
 from tiny import unchecked
 
@@ -54,7 +54,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))
     folder = tmp_path_factory.mktemp("report")
     found = evaluation(labels, (*PAYLOADS, "x" * 500, "a\x00b"), warnings=(PAYLOADS[-1],), model=PAYLOADS[-2])
-    return Path(write(found, background(labels), [], folder, pytest.fail, 20)).as_uri()
+    return Path(write_evaluation(found, background(labels), [], folder, pytest.fail, 20)).as_uri()
 
 
 @pytest.fixture(scope="module")

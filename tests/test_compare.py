@@ -125,11 +125,11 @@ def test_three_runs_are_corrected_for_all_pairs_or_for_those_with_the_baseline(
 
 def test_the_terminal_shows_all_parts(runs: tuple[Path, Path]) -> None:
     shown = call(*runs, "--resamples", 100).stdout
-    parts = ("macro-F1", "Hamming loss", "training", "front", "Differences", "p (Holm)", "higher F1", "▼", "good ")
+    parts = ("macro-F1", "Hamming loss", "training", "Pareto", "Differences", "p (Holm)", "higher F1", "▼", "good ")
     for part in (
         *parts,
-        "Most confused: missed → said instead",
-        "both ways together",
+        "Most confused: missed → predicted instead",
+        "both directions together",
         "They disagree most on",
         "valid.csv:",
         "Best: good",
@@ -395,6 +395,6 @@ def test_evaluate_lists_the_pairs_most_confused(base: Path, monkeypatch: pytest.
     shown = CliRunner().invoke(app, ["evaluate", str(run), "--out", "eval"]).stdout
     for text in (shown, *((Path("eval") / name).read_text() for name in ("report.md", "report.html"))):
         assert "of its support" in text
-        assert "Most confused: missed → said instead, in the same text" in text
-        assert "Pairs taken for one another, both ways together" in text
-        assert "Texts with two labels of which one was found, the other mistaken" in text
+        assert "Most confused: missed → predicted instead, in the same text" in text
+        assert "Label pairs confused with each other, both directions together" in text
+        assert "Texts with two labels: one found, the other confused" in text

@@ -14,17 +14,14 @@ from emotune.reports.comparison import (
     ComparisonReport,
     answers,
     confusions_of_all,
+    describe,
     difference_table,
     headline_metrics,
     how_corrected,
     main_table,
     place_and_text,
 )
-from emotune.reports.comparison_markdown import comparison_markdown
-from emotune.reports.comparison_page import comparison_html
-from emotune.reports.html import h
-from emotune.reports.inline import Inlined
-from emotune.reports.sections import section
+from emotune.reports.writer import Paragraph, Section, report_html, report_markdown
 from emotune.scoring.comparison import (
     Comparison,
     Entry,
@@ -193,7 +190,7 @@ def test_few_rows_prove_no_more_than_a_sign_test_does(rows: int, p: float) -> No
     report = ComparisonReport(found, "rows")
     assert report.to_json()["differences"][0]["interval"] == [None, None]
     assert difference_table(report).rows[0][2:4] == ("undefined", str(rows))
-    assert difference_table(report).rows[0][-1] == ("worse" if p < 0.05 else "not told apart")
+    assert difference_table(report).rows[0][-1] == ("worse" if p < 0.05 else "not significant")
 
 
 def test_the_rows_on_which_two_differ_count_not_all_rows() -> None:
@@ -303,11 +300,10 @@ def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answer
     assert table.rows[1][1:3] == ("1", "0.800 (0.400–1.000)")
     assert answers(report, 1) == ["fear ✓ / joy", "joy"]
     assert place_and_text(report, 1) == ("row 2", "")
-    assert "After ±" in comparison_markdown(report, [])
+    assert "After ±" in report_markdown(describe(report))
     assert report.to_json()["runs"][0]["seeds"] == [0, 1]
-    page = comparison_html(
-        replace(report, heading="Ladder"), Inlined(), [section("skipped", "Skipped", h("p", "no time left"))]
-    )
+    more = [Section("skipped", "Skipped", [Paragraph("no time left")])]
+    page = report_html(describe(replace(report, heading="Ladder"), more).with_pictures(()), {})
     assert "Ladder on rows, 5 rows" in page
     assert page.index("no time left") < page.index("By label</h2>")
 
@@ -366,12 +362,12 @@ def test_what_is_taken_for_what_is_told_one_way_both_ways_and_of_two_labels() ->
     ]
     assert said["twice"]["two_label_errors"] == [{"missed": "fear", "said": "joy", "texts": 4}]
     assert said["once"]["two_label_errors"] == [{"missed": "anger", "said": "joy", "texts": 1}]
-    text, page = comparison_markdown(report, []), comparison_html(report, Inlined())
+    text, page = report_markdown(describe(report)), report_html(describe(report).with_pictures(()), {})
     tables = dict(confusions_of_all(report, 3))
     for caption in (
-        "Most confused: missed → said instead, in the same text",
-        "Pairs taken for one another, both ways together",
-        "Texts with two labels of which one was found, the other mistaken",
+        "Most confused: missed → predicted instead, in the same text",
+        "Label pairs confused with each other, both directions together",
+        "Texts with two labels: one found, the other confused",
     ):
         assert caption in text
         assert caption in page

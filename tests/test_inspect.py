@@ -357,7 +357,7 @@ def test_the_terminal_shows_the_figures(data: Path, base: Path) -> None:
 def test_tables_fit_the_terminal(data: Path, base: Path, width: int) -> None:
     shown = call("data", "--encoder", tiny.encoder(base), COLUMNS=str(width)).stdout
     start = shown.index("\nlabel  ")
-    assert max(map(len, shown[start : shown.index("Doubtful")].splitlines())) <= width
+    assert max(map(len, shown[start : shown.index("Warnings")].splitlines())) <= width
     assert ("for example" in shown) == (width > 40)
 
 
@@ -371,8 +371,8 @@ def test_nothing_doubtful_is_said(tmp_path: Path, base: Path) -> None:
     rows = [f"{text},{LABELS.names[found[0]]}" for text, found in sound(60, "a")]
     Path("own.csv").write_text("\n".join(["text,label", *rows]))
     shown = call("own.csv", "--encoder", tiny.encoder(base)).stdout
-    assert "Nothing doubtful" in shown
-    assert "Doubtful\n" not in shown
+    assert "No warnings" in shown
+    assert "Warnings\n" not in shown
 
 
 def test_a_single_file_is_one_split(data: Path, base: Path) -> None:
@@ -395,7 +395,7 @@ def test_some_splits_only(data: Path, base: Path) -> None:
 def test_more_samples_are_listed_and_seeded(base: Path) -> None:
     args = (tiny.multi_label(base), "--encoder", tiny.encoder(base), "--samples", 3)
     shown, other = call(*args).stdout, call(*args, "--seed", 1).stdout
-    table = shown[shown.index("label  row") : shown.index("\nDoubtful")].splitlines()
+    table = shown[shown.index("label  row") : shown.index("\nWarnings")].splitlines()
     assert sum("train.csv:" in line for line in table) == 9
     assert shown == call(*args).stdout != other
     assert "for example" not in call(*args[:3], "--samples", 0).stdout
@@ -462,13 +462,13 @@ def test_an_encoder_without_tokenizer_json(data: Path, base: Path, tmp_path: Pat
 
 
 def test_half_a_character_does_not_spoil_the_report() -> None:
-    from emotune.reports.inspection import Inspection, report_markdown, write
+    from emotune.reports.inspection import Inspection, write_inspection
 
     corpus = corpus_of(train=[("half \ud83d of it", (0,)), ("whole", (1, 2))])
     found = Inspection("x", (), profile(corpus), samples(corpus, "train", 1, 0), (), None, 128)
-    write(found, Path("out"), lambda message: None)
+    write_inspection(found, Path("out"), lambda message: None)
     assert json.loads(Path("out/inspection.json").read_text())["samples"]["anger"][0]["text"] == r"half \ud83d of it"
-    assert r"half \\ud83d of it" in report_markdown(found, [])
+    assert r"half \\ud83d of it" in Path("out/report.md").read_text()
 
 
 def test_as_filed_nothing_is_set_apart(data: Path) -> None:
@@ -489,7 +489,7 @@ def test_the_report_is_written(data: Path, base: Path) -> None:
         svg = Path(f"out/{name}.svg").read_text()
         assert "<svg" in svg
         assert "<script" not in svg
-        assert f"({name}.svg)" in report
+        assert f"({name}.png)" in report
     assert "this &amp;amp; that" in report.replace("&amp; that", "&amp;amp; that")
     assert json.loads(Path("out/inspection.json").read_text())["rows"] == 7
     before = {path: path.read_bytes() for path in Path("out").iterdir()}
@@ -499,8 +499,8 @@ def test_the_report_is_written(data: Path, base: Path) -> None:
 
 
 def test_without_matplotlib_the_report_has_no_pictures(data: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "emotune.reports.data_figures", None)
-    monkeypatch.delattr(reports, "data_figures", raising=False)
+    monkeypatch.setitem(sys.modules, "emotune.reports.figures", None)
+    monkeypatch.delattr(reports, "figures", raising=False)
     result = call("data", "--encoder", tiny.encoder(base), "--out", "out")
     assert "pip install 'emotune[reports]'" in result.stderr
     assert sorted(path.name for path in Path("out").iterdir()) == ["inspection.json", "report.md"]
@@ -513,13 +513,16 @@ def test_without_matplotlib_the_report_has_no_pictures(data: Path, base: Path, m
 )
 def test_pictures_of_any_labels(labels: tuple[str, ...]) -> None:
     pytest.importorskip("matplotlib")
-    from emotune.reports import data_figures
+    from emotune.reports.figures import data, rendered
 
     rows = [(f"text {i} {i * 7919}", tuple({i % len(labels), i * i % len(labels)})) for i in range(50)]
     found = profile(corpus_of(tiny.unchecked(labels), train=[*rows, ("", ())], valid=rows[:0]))
-    for picture in data_figures.draw(found, 128):
-        assert picture.png.startswith(b"\x89PNG")
-        assert picture.svg.endswith(b"</svg>\n")
+    counts = data.label_counts(found)
+    assert [bar.get_width() for bar in counts.axes[0].patches] == sorted(found.main.label_counts, reverse=True)
+    for figure in (counts, data.cooccurrence(found), data.lengths(found, 128), data.labels_per_text(found)):
+        drawn = rendered(figure)
+        assert drawn.png.startswith(b"\x89PNG")
+        assert drawn.svg.endswith(b"</svg>\n")
 
 
 def test_real_data_has_the_flaws_that_it_is_known_for() -> None:

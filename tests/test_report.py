@@ -16,12 +16,22 @@ from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
-from emotune.reports.evaluation import Evaluation
-from emotune.reports.files import write
-from emotune.reports.html import document, h, said
-from emotune.reports.inline import Inlined
-from emotune.reports.page import report_html
+from emotune.reports.evaluation import Evaluation, describe, write_evaluation
 from emotune.reports.provenance import Background
+from emotune.reports.tables import Table
+from emotune.reports.writer import (
+    Block,
+    CaptionedTable,
+    Case,
+    Cases,
+    Code,
+    Mark,
+    Paragraph,
+    Report,
+    Section,
+    report_html,
+    report_markdown,
+)
 from emotune.runs.log import read_training_log
 from emotune.scoring.metrics import confusion, score
 from emotune.scoring.thresholds import FoldThresholds
@@ -169,12 +179,17 @@ def assert_harmless(html: str) -> Page:
     return page
 
 
+def undrawn(found: Evaluation, known: Background) -> str:
+    """The page without pictures."""
+    return report_html(describe(found, known, [], 2).with_pictures(()), {})
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on labels and texts that are made to break out."""
     labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
-    write(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
+    write_evaluation(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
     return folder
 
 
@@ -219,14 +234,15 @@ def test_what_counts_is_said(hostile: Path) -> None:
     assert "method" in text
     assert "shrunk (<10>)" in text
     assert "1 ← best" in text
+    assert "In-sample minus out-of-fold is the optimism" in text
 
 
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
-    write(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
+    write_evaluation(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text
-    assert "threshold" not in page.text.replace("thresholds out of fold", "")
+    assert "threshold" not in page.text.replace("thresholds tuned out of fold", "")
     assert not (tmp_path / "threshold_stability.png").exists()
     assert (tmp_path / "confusion.svg").stat().st_size
 
@@ -237,35 +253,56 @@ def test_what_is_undefined_is_called_so(num_rows: int, tmp_path: Path) -> None:
     nothing = np.zeros_like(found.targets)
     scores = score(nothing, nothing, found.probabilities, found.labels, resamples=5)
     empty = Evaluation(**{**vars(found), "targets": nothing, "decided": nothing, "scores": scores})
-    html = report_html(empty, Background(Decision.default(found.labels)), [], Inlined(), 5)
-    page = assert_harmless(html)
+    page = assert_harmless(undrawn(empty, Background(Decision.default(found.labels))))
     assert "undefined" in page.text
     assert "2 labels without a positive example" in page.text
     assert "nan" not in page.text.lower()
-    write(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
+    write_evaluation(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
     assert_harmless((tmp_path / "report.html").read_text())
 
 
 def test_the_page_stays_small(tmp_path: Path) -> None:
     long = tuple(f"{i} " + "x" * 20_000 for i in range(7))
-    html = report_html(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS), [], Inlined(), 2)
+    html = undrawn(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS))
     assert len(html) < 400_000
     many = LabelSet(tuple(f"label {i} " + "y" * 100 for i in range(700)))
-    html = report_html(evaluation(many, num_rows=200), background(many), [], Inlined(), 2)
+    html = undrawn(evaluation(many, num_rows=200), background(many))
     assert len(html) < 2_000_000
+    assert "The first 300 of 700 rows; report.md has all." in html
+
+
+def everywhere(text: str) -> Report:
+    """A report that holds a text wherever a text can stand."""
+    blocks: list[Block] = [
+        Paragraph(text),
+        CaptionedTable(text, Table(("label", text), ((text, text),))),
+        Cases((Case(text, text, ((text, (Mark(text, text, right=True),)),), text),)),
+        Code(text, text),
+    ]
+    return Report(text, "x.json", {}, [Section("a", text, blocks)], ((text, text),), (text,), (text,), text)
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.text(), st.text())
-def test_any_text_is_text(text: str, attribute: str) -> None:
-    page = Page(document("title", "a{}", h("p", said(text), "tail", class_=attribute)))
-    (paragraph,) = [attributes for tag, attributes in page.tags if tag == "p"]
+@given(st.text(min_size=1))
+def test_any_text_is_text_wherever_it_stands(text: str) -> None:
+    plain, page = (Page(report_html(everywhere(each), {})) for each in ("x", text))
+    assert [(tag, attributes.keys() - {"class"}) for tag, attributes in page.tags] == [
+        (tag, attributes.keys() - {"class"}) for tag, attributes in plain.tags
+    ]
     kept = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", "", text)
-    assert [tag for tag, _ in page.tags][-2:] == ["p", "bdi"]
-    assert page.text.startswith("\ntitle")
-    assert page.text.endswith("tail\n")
     assert set(kept) <= set(page.text)
-    assert len(paragraph["class"] or "") == len(attribute)
+
+
+def test_markdown_and_page_have_the_same_parts(hostile: Path) -> None:
+    text, page = (hostile / "report.md").read_text(), Page((hostile / "report.html").read_text())
+    headings = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    assert len(headings) == sum(tag == "h2" for tag, _ in page.tags)
+    assert all(heading in page.text for heading in headings)
+    outside_of_code = [line for line in text.splitlines() if not line.startswith("    ")]
+    assert not any("<script" in line for line in outside_of_code)
+    assert "&lt;script" in text
+    assert text.count("](label_f1.png)") == 1
+    assert report_markdown(everywhere("**x** <b>")).startswith("# \\*\\*x\\*\\* &lt;b&gt;")
 
 
 def test_a_log_that_was_cut_and_gone_on_with() -> None:

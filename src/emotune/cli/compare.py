@@ -127,9 +127,9 @@ def _show_disagreements(report: "ComparisonReport", terminal: Terminal) -> None:
     terminal.heading("They disagree most on")
     for disagreement in rows:
         place, text = tables.place_and_text(report, disagreement.row, most=2 * terminal.fold)
-        given = ", ".join(report.given(disagreement.row)) or "nothing"
+        labels = ", ".join(report.labels_of(disagreement.row)) or "nothing"
         terminal.paragraph(f"{place}  {text}", others="  ")
-        emit(f"    is: {given}")
+        emit(f"    labels: {labels}")
         names = (report.names[i] for i in report.comparison.ranking)
         for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):
             emit(f"    {name}: {answer}")

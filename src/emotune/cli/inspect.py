@@ -88,15 +88,14 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     if samples > 1:
         emit("")
         terminal.table(report.sample_table(inspection, room=200))
-    doubtful = report.doubts(found, examples=3 if everything else 1)
-    if doubtful:
-        _list(terminal, "Doubtful", doubtful)
+    warnings = report.warnings(found, examples=3 if everything else 1)
+    if warnings:
+        _list(terminal, "Warnings", warnings)
     else:
         emit("")
-        sound = "Nothing doubtful: no text is empty, broken, repeated, shared by splits or labelled in two ways."
-        terminal.paragraph(sound)
+        terminal.paragraph("No warnings: no text is empty, broken, repeated, in two splits or labelled in two ways.")
     if inspection.advice:
-        _list(terminal, "What to do", [(advice.message, ()) for advice in inspection.advice])
+        _list(terminal, "Recommendations", [(advice.message, ()) for advice in inspection.advice])
 
 
 def _label_table(inspection: "Inspection", width: int, samples: int, everything: bool) -> "Table":

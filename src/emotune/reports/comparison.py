@@ -1,9 +1,10 @@
-"""A comparison, and it as tables and comparison.json."""
+"""The report of a comparison: its JSON, its tables, its pictures, and the description of all of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +14,21 @@ from emotune.labels import Task
 from emotune.reports import tables
 from emotune.reports.evaluation import confusions_json, number
 from emotune.reports.tables import Table, duration, percent, size, speed
+from emotune.reports.writer import (
+    Block,
+    CaptionedTable,
+    Case,
+    Cases,
+    Columns,
+    Details,
+    Heading,
+    Mark,
+    Paragraph,
+    Picture,
+    Report,
+    Section,
+    write_report,
+)
 from emotune.scoring.comparison import (
     CLEAR,
     COSTS,
@@ -25,22 +41,31 @@ from emotune.scoring.comparison import (
 )
 from emotune.scoring.metrics import metric_name
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
-FRONT = "front: the costs (time of training, size, speed) for which no other is as good and as cheap, and better in one"
+PARETO = (
+    "Pareto-optimal: the costs (training time, size, speed) for which no other run is at least as good and as "
+    "cheap, and better in one of the two"
+)
+NOT_SIGNIFICANT = "not significant"
 MULTI_LABEL = ("macro_f1", "micro_f1", "hamming_loss")
 MULTI_CLASS = ("accuracy", "weighted_f1", "macro_f1")
 _FURTHER = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
 _FURTHER_CLASSES = ("macro_precision", "macro_recall")
 _MOST_TEXT = 300
+_MOST_CASES, _SHOWN_CASES, _MOST_CASE_TEXT = 20, 6, 600
+_MOST_CONFUSED = 10
 
 
 @dataclass(frozen=True)
 class ComparisonReport:
     """A comparison with what a reader needs to trust it.
 
-    `heading`: what the reports are called; `rows`: which rows these are, in words; `records`: their texts (None: they
-    are not known); `models`: where each entry lies; `notes`: how the decisions were made; `seed` of the bootstrap;
-    `lead`: what the summary begins with.
+    `heading`: the first word of the title. `rows`: which rows these are, in words. `records`: their texts (None: not
+    known). `models`: the path of each entry. `notes`: how the decisions were made. `seed`: of the bootstrap. `lead`:
+    the first sentence of the summary.
     """
 
     comparison: Comparison
@@ -61,23 +86,23 @@ class ComparisonReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the entries are called, in their order."""
+        """The names of the entries, in their order."""
         return tuple(measured.entry.name for measured in self.comparison.measured)
 
     @property
     def reference(self) -> str:
-        """The entry that the others are held against."""
+        """The name of the entry that the others are compared with."""
         return self.names[self.comparison.reference]
 
     @property
     def title(self) -> str:
-        """What was compared on what."""
+        """The rows, the level and the number of rows."""
         level = "" if self.level is None else f" at the level {self.level}"
         return f"{self.rows}{level}, {len(self.comparison.targets):,} rows"
 
     @property
     def num_seeds(self) -> int:
-        """Of the entry with most."""
+        """The largest number of seeds of an entry."""
         return max(len(measured.entry.outcomes) for measured in self.comparison.measured)
 
     def to_json(self) -> dict[str, Any]:
@@ -155,18 +180,18 @@ class ComparisonReport:
             "extent": extent,
             "place": None if record is None else str(record.place),
             "text": None if record is None else record.text,
-            "labels": self.given(row),
-            "said": {name: [list(said) for said in self.said(i, row)] for i, name in enumerate(self.names)},
+            "labels": self.labels_of(row),
+            "said": {name: [list(labels) for labels in self.predicted(i, row)] for i, name in enumerate(self.names)},
         }
 
-    def given(self, row: int) -> list[str]:
-        """The labels that a row carries."""
+    def labels_of(self, row: int) -> list[str]:
+        """The labels that a row has."""
         return [
             name for name, yes in zip(self.comparison.labels.names, self.comparison.targets[row], strict=True) if yes
         ]
 
-    def said(self, entry: int, row: int) -> list[tuple[str, ...]]:
-        """The labels that an entry says of a row, the most probable first: one answer for each seed."""
+    def predicted(self, entry: int, row: int) -> list[tuple[str, ...]]:
+        """The labels that an entry predicts for a row, the most probable first: one answer for each seed."""
         rule = Decision.default(self.comparison.labels)
         outcomes = self.comparison.measured[entry].entry.outcomes
         at = slice(row, row + 1)
@@ -177,10 +202,10 @@ class ComparisonReport:
 
 
 def headline_metrics(report: ComparisonReport) -> tuple[str, ...]:
-    """The metrics that stand beside the costs, what ranks among them and first."""
+    """The metrics beside the costs, the ranking metric first."""
     usual = MULTI_LABEL if report.multi_label else MULTI_CLASS
-    ranks = report.comparison.metric
-    return (ranks, *(name for name in usual if name != ranks))
+    ranking = report.comparison.metric
+    return (ranking, *(name for name in usual if name != ranking))
 
 
 def further_metrics(report: ComparisonReport) -> tuple[str, ...]:
@@ -192,8 +217,7 @@ def further_metrics(report: ComparisonReport) -> tuple[str, ...]:
 def main_table(
     report: ComparisonReport, metrics: Sequence[str], further: Sequence[str] = (), *, costs: bool = True
 ) -> Table:
-    """The entries, the best first, with metrics and their 95 % intervals, costs and the fronts that they lie on, and
-    further metrics behind those."""
+    """The entries, the best first: metrics with their 95 % intervals, costs, and further metrics."""
     rows = []
     ranked = [report.comparison.measured[i] for i in report.comparison.ranking]
     several = report.num_seeds > 1
@@ -210,7 +234,7 @@ def main_table(
         rows.append(tuple(cells))
     header = ["run", *(["seeds"] if several else []), *map(metric_name, metrics)]
     if costs:
-        header += ["training", "size", *(["texts/s"] if speeds else []), "front"]
+        header += ["training", "size", *(["texts/s"] if speeds else []), "Pareto-optimal"]
     return Table((*header, *map(metric_name, further)), tuple(rows))
 
 
@@ -224,13 +248,13 @@ def _value(measured: Measured, name: str) -> str:
 
 
 def how_read(report: ComparisonReport) -> str:
-    """What the cells of the main table are."""
+    """How to read the cells of the main table."""
     spread = "After ±: the standard deviation over seeds. " if report.num_seeds > 1 else ""
-    return f"In brackets: 95 % bootstrap intervals over the rows. {spread}{FRONT[:1].upper()}{FRONT[1:]}."
+    return f"In brackets: 95 % bootstrap intervals over the rows. {spread}{PARETO}."
 
 
 def difference_table(report: ComparisonReport) -> Table:
-    """Each entry less the reference."""
+    """The ranking metric of each entry minus that of the reference."""
     name = metric_name(report.comparison.metric)
     rows = []
     for i in report.comparison.ranking:
@@ -240,54 +264,58 @@ def difference_table(report: ComparisonReport) -> Table:
             value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
             tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
             rows.append((report.names[i], value, shown, f"{d.rows:,}", *tested))
-    header = ("run", f"{name} less {report.reference}", "95 % interval", "rows apart", "p", "p (Holm)", "")
+    header = ("run", f"{name} minus {report.reference}", "95 % interval", "rows that differ", "p", "p (Holm)", "")
     return Table(header, tuple(rows))
 
 
 def p_value(p: float) -> str:
-    """Three digits, or that it is smaller than they can show."""
+    """A p-value with three digits; very small ones as a bound."""
     return tables.UNDEFINED if math.isnan(p) else "0.001 or less" if p < 0.0015 else f"{p:.3f}"
 
 
 def verdict(report: ComparisonReport, d: Difference) -> str:
-    """In words, whether the difference can be told from chance."""
+    """ "better" or "worse" for a significant difference, else "not significant"."""
     if not d.corrected < CLEAR:
-        return "not told apart"
+        return NOT_SIGNIFICANT
     better = (d.value > 0) != (report.comparison.metric in LOWER_IS_BETTER)
     return "better" if better else "worse"
 
 
 def how_corrected(report: ComparisonReport) -> str:
-    """What the differences were corrected for, in a sentence."""
+    """How the differences were tested, in sentences."""
     compared = report.comparison
     number_of = len(compared.differences)
     family = f"{number_of} comparison{'' if number_of == 1 else 's'}"
-    why = "each run with the baseline" if compared.named else "all pairs, since the best was chosen on these very rows"
-    few = f" So few draws can tell none apart: take {20 * number_of:,} or more." if compared.too_few_draws else ""
+    why = "each run with the baseline" if compared.named else "all pairs, since the best was chosen on these rows"
+    few = (
+        f" So few draws cannot make any difference significant: take {20 * number_of:,} or more."
+        if compared.too_few_draws
+        else ""
+    )
     return (
-        f"Paired bootstrap, {compared.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm, and "
-        f"the intervals hold for all of them at once (max-t), and are undefined where too few rows set two apart. They "
-        f"tell of other rows, not of other seeds.{few}"
+        f"Paired bootstrap, {compared.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm; the "
+        f"intervals hold for all comparisons at once (max-t) and are undefined where too few rows differ. They "
+        f"describe other rows, not other seeds.{few}"
     )
 
 
 def summary(report: ComparisonReport) -> str:
-    """Who is best, and from whom it can be told, in a sentence or two."""
+    """The best entry, and which differences are significant, in a sentence or two."""
     compared = report.comparison
     best = compared.measured[compared.ranking[0]]
-    said = f"Best: {best.entry.name}, {metric_name(compared.metric)} {percent(best.metrics[compared.metric])}."
+    first = f"Best: {best.entry.name}, {metric_name(compared.metric)} {percent(best.metrics[compared.metric])}."
     by_verdict: dict[str, list[str]] = {}
     for i in compared.ranking:
         d = compared.against_reference(i)
         if d is not None:
             by_verdict.setdefault(verdict(report, d), []).append(report.names[i])
-    words = {"better": "Better than", "worse": "Worse than", "not told apart": "Not told apart from"}
+    words = {"better": "Better than", "worse": "Worse than", NOT_SIGNIFICANT: "Not significantly different from"}
     parts = [f"{words[v]} {report.reference}: {', '.join(names)}." for v, names in by_verdict.items()]
-    return " ".join([*([report.lead] if report.lead else []), said, *parts])
+    return " ".join([*([report.lead] if report.lead else []), first, *parts])
 
 
 def wins_table(report: ComparisonReport) -> Table:
-    """For how many labels each entry has the higher F1, and for which of them clearly."""
+    """The number of labels with a higher F1 for each entry, and the labels with a significant difference."""
     names = report.comparison.labels.names
     rows = []
     for d in report.comparison.by_label:
@@ -296,21 +324,22 @@ def wins_table(report: ComparisonReport) -> Table:
         higher, lower = int((d.values > 0).sum()), int((d.values < 0).sum())
         equal = int((d.values == 0).sum())
         rows.append((report.names[d.entry], f"{higher}", f"{lower}", f"{equal}", won or "none", lost or "none"))
-    header = (f"against {report.reference}", "higher F1", "lower", "equal", "clearly won", "clearly lost")
-    return Table(header, tuple(rows))
+    header = ("higher F1", "lower", "equal", "significantly better", "significantly worse")
+    return Table((f"compared with {report.reference}", *header), tuple(rows))
 
 
 def how_won(report: ComparisonReport) -> str:
-    """What a label won or lost is, in a sentence."""
+    """When the F1 of a label counts as better or worse, in sentences."""
     family = "runs" if report.comparison.named else "pairs of runs"
     return (
-        f"▲ and ▼: clearly better or worse than the reference. The intervals hold for all labels and {family} at once; "
-        f"a label with fewer than {FEWEST_POSITIVES} positives, or with too few rows that set two apart, is neither."
+        f"▲ and ▼: significantly better or worse than {report.reference}. The intervals hold for all labels and "
+        f"{family} at once. A label with fewer than {FEWEST_POSITIVES} positives, or with too few rows that differ, "
+        "gets no mark."
     )
 
 
 def label_table(report: ComparisonReport) -> Table:
-    """F1 of each label and entry; ▲ and ▼ where it differs clearly from the reference."""
+    """F1 of each label and entry; ▲ and ▼ where it differs significantly from the reference."""
     compared = report.comparison
     marks = {d.entry: np.where(d.won, " ▲", np.where(d.lost, " ▼", "")) for d in compared.by_label}
     support = compared.targets.sum(axis=0)
@@ -324,7 +353,7 @@ def label_table(report: ComparisonReport) -> Table:
 
 
 def confusion_tables(report: ComparisonReport, most: int) -> list[tuple[str, list[tuple[str, Table]]]]:
-    """For each entry what it takes for what most often, as tables with what stands above each."""
+    """The most frequent confusions of each entry: its name, and tables by their captions."""
     ranked = [report.comparison.measured[i] for i in report.comparison.ranking]
     labels = report.comparison.labels
     each = [(m.entry.name, tables.confusion_tables(m.confusions.first(most), labels)) for m in ranked]
@@ -332,7 +361,7 @@ def confusion_tables(report: ComparisonReport, most: int) -> list[tuple[str, lis
 
 
 def confusions_of_all(report: ComparisonReport, most: int) -> list[tuple[str, Table]]:
-    """The same with the entries below one another in each of the tables."""
+    """The same tables with all entries in each of them."""
     joined: dict[str, Table] = {}
     for name, found in confusion_tables(report, most):
         for caption, table in found:
@@ -341,19 +370,8 @@ def confusions_of_all(report: ComparisonReport, most: int) -> list[tuple[str, Ta
     return list(joined.items())
 
 
-def disagreement_table(report: ComparisonReport, most: int) -> Table:
-    """The rows on which the entries differ most: text, labels, and what each says (✓ where that is right)."""
-    rows = []
-    for disagreement in report.comparison.disagreements[:most]:
-        row = disagreement.row
-        place, text = place_and_text(report, row)
-        rows.append((place, text, ", ".join(report.given(row)) or "nothing", *answers(report, row)))
-    ranked = (report.names[i] for i in report.comparison.ranking)
-    return Table(("row", "text", "labels", *ranked), tuple(rows))
-
-
 def place_and_text(report: ComparisonReport, row: int, most: int = _MOST_TEXT) -> tuple[str, str]:
-    """Where a row stands, and its text, cut; without the texts, its number alone."""
+    """The place of a row, and its text, cut to `most` characters; without the texts, its number alone."""
     if report.records is None:
         return f"row {row + 1:,}", ""
     record = report.records[row]
@@ -363,15 +381,173 @@ def place_and_text(report: ComparisonReport, row: int, most: int = _MOST_TEXT) -
 
 
 def answers(report: ComparisonReport, row: int) -> list[str]:
-    """What each entry says of a row, in the order of the ranking; of several seeds, each different answer."""
-    right = sorted(report.given(row))
+    """The labels that each entry predicts, in the order of the ranking; of several seeds, each different answer."""
+    right = sorted(report.labels_of(row))
     found = []
     for i in report.comparison.ranking:
-        each = dict.fromkeys(report.said(i, row))
-        found.append(" / ".join((", ".join(said) or "nothing") + " ✓" * (sorted(said) == right) for said in each))
+        each = dict.fromkeys(report.predicted(i, row))
+        found.append(" / ".join((", ".join(names) or "nothing") + " ✓" * (sorted(names) == right) for names in each))
     return found
 
 
-def fronts(report: ComparisonReport) -> list[str]:
-    """The costs of which at least one entry is known, in the order of `COSTS`."""
+def known_costs(report: ComparisonReport) -> list[str]:
+    """The costs that are known of at least one entry, in the order of `COSTS`."""
     return [cost for cost in COSTS if any(m.entry.cost(cost) is not None for m in report.comparison.measured)]
+
+
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def write_comparison(
+    report: ComparisonReport, folder: Path, warn: Callable[[str], None], more: Sequence[Section] = ()
+) -> Path:
+    """Write comparison.json, report.md, report.html and pictures to a folder, and return the page to open.
+
+    `more`: further sections, before those of the labels.
+    """
+    return write_report(describe(report, more), folder, warn)
+
+
+def describe(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
+    """The description of the report; `more` as for `write_comparison`."""
+    return Report(
+        title=f"{report.heading} on {report.title}",
+        data_name="comparison.json",
+        data=report.to_json(),
+        warnings=report.warnings,
+        lead=(summary(report),),
+        facts=(
+            *zip(report.names, report.models, strict=False),
+            *(("" if i else "data", line) for i, line in enumerate(report.data)),
+            *(("" if i else "note", line) for i, line in enumerate(report.notes)),
+        ),
+        sections=(
+            Section("scores", "Scores and costs", _scores(report)),
+            Section("front", "Quality and cost", _quality_cost(report)),
+            Section("differences", "Differences", _differences(report)),
+            *more,
+            Section("labels", "By label", _labels(report)),
+            Section("confused", "Most confused", _confused(report)),
+            Section("disagreements", "Texts with the most different predictions", _disagreements(report)),
+        ),
+    )
+
+
+def _scores(report: ComparisonReport) -> list[Block]:
+    table = main_table(report, headline_metrics(report), further_metrics(report))
+    return [CaptionedTable("The best first", table), Paragraph(how_read(report), quiet=True)]
+
+
+def _differences(report: ComparisonReport) -> list[Block]:
+    if not report.comparison.differences:
+        return []
+    table = CaptionedTable(f"Compared with {report.reference}", difference_table(report))
+    return [table, Paragraph(how_corrected(report), quiet=True)]
+
+
+def _labels(report: ComparisonReport) -> list[Block]:
+    table = CaptionedTable("F1 by label and run", label_table(report))
+    found: list[Block] = [Columns(((_label_picture(report),), (table,)))]
+    if report.comparison.by_label:
+        wins = CaptionedTable("Labels with a higher and a lower F1", wins_table(report), words=(4, 5))
+        found += [Paragraph(how_won(report), quiet=True), wins]
+    return found
+
+
+def _confused(report: ComparisonReport) -> list[Block]:
+    found: list[Block] = []
+    for name, captioned in confusion_tables(report, _MOST_CONFUSED):
+        columns = tuple((CaptionedTable(caption, table),) for caption, table in captioned)
+        found += [Heading(name), Columns(columns)]
+    return found
+
+
+def _disagreements(report: ComparisonReport) -> list[Block]:
+    rows = [disagreement.row for disagreement in report.comparison.disagreements[:_MOST_CASES]]
+    if not rows:
+        return []
+    cases = [_case(report, row) for row in rows]
+    found: list[Block] = [Paragraph("✓: the prediction is right.", quiet=True), Cases(tuple(cases[:_SHOWN_CASES]))]
+    if more := cases[_SHOWN_CASES:]:
+        found.append(Details(f"{len(more)} more", (Cases(tuple(more)),)))
+    return found
+
+
+def _case(report: ComparisonReport, row: int) -> Case:
+    place, text = place_and_text(report, row, most=_MOST_CASE_TEXT)
+    names = (report.names[i] for i in report.comparison.ranking)
+    labels = Mark(", ".join(report.labels_of(row)) or "nothing")
+    predicted = ((name, (Mark(answer),)) for name, answer in zip(names, answers(report, row), strict=True))
+    return Case(place, text, (("labels", (labels,)), *predicted))
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+_COST_HEADINGS = {
+    "training_seconds": "training time",
+    "num_bytes": "size of the model",
+    "seconds_per_text": "time for a thousand texts",
+}
+_DECADES = [digit * 10.0**decade for decade in range(-6, 15) for digit in (1, 2, 5)]
+_SECONDS = [
+    *(value for value in _DECADES if value < 50),
+    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20)),
+    *(3600 * value for value in _DECADES if value >= 1),
+]
+
+
+def _quality_cost(report: ComparisonReport) -> list[Block]:
+    """The picture of quality against costs, if any cost is known."""
+    costs = known_costs(report)
+    if not costs:
+        return []
+    quality = metric_name(report.comparison.metric)
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.comparison import MOST_ENTRIES, CostPanel, CostPoint, quality_cost
+
+        ranked = report.comparison.ranking[:MOST_ENTRIES]
+        panels = []
+        for cost in costs:
+            points = [CostPoint(*_cost_point(report, i, cost)) for i in ranked]
+            rounds, written = (_DECADES, _round_size) if cost == "num_bytes" else (_SECONDS, _round_duration)
+            panels.append(CostPanel(_COST_HEADINGS[cost], rounds, written, points))
+        return quality_cost(panels, [report.names[i] for i in ranked], quality, "Quality and cost")
+
+    best = [
+        f"for {COST_NAMES[cost]} " + ", ".join(m.entry.name for m in report.comparison.measured if cost in m.fronts)
+        for cost in costs
+    ]
+    alt = f"{quality} of each run against its costs. Pareto-optimal: {'; '.join(best)}."
+    return [Picture("quality_cost", "Quality and cost; filled marks are Pareto-optimal", alt, draw)]
+
+
+def _cost_point(report: ComparisonReport, i: int, cost: str) -> tuple[float, float, float, float | None, bool]:
+    """The quality of an entry with its interval, its cost (for a thousand texts), and whether it is Pareto-optimal."""
+    metric, measured = report.comparison.metric, report.comparison.measured[i]
+    low, high = measured.intervals.get(metric, (np.nan, np.nan))
+    value = measured.entry.cost(cost)
+    scaled = None if value is None else value * (1000 if cost == "seconds_per_text" else 1)
+    return measured.metrics[metric], low, high, scaled, cost in measured.fronts
+
+
+def _round_duration(seconds: float) -> str:
+    """A round number of seconds, as on an axis."""
+    return duration(seconds).replace(".0 ", " ")
+
+
+def _round_size(num_bytes: float) -> str:
+    return size(num_bytes).replace(".0 ", " ")
+
+
+def _label_picture(report: ComparisonReport) -> Picture:
+    def draw() -> "Figure":
+        from emotune.reports.figures.comparison import MOST_ENTRIES, label_comparison
+
+        compared, ranked = report.comparison, report.comparison.ranking[:MOST_ENTRIES]
+        f1 = np.stack([compared.measured[i].f1 for i in ranked])
+        support, names = compared.targets.sum(axis=0), [report.names[i] for i in ranked]
+        return label_comparison(f1, support, compared.labels.names, names, "F1 by label")
+
+    alt = "F1 of each label for every run; the table has the figures."
+    return Picture("label_comparison", "F1 by label", alt, draw)

@@ -1,32 +1,77 @@
-"""An evaluation, and it as metrics.json, predictions.csv and report.md."""
+"""The report of an evaluation: metrics.json, predictions.csv, and the description of its pages and pictures."""
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.data.records import Record
 from emotune.decision import Decision
-from emotune.labels import LabelSet, Task
-from emotune.reports import tables
-from emotune.scoring.metrics import Bools, Floats, Scores
-from emotune.scoring.slices import Confusions
+from emotune.labels import LabelSet, Task, mapping_to
+from emotune.labels import levels as levels_of
+from emotune.reports import provenance, tables
+from emotune.reports.provenance import Background
+from emotune.reports.tables import Table, percent
+from emotune.reports.writer import (
+    Block,
+    CaptionedTable,
+    Case,
+    Cases,
+    Columns,
+    Details,
+    Facts,
+    Heading,
+    Headline,
+    Headlines,
+    Mark,
+    Panel,
+    Paragraph,
+    Picture,
+    Report,
+    Section,
+    write_report,
+)
+from emotune.scoring import curves
+from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
+from emotune.scoring.slices import (
+    Confusions,
+    Mistake,
+    Slice,
+    by_length,
+    by_number_of_labels,
+    by_rarity,
+    far_from_threshold,
+    worst_rows,
+)
 
-_MOST_CONFUSED = 30
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from emotune.reports.figures.curves import LabelCurve
+
+_MOST_CONFUSED, _SHOWN_CONFUSED = 30, 15
+_MOST_CASES, _MOST_MISTAKES, _MOST_CHARACTERS = 30, 12, 600
+_MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
+_MOST_NAMES = 40  # of a part of the labels
+_HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
+_LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
+_LEVEL_NAMES = {"ekman": "Ekman", "sentiment": "Sentiment"}
+_MOST_PANELS, _CURVE_POINTS = 60, 150
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One split, scored: targets, decisions and probabilities, each (n, labels), and everything derived from them.
+    """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
-    `thresholds`: those that the probabilities were held against; None where there are none (multi-class, coarser
-    levels).
+    `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels).
     """
 
     labels: LabelSet
@@ -49,17 +94,16 @@ class Evaluation:
 
     @cached_property
     def confusions(self) -> Confusions:
-        """What is taken for what most often."""
+        """The most frequent confusions."""
         return Confusions.of(self.targets, self.decided, self.labels, _MOST_CONFUSED)
 
     @property
     def title(self) -> str:
-        """What was scored: the split, and the level when it is coarser than the model's labels."""
+        """The split, and the level when it is coarser than the model's labels."""
         return self.split if self.level is None else f"{self.split} at the level {self.level}"
 
     def to_json(self) -> dict[str, Any]:
-        """All figures; an undefined one is null. `confusion` is missed → extra for multi-label, and so are the pairs of
-        `most_confused` (see `confusions_json`)."""
+        """All figures; an undefined one is null. `confusion`: for multi-label, pairs of a missed and an extra label."""
         each = self.scores.per_label
         columns = {
             "support": each.support,
@@ -93,11 +137,11 @@ class Evaluation:
 
 
 def confusions_json(found: Confusions, labels: LabelSet) -> dict[str, list[dict[str, Any]]]:
-    """What is taken for what, by names.
+    """The confusions by the names of their labels.
 
-    `most_confused`: one way, with the share of the missed label's support; for multi-class `missed` is what it was and
-    `said` what was predicted. `confused_pairs`: both ways together. `two_label_errors`: of texts with two labels of
-    which one was found.
+    `most_confused`: in one direction, with the share of the missed label's support; for multi-class `missed` is the
+    actual and `said` the predicted label. `confused_pairs`: both directions together. `two_label_errors`: in texts with
+    two labels of which one was found.
     """
     names = labels.names
     return {
@@ -122,43 +166,363 @@ def confusions_json(found: Confusions, labels: LabelSet) -> dict[str, list[dict[
 
 
 def number(value: Any) -> float | int | None:
-    """A number for JSON: None for one that is not defined."""
+    """A number for JSON; None for an undefined one."""
     if isinstance(value, int | np.integer):
         return int(value)
     return None if math.isnan(value) else float(value)
 
 
 def predictions_csv(evaluation: Evaluation) -> str:
-    """One row a text: its place, id, text, labels as given and as decided, and the score of each label."""
+    """One row for each text: place, id, text, labels, predicted labels, and the score of each label."""
     names = evaluation.labels.names
     decided = Decision.default(evaluation.labels).names(evaluation.decided, evaluation.probabilities)
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["file", "line", "id", "text", "labels", "predicted", *(f"score:{name}" for name in names)])
     for i, record in enumerate(evaluation.records):
-        given = [names[j] for j in np.flatnonzero(evaluation.targets[i])]
+        labels = [names[j] for j in np.flatnonzero(evaluation.targets[i])]
         scores = (f"{p:.6f}" for p in evaluation.probabilities[i])
         place = [record.path.name, record.line, record.id or "", record.text]
-        writer.writerow([*place, "|".join(given), "|".join(decided[i]), *scores])
-    # JSON can hold halves of surrogate pairs, a file cannot
+        writer.writerow([*place, "|".join(labels), "|".join(decided[i]), *scores])
+    # records can hold halves of surrogate pairs, a file cannot
     return out.getvalue().encode("utf-8", "replace").decode()
 
 
-def report_markdown(evaluation: Evaluation, pictures: Sequence[tuple[str, str]]) -> str:
-    """The report that a reader opens first."""
-    scores, multi = evaluation.scores, evaluation.multi_label
+# --- the report ------------------------------------------------------------------------------------------------
+
+
+def write_evaluation(
+    evaluation: Evaluation,
+    background: Background,
+    coarser: Sequence[Evaluation],
+    folder: Path,
+    warn: Callable[[str], None],
+    resamples: int,
+) -> Path:
+    """Write all reports of an evaluation to a folder, and return the page to open; the rest as for `describe`."""
+    return write_report(describe(evaluation, background, coarser, resamples), folder, warn)
+
+
+def describe(evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int) -> Report:
+    """The description of the report.
+
+    coarser: the same decisions at coarser levels of the taxonomy, the finest first. resamples: bootstrap draws for the
+    intervals of the slices.
+    """
+    scores = evaluation.scores
     missing = tables.labels_without_positives(scores)
-    lines = [f"# Evaluation on {tables.escape(evaluation.title)}", ""]
-    lines += [f"- model: `{evaluation.model}`", *(f"- {tables.escape(line)}" for line in evaluation.data)]
-    lines += [f"- rows: {scores.num_rows:,}"]
-    lines += [f"- **warning:** {tables.escape(warning)}" for warning in evaluation.warnings]
-    if missing:
-        lines.append(f"- {tables.escape(missing)}")
-    lines += ["", "## Overall", "", tables.markdown(tables.overall_table(scores, multi_label=multi)), ""]
-    lines += ["Intervals: 95 %, from 1,000 bootstrap draws of the rows.", ""]
-    lines += ["## By label", "", tables.markdown(tables.label_table(scores, evaluation.labels)), ""]
-    for caption, table in tables.confusion_tables(evaluation.confusions.first(10), evaluation.labels):
-        lines += [f"## {caption}", "", tables.markdown(table), ""]
-    for title, name in pictures:
-        lines += [f"## {title}", "", f"![{title}]({name})", ""]
-    return "\n".join(lines)
+    number_of = "any number" if evaluation.multi_label else "exactly one"
+    return Report(
+        title=f"Evaluation on {evaluation.title}",
+        data_name="metrics.json",
+        data=evaluation.to_json(),
+        attachments={"predictions.csv": predictions_csv(evaluation)},
+        warnings=(*evaluation.warnings, *([missing] if missing else [])),
+        facts=(
+            ("model", evaluation.model),
+            *(("" if i else "data", line) for i, line in enumerate(evaluation.data)),
+            ("rows", f"{scores.num_rows:,}"),
+            ("labels", f"{len(evaluation.labels):,}, {number_of} for each text"),
+        ),
+        sections=(
+            Section("overall", "Overall", _overall(evaluation)),
+            Section("labels", "By label", _by_label(evaluation)),
+            Section("curves", "Precision and recall", _precision_recall(evaluation)),
+            Section("calibration", "Calibration", _calibration(evaluation)),
+            Section("slices", "Slices", _slices(evaluation, resamples)),
+            Section("confusions", "Confusions", _confusions(evaluation)),
+            Section("levels", "Coarser levels", _levels([evaluation, *coarser])),
+            Section("errors", "Worst errors", _worst_errors(evaluation)),
+            *provenance.sections(background),
+        ),
+        footer=f"Made by emotune {background.scored_with.get('emotune', '')}.",
+    )
+
+
+def _overall(evaluation: Evaluation) -> list[Block]:
+    """The headline figures with their intervals, and all metrics."""
+    scores = evaluation.scores
+    names = {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
+    items = [
+        Headline(names.get(key, metric_name(key)), percent(scores.overall[key]), _interval(scores, key))
+        for key in _HEADLINES
+    ]
+    table = tables.overall_table(scores, multi_label=evaluation.multi_label)
+    return [
+        Headlines(tuple(items)),
+        Paragraph("Ranges are 95 % intervals from bootstrap draws of the rows.", quiet=True),
+        Details("All metrics", (CaptionedTable("All metrics", table),)),
+    ]
+
+
+def _interval(scores: Scores, key: str) -> str:
+    return tables.interval(*scores.intervals.get(key, (math.nan, math.nan)))
+
+
+def _by_label(evaluation: Evaluation) -> list[Block]:
+    """The table of labels in three orders, since a page without scripts cannot sort it."""
+    table = tables.label_table(evaluation.scores, evaluation.labels)
+    each = evaluation.scores.per_label
+
+    def ordered(values: npt.NDArray[Any]) -> Table:
+        return Table(table.header, tuple(table.rows[i] for i in np.argsort(-values, kind="stable")))  # NaN sorts last
+
+    by_support, in_order = (
+        CaptionedTable("Labels by support", ordered(each.support)),
+        CaptionedTable("Labels in their order", table),
+    )
+    found = (
+        CaptionedTable("Labels by F1, the best first", ordered(each.f1)),
+        Details("The same table, the most frequent label first", (by_support,), again=True),
+        Details("The same table, in the order of the labels", (in_order,), again=True),
+    )
+    return [Columns(((_f1_picture(evaluation),), found))]
+
+
+def _f1_picture(evaluation: Evaluation) -> Picture:
+    f1, names = evaluation.scores.per_label.f1, evaluation.labels.names
+    alt = "F1 of each label with its interval; the table by label has the figures."
+    if not np.isnan(f1).all():
+        best, worst = int(np.nanargmax(f1)), int(np.nanargmin(f1))
+        alt += f" Best: {names[best]}, {f1[best]:.2f}; worst: {names[worst]}, {f1[worst]:.2f}."
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.decisions import label_f1
+
+        return label_f1(evaluation.scores, evaluation.labels, f"F1 by label, {evaluation.title}")
+
+    return Picture("label_f1", "F1 by label with 95 % intervals", alt, draw)
+
+
+def _precision_recall(evaluation: Evaluation) -> list[Block]:
+    """The curve of each label that has positives; of very many labels, those with most."""
+    each, thresholds = evaluation.scores.per_label, evaluation.thresholds
+    order = np.argsort(-each.support, kind="stable")[:_MOST_PANELS]
+    kept = sorted(int(j) for j in order if each.support[j] > 0)
+    if not kept:
+        return []
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.curves import precision_recall
+
+        curves = [label_curve(evaluation, j) for j in kept]
+        return precision_recall(curves, f"Precision and recall by label, {evaluation.title}")
+
+    at = ", with the threshold after “at”" if thresholds is not None else ""
+    note = (
+        f"Recall is on the horizontal axis, precision on the vertical one. The orange diamond is the decisions{at}; "
+        "the dotted line is a random guess; AP is the average precision."
+    )
+    alt = "A precision–recall curve for each label, with the point of its decisions."
+    panels = tuple(_panel(evaluation, j) for j in kept)
+    return [Picture("precision_recall", "Precision and recall by label", alt, draw, note=note, panels=panels)]
+
+
+def _panel(evaluation: Evaluation, j: int) -> Panel:
+    name, thresholds = evaluation.labels.names[j], evaluation.thresholds
+    ap = f"AP {evaluation.scores.per_label.average_precision[j]:.2f}"
+    caption = ap if thresholds is None else f"{ap}, at {thresholds[j]:.2f}"
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.curves import precision_recall_panel
+
+        return precision_recall_panel(label_curve(evaluation, j))
+
+    return Panel(name, caption, f"Precision and recall of {name}", draw)
+
+
+def label_curve(evaluation: Evaluation, j: int) -> "LabelCurve":
+    """The precision–recall curve of the label at position `j`, with the point of its decisions."""
+    from emotune.reports.figures.curves import LabelCurve
+
+    each, thresholds = evaluation.scores.per_label, evaluation.thresholds
+    curve = curves.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j])
+    return LabelCurve(
+        evaluation.labels.names[j],
+        curve.thinned(_CURVE_POINTS),
+        recall=float(each.recall[j]),
+        precision=float(each.precision[j]),
+        threshold=None if thresholds is None else thresholds[j],
+    )
+
+
+def _calibration(evaluation: Evaluation) -> list[Block]:
+    overall = evaluation.scores.overall
+    ece, brier = percent(overall["ece"], 4), percent(overall["brier"], 4)
+    over = "all cells (a text and a label)" if evaluation.multi_label else "the most probable class of each text"
+    facts = Facts((("expected calibration error", ece), ("Brier score", brier), ("over", over)))
+    if not evaluation.scores.num_rows:
+        return [facts]
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.curves import reliability_diagram
+
+        bins = curves.reliability(evaluation.targets, evaluation.probabilities, evaluation.labels.task)
+        return reliability_diagram(bins, overall["brier"], f"Reliability, {evaluation.title}")
+
+    alt = (
+        "Observed frequency against predicted probability, with the number of cells in each bin. Calibration error "
+        f"{ece}, Brier score {brier}."
+    )
+    return [Columns(((Picture("reliability", "Reliability", alt, draw),), (facts,)))]
+
+
+def _slices(evaluation: Evaluation, resamples: int) -> list[Block]:
+    """F1 by length of text, by number of labels and by rarity of label."""
+    t, d = evaluation.targets, evaluation.decided
+    lengths = [len(record.text) for record in evaluation.records]
+    multi = evaluation.multi_label
+    table = _slice_table("characters", by_length(lengths, t, d, resamples=resamples), multi_label=multi)
+    found: list[Block] = [
+        Heading("By length of text"),
+        CaptionedTable("Texts in parts of about equal size, the shortest first", table),
+    ]
+    if multi:
+        parts = by_number_of_labels(t, d, resamples=resamples)
+        table = _slice_table("labels of a text", parts, multi_label=True)
+        found += [Heading("By number of labels"), CaptionedTable("Texts by their number of labels", table)]
+    rows = [
+        (
+            part.name,
+            f"{part.labels:,}",
+            *_score(part, "macro_f1"),
+            *_score(part, "micro_f1"),
+            _names(evaluation, columns),
+        )
+        for part, columns in by_rarity(t, d, resamples=resamples)
+    ]
+    header = ("labels with", "labels", "macro-F1", "95 % interval", "micro-F1", "95 % interval", "names")
+    caption = "Labels in parts of about equal size, the rarest first, over all texts"
+    return [*found, Heading("By rarity of label"), CaptionedTable(caption, Table(header, tuple(rows)), words=(6,))]
+
+
+def _names(evaluation: Evaluation, columns: Sequence[int]) -> str:
+    names = [evaluation.labels.names[j] for j in columns[:_MOST_NAMES]]
+    return ", ".join(names) + (f" and {len(columns) - _MOST_NAMES:,} more" if len(columns) > _MOST_NAMES else "")
+
+
+def _slice_table(first: str, parts: Sequence[Slice], *, multi_label: bool) -> Table:
+    """Slices of rows as a table."""
+    # for classes, micro-F1 is the accuracy
+    names = (
+        {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "accuracy": "subset accuracy"}
+        if multi_label
+        else {key: metric_name(key) for key in ("macro_f1", "accuracy")}
+    )
+    header = (first, "texts", *(cell for name in names.values() for cell in (name, "95 % interval")))
+    rows = [(part.name, f"{part.rows:,}", *(cell for key in names for cell in _score(part, key))) for part in parts]
+    return Table(header, tuple(rows))
+
+
+def _score(part: Slice, key: str) -> tuple[str, str]:
+    return percent(part.metrics[key]), tables.interval(*part.intervals[key])
+
+
+def _confusions(evaluation: Evaluation) -> list[Block]:
+    """Confusions in one direction, in both, and in texts with two labels; and the matrix."""
+    multi = evaluation.multi_label
+    stem, title = ("missed_extra", "Missed → predicted instead") if multi else ("confusion", "Confusion matrix")
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.decisions import confusion_matrix
+
+        heading = f"{title}, {evaluation.title}"
+        return confusion_matrix(evaluation.confusion, evaluation.labels, heading, missed_extra=multi)
+
+    found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
+    columns = tuple((CaptionedTable(caption, table),) for caption, table in found)
+    alt = f"{title} as a table of counts; the most frequent pairs are listed."
+    return [Columns(columns), Picture(stem, title, alt, draw, wide=True)]
+
+
+def _levels(levels: Sequence[Evaluation]) -> list[Block]:
+    """The same decisions at each level of the taxonomy: overall, then label by label. The finest level comes first."""
+    if len(levels) < 2:
+        return []
+    rows = []
+    for evaluation in levels:
+        scores = evaluation.scores
+        pairs = ((percent(scores.overall[key]), _interval(scores, key)) for key in _LEVEL_METRICS)
+        name = _LEVEL_NAMES.get(evaluation.level or "", evaluation.level or "as trained")
+        rows.append((name, f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair)))
+    exact = "subset accuracy" if levels[0].multi_label else "accuracy"
+    names = [cell for name in ("macro-F1", "micro-F1", exact) for cell in (name, "95 % interval")]
+    table = Table(("level", "labels", *names), tuple(rows))
+    found: list[Block] = [CaptionedTable("The same decisions, grouped to coarser labels", table)]
+    for finer, coarser in pairwise(levels):
+        found += _level(finer, coarser)
+    return found
+
+
+def _level(finer: Evaluation, coarser: Evaluation) -> list[Block]:
+    """One coarser level, label by label, with the finer labels of each."""
+    level = coarser.level or ""
+    table = tables.label_table(coarser.scores, coarser.labels)
+    members = _members(finer, level)
+    rows = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
+    name = _LEVEL_NAMES.get(level, level)
+    shown = Table((*table.header, "consists of"), rows)
+    return [Heading(name), CaptionedTable(f"Labels at the level {name}", shown, words=(len(table.header),))]
+
+
+def _members(finer: Evaluation, level: str) -> Mapping[str, tuple[str, ...]]:
+    return mapping_to(level, finer.labels).members if level in levels_of(finer.labels) else {}
+
+
+# --- single texts ----------------------------------------------------------------------------------------------
+
+
+def _worst_errors(evaluation: Evaluation) -> list[Block]:
+    """The wrong texts with the highest loss, then the labels furthest on the wrong side of their thresholds."""
+    e = evaluation
+    found: list[Block] = []
+    rows = worst_rows(e.targets, e.decided, e.probabilities, e.labels.task, _MOST_CASES)
+    if rows:
+        probability = "its probability" if e.thresholds is None else "its probability / its threshold"
+        cases = tuple(_case(e, row, f"loss {loss:.2f}") for row, loss in rows)
+        note = f"The wrong predictions with the highest loss. Beside each label: {probability}."
+        found += [Paragraph(note, quiet=True), Heading("Highest loss"), Cases(cases)]
+    if e.thresholds is not None:
+        missed, extra = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
+        found += _mistakes(e, "False negatives, far below the threshold", missed)
+        found += _mistakes(e, "False positives, far above the threshold", extra)
+    return found
+
+
+def _mistakes(evaluation: Evaluation, title: str, mistakes: Sequence[Mistake]) -> list[Block]:
+    """Single labels on the wrong side of their thresholds, without those that a policy decided."""
+    cases = [
+        _case(evaluation, m.row, f"{evaluation.labels.names[m.label]} off by {m.margin:.1f} logits")
+        for m in mistakes
+        if m.margin > 0
+    ]
+    return [Heading(title), Cases(tuple(cases))] if cases else []
+
+
+def _case(evaluation: Evaluation, row: int, note: str) -> Case:
+    record = evaluation.records[row]
+    actual, predicted = evaluation.targets[row], evaluation.decided[row]
+    place = f"{record.path.name}:{record.line}" + (f" · {record.id}" if record.id else "")
+    text = record.text if record.text.strip() else "(empty)"
+    cut = text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS].rstrip() + " …"
+    highest = np.argsort(-evaluation.probabilities[row], kind="stable")[:_MOST_SCORES]
+    scores = tuple(
+        Mark(evaluation.labels.names[j], f" {evaluation.probabilities[row, j]:.2f}") for j in map(int, highest)
+    )
+    answers = (
+        ("labels", tuple(_marks(evaluation, row, actual, predicted))),
+        ("predicted", tuple(_marks(evaluation, row, predicted, actual))),
+        ("highest scores", scores),
+    )
+    return Case(place, cut, answers, note)
+
+
+def _marks(evaluation: Evaluation, row: int, labels: Bools, other: Bools) -> Iterator[Mark]:
+    """The labels with their probabilities and thresholds; ✗ for those that the other side lacks."""
+    positions = np.flatnonzero(labels)
+    for j in map(int, positions[:_MOST_LABELS]):
+        limit = "" if evaluation.thresholds is None else f"\u00a0/\u00a0{evaluation.thresholds[j]:.2f}"
+        detail = f" {evaluation.probabilities[row, j]:.2f}{limit}"
+        yield Mark(evaluation.labels.names[j], detail, right=bool(other[j]))
+    if len(positions) > _MOST_LABELS:
+        yield Mark(f"and {len(positions) - _MOST_LABELS:,} more")

@@ -1,76 +1,211 @@
-"""HTML as a tree: whatever is put into it is escaped when it is written, for there is no other way in.
+"""The page of a report by Jinja2: its template environment, its colours in light and dark, and its pictures as SVG.
 
-The standard library's ElementTree holds and writes the tree. No markup is ever put together as text, so a label or a
-text that looks like markup stays what it is. A template engine would be one more dependency, and would have to be
-told what not to escape: the pictures.
+Whatever a template inserts is escaped. The only markup from outside the templates is the style sheet, which comes with
+the package, and the SVG that `inline_svg` has rebuilt. A strict policy refuses style attributes, so those of a picture
+become plain attributes; colours of its palette become the page's variables, so that it follows light and dark.
 """
 
 import base64
 import hashlib
+import re
 import unicodedata
-from collections.abc import Iterable
-from xml.etree.ElementTree import Element, SubElement, tostring
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from xml.etree.ElementTree import Element, fromstring, tostring
 
-Child = Element | str | None
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+_TEMPLATE = "report.html"
+
+# Of each colour: light, dark. The light ones are those that pictures are drawn in.
+_PICTURE_COLORS = {
+    "ink": ("#222222", "#e8e6e3"),
+    "quiet": ("#5f5f5f", "#a5a9ae"),
+    "rule": ("#dcdcdc", "#3a4047"),
+    "empty": ("#e9e9e9", "#262b31"),
+    "paper": ("#ffffff", "#15181c"),
+    "blue": ("#0072b2", "#5cb3ea"),
+    "light-blue": ("#a6cee3", "#2a5f80"),
+    "vermilion": ("#d55e00", "#ff9248"),
+    "rust": ("#b34d00", "#ff9248"),
+    "green": ("#009e73", "#3fc79d"),
+    "pink": ("#cc79a7", "#e39cc4"),
+    "orange": ("#e69f00", "#f0b93f"),
+    "sky": ("#56b4e9", "#8fd0f5"),
+}
+_PAGE_COLORS = {
+    "raised": ("#f6f7f8", "#1d2126"),
+    "warned": ("#fff4e5", "#33261a"),
+    "link": ("#00578a", "#7cc4f2"),
+    "right": ("#00674b", "#58d3ab"),
+    "wrong": ("#a84300", "#ffa366"),
+}
+_DARK_HEAT = ("#1b222a", "#9ed3f7")  # the two ends of the scale that colours counts in the dark
 
 
-def h(tag: str, *children: Child | Iterable[Child], **attributes: str | None) -> Element:
-    """An element. `class_` and `aria_label` are written class and aria-label; None leaves an attribute or child out."""
-    named = {
-        name.rstrip("_").replace("_", "-"): clean(value) for name, value in attributes.items() if value is not None
-    }
-    element = Element(tag, named)
-    for child in children:
-        for one in [child] if child is None or isinstance(child, str | Element) else child:
-            _append(element, one)
-    return element
+def render(*, colored: bool, **values: Any) -> str:
+    """A whole page that loads nothing and runs nothing: its policy allows this one style sheet and no more.
+
+    colored: whether it has pictures, whose scale of colours it then needs. values: what the template inserts.
+    """
+    style = style_sheet(_heat() if colored else ())
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    own_style = Markup(style)  # noqa: S704 (part of the package)
+    return _environment().get_template(_TEMPLATE).render(style=own_style, policy=policy, **values)
 
 
-def _append(element: Element, child: Child) -> None:
-    if isinstance(child, Element):
-        element.append(child)
-    elif child is not None and len(element):
-        element[-1].tail = (element[-1].tail or "") + clean(child)
-    elif child is not None:
-        element.text = (element.text or "") + clean(child)
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("emotune.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
-def clean(text: str) -> str:
-    """The text without what HTML cannot hold: pictures of control characters (␀), � for halves of surrogate pairs."""
-    return "".join(map(_held, text)) if not text.isprintable() else text
+def clean(value: Any) -> Any:
+    """A text without what HTML cannot hold: ␀ and the like for control characters, � for halves of surrogate pairs.
+
+    Other values and markup stay as they are.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(map(_printable, value))
 
 
-def _held(character: str) -> str:
-    category = unicodedata.category(character)
-    if character in "\n\t" or category not in ("Cc", "Cs"):
+def _printable(character: str) -> str:
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs"):
         return character
     return chr(0x2400 + ord(character)) if ord(character) < 0x20 else "�"
 
 
-def said(text: str, most: int | None = None) -> Element:
-    """Text that somebody else wrote, for a place within a line: its direction does not spill over. At most `most`
-    characters of it, the rest an ellipsis."""
-    cut = text if most is None or len(text) <= most else text[:most].rstrip() + " …"
-    return h("bdi", cut)
+# --- colours ---------------------------------------------------------------------------------------------------
 
 
-def document(title: str, style: str, *body: Element, language: str = "en") -> str:
-    """A whole page that loads nothing and runs nothing: its policy allows this one style sheet and no more."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    head = h(
-        "head",
-        h("meta", charset="utf-8"),
-        _policy(policy),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("meta", name="color-scheme", content="light dark"),
-        h("meta", name="referrer", content="no-referrer"),
-        h("title", title),
+def style_sheet(heat: tuple[str, ...]) -> str:
+    """The style sheet. `heat`: the scale that colours counts, the palest first; empty where there are no pictures."""
+    dark_heat = [_between(*_DARK_HEAT, i / max(len(heat) - 1, 1)) for i in range(len(heat))]
+    scale = {f"heat-{i}": pair for i, pair in enumerate(zip(heat, dark_heat, strict=True))}
+    pairs = _PICTURE_COLORS | _PAGE_COLORS | scale
+    light = "".join(f"--{name}:{pair[0]};" for name, pair in pairs.items())
+    dark = "".join(f"--{name}:{pair[1]};" for name, pair in pairs.items())
+    schemes = (
+        f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
     )
-    SubElement(head, "style").text = style
-    page = h("html", head, h("body", *body), lang=language)
-    return "<!DOCTYPE html>\n" + tostring(page, encoding="unicode", method="html") + "\n"
+    return schemes + files(__package__).joinpath("report.css").read_text(encoding="utf-8")
 
 
-def _policy(policy: str) -> Element:
-    return Element("meta", {"http-equiv": "Content-Security-Policy", "content": policy})
+def _between(start: str, end: str, share: float) -> str:
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (start, end)]
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(*ends, strict=True))
+
+
+def _heat() -> tuple[str, ...]:
+    from emotune.reports.figures import HEAT
+
+    return HEAT
+
+
+@cache
+def _variables() -> Mapping[str, str]:
+    """From each colour of the pictures to the page's variable."""
+    named = {light: f"var(--{name})" for name, (light, _) in _PICTURE_COLORS.items()}
+    return {"#000000": "var(--ink)"} | {color: f"var(--heat-{i})" for i, color in enumerate(_heat())} | named
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_LONG_NUMBER = re.compile(r"(\d+\.\d\d)\d+")
+_REFERENCE = re.compile(r"#([\w.-]+)")
+_VIEW = re.compile(r"^0 0 ([\d.]+) ([\d.]+)$")
+_LEFT_OUT = {"metadata", "style"}
+_NUMBERS = {"d", "x", "y", "transform"}
+_CROP = 0.7  # of the margin around a picture: a page has its own
+
+
+def inline_svg(svg: bytes, *, prefix: str, alt: str, crop: bool = False) -> Markup:
+    """A picture of ours, rebuilt as an `svg` element for a page: no title, no styles, no ids but those with `prefix`.
+
+    alt: a text that stands in for it. crop: whether it loses most of its margin.
+    """
+    from emotune.reports.figures import MARGIN, POINTS, TITLE, TITLE_LINE
+
+    root = fromstring(svg)  # noqa: S314 (our own picture, drawn a moment ago)
+    view = _VIEW.match(root.get("viewBox", ""))
+    if view is None:
+        raise ValueError(f"not a picture of ours: its view is {root.get('viewBox')!r}")
+    width, height = float(view[1]), float(view[2])
+    margin = _CROP * MARGIN * POINTS if crop else 0.0
+    title_lines = sum(1 for element in root.iter() if element.get("id", "").startswith(TITLE))
+    top = title_lines * TITLE_LINE * POINTS + margin
+    copied = Element(
+        "svg",
+        {
+            "viewBox": f"{margin:g} {top:g} {width - 2 * margin:g} {height - top - margin:g}",
+            "width": f"{width - 2 * margin:g}pt",
+            "role": "img",
+            "aria-label": clean(alt),
+            "stroke-linejoin": "round",
+        },
+    )
+    renamed = _Renamed(prefix, set(_REFERENCE.findall(svg.decode())), TITLE)
+    for child in root:
+        _copy(child, copied, renamed)
+    return Markup(tostring(copied, encoding="unicode", method="html"))  # noqa: S704 (rebuilt and escaped just now)
+
+
+class _Renamed:
+    """The attributes of a picture as the page needs them."""
+
+    def __init__(self, prefix: str, used: set[str], left_out: str) -> None:
+        self._prefix, self._used, self.left_out = prefix, used, left_out
+
+    def attributes(self, element: Element) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, value in element.attrib.items():
+            if name == "style":
+                found |= self._styles(value)
+            elif name == "id":
+                found |= {"id": f"{self._prefix}-{value}"} if value in self._used else {}
+            elif name == _LINK:
+                found["href"] = self._reference(value)
+            elif name in _NUMBERS:
+                found[name] = _LONG_NUMBER.sub(r"\1", " ".join(value.split()))
+            elif not name.startswith("{"):
+                found[name] = self._reference(value)
+        return found
+
+    def _styles(self, style: str) -> dict[str, str]:
+        pairs = (part.partition(":") for part in style.split(";") if ":" in part)
+        found = {name.strip(): value.strip() for name, _, value in pairs}
+        found.pop("font-family", None)
+        return {name: self._reference(_variables().get(value, value)) for name, value in found.items()}
+
+    def _reference(self, value: str) -> str:
+        return _REFERENCE.sub(lambda m: f"#{self._prefix}-{m[1]}" if m[1] in self._used else m[0], value)
+
+
+def _copy(element: Element, parent: Element, renamed: _Renamed) -> None:
+    tag = element.tag.removeprefix(_SVG)
+    if tag in _LEFT_OUT or element.get("id", "").startswith(renamed.left_out):
+        return
+    attributes = renamed.attributes(element)
+    if tag == "g" and not attributes:  # a group without any meaning
+        for child in element:
+            _copy(child, parent, renamed)
+        return
+    copy = Element(tag, attributes)
+    copy.text = element.text if element.text and element.text.strip() else None
+    for child in element:
+        _copy(child, copy, renamed)
+    parent.append(copy)

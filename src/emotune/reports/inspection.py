@@ -1,21 +1,23 @@
-"""What `emotune inspect` found, as tables, as JSON, and as a folder with a Markdown report and pictures."""
+"""The report of an inspection of labelled data: its JSON, its tables, its pictures, and the description of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
 
-from emotune.atomic import write_file, write_json
 from emotune.data.quality.advice import Advice, percentage
 from emotune.data.quality.checks import Finding, visible
 from emotune.data.quality.profile import Distribution, Near, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
-from emotune.reports import tables
 from emotune.reports.tables import Table
+from emotune.reports.writer import Block, Bullets, CaptionedTable, Picture, Report, Section, write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MANY_LABELS = 40
 _SHOWN_LABELS = (25, 10)
@@ -27,9 +29,9 @@ _WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate",
 
 @dataclass(frozen=True)
 class Inspection:
-    """A profile of data, rows drawn for each label, advice, and by what lengths were measured.
+    """A profile of data, sample rows for each label, and advice.
 
-    `encoder` is the one whose tokens were counted, None when none were.
+    `encoder`: the one whose tokens were counted (None: no tokens were counted).
     """
 
     data: str
@@ -46,11 +48,11 @@ class Inspection:
 
     @property
     def title(self) -> str:
-        several = "one a text" if self.labels.task is Task.MULTI_CLASS else "any number a text"
-        return f"{self.profile.rows:,} texts of {self.data}, {len(self.labels)} labels, {several}"
+        several = "exactly one" if self.labels.task is Task.MULTI_CLASS else "any number"
+        return f"{self.profile.rows:,} texts of {self.data}, {len(self.labels)} labels, {several} for each text"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything: all figures, and the rows of every finding."""
+        """All figures, and the rows of every finding."""
         found = self.profile
         return {
             "data": self.data,
@@ -100,7 +102,7 @@ def _lengths_json(lengths: Distribution, limit: int | None = None) -> dict[str, 
 
 def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
     place = {"file": str(row.path), "line": row.line}
-    # files of ours are UTF-8, which has no half characters
+    # the file is UTF-8, which has no halves of surrogate pairs
     return place | {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else place
 
 
@@ -124,7 +126,7 @@ def _near_json(near: Near) -> dict[str, Any]:
 
 
 def split_table(profile: Profile) -> Table:
-    """Each split with its rows, and how many of them have no label, one, two, or more."""
+    """Each split with its rows, and the shares of those with no label, one, two, or more."""
     if profile.labels.task is Task.MULTI_CLASS:
         return Table(("split", "texts"), tuple((s.name, f"{s.rows:,}") for s in profile.splits))
     rows = []
@@ -153,7 +155,7 @@ def length_table(profile: Profile, max_length: int) -> Table:
 
 
 def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, sample: int = 0) -> Table:
-    """Each label with its texts in every split, the commonest first, and its share of the split learned from.
+    """Each label with its texts in every split, the most frequent first, and its share of the main split.
 
     bar: the width of the bar that shows the share, 0 for none. sample: characters of a sample text, 0 for none.
     Without `every`, the middle of more than 40 labels is left out.
@@ -175,7 +177,7 @@ def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, s
                 drawn = inspection.samples.get(found.labels.names[i], ())
                 rows[-1] += (clipped(drawn[0].text, sample) if drawn else "",)
     header = ("label", *(split.name for split in splits), "share")
-    header += (("",) if bar else ()) + (("for example",) if sample else ())
+    header += (("",) if bar else ()) + (("example",) if sample else ())
     return Table(header, tuple(row + ("",) * (len(header) - len(row)) for row in rows))
 
 
@@ -188,15 +190,15 @@ def _shown(order: Sequence[int], every: bool) -> list[int | None]:
 
 
 def bar_of(share: float, width: int) -> str:
-    """A bar of at most `width` characters, in eighths of one; the least share shows too."""
+    """A bar of at most `width` characters, in steps of an eighth; a share above 0 has at least one step."""
     eighths = max(1, round(8 * width * share)) if share > 0 else 0
     return _BAR[-1] * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
 
 
 def clipped(text: str, room: int) -> str:
-    """What fits `room` places of a terminal of a text's beginning, on one line, with escapes for what is not seen."""
+    """The beginning of a text on one line of `room` columns, with escapes for invisible characters."""
     whole = text.strip()
-    shown = visible(whole[: 4 * room])  # blanks may fold, and the rest of a book is not looked at
+    shown = visible(whole[: 4 * room])  # blanks may fold; the rest of a very long text is not read
     if cell_len(shown) <= room and len(whole) <= 4 * room:
         return shown
     shown = shown[: room - 1]
@@ -206,17 +208,17 @@ def clipped(text: str, room: int) -> str:
 
 
 def pair_table(profile: Profile, most: int) -> Table:
-    """The labels that stand together most beyond chance."""
+    """The pairs of labels that occur together most often beyond chance."""
     rows = [
         (f"{p.first} + {p.second}", f"{p.count:,}", percentage(p.share), f"{p.lift:.1f} ×", f"{p.phi:.2f}")
         for p in profile.pairs[:most]
         if p.lift > 1
     ]
-    return Table(("labels together", "texts", "of the first", "vs chance", "φ"), tuple(rows))
+    return Table(("co-occurring labels", "texts", "of the first", "vs chance", "φ"), tuple(rows))
 
 
 def sample_table(inspection: Inspection, room: int) -> Table:
-    """All rows drawn for each label, with their places."""
+    """The sample rows of each label, with their places."""
     rows = [
         (name if i == 0 else "", f"{row.path.name}:{row.line}", clipped(row.text, room))
         for name, drawn in inspection.samples.items()
@@ -225,14 +227,14 @@ def sample_table(inspection: Inspection, room: int) -> Table:
     return Table(("label", "row", "text"), tuple(rows))
 
 
-def doubts(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
-    """What is doubtful, the worst first: each with its first places, and examples of what it looks like."""
+def warnings(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
+    """The warnings about the data, the worst first: each with its first places, and examples."""
     found = [
         *((finding, ()) for finding in profile.findings),
         *((near.finding, tuple(map(_near_pair, near.examples[:examples]))) for near in profile.near),
         *((odd.finding, odd.excerpts[:examples]) for odd in profile.oddities),
     ]
-    found.sort(key=lambda doubt: _WORST.index(doubt[0].kind) if doubt[0].kind in _WORST else len(_WORST))
+    found.sort(key=lambda one: _WORST.index(one[0].kind) if one[0].kind in _WORST else len(_WORST))
     return [(_placed(finding, examples), shown) for finding, shown in found]
 
 
@@ -249,49 +251,76 @@ def _near_pair(pair: tuple[Record, Record, float]) -> str:
     )
 
 
-def write(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> None:
-    """Write report.md, inspection.json and pictures to a folder; that pictures need matplotlib is said, if so."""
-    write_json(folder / "inspection.json", inspection.to_json())
-    pictures = _write_pictures(inspection, folder, warn)
-    write_file(folder / "report.md", report_markdown(inspection, pictures))
+# --- the report ------------------------------------------------------------------------------------------------
 
 
-def _write_pictures(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> list[tuple[str, str]]:
-    try:
-        from emotune.reports import data_figures
-    except ImportError:
-        warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
-        return []
-    pictures = data_figures.draw(inspection.profile, inspection.max_length)
-    for picture in pictures:
-        write_file(folder / f"{picture.name}.png", picture.png)
-        write_file(folder / f"{picture.name}.svg", picture.svg)
-    return [(picture.title, f"{picture.name}.svg") for picture in pictures]
+def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> Path:
+    """Write report.md, inspection.json and pictures to a folder, and return the report to open."""
+    return write_report(describe(inspection), folder, warn)
 
 
-def report_markdown(inspection: Inspection, pictures: Sequence[tuple[str, str]]) -> str:
-    """The report that a reader opens first."""
+def describe(inspection: Inspection) -> Report:
+    """The description of the report."""
     found = inspection.profile
-    lines = [f"# {tables.escape(inspection.title)}", ""]
-    lines += [f"- {tables.escape(line)}" for line in inspection.description]
-    lines += [f"- tokens as {tables.escape(inspection.encoder)} counts them"] if inspection.encoder else []
-    if inspection.advice:
-        lines += ["", "## What to do", "", *(f"- {tables.escape(a.message)}" for a in inspection.advice)]
-    doubtful = doubts(found, examples=3)
-    if doubtful:
-        lines += ["", "## What is doubtful", ""]
-        for message, examples in doubtful:
-            lines += [f"- {tables.escape(message)}", *(f"  - {tables.escape(example)}" for example in examples)]
-    parts = {
+    counted = [f"tokens as {inspection.encoder} counts them"] if inspection.encoder else []
+    tables = {
         "Splits": split_table(found),
         "Lengths": length_table(found, inspection.max_length),
         "Labels": label_table(inspection, every=True, bar=0),
-        "Labels that stand together": pair_table(found, most=20),
+        "Co-occurring labels": pair_table(found, most=20),
         "Samples": sample_table(inspection, room=300),
     }
-    for title, table in parts.items():
-        if table.rows:
-            lines += ["", f"## {title}", "", tables.markdown(table)]
-    for title, name in pictures:
-        lines += ["", f"## {title}", "", f"![{title}]({name})"]
-    return "\n".join(lines) + "\n"
+    return Report(
+        title=inspection.title,
+        data_name="inspection.json",
+        data=inspection.to_json(),
+        facts=tuple(("", line) for line in (*inspection.description, *counted)),
+        sections=(
+            Section("advice", "Recommendations", _bullets([(one.message, ()) for one in inspection.advice])),
+            Section("warnings", "Warnings", _bullets(warnings(found, examples=3))),
+            *(Section(title, title, [CaptionedTable("", table)]) for title, table in tables.items()),
+            *(Section(picture.stem, picture.title, [picture]) for picture in _pictures(inspection)),
+        ),
+        page=False,
+    )
+
+
+def _bullets(items: Sequence[tuple[str, tuple[str, ...]]]) -> list[Block]:
+    return [Bullets(tuple(items))] if items else []
+
+
+def _pictures(inspection: Inspection) -> list[Picture]:
+    """All pictures of a profile; those of several labels in a text only where there can be several."""
+    found = inspection.profile
+
+    def counts() -> "Figure":
+        from emotune.reports.figures.data import label_counts
+
+        return label_counts(found)
+
+    def together() -> "Figure":
+        from emotune.reports.figures.data import cooccurrence
+
+        return cooccurrence(found)
+
+    def text_lengths() -> "Figure":
+        from emotune.reports.figures.data import lengths
+
+        return lengths(found, inspection.max_length)
+
+    def numbers() -> "Figure":
+        from emotune.reports.figures.data import labels_per_text
+
+        return labels_per_text(found)
+
+    unit = "words" if found.main.tokens is None else "tokens"
+    several = inspection.labels.task is Task.MULTI_LABEL
+    pictures = [
+        Picture("label_counts", f"Texts with each label, {found.main.name}", "The number of texts by label.", counts),
+        Picture("cooccurrence", "Co-occurring labels", "The share of each label's texts with another label.", together),
+        Picture("lengths", f"Length of the texts in {unit}", "A histogram of lengths by split.", text_lengths),
+        Picture("labels_per_text", "Labels per text", "The shares of texts by their number of labels.", numbers),
+    ]
+    if several:
+        return pictures if len(inspection.labels) > 1 else [pictures[0], *pictures[2:]]
+    return [pictures[0], pictures[2]]

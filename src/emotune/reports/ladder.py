@@ -4,13 +4,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from xml.etree.ElementTree import Element
 
 from emotune.reports.comparison import ComparisonReport, p_value
 from emotune.reports.evaluation import number
-from emotune.reports.html import h
-from emotune.reports.sections import html_table, section
 from emotune.reports.tables import Table, duration, percent, size, speed
+from emotune.reports.writer import CaptionedTable, Paragraph, Section
 from emotune.scoring.comparison import CLEAR, LOWER_IS_BETTER, Difference, Entry
 from emotune.scoring.metrics import metric_name
 
@@ -161,10 +159,8 @@ def approach_table(approaches: Sequence[ApproachLine]) -> Table:
     return Table(("approach", "what it is", "one seed", "seeds", "skipped because"), tuple(rows))
 
 
-def approach_section(approaches: Sequence[ApproachLine]) -> Element | None:
-    """Return the approaches as a section of the page."""
-    note = h("p", "One seed: its training time, predicted where it was stopped.")
-    note.set("class", "quiet")
-    return section(
-        "approaches", "Approaches", html_table(approach_table(approaches), "Cheapest first", words=[1, 4]), note
-    )
+def approach_section(approaches: Sequence[ApproachLine]) -> Section:
+    """Return the approaches as a section of the report."""
+    table = CaptionedTable("Cheapest first", approach_table(approaches), words=(1, 4))
+    note = Paragraph("One seed: its training time, predicted where it was stopped.", quiet=True)
+    return Section("approaches", "Approaches", (table, note))

@@ -1,25 +1,43 @@
-"""The parts of the HTML report that show where a model comes from: thresholds, training, configuration, data."""
+"""The provenance of a model, as sections of a report: thresholds, training, configuration, data and versions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from xml.etree.ElementTree import Element
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.reports.html import h, said
-from emotune.reports.sections import facts, html_table
-from emotune.reports.tables import Table, percent, policies
+from emotune.reports.tables import OPTIMISM, Table, percent, policies
+from emotune.reports.writer import (
+    Block,
+    Bullets,
+    CaptionedTable,
+    Code,
+    Columns,
+    Facts,
+    Heading,
+    Paragraph,
+    Picture,
+    Section,
+)
 from emotune.runs.log import TrainingLog
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import FoldThresholds
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MOST_EPOCHS, _MOST_FINDINGS, _MOST_CONFIG = 300, 50, 40_000
+
 
 @dataclass(frozen=True)
 class Background:
-    """What is known of a model and of the rows that were scored; what is not is empty or None.
+    """The provenance of a model and of the rows that were scored; unknown parts are empty or None.
 
-    `data`: rows and sha256 of each split that the model was made with. `fingerprint`: sha256 of the rows scored.
+    `data`: rows and sha256 of each split that the model was trained and tuned on. `fingerprint`: sha256 of the rows
+    scored.
     """
 
     decision: Decision
@@ -35,43 +53,50 @@ class Background:
     fold_thresholds: FoldThresholds | None = None
 
 
-_MOST_ROWS = 300
-_MOST_CONFIG = 40_000
+def sections(background: Background) -> list[Section]:
+    """All sections; those without any content are left out when they are written."""
+    return [
+        Section("decision", "Decision", _decision(background)),
+        Section("training", "Training", _training(background.training)),
+        Section("configuration", "Configuration", _configuration(background.config)),
+        Section("data", "Data", _data(background)),
+        Section("versions", "Versions", _versions(background)),
+    ]
 
 
-def decision(background: Background) -> list[Element]:
-    """How labels follow from probabilities, how the thresholds were chosen, and what they are."""
+def _decision(background: Background) -> list[Block]:
+    """How labels follow from probabilities, how the thresholds were chosen, and their values."""
     rule = background.decision
-    found: list[Element] = [h("p", " ".join(policies(rule)))]
+    found: list[Block] = [Paragraph(" ".join(policies(rule)))]
     if rule.labels.task is Task.MULTI_CLASS:
         return found
     known = _tuning(rule.tuning)
-    if known:
-        found.append(facts(known))
-    else:
-        found.append(h("p", "These thresholds were not tuned."))
-    found.append(html_table(_thresholds(background), "Thresholds; a label is given when its probability reaches it"))
-    if background.fold_thresholds is None and known:
-        note = "What each fold chose was not kept with this model: tune it again to see how stable its thresholds are."
-        found.append(h("p", note, class_="quiet"))
-    return found
+    found.append(Facts(tuple(known)) if known else Paragraph("These thresholds were not tuned."))
+    if any(name == "in-sample" for name, _ in known):
+        found.append(Paragraph(OPTIMISM, quiet=True))
+    caption = "Thresholds; a label is predicted when its probability reaches its threshold"
+    found.append(CaptionedTable(caption, _thresholds(background)))
+    if background.fold_thresholds is None:
+        note = "This model has no thresholds of single folds. Tune it again to see how stable its thresholds are."
+        return [*found, Paragraph(note, quiet=True)] if known else found
+    return [Columns(((_stability_picture(rule, background.fold_thresholds),), tuple(found)))]
 
 
-def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, Element | str]]:
-    """How thresholds were chosen, as far as the model tells."""
-    names = {"method": "method", "objective": "for", "folds": "folds", "rows": "rows", "split": "split"}
+def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
+    """How thresholds were chosen, as far as the model records it."""
+    names = {"method": "method", "objective": "objective", "folds": "folds", "rows": "rows", "split": "split"}
     names |= {"beta": "beta", "at_least": "precision of at least"}
-    found: list[tuple[str, Element | str]] = []
+    found = []
     for key, name in names.items():
         value = tuning.get(key)
         if isinstance(value, str):
-            found.append((name, said(metric_name(value), 200)))
+            found.append((name, metric_name(value)))
         elif isinstance(value, int | float):
             found.append((name, f"{value:,}" if isinstance(value, int) else f"{value:g}"))
     unreached = tuning.get("unreached")
     if isinstance(unreached, list) and unreached:
-        found.append(("never given", said(", ".join(map(str, unreached)), 200)))
-    for key, name in (("out_of_fold", "out of fold"), ("in_sample", "on the rows themselves")):
+        found.append(("never predicted", ", ".join(map(str, unreached))))
+    for key, name in (("out_of_fold", "out-of-fold"), ("in_sample", "in-sample")):
         reached = tuning.get(key)
         if isinstance(reached, Mapping):
             values = (
@@ -81,28 +106,50 @@ def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, Element | str]]:
             )
             found.append((name, ", ".join(values)))
     digest = tuning.get("data_sha256")
-    if isinstance(digest, str):
-        found.append(("their sha256", h("span", digest, class_="hash")))
-    return found
+    return [*found, *([("sha256 of the rows", digest)] if isinstance(digest, str) else [])]
 
 
 def _thresholds(background: Background) -> Table:
     rule, folds = background.decision, background.fold_thresholds
-    pairs = list(enumerate(zip(rule.labels.names, rule.thresholds, strict=True)))[:_MOST_ROWS]
+    pairs = list(zip(rule.labels.names, rule.thresholds, strict=True))
     if folds is None:
-        return Table(("label", "threshold"), tuple((name, f"{value:.3f}") for _, (name, value) in pairs))
+        return Table(("label", "threshold"), tuple((name, f"{value:.3f}") for name, value in pairs))
     low, high = folds.chosen.min(axis=0), folds.chosen.max(axis=0)
     rows = [
         (name, f"{value:.3f}", f"{low[i]:.3f}–{high[i]:.3f}", f"{high[i] - low[i]:.3f}", f"{folds.positives[i]:,}")
-        for i, (name, value) in pairs
+        for i, (name, value) in enumerate(pairs)
     ]
     return Table(("label", "threshold", "without each fold", "spread", "positives"), tuple(rows))
 
 
-def training(log: TrainingLog | None) -> list[Element]:
-    """Epoch by epoch."""
-    if log is None or not log.epochs:
+def _stability_picture(rule: Decision, folds: FoldThresholds) -> Picture:
+    names, title = rule.labels.names, "Thresholds by fold"
+    spread = np.ptp(folds.chosen, axis=0)
+    widest = int(spread.argmax())
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.decisions import threshold_stability
+
+        return threshold_stability(np.array(rule.thresholds), folds.chosen, folds.positives, names, title)
+
+    alt = (
+        "The threshold of each label with each fold left out, and the final one. "
+        f"Widest spread: {names[widest]}, {spread[widest]:.2f}."
+    )
+    return Picture("threshold_stability", title, alt, draw)
+
+
+def _training(log: TrainingLog | None) -> list[Block]:
+    """The curves, and a table of epochs."""
+    if log is None:
         return []
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.curves import training_curves
+
+        return training_curves(log, "Training")
+
+    alt = "Loss, validation metrics and learning rate by step; the table of epochs has the figures."
     names = list(dict.fromkeys(name for point in log.epochs for name in point.metrics))
     rows = [
         (
@@ -110,30 +157,27 @@ def training(log: TrainingLog | None) -> list[Element]:
             percent(point.loss, 4),
             *(percent(point.metrics.get(name, math.nan), 4 if name == "loss" else 3) for name in names),
         )
-        for point in log.epochs[-_MOST_ROWS:]
+        for point in log.epochs[-_MOST_EPOCHS:]
     ]
     shown = ("validation loss" if name == "loss" else metric_name(name) for name in names)
-    return [html_table(Table(("epoch", "training loss", *shown), tuple(rows)), "Epochs; thresholds out of fold")]
+    table = Table(("epoch", "training loss", *shown), tuple(rows))
+    epochs = CaptionedTable("Epochs; thresholds tuned out of fold", table)
+    return [Columns(((Picture("training", "Training", alt, draw),), (epochs,)))]
 
 
-def configuration(background: Background) -> list[Element]:
-    """Every key that the run was made with."""
-    if not background.config:
-        return []
-    text = background.config
+def _configuration(text: str) -> list[Block]:
+    """The configuration of the run with every key."""
     cut = text if len(text) <= _MOST_CONFIG else text[:_MOST_CONFIG] + "\n…"
-    return [
-        h("div", h("pre", h("code", cut)), class_="scroll", tabindex="0", role="region", aria_label="Configuration")
-    ]
+    return [Code(cut, "Configuration")] if text else []
 
 
-def data(background: Background) -> list[Element]:
-    """How the files were read, what was doubtful in them, and the digests by which the same rows are known again."""
-    found: list[Element] = []
+def _data(background: Background) -> list[Block]:
+    """How the files were read, warnings about them, and the digests that identify their rows."""
+    found: list[Block] = []
     if background.description:
-        found.append(h("ul", [h("li", said(line, 2000)) for line in background.description]))
+        found.append(_bullets(background.description))
     if background.findings:
-        found += [h("h3", "Doubtful"), h("ul", [h("li", said(line, 600)) for line in background.findings[:50]])]
+        found += [Heading("Warnings"), _bullets(background.findings[:_MOST_FINDINGS])]
     rows = [
         (split, f"{entry['rows']:,}" if isinstance(entry.get("rows"), int) else "", str(entry.get("sha256", "")))
         for split, entry in background.data.items()
@@ -141,19 +185,17 @@ def data(background: Background) -> list[Element]:
     if background.fingerprint:
         same = [split for split, entry in background.data.items() if entry.get("sha256") == background.fingerprint]
         rows.append((f"scored here{f' (the same as {same[0]})' if same else ''}", "", background.fingerprint))
-    if rows:
-        table = html_table(
-            Table(("split", "rows", "sha256"), tuple(rows)), "Fingerprints of texts and labels, in order"
-        )
-        found.append(table)
-    return found
+    table = Table(("split", "rows", "sha256"), tuple(rows))
+    return [*found, CaptionedTable("Fingerprints of texts and labels, in order", table)]
 
 
-def versions(background: Background) -> list[Element]:
-    """What the model was made with, and what it was scored with."""
+def _bullets(lines: Sequence[str]) -> Bullets:
+    return Bullets(tuple((line, ()) for line in lines))
+
+
+def _versions(background: Background) -> list[Block]:
+    """The versions that the model was trained with, and those that it was scored with."""
     names = list(dict.fromkeys([*background.trained_with, *background.scored_with]))
-    if not names:
-        return []
     rows = [(name, background.trained_with.get(name, ""), background.scored_with.get(name, "")) for name in names]
-    encoder = [h("p", "Encoder: ", said(background.encoder, 300))] if background.encoder else []
-    return [*encoder, html_table(Table(("", "made with", "scored with"), tuple(rows)), "Versions")]
+    encoder: list[Block] = [Paragraph(f"Encoder: {background.encoder}")] if background.encoder and names else []
+    return [*encoder, CaptionedTable("Versions", Table(("", "trained with", "scored with"), tuple(rows)))]

@@ -1,4 +1,4 @@
-"""Scores as tables of plain cells, for the terminal and for Markdown alike. Undefined values are shown as such."""
+"""Scores as tables of plain cells, for the terminal, Markdown and HTML; and how numbers are written."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +15,10 @@ from emotune.scoring.slices import Confused, Confusions, Pair, TwoLabelError
 from emotune.scoring.thresholds import PRECISION, Tuned, precision_and_recall
 
 UNDEFINED = "undefined"
+OPTIMISM = (
+    "In-sample scores are computed on the rows that the thresholds were tuned on. In-sample minus out-of-fold is the "
+    "optimism."
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Whether each column holds numbers, to be set flush right; the first never does."""
+        """Whether each column holds numbers, aligned right; the first never does."""
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
         return tuple(i > 0 and all(map(_is_number, column)) for i, column in enumerate(columns))
 
@@ -36,8 +40,13 @@ def _is_number(cell: str) -> bool:
 
 
 def percent(value: float | None, digits: int = 3) -> str:
-    """A share with three digits, or that it is undefined."""
+    """A number with `digits` decimals, or "undefined"."""
     return UNDEFINED if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(low: float, high: float, digits: int = 3) -> str:
+    """A 95 % interval; empty when there is none."""
+    return "" if math.isnan(low) else f"{low:.{digits}f}–{high:.{digits}f}"
 
 
 def overall_table(scores: Scores, *, multi_label: bool) -> Table:
@@ -45,9 +54,8 @@ def overall_table(scores: Scores, *, multi_label: bool) -> Table:
     names = dict(_HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
     rows = []
     for key, name in names.items():
-        low, high = scores.intervals.get(key, (math.nan, math.nan))
-        interval = "" if math.isnan(low) else f"{low:.3f}–{high:.3f}"
-        rows.append((name, percent(scores.overall[key]), interval))
+        bounds = scores.intervals.get(key, (math.nan, math.nan))
+        rows.append((name, percent(scores.overall[key]), interval(*bounds)))
     return Table(("metric", "value", "95 % interval"), tuple(rows))
 
 
@@ -62,23 +70,23 @@ def label_table(scores: Scores, labels: LabelSet) -> Table:
             percent(each.precision[i]),
             percent(each.recall[i]),
             percent(each.f1[i]),
-            "" if math.isnan(each.f1_low[i]) else f"{each.f1_low[i]:.2f}–{each.f1_high[i]:.2f}",
+            interval(each.f1_low[i], each.f1_high[i], 2),
             percent(each.average_precision[i]),
             percent(each.auroc[i]),
         )
         for i, name in enumerate(labels.names)
     ]
-    header = ("label", "support", "given", "precision", "recall", "F1", "95 % interval", "AP", "AUROC")
+    header = ("label", "support", "predicted", "precision", "recall", "F1", "95 % interval", "AP", "AUROC")
     return Table(header, tuple(rows))
 
 
 def labels_without_positives(scores: Scores) -> str:
-    """What to say of labels that leave the macro averages; empty when there are none."""
+    """A sentence on the labels that leave the macro averages; empty when there are none."""
     return without_positives(scores.labels_without_positives)
 
 
 def without_positives(missing: Sequence[str]) -> str:
-    """As `labels_without_positives`, of labels by name."""
+    """As `labels_without_positives`, for labels by name."""
     if not missing:
         return ""
     one = len(missing) == 1
@@ -87,47 +95,47 @@ def without_positives(missing: Sequence[str]) -> str:
 
 
 def confused_table(pairs: Sequence[Confused], labels: LabelSet) -> Table:
-    """The pairs most confused, one way each, with the share of the missed label's texts that a pair makes up."""
+    """The most confused pairs in one direction each, with their share of the missed label's support."""
     multi_label = labels.task is Task.MULTI_LABEL
-    header = ("missed", "said instead") if multi_label else ("was", "said")
+    header = ("missed", "predicted instead") if multi_label else ("actual", "predicted")
     rows = [(labels.names[p.missed], labels.names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in pairs]
     return Table((*header, "texts", "of its support"), tuple(rows))
 
 
 def pair_table(pairs: Sequence[Pair], labels: LabelSet) -> Table:
-    """Pairs taken for one another, whichever was meant; of each the one missed more often first."""
+    """Pairs confused in both directions; the first of a pair is missed more often."""
     rows = [
         (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in pairs
     ]
-    return Table(("label", "and", "first for second", "second for first", "texts"), tuple(rows))
+    return Table(("label", "and", "first → second", "second → first", "texts"), tuple(rows))
 
 
 def two_label_table(errors: Sequence[TwoLabelError], labels: LabelSet) -> Table:
-    """Of texts with two labels of which one was found: what was missed, and what was said in its place."""
+    """Texts with two labels of which one was found: the missed label, and the one predicted in its place."""
     rows = [(labels.names[e.missed], labels.names[e.said], f"{e.texts:,}") for e in errors]
-    return Table(("missed", "said instead", "texts"), tuple(rows))
+    return Table(("missed", "predicted instead", "texts"), tuple(rows))
 
 
 def confusion_tables(found: Confusions, labels: LabelSet) -> list[tuple[str, Table]]:
-    """What is taken for what, as tables with what stands above each; none that would be empty."""
+    """The tables of confusions with their captions; empty tables are left out."""
     multi_label = labels.task is Task.MULTI_LABEL
-    one_way = "missed → said instead, in the same text" if multi_label else "what it was → what was said"
+    one_way = "missed → predicted instead, in the same text" if multi_label else "actual → predicted"
     each = [
         (f"Most confused: {one_way}", confused_table(found.one_way, labels)),
-        ("Pairs taken for one another, both ways together", pair_table(found.pairs, labels)),
-        ("Texts with two labels of which one was found, the other mistaken", two_label_table(found.two_labels, labels)),
+        ("Label pairs confused with each other, both directions together", pair_table(found.pairs, labels)),
+        ("Texts with two labels: one found, the other confused", two_label_table(found.two_labels, labels)),
     ]
     return [(caption, table) for caption, table in each if table.rows]
 
 
 def policies(decision: Decision) -> list[str]:
-    """How labels follow from probabilities beside the thresholds, in sentences."""
+    """How labels follow from probabilities, apart from the thresholds, in sentences."""
     if decision.labels.task is Task.MULTI_CLASS:
         return ["The label with the largest probability."]
     nothing = {"nothing": "no label", "best": "the most probable label", "neutral": "neutral"}[str(decision.fallback)]
     lines = [f"When no label reaches its threshold: {nothing}."]
     if decision.neutral_excludes:
-        lines.append("Where another label is given, neutral is not.")
+        lines.append("When another label is predicted, neutral is not.")
     return lines
 
 
@@ -142,7 +150,7 @@ def _line(cells: Sequence[str], *, escaped: bool = False) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """The text with the marks of Markdown and HTML escaped, on one line."""
     plain = " ".join(text.split())
     for mark in "\\`*_[]<>|#":
         plain = plain.replace(mark, f"\\{mark}" if mark not in "<>" else f"&{'lt' if mark == '<' else 'gt'};")
@@ -150,12 +158,11 @@ def escape(text: str) -> str:
 
 
 def chosen_thresholds(tuned: Tuned) -> str:
-    """Which method was chosen, what it is worth, and how much better that looks on the rows that it was tuned on."""
-    objective, of = tuned.method.objective, _shown(tuned)
-    judged = [key for key in of if key == objective or (objective == PRECISION and "f1" not in key)]
-    reached = _listed(tuned.out_of_fold_f1, of)
-    flattered = _listed(tuned.in_sample_f1, judged)
-    return f"thresholds: {tuned.method}; out of fold {reached}; on the very rows it was tuned on {flattered}"
+    """The chosen method with its out-of-fold scores, and its in-sample ones."""
+    objective, shown = tuned.method.objective, _shown(tuned)
+    judged = [key for key in shown if key == objective or (objective == PRECISION and "f1" not in key)]
+    reached = _listed(tuned.out_of_fold_f1, shown)
+    return f"thresholds: {tuned.method}; out of fold {reached}; in-sample {_listed(tuned.in_sample_f1, judged)}"
 
 
 def _listed(figures: Mapping[str, float], keys: Iterable[str]) -> str:
@@ -164,13 +171,13 @@ def _listed(figures: Mapping[str, float], keys: Iterable[str]) -> str:
 
 def tuned_table(tuned: Tuned) -> Table:
     """The threshold methods compared out of fold."""
-    of = _shown(tuned)
-    rows = [(name, *(percent(figures[key]) for key in of)) for name, figures in tuned.compared.items()]
-    return Table(("thresholds", *map(metric_name, of)), tuple(rows))
+    shown = _shown(tuned)
+    rows = [(name, *(percent(figures[key]) for key in shown)) for name, figures in tuned.compared.items()]
+    return Table(("thresholds", *map(metric_name, shown)), tuple(rows))
 
 
 def _shown(tuned: Tuned) -> tuple[str, ...]:
-    """The figures to show of thresholds: both F1s, then what they were chosen for."""
+    """The metrics to show for thresholds: both F1s, then the objective."""
     keys = tuple(tuned.out_of_fold_f1)
     return tuple(sorted(keys, key=lambda key: ("f1" not in key, "micro" in key)))
 
@@ -182,7 +189,7 @@ def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelS
         (
             name,
             f"{targets[:, j].sum():,}",
-            f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never given)",
+            f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never predicted)",
             percent(precision[j]),
             percent(recall[j]),
         )
@@ -192,14 +199,14 @@ def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelS
 
 
 def calibration_table(calibration: Calibration) -> Table:
-    """What temperatures change, out of fold."""
+    """The calibration metrics before and after temperature scaling, out of fold."""
     before, after = calibration.before, calibration.after
     rows = [(metric_name(key), percent(before[key], 4), percent(after[key], 4)) for key in before]
     return Table(("metric", "before", "after"), tuple(rows))
 
 
 def duration(seconds: float | None) -> str:
-    """Hours, minutes, seconds or parts of them; empty when not known."""
+    """A duration in h, min, s, ms or µs; empty when not known."""
     if seconds is None:
         return ""
     if seconds <= 0:
@@ -222,7 +229,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def speed(texts_per_second: float | None) -> str:
-    """Texts a second to three digits; empty when not measured."""
+    """Texts a second with three digits; empty when not measured."""
     if texts_per_second is None:
         return ""
     return f"{float(f'{texts_per_second:.3g}'):,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"

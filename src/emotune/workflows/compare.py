@@ -16,8 +16,7 @@ from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_
 from emotune.inference.classifier import SAMPLE, run_model, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
-from emotune.reports.comparison import ComparisonReport
-from emotune.reports.comparison_files import write_comparison
+from emotune.reports.comparison import ComparisonReport, write_comparison
 from emotune.reports.tables import without_positives
 from emotune.runs import layout, log
 from emotune.runs.compared import (

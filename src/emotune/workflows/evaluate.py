@@ -23,8 +23,7 @@ from emotune.errors import DataError, EmotuneError, MissingInputError, did_you_m
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to, positives
 from emotune.reporter import Reporter
-from emotune.reports import files
-from emotune.reports.evaluation import Evaluation
+from emotune.reports.evaluation import Evaluation, write_evaluation
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.runs import cached_logits, layout
@@ -102,7 +101,7 @@ def evaluate(
         return EvaluateOutcome(evaluation, None)
     background = known_of(directory, classifier.decision, fingerprint(records, corpus.labels))
     coarser = coarser_levels(evaluation, resamples)
-    report = files.write(evaluation, background, coarser, folder, reporter.warn, resamples)
+    report = write_evaluation(evaluation, background, coarser, folder, reporter.warn, resamples)
     return EvaluateOutcome(evaluation, folder, report)
 
 

@@ -63,7 +63,7 @@ def inspect(
         max_length=config.tokens.max_length,
     )
     if out is not None:
-        report.write(inspection, out, reporter.warn)
+        report.write_inspection(inspection, out, reporter.warn)
     return InspectOutcome(inspection, out)
 
 

@@ -54,8 +54,7 @@ from emotune.labels import Task, positives
 from emotune.models.embedding import Embedder, Reading
 from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
-from emotune.reports.comparison import ComparisonReport
-from emotune.reports.comparison_files import write_comparison
+from emotune.reports.comparison import ComparisonReport, write_comparison
 from emotune.reports.ladder import ApproachLine, Worth, approach_section, worth
 from emotune.reports.tables import duration
 from emotune.runs import layout, tracking
@@ -70,7 +69,7 @@ from emotune.workflows.train import Material, completed, resolved_config, train_
 from emotune.workflows.train import read as read_rows
 
 STATE, RUNS, REPORT = "ladder.json", "runs", "report"
-_RESERVED_SECONDS, _RESERVED_SHARE = 4.0, 0.02  # of the budget, for comparing and reporting
+_RESERVED_SECONDS, _RESERVED_SHARE = 5.0, 0.03  # of the budget, for comparing and reporting
 _TOLERATED = 1.05  # the share of the budget by which a training that was started may end
 _SAVE_SECONDS = 5.0  # of which a kill may lose the count
 _LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
@@ -480,7 +479,8 @@ class _Ladder:
     def needs(self, approach: _Approach, run: Path) -> float | None:
         """Return the seconds that a training takes from its newest checkpoint on; None when unknown."""
         if not run.exists() and not approach.trained:  # a speed that was seen may be that of other settings
-            return self.reading_seconds(approach) if approach.settings.model.kind == "features" else None
+            measured = approach.settings.model.kind == "features" and self.left() > 0
+            return self.reading_seconds(approach) if measured else None
         found = newest(run / layout.CHECKPOINTS)
         return self.speed(approach).seconds(0 if found is None else found.step)
 

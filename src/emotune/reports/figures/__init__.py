@@ -1,95 +1,228 @@
-"""Pictures of scores, probabilities, thresholds and training, each as PNG and SVG.
+"""The style and the parts of all pictures: a page with a title, axes placed in inches, names that fit, PNG and SVG.
 
-Importing this package needs matplotlib; callers guard for its absence. Names and titles are drawn as they stand, never
-read as math; characters that no installed font has become □. The palette and the parts that every picture is made of
-are in `style`.
+Importing this package needs matplotlib; callers guard for its absence. Each module draws the pictures of one subject,
+and each of its functions returns a `Figure`. Names and titles are drawn as plain text, never read as math; characters
+that no installed font has become □.
+
+The object API alone is used, no pyplot. The style holds only while a picture is drawn or saved; matplotlib keeps it per
+process, so draw in one thread at a time.
 """
 
-from emotune.reports.figures.comparison import (
-    MOST_ENTRIES,
-    CostPanel,
-    CostPoint,
-    label_comparison,
-    quality_cost,
-)
-from emotune.reports.figures.curves import (
-    MOST_PANELS,
-    LabelCurve,
-    precision_recall,
-    precision_recall_panel,
-    reliability_diagram,
-)
-from emotune.reports.figures.decisions import confusion_matrix, label_f1
-from emotune.reports.figures.style import (
-    BLUE,
-    EMPTY,
-    GAP,
-    HEAT,
-    INK,
-    LIGHT_BLUE,
-    LINES,
-    LONGEST_NAME,
-    LONGEST_SIDE,
-    MARGIN,
-    MIDDLE,
-    PAPER,
-    POINTS,
-    QUIET,
-    RULE,
-    TITLE,
-    TITLE_LINE,
-    VERMILION,
-    Picture,
-    drawing,
-    fit,
-    named_rows,
-    page,
-    place_axes,
-    rendered,
-    text_width,
-)
-from emotune.reports.figures.thresholds import threshold_stability
-from emotune.reports.figures.training import training_curves
+import io
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = [
-    "BLUE",
-    "EMPTY",
-    "GAP",
-    "HEAT",
-    "INK",
-    "LIGHT_BLUE",
-    "LINES",
-    "LONGEST_NAME",
-    "LONGEST_SIDE",
-    "MARGIN",
-    "MIDDLE",
-    "MOST_ENTRIES",
-    "MOST_PANELS",
-    "PAPER",
-    "POINTS",
-    "QUIET",
-    "RULE",
-    "TITLE",
-    "TITLE_LINE",
-    "VERMILION",
-    "CostPanel",
-    "CostPoint",
-    "LabelCurve",
-    "Picture",
-    "confusion_matrix",
-    "drawing",
-    "fit",
-    "label_comparison",
-    "label_f1",
-    "named_rows",
-    "page",
-    "place_axes",
-    "precision_recall",
-    "precision_recall_panel",
-    "quality_cost",
-    "reliability_diagram",
-    "rendered",
-    "text_width",
-    "threshold_stability",
-    "training_curves",
-]
+from cycler import cycler
+from matplotlib import colormaps, rc_context, rcdefaults, rcParams
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+INK, QUIET, RULE, EMPTY, PAPER = "#222222", "#5f5f5f", "#dcdcdc", "#e9e9e9", "#ffffff"
+BLUE, LIGHT_BLUE, VERMILION = "#0072b2", "#a6cee3", "#d55e00"
+RUST = "#b34d00"  # vermilion for words, which need more contrast
+# Okabe and Ito's colours without yellow, which is too faint on white; markers tell the lines apart without colour
+LINES = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
+HEAT = tuple(to_hex(color) for color in colormaps["Blues"].resampled(12)(range(12)))
+_LINES = cycler(color=LINES, marker=list("osD^vPX"))
+
+STYLE: dict[str, Any] = {
+    "figure.dpi": 150,
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.axisbelow": True,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": QUIET,
+    "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * _LINES,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # words stay words: they can be read aloud, and take the fonts of the page around them
+    "svg.hashsalt": "emotune",
+    "xtick.color": RULE,
+    "xtick.labelcolor": QUIET,
+    "ytick.color": RULE,
+    "ytick.labelcolor": QUIET,
+}
+
+# The first comes with matplotlib. The others serve for characters that it lacks, where the machine has them.
+FONTS = (
+    "DejaVu Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "WenQuanYi Micro Hei",
+    "Droid Sans Fallback",
+    "Noto Sans Devanagari",
+    "Nirmala UI",
+    "Noto Emoji",
+    "Segoe UI Emoji",
+    "Arial Unicode MS",
+)
+MISSING = "□"
+JOINERS = "\u200c\u200d"  # they shape Persian and Indic words, unlike the other invisible characters
+
+# All lengths are inches, all font sizes points.
+MARGIN, GAP = 0.2, 0.1
+MIDDLE = "center_baseline"
+TITLE = "page-title-"  # how the ids of the title's lines begin in an SVG
+TITLE_SIZE, TITLE_LINE = 12, 0.25
+LONGEST_NAME = 2.2
+ROWS_WIDTH = 2.3  # narrow, so that a phone need not make it much smaller
+LONGEST_SIDE = 40.0  # 6,000 pixels: rows of more labels than this holds get thinner
+POINTS = 72
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The one style of all pictures holds inside, whatever the user's own matplotlibrc says; a decorator too."""
+    installed = set(fontManager.get_font_names())
+    with rc_context():
+        rcdefaults()
+        rcParams.update(STYLE)
+        rcParams["font.family"] = [FONTS[0], *(font for font in FONTS[1:] if font in installed)]
+        yield
+
+
+def page(width: float, height: float, title: str) -> Figure:
+    """A figure of that width whose lowest `height` inches are free, with the title above them."""
+    lines = _title_lines(title, width - 2 * MARGIN)
+    total = height + len(lines) * TITLE_LINE + 1.5 * MARGIN
+    figure = Figure(figsize=(width, total))
+    FigureCanvasAgg(figure)
+    for i, line in enumerate(lines):
+        y = total - MARGIN - i * TITLE_LINE
+        figure.text(MARGIN, y, line, size=TITLE_SIZE, va="top", transform=figure.dpi_scale_trans, gid=f"{TITLE}{i}")
+    return figure
+
+
+def place_axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    across, up = figure.get_size_inches()
+    return figure.add_axes((left / across, bottom / up, width / across, height / up))
+
+
+@dataclass(frozen=True)
+class NamedRows:
+    """A figure with one row for each name, the first on top at y = 0: its axes and its font size.
+
+    `above` places words over the axes: call `axes.text(x, s=…, **above)`.
+    """
+
+    figure: Figure
+    axes: Axes
+    size: float
+    above: dict[str, Any]
+
+
+def named_rows(
+    names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float, below: float = 0.0
+) -> NamedRows:
+    """Rows with names and, under `heading`, counts at their left. `right` inches beside the axes stay free, and `below`
+    inches under their scale."""
+    row = min(0.24, LONGEST_SIDE / len(names))
+    size = min(9.0, 0.55 * row * POINTS)
+    names = [fit(name, LONGEST_NAME, size) for name in names]
+    counts_width = max(text_width(text, size) for text in [heading, *counts])
+    left = MARGIN + max(text_width(name, size) for name in names) + GAP + counts_width + GAP
+    height = len(names) * row
+    figure = page(left + ROWS_WIDTH + right, below + 0.6 + height + 0.25, title)
+    axes = place_axes(figure, left, below + 0.6, ROWS_WIDTH, height)
+    axes.set(ylim=(len(names) - 0.5, -0.5), yticks=[])
+    axes.spines["left"].set_visible(False)
+    beside = axes.get_yaxis_transform()
+    for y, (name, count) in enumerate(zip(names, counts, strict=True)):
+        place: dict[str, Any] = {"y": y, "size": size, "ha": "right", "va": MIDDLE, "transform": beside}
+        axes.text(-GAP / ROWS_WIDTH, s=count, color=QUIET, **place)
+        axes.text(-(counts_width + 2 * GAP) / ROWS_WIDTH, s=name, **place)
+    above: dict[str, Any] = {"y": 1 + 0.08 / height, "size": 8, "va": "bottom", "transform": axes.transAxes}
+    axes.text(-GAP / ROWS_WIDTH, s=heading, color=QUIET, ha="right", **above)
+    return NamedRows(figure, axes, size, above)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A picture as the bytes of its two files."""
+
+    png: bytes
+    svg: bytes
+
+
+def rendered(figure: Figure) -> Drawing:
+    """The figure as files; the same input gives the same bytes on the same machine."""
+    return Drawing(_saved(figure, "png", {"Software": None}), svg_of(figure))
+
+
+def svg_of(figure: Figure) -> bytes:
+    """The figure as the bytes of an SVG file."""
+    return _saved(figure, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
+
+
+@drawing()
+def _saved(figure: Figure, form: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, metadata=metadata)
+    return buffer.getvalue()
+
+
+def _title_lines(title: str, width: float) -> list[str]:
+    """At most three lines of the title that fit the width."""
+    text = _plain(title[:1000])
+    if not text.strip():
+        return []
+    per_character = max(0.01, text_width(text, TITLE_SIZE) / len(text))  # some characters have no width
+    characters = max(4, int(0.93 * width / per_character))
+    lines = textwrap.wrap(text, characters, max_lines=3, placeholder=" …")
+    return [fit(line, width, TITLE_SIZE) for line in lines]
+
+
+def fit(text: str, width: float, size: float) -> str:
+    """The text; if it is too wide, with an ellipsis for its middle, since names often differ at their ends."""
+    text = _plain(text[:500]) or MISSING
+    if text_width(text, size) <= width:
+        return text
+    fits, too_long = 0, len(text)
+    while too_long - fits > 1:
+        keep = (fits + too_long) // 2
+        if text_width(_shorten(text, keep), size) <= width:
+            fits = keep
+        else:
+            too_long = keep
+    return _shorten(text, fits)
+
+
+def _shorten(text: str, keep: int) -> str:
+    head, tail = text[: (keep + 1) // 2], text[len(text) - keep // 2 :]
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
+def _plain(text: str) -> str:
+    """The text as the fonts can draw it on one line: blanks for control characters, □ for unknown ones."""
+    fonts = [get_font(findfont(FontProperties(family=[family]))) for family in rcParams["font.family"]]
+    drawn = []
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Cc", "Zl", "Zp"):
+            drawn.append(" ")
+        elif category != "Cf" or character in JOINERS:  # the other format characters could reorder what stands around
+            known = any(font.get_char_index(ord(character)) for font in fonts)
+            drawn.append(character if known else MISSING)
+    return "".join(drawn)
+
+
+def text_width(text: str, size: float) -> float:
+    """The width of a line of text in inches."""
+    figure = Figure(figsize=(0.1, 0.1))  # nothing is drawn: a larger canvas only takes time
+    FigureCanvasAgg(figure)
+    return float(figure.text(0, 0, text, size=size).get_window_extent().width / figure.dpi)

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: quality against cost with the front, and F1 of each label for every entry."""
+"""Pictures of a comparison: quality against cost with the Pareto front, and F1 of each label for every entry."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from emotune.reports.figures.style import (
+from emotune.reports.figures import (
     GAP,
     LINES,
     MARGIN,
@@ -19,16 +19,14 @@ from emotune.reports.figures.style import (
     PAPER,
     QUIET,
     RULE,
-    Picture,
     drawing,
     fit,
     named_rows,
     page,
     place_axes,
-    rendered,
 )
 
-MOST_ENTRIES = 49  # that colours and markers can tell apart
+MOST_ENTRIES = 49  # distinct pairs of a colour and a marker
 _MARKERS = "osD^vPX"
 _WIDTH, _HEIGHT, _LEFT, _BETWEEN = 3.4, 1.9, 0.75, 0.65
 _LINE, _SIZE = 0.2, 8.5
@@ -37,8 +35,8 @@ _MOST_TICKS, _LEAST_RANGE = 5, 20.0
 
 @dataclass(frozen=True)
 class CostPoint:
-    """An entry: its quality with the ends of its interval (NaN: none), its cost (None: not known), and whether it lies
-    on the front."""
+    """An entry: its quality with the ends of its interval (NaN: none), its cost (None: not known), and whether it is
+    Pareto-optimal."""
 
     quality: float
     low: float
@@ -49,8 +47,8 @@ class CostPoint:
 
 @dataclass(frozen=True)
 class CostPanel:
-    """Quality against one cost: what that is called, its round numbers (ascending) and how one is written, and a point
-    for each entry."""
+    """Quality against one cost: its heading, round numbers for its axis (ascending), their format, and a point for each
+    entry."""
 
     heading: str
     rounds: Sequence[float]
@@ -58,28 +56,26 @@ class CostPanel:
     points: Sequence[CostPoint]
 
 
-def quality_cost(panels: Sequence[CostPanel], names: Sequence[str], quality: str, title: str) -> Picture:
-    """A panel for each cost, on a log scale: filled marks, joined by a line, lie on the front; hollow ones do not.
+@drawing()
+def quality_cost(panels: Sequence[CostPanel], names: Sequence[str], quality: str, title: str) -> Figure:
+    """A panel for each cost, on a log scale: filled marks, joined by a line, are Pareto-optimal.
 
     Raises ValueError without panels, without any point to draw, and for more than `MOST_ENTRIES`.
     """
     known = [point.cost for panel in panels for point in panel.points if point.cost is not None]
     if not known or len(names) > MOST_ENTRIES:
-        raise ValueError(
-            f"{len(panels)} panels of {len(known)} points, {len(names)} entries: nothing that can be drawn"
-        )
-    with drawing():
-        legend = _LINE * len(names)
-        total = len(panels) * (_HEIGHT + _BETWEEN)
-        figure = page(_LEFT + _WIDTH + 0.35, MARGIN + legend + total, title)
-        bottom = MARGIN + legend + total
-        for panel in panels:
-            bottom -= _HEIGHT + _BETWEEN
-            axes = place_axes(figure, _LEFT, bottom + 0.55, _WIDTH, _HEIGHT)
-            _draw_panel(axes, panel)
-            axes.set_ylabel(quality)
-        _name_entries(figure, names, MARGIN, _LEFT + _WIDTH)
-        return rendered(figure)
+        raise ValueError(f"cannot draw {len(panels)} panels of {len(known)} points for {len(names)} entries")
+    legend = _LINE * len(names)
+    total = len(panels) * (_HEIGHT + _BETWEEN)
+    figure = page(_LEFT + _WIDTH + 0.35, MARGIN + legend + total, title)
+    bottom = MARGIN + legend + total
+    for panel in panels:
+        bottom -= _HEIGHT + _BETWEEN
+        axes = place_axes(figure, _LEFT, bottom + 0.55, _WIDTH, _HEIGHT)
+        _draw_panel(axes, panel)
+        axes.set_ylabel(quality)
+    _name_entries(figure, names, MARGIN, _LEFT + _WIDTH)
+    return figure
 
 
 def _look(i: int) -> tuple[str, str]:
@@ -100,7 +96,7 @@ def _name_entries(figure: Figure, names: Sequence[str], bottom: float, width: fl
 def _draw_panel(axes: Axes, panel: CostPanel) -> None:
     costs = np.array([np.nan if p.cost is None else p.cost for p in panel.points], dtype=np.float64)
     smallest = costs[costs > 0].min(initial=np.inf)
-    floor_of = smallest / 10 if np.isfinite(smallest) else 1e-3  # nothing costs nothing on a log scale
+    floor_of = smallest / 10 if np.isfinite(smallest) else 1e-3  # a log scale has no zero
     x = np.where(costs > 0, costs, np.where(np.isnan(costs), np.nan, floor_of))
     axes.set_xscale("log")
     low, high = float(np.nanmin(x)), float(np.nanmax(x))
@@ -131,9 +127,10 @@ def _ticks(low: float, high: float, rounds: Sequence[float]) -> list[float]:
     return found[:: -(-len(found) // _MOST_TICKS) or 1]
 
 
+@drawing()
 def label_comparison(
     f1: npt.NDArray[np.float64], support: npt.NDArray[np.int64], labels: Sequence[str], names: Sequence[str], title: str
-) -> Picture:
+) -> Figure:
     """F1 of each label for every entry, shape (entries, labels); the first entry's best label on top.
 
     A grey bar joins the lowest and the highest. Labels without positives stand last, as undefined. Raises ValueError
@@ -141,24 +138,23 @@ def label_comparison(
     """
     if f1.shape != (len(names), len(labels)) or not 0 < len(names) <= MOST_ENTRIES:
         raise ValueError(f"scores of shape {f1.shape}, for {len(names)} entries and {len(labels)} labels")
-    with drawing():
-        order = np.argsort(-f1[0], kind="stable")  # NaN sorts last
-        below = _LINE * len(names) + GAP
-        counts = [f"{support[j]:,}" for j in order]
-        rows = named_rows([labels[j] for j in order], counts, "support", title, right=0.3, below=below)
-        axes, ordered = rows.axes, f1[:, order]
-        axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
-        axes.set_xlabel("F1")
-        axes.grid(axis="x")
-        y, defined = np.arange(len(order)), ~np.isnan(ordered).any(axis=0)
-        ends = np.where(defined, ordered, 0.0)
-        axes.hlines(y[defined], ends.min(axis=0)[defined], ends.max(axis=0)[defined], color=RULE, linewidth=2)
-        for i in reversed(range(len(names))):  # the first lies on top
-            color, marker = _look(i)
-            mark = max(2.0, min(5.0, 0.5 * rows.size))
-            axes.plot(ordered[i], y, marker, color=color, markersize=mark, linestyle="", clip_on=False, zorder=3)
-        for at in y[~defined]:
-            axes.text(0.01, at, "undefined (no positives)", size=rows.size, color=QUIET, style="italic", va=MIDDLE)
-        across = float(rows.figure.get_size_inches()[0])
-        _name_entries(rows.figure, names, MARGIN, across - MARGIN)
-        return rendered(rows.figure)
+    order = np.argsort(-f1[0], kind="stable")  # NaN sorts last
+    below = _LINE * len(names) + GAP
+    counts = [f"{support[j]:,}" for j in order]
+    rows = named_rows([labels[j] for j in order], counts, "support", title, right=0.3, below=below)
+    axes, ordered = rows.axes, f1[:, order]
+    axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
+    axes.set_xlabel("F1")
+    axes.grid(axis="x")
+    y, defined = np.arange(len(order)), ~np.isnan(ordered).any(axis=0)
+    ends = np.where(defined, ordered, 0.0)
+    axes.hlines(y[defined], ends.min(axis=0)[defined], ends.max(axis=0)[defined], color=RULE, linewidth=2)
+    for i in reversed(range(len(names))):  # the first lies on top
+        color, marker = _look(i)
+        mark = max(2.0, min(5.0, 0.5 * rows.size))
+        axes.plot(ordered[i], y, marker, color=color, markersize=mark, linestyle="", clip_on=False, zorder=3)
+    for at in y[~defined]:
+        axes.text(0.01, at, "undefined (no positives)", size=rows.size, color=QUIET, style="italic", va=MIDDLE)
+    across = float(rows.figure.get_size_inches()[0])
+    _name_entries(rows.figure, names, MARGIN, across - MARGIN)
+    return rows.figure

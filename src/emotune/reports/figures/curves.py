@@ -1,4 +1,4 @@
-"""Pictures of probabilities: precision–recall curves of each label, and the reliability diagram."""
+"""Pictures of curves: precision and recall by label, the reliability diagram, and a training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,33 +7,35 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from emotune.reports.figures.style import (
+from emotune.reports.figures import (
     BLUE,
     INK,
     LIGHT_BLUE,
+    LONGEST_NAME,
     MARGIN,
+    MIDDLE,
     QUIET,
     RULE,
     VERMILION,
-    Picture,
     drawing,
     fit,
     page,
     place_axes,
-    rendered,
-    svg_of,
+    text_width,
 )
+from emotune.runs.log import Line, TrainingLog
 from emotune.scoring.curves import PrecisionRecall, Reliability
 
-_PANEL, _BETWEEN, _HEADING = 1.15, 0.22, 0.36
+_PANEL, _BETWEEN_PANELS, _HEADING = 1.15, 0.22, 0.36
 MOST_PANELS = 60
 
 
 @dataclass(frozen=True)
 class LabelCurve:
-    """One label: its curve, the point that the decisions reach (NaN: nothing was given), and the threshold if any."""
+    """One label: its curve, the point that its decisions reach (NaN: never predicted), and its threshold if any."""
 
     name: str
     curve: PrecisionRecall
@@ -43,45 +45,45 @@ class LabelCurve:
 
     @property
     def caption(self) -> str:
-        """What stands over a panel, below the name."""
+        """The line below the name of a panel."""
         ap = f"AP {self.curve.average_precision:.2f}"
         return ap if self.threshold is None else f"{ap}, at {self.threshold:.2f}"
 
 
-def precision_recall(curves: Sequence[LabelCurve], title: str) -> Picture:
-    """A panel for each label: its curve, the point that was chosen on it, and what guessing would reach (dashed).
+@drawing()
+def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
+    """A panel for each label: its curve, the point that its decisions reach, and its prevalence (dotted).
 
     Raises ValueError without curves, and for more than `MOST_PANELS`.
     """
     if not 0 < len(curves) <= MOST_PANELS:
         raise ValueError(f"{len(curves)} curves; 1 to {MOST_PANELS} can be drawn")
-    with drawing():
-        columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
-        lines = ceil(len(curves) / columns)
-        across, down = _PANEL + _BETWEEN, _PANEL + _HEADING + 0.1
-        left, bottom = 0.65, 0.55
-        figure = page(max(left + columns * across + MARGIN, 3.0), bottom + lines * down, title)
-        for i, curve in enumerate(curves):
-            row, column = divmod(i, columns)
-            axes = place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
-            _draw_curve(axes, curve)
-            axes.text(0, 1.20, fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
-            axes.text(0, 1.06, curve.caption, size=7, color=QUIET, transform=axes.transAxes)
-            axes.tick_params(labelleft=column == 0, labelbottom=i + columns >= len(curves), labelsize=7)
-        words: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
-        figure.text(left, MARGIN, "recall →", va="bottom", **words)
-        figure.text(MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
-        return rendered(figure)
-
-
-def precision_recall_panel(curve: LabelCurve) -> bytes:
-    """The panel of one label alone, without words but the axes' numbers; an SVG."""
-    with drawing():
-        figure = page(1.75, 1.45, "")
-        axes = place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
+    lines = ceil(len(curves) / columns)
+    across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
+    left, bottom = 0.65, 0.55
+    figure = page(max(left + columns * across + MARGIN, 3.0), bottom + lines * down, title)
+    for i, curve in enumerate(curves):
+        row, column = divmod(i, columns)
+        axes = place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
         _draw_curve(axes, curve)
-        axes.tick_params(labelsize=8)
-        return svg_of(figure)
+        axes.text(0, 1.20, fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
+        axes.text(0, 1.06, curve.caption, size=7, color=QUIET, transform=axes.transAxes)
+        axes.tick_params(labelleft=column == 0, labelbottom=i + columns >= len(curves), labelsize=7)
+    words: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
+    figure.text(left, MARGIN, "recall →", va="bottom", **words)
+    figure.text(MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
+    return figure
+
+
+@drawing()
+def precision_recall_panel(curve: LabelCurve) -> Figure:
+    """The panel of one label alone, without words but the numbers of its axes."""
+    figure = page(1.75, 1.45, "")
+    axes = place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    _draw_curve(axes, curve)
+    axes.tick_params(labelsize=8)
+    return figure
 
 
 def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
@@ -99,31 +101,31 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
         axes.plot([curve.recall], [curve.precision], "D", color=VERMILION, markersize=4.5, clip_on=False)
 
 
-def reliability_diagram(bins: Reliability, brier: float, title: str) -> Picture:
-    """How often what was given a probability was the case, by bins of probability, over the bins' counts.
+@drawing()
+def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
+    """The observed frequency against the predicted probability, in bins, above the count of each bin.
 
     Bars are 95 % Wilson intervals. Bins without cells are left out. Raises ValueError when all are empty.
     """
     if not bins.counts.any():
         raise ValueError("no probabilities to draw")
-    with drawing():
-        left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
-        figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
-        upper = place_axes(figure, left, bottom + below + 0.2, width, width)
-        filled = bins.counts > 0
-        low, high = bins.intervals
-        upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
-        upper.tick_params(labelbottom=False)
-        upper.set_ylabel("share that was the case")
-        upper.grid()
-        upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
-        upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
-        where, share = bins.probability[filled], bins.share[filled]
-        upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
-        worth = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
-        upper.text(0, 1.03, worth, color=INK, va="bottom", transform=upper.transAxes)
-        _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
-        return rendered(figure)
+    left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
+    figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
+    upper = place_axes(figure, left, bottom + below + 0.2, width, width)
+    filled = bins.counts > 0
+    low, high = bins.intervals
+    upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
+    upper.tick_params(labelbottom=False)
+    upper.set_ylabel("observed frequency")
+    upper.grid()
+    upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
+    upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
+    where, share = bins.probability[filled], bins.share[filled]
+    upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
+    errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
+    upper.text(0, 1.03, errors, color=INK, va="bottom", transform=upper.transAxes)
+    _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
+    return figure
 
 
 def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
@@ -139,5 +141,90 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
     axes.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), align="edge", color=BLUE, edgecolor=RULE)
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
         axes.text(x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=QUIET, ha="center", va="bottom", rotation=90)
-    axes.set_xlabel("probability")
+    axes.set_xlabel("predicted probability")
     axes.set_ylabel("count (log)")
+
+
+# --- training --------------------------------------------------------------------------------------------------
+
+_WIDTH, _HEIGHT, _BETWEEN, _LEFT, _BOTTOM = 3.2, 1.7, 0.5, 0.8, 0.55
+_NAME_SIZE, _NAME_GAP = 8.5, 0.19
+_MOST_POINTS = 600
+
+
+@drawing()
+def training_curves(log: TrainingLog, title: str) -> Figure:
+    """Losses, validation metrics and the learning rate by step, one above the other; a grey line ends each epoch.
+
+    Values that the log lacks leave gaps; a panel without any is left out. Raises ValueError for a log without steps
+    and epochs.
+    """
+    panels = log.panels
+    if not panels:
+        raise ValueError("no steps and no epochs to draw")
+    names = [fit(line.name, LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
+    column = max(text_width(name, _NAME_SIZE) for name in names)
+    heights = [max(_HEIGHT, _NAME_GAP * len(panel.lines)) for panel in panels]
+    total = sum(heights) + _BETWEEN * len(heights)
+    figure = page(_LEFT + _WIDTH + 0.35 + column + MARGIN, _BOTTOM + total, title)
+    top, first = _BOTTOM + total, 0
+    for panel, height in zip(panels, heights, strict=True):
+        top -= _BETWEEN + height
+        axes = place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
+        _draw_lines(axes, panel.lines, panel.name, log)
+        _name_lines(axes, names[first : first + len(panel.lines)], panel.lines, _NAME_GAP / height)
+        first += len(panel.lines)
+    axes.set_xlabel("step" if log.steps else "epoch")
+    return figure
+
+
+def _draw_lines(axes: Axes, lines: Sequence[Line], heading: str, log: TrainingLog) -> None:
+    axes.set_title(heading, loc="left", size=9, color=QUIET)
+    low, high = log.span
+    pad = max(0.5, 0.03 * (high - low))
+    axes.set_xlim(low - pad, high + pad)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    for end in log.epoch_ends:
+        axes.axvline(end, color=RULE, linewidth=0.6)
+    drawable = [np.isfinite(line.values) for line in lines]
+    if not any(finite.any() for finite in drawable):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no values", color=QUIET, style="italic", ha="center", transform=axes.transAxes)
+        return
+    for line, finite in zip(lines, drawable, strict=True):
+        shown = np.where(finite, line.values, np.nan)
+        every = max(1, -(-len(shown) // _MOST_POINTS))
+        many = len(shown) > 60
+        style: dict[str, Any] = {"linewidth": 1.2 if many else 1.5} | ({"marker": ""} if many else {})
+        axes.plot(line.x[::every], shown[::every], **style)
+    axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
+    axes.yaxis.get_offset_text().set(x=-0.2, size=8)  # "1e30" stands beside the heading, not in it
+    axes.grid(axis="y")
+
+
+def _name_lines(axes: Axes, names: Sequence[str], lines: Sequence[Line], gap: float) -> None:
+    """Each line's name at the right of its last value, moved up or down so that none overlap."""
+    low, high = axes.set_ylim(axes.get_ylim())  # fixed: the leaders lie outside of the axes
+    ends = []
+    drawn = [line for line in axes.lines if line.get_color() != RULE]
+    for name, line, artist in zip(names, lines, drawn, strict=False):
+        finite = line.values[np.isfinite(line.values)]
+        if len(finite):
+            ends.append(((float(finite[-1]) - low) / (high - low), name, artist.get_color()))
+    ends.sort()
+    for (end, name, color), y in zip(ends, _spread([end for end, _, _ in ends], gap), strict=True):
+        leader = axes.plot([1.0, 1.06], [end, y], color=color, linewidth=0.8, linestyle="-", marker="")[0]
+        leader.set(transform=axes.transAxes, clip_on=False)
+        axes.text(1.08, y, name, size=_NAME_SIZE, color=INK, va=MIDDLE, transform=axes.transAxes)
+
+
+def _spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Ascending places between 0 and 1, near those wanted, and `gap` apart."""
+    places: list[float] = []
+    for want in wanted:
+        places.append(max(want, places[-1] + gap) if places else want)
+    top = 1.0
+    for i in reversed(range(len(places))):
+        places[i] = min(places[i], top)
+        top = places[i] - gap
+    return places

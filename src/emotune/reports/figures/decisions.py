@@ -1,5 +1,6 @@
-"""Pictures of decisions: F1 by label, and what is taken for what."""
+"""Pictures of decisions: F1 by label, the confusion matrix, and the stability of thresholds."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,11 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emotune.labels import LabelSet
-from emotune.reports.figures.style import (
+from emotune.reports.figures import (
     BLUE,
     EMPTY,
     GAP,
@@ -26,19 +28,18 @@ from emotune.reports.figures.style import (
     QUIET,
     RUST,
     VERMILION,
-    Picture,
     drawing,
     fit,
     named_rows,
     page,
     place_axes,
-    rendered,
     text_width,
 )
 from emotune.scoring.metrics import Floats, Scores, ratio
 
 
-def label_f1(scores: Scores, labels: LabelSet, title: str) -> Picture:
+@drawing()
+def label_f1(scores: Scores, labels: LabelSet, title: str) -> Figure:
     """F1 of each label with its 95 % bootstrap interval, best first, and macro-F1 as a line.
 
     Labels without a positive example stand last, as undefined. Raises ValueError when `scores` are of other labels.
@@ -46,13 +47,12 @@ def label_f1(scores: Scores, labels: LabelSet, title: str) -> Picture:
     each, num_labels = scores.per_label, len(labels)
     if each.f1.shape != (num_labels,):
         raise ValueError(f"scores of {len(each.f1)} labels, but names of {num_labels}")
-    with drawing():
-        order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
-        names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
-        rows = named_rows(names, support, "support", title, right=0.5)
-        _draw_f1(rows.axes, each.f1[order], each.f1_low[order], each.f1_high[order], rows.size)
-        _draw_macro(rows.axes, scores, rows.above)
-        return rendered(rows.figure)
+    order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
+    names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
+    rows = named_rows(names, support, "support", title, right=0.5)
+    _draw_f1(rows.axes, each.f1[order], each.f1_low[order], each.f1_high[order], rows.size)
+    _draw_macro(rows.axes, scores, rows.above)
+    return rows.figure
 
 
 def _draw_f1(axes: Axes, f1: Floats, low: Floats, high: Floats, size: float) -> None:
@@ -63,7 +63,7 @@ def _draw_f1(axes: Axes, f1: Floats, low: Floats, high: Floats, size: float) -> 
     axes.grid(axis="x")
     axes.hlines(rows, low, high, color=LIGHT_BLUE, linewidth=0.9 * size)
     axes.plot(f1, rows, "o", color=BLUE, markersize=0.45 * size, clip_on=False)
-    paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # keeps the macro line out of the words
+    paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # keeps the macro line behind the words
     for y, value in enumerate(f1):
         if np.isnan(value):
             text = "undefined (no positives)"
@@ -82,58 +82,56 @@ def _draw_macro(axes: Axes, scores: Scores, above: dict[str, Any]) -> None:
     axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=RUST, ha="right", **above)  # clear of the column's name
 
 
-def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> Picture:
+@drawing()
+def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> Figure:
     """The counts of `scoring.metrics.confusion`, shape (labels, labels), as a coloured table.
 
-    Multi-class: rows what it was, columns what was said, coloured by the share of the row. Multi-label
-    (`missed_extra`): rows what was missed, columns what was said instead, coloured by count. Counts are written where
-    they fit; zeros only in roomy cells. Raises ValueError for another shape.
+    Multi-class: rows are the actual labels, columns the predicted ones, coloured by the share of the row. Multi-label
+    (`missed_extra`): rows are missed labels, columns those predicted instead, coloured by count. Counts are written
+    where they fit; zeros only in roomy cells. Raises ValueError for another shape.
     """
     values = np.asarray(counts, dtype=np.float64)
     num_labels = len(labels)
     if values.shape != (num_labels, num_labels):
         raise ValueError(f"counts of shape {values.shape}, but names of {num_labels} labels")
-    with drawing():
-        cell = min(float(np.clip(9 / num_labels, 0.22, 0.8)), LONGEST_SIDE / num_labels)
-        side, size = cell * num_labels, min(9.0, 0.6 * cell * POINTS)
-        names = [fit(name, LONGEST_NAME, size) for name in labels.names]
-        longest = max(text_width(name, size) for name in names)
-        upright = longest > 0.9 * cell
-        left, bottom = MARGIN + 0.25 + longest + GAP, MARGIN + 0.25 + (longest if upright else 0.12) + GAP
-        figure = page(max(left + side + 1.2, 4.5), bottom + side, title)
-        axes = place_axes(figure, left, bottom, side, side)
-        axes.set(xlim=(0, num_labels), ylim=(num_labels, 0), facecolor=EMPTY)
-        axes.spines[:].set_visible(False)
-        middles = np.arange(num_labels) + 0.5
-        axes.set_xticks(middles, names, rotation=90 if upright else 0)
-        axes.set_yticks(middles, names)
-        axes.tick_params(length=0, labelsize=size, labelcolor=INK)
-        top = max(1.0, float(values.max())) if missed_extra else None
-        shown, norm = _shades(values, top)
-        mesh = axes.pcolormesh(
-            shown, cmap=ListedColormap(HEAT), norm=norm, edgecolors=PAPER, linewidth=min(1.0, 2 * cell)
-        )
-        _draw_counts(axes, values, shown, norm, cell)
-        down, across = ("missed", "said instead") if missed_extra else ("actual", "predicted")
-        inches: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
-        figure.text(left + side / 2, MARGIN, across, ha="center", va="bottom", **inches)
-        figure.text(MARGIN, bottom + side / 2, down, ha="left", va="center", rotation=90, **inches)
-        height = min(side, 2.5)
-        _draw_scale(place_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height), mesh, top)
-        return rendered(figure)
+    cell = min(float(np.clip(9 / num_labels, 0.22, 0.8)), LONGEST_SIDE / num_labels)
+    side, size = cell * num_labels, min(9.0, 0.6 * cell * POINTS)
+    names = [fit(name, LONGEST_NAME, size) for name in labels.names]
+    longest = max(text_width(name, size) for name in names)
+    upright = longest > 0.9 * cell
+    left, bottom = MARGIN + 0.25 + longest + GAP, MARGIN + 0.25 + (longest if upright else 0.12) + GAP
+    figure = page(max(left + side + 1.2, 4.5), bottom + side, title)
+    axes = place_axes(figure, left, bottom, side, side)
+    axes.set(xlim=(0, num_labels), ylim=(num_labels, 0), facecolor=EMPTY)
+    axes.spines[:].set_visible(False)
+    middles = np.arange(num_labels) + 0.5
+    axes.set_xticks(middles, names, rotation=90 if upright else 0)
+    axes.set_yticks(middles, names)
+    axes.tick_params(length=0, labelsize=size, labelcolor=INK)
+    top = max(1.0, float(values.max())) if missed_extra else None
+    shown, norm = _shades(values, top)
+    mesh = axes.pcolormesh(shown, cmap=ListedColormap(HEAT), norm=norm, edgecolors=PAPER, linewidth=min(1.0, 2 * cell))
+    _draw_counts(axes, values, shown, norm, cell)
+    down, across = ("missed", "predicted instead") if missed_extra else ("actual", "predicted")
+    inches: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
+    figure.text(left + side / 2, MARGIN, across, ha="center", va="bottom", **inches)
+    figure.text(MARGIN, bottom + side / 2, down, ha="left", va="center", rotation=90, **inches)
+    height = min(side, 2.5)
+    _draw_scale(place_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height), mesh, top)
+    return figure
 
 
 def _shades(values: Floats, top: float | None) -> tuple[Floats, Normalize]:
-    """What each cell's colour stands for, counts up to `top` or shares, and their scale; NaN if it means nothing."""
+    """The values that colour the cells, counts up to `top` or shares, and their scale; NaN for empty cells."""
     if top is None:
         return ratio(values, values.sum(axis=1, keepdims=True)), Normalize(0, 1)
-    # the root lets rare pairs be seen beside those with the most frequent label
+    # the root keeps rare pairs visible beside those with the most frequent label
     norm = PowerNorm(0.5, vmin=0, vmax=top)
     return np.where(np.eye(len(values), dtype=bool) & (values == 0), np.nan, values), norm
 
 
 def _draw_counts(axes: Axes, values: Floats, shown: Floats, norm: Normalize, cell: float) -> None:
-    """The counts inside the cells, as large as the widest allows, but left out where smaller than can be read."""
+    """The counts inside the cells, as large as the widest allows; left out where too small to read."""
     digit = 0.637 / POINTS  # of DejaVu Sans, inches for each point of size
     room = 0.9 * cell
     widest = len(f"{values.max():.0f}")
@@ -161,3 +159,32 @@ def _draw_scale(axes: Axes, mesh: ScalarMappable, top: float | None) -> None:
         bar.set_ticks(ticks, labels=[f"{tick:,.0f}" for tick in ticks])
     bar.minorticks_off()
     bar.set_label("share of the row" if top is None else "pairs")
+
+
+@drawing()
+def threshold_stability(
+    final: Floats, by_fold: Floats, positives: npt.NDArray[np.int64], names: Sequence[str], title: str
+) -> Figure:
+    """The threshold of each label with each fold left out, shape (folds, labels), and the final one.
+
+    The widest spread comes first. Raises ValueError when the shapes do not fit the names.
+    """
+    if by_fold.shape[1:] != (len(names),) or final.shape != (len(names),) or not len(by_fold):
+        raise ValueError(f"thresholds of shapes {final.shape} and {by_fold.shape}, but names of {len(names)} labels")
+    order = np.argsort(-np.ptp(by_fold, axis=0), kind="stable")
+    counts = [f"{positives[i]:,}" for i in order]
+    rows = named_rows([names[i] for i in order], counts, "positives", title, right=0.5)
+    y = np.arange(len(names))
+    each = by_fold[:, order]
+    rows.axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
+    rows.axes.set_xlabel("threshold")
+    rows.axes.grid(axis="x")
+    rows.axes.hlines(y, each.min(axis=0), each.max(axis=0), color=LIGHT_BLUE, linewidth=0.9 * rows.size)
+    for fold in each:
+        rows.axes.plot(fold, y, "o", color=BLUE, markersize=0.3 * rows.size, alpha=0.7, clip_on=False)
+    rows.axes.plot(final[order], y, "D", color=VERMILION, markersize=0.5 * rows.size, clip_on=False)
+    for row, value in enumerate(final[order]):
+        rows.axes.text(1.03, row, f"{value:.2f}", size=rows.size, va=MIDDLE)
+    rows.axes.text(0, s="◆ chosen on all rows", color=RUST, ha="left", **rows.above)
+    rows.axes.text(1, s="● without each fold", color=BLUE, ha="right", **rows.above)
+    return rows.figure
