@@ -17,13 +17,13 @@ import tiny
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
+from emotune.config.approaches import EncoderShape, all_approaches, configuration
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import CheckpointConfig, Config, DataConfig, ModelConfig
 from emotune.errors import TrainingError
 from emotune.labels import Task
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder
-from emotune.workflows.ladder import approaches_recipe, configuration
 from emotune.workflows.train import Material
 
 NAMES = ("dummy", "tfidf", "features", "bilstm", "frozen", "last-n", "full")
@@ -154,9 +154,7 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     said = as_json(*args)  # it is known to be too slow now
     assert said["spent_seconds"] == 240  # four steps, and nothing for the second call
     assert said["rungs"][1]["expected_seconds"] == 1200
-    assert (
-        "it would take about 18.0 min, and 5.7 min of the budget of 10.0 min were left" in said["rungs"][1]["skipped"]
-    )
+    assert "it would take about 18.0 min, and 5.6 min of the budget" in said["rungs"][1]["skipped"]
     assert said["worth"]["encoder"] is None
     assert any("with --budget 25m the same command" in note for note in said["notes"])
     clock(1)
@@ -198,7 +196,7 @@ def test_what_is_fitted_by_one_call_is_stopped_or_skipped(base: Path, monkeypatc
 @pytest.mark.usefixtures("_quick")
 def test_no_time_at_all_names_the_reasons(base: Path) -> None:
     result = call(tiny.multi_label(base), *options(base, "dummy,full", budget="1s"), code=1)
-    assert "no approach was trained:\n  dummy: 0 s of the budget of 1.0 s were left" in result.stderr
+    assert "no approach was trained:\n  dummy: the budget of 1.0 s was used up" in result.stderr
     assert "--budget" in result.stderr
 
 
@@ -426,12 +424,12 @@ def test_an_encoder_with_an_invalid_configuration(base: Path) -> None:
 # --- the recipe ------------------------------------------------------------------------------------------------
 
 
-def configured(
-    name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, model: str = "bert", width: int = 384, **more: object
-) -> Config:
-    kind = find_kind(approaches_recipe()["approaches"][name]["model"]["kind"])
-    described = {"model_type": model, "hidden_size": width} | more
-    return configuration(name, kind, DataConfig(path="data"), rows, task, described, [])
+MINILM = EncoderShape(384, 6, mean_pooling=True)
+
+
+def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shape: EncoderShape = MINILM) -> Config:
+    kind = find_kind(all_approaches()[name]["model"]["kind"])
+    return configuration(name, kind, DataConfig(path="data"), rows, task, shape, [])
 
 
 @pytest.mark.parametrize("task", Task)
@@ -450,22 +448,20 @@ def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Tas
 
 
 def test_the_settings_follow_the_encoder() -> None:
-    assert tuple(approaches_recipe()["approaches"]) == NAMES
+    assert tuple(all_approaches()) == NAMES
     models = {name: configured(name).model for name in NAMES[-3:]}
     frozen = {name: model.freeze for name, model in models.items() if isinstance(model, ModelConfig)}
     assert frozen == {"frozen": "all", "last-n": "last_n", "full": "none"}
-    rates = [configured("full", width=width).optimizer.lr for width in (128, 384, 768, 1024)]
+    rates = [configured("full", shape=EncoderShape(width)).optimizer.lr for width in (128, 384, 768, 1024)]
     assert rates[0] == rates[1] > rates[2] > rates[3]
     assert 2e-5 < rates[2] < 5e-5
-    pooling = {
-        (name, rows, model): configured(name, rows, model=model).network.model_dump()["pooling"] == "mean"
-        for name, rows, model in (
-            ("full", 2_000, "bert"),
-            ("full", 43_000, "bert"),
-            ("frozen", 43_000, "bert"),
-            ("full", 2_000, "modernbert"),
-        )
-    }
-    assert list(pooling.values()) == [True, False, True, False]
-    for depth, layers in (({}, [-1]), ({"num_hidden_layers": 2}, [-1]), ({"n_layers": 6}, [-4, -1])):
-        assert configured("features", **depth).model.model_dump()["layers"] == layers
+    for name, rows, mean, expected in (
+        ("full", 2_000, True, True),
+        ("full", 43_000, True, False),
+        ("frozen", 43_000, True, True),
+        ("full", 2_000, False, False),
+    ):
+        model = configured(name, rows, shape=EncoderShape(384, 6, mean)).model.model_dump()
+        assert (model["pooling"] == "mean") == expected
+    for layers, read in ((None, [-1]), (2, [-1]), (6, [-4, -1])):
+        assert configured("features", shape=EncoderShape(384, layers)).model.model_dump()["layers"] == read

@@ -19,7 +19,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,8 +33,9 @@ from emotune.artifact.manifest import read_json
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.json_files import read_object, validated
 from emotune.atomic import sweep, write_json, writing
-from emotune.config.kinds import FittedKind, Kind, TrainedKind, find_kind
-from emotune.config.loading import config_from, merged, override_data, read_recipe
+from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration
+from emotune.config.kinds import FittedKind, Kind, find_kind
+from emotune.config.loading import override_data
 from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, Config, DataConfig
 from emotune.data.corpus import DataSource, fingerprints, resolve_data
 from emotune.data.records import Corpus
@@ -195,54 +196,9 @@ class _Approach:
         return self.settings.training.seed
 
 
-def approaches_recipe() -> dict[str, Any]:
-    """Return the approaches, cheapest first, with their settings by the number of rows."""
-    return read_recipe("ladder/approaches").values
-
-
-def chosen(names: Sequence[str] | None) -> list[str]:
-    """Return these approaches in the order of their cost, all for None; raises UsageError for an unknown name."""
-    known = list(approaches_recipe()["approaches"])
-    if names is not None and not names:
-        raise UsageError("--approaches is empty", hint=f"Known: {', '.join(known)}.")
-    for name in names or ():
-        if name not in known:
-            raise UsageError(f"no approach {name!r}", hint=did_you_mean(name, known))
-    return [name for name in known if names is None or name in names]
-
-
-def configuration(
-    name: str, kind: Kind, data: DataConfig, rows: int, task: Task, encoder: Mapping[str, Any], overrides: Sequence[str]
-) -> Config:
-    """Return the configuration of an approach for a number of training rows; `encoder` is its config.json."""
-    recipe = approaches_recipe()
-    size = next(size for size in recipe["sizes"] if size["rows"] is None or rows <= size["rows"])
-    parts = [size.get(kind.name), size.get("all"), recipe["approaches"][name], size.get(name)]
-    values: dict[str, Any] = {"name": name, "data": data.model_dump(mode="json"), "model": {}}
-    if isinstance(kind, TrainedKind):
-        parts.insert(0, recipe["networks"])
-        values["training"] = {"metric": "accuracy" if task is Task.MULTI_CLASS else "macro_f1"}
-    for part in parts:
-        values = merged(values, part or {})
-    if kind.name == "encoder":
-        width = _number(encoder, "hidden_size", "dim")
-        rate = min(1.0, (recipe["width"] / width) ** 2) if width else 1.0
-        values["optimizer"]["lr"] *= rate  # a wider encoder needs smaller steps
-        if encoder.get("model_type") not in FAMILIES:  # this class has no mean pooling
-            values["model"] = {key: value for key, value in values["model"].items() if key not in ("pooling", "last_n")}
-    if kind.name == "features":
-        depth = _number(encoder, "num_hidden_layers", "n_layers") or 1
-        values["model"]["layers"] = [layer for layer in values["model"]["layers"] if -layer <= depth]
-    return config_from(values, overrides)
-
-
-def _number(values: Mapping[str, Any], *keys: str) -> int | None:
-    return next((values[key] for key in keys if isinstance(values.get(key), int)), None)
-
-
 def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, corpus: Corpus) -> list[_Approach]:
     """Configure the approaches, or note why one is skipped; raises ConfigError for a wrong `--set`."""
-    table = approaches_recipe()["approaches"]
+    table = all_approaches()
     approaches = [_Approach(name, table[name]["about"]) for name in names]
     for approach in approaches:
         try:
@@ -255,7 +211,7 @@ def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, 
     for key in model_keys.values():
         if key not in known:
             raise ConfigError(f"--set model.{key}: no approach has it. {did_you_mean(key, known)}")
-    described, missing = _described_encoder(request)
+    shape, missing = _encoder_shape(request)
     refused: dict[str, ConfigError] = {}
     for approach in approaches:
         if approach.kind is None:
@@ -265,7 +221,7 @@ def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, 
             own.append(f"model.encoder={request.encoder}")
         rows, task = len(corpus.splits["train"]), corpus.labels.task
         try:
-            approach.config = configuration(approach.name, approach.kind, data, rows, task, described, own)
+            approach.config = configuration(approach.name, approach.kind, data, rows, task, shape, own)
         except ConfigError as error:
             refused[approach.name] = error
             continue
@@ -278,16 +234,21 @@ def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, 
     return approaches
 
 
-def _described_encoder(request: LadderRequest) -> tuple[Mapping[str, Any], str | None]:
-    """Return the encoder's config.json, or why the default encoder cannot be used."""
+def _encoder_shape(request: LadderRequest) -> tuple[EncoderShape, str | None]:
+    """Read the encoder's config.json; the second value says why the default encoder cannot be used."""
     revision = next((o.partition("=")[2] for o in request.overrides if o.startswith("model.revision=")), None)
     try:
         source = hub.resolve_encoder(request.encoder or DEFAULT_ENCODER, revision)
-        return read_object(source.directory / "config.json"), None
+        content = read_object(source.directory / "config.json")
     except EmotuneError as error:
         if request.encoder is not None:
             raise
-        return {}, _with_hint(error)
+        return EncoderShape(), _with_hint(error)
+    width, layers = (
+        next((content[key] for key in keys if isinstance(content.get(key), int)), None)
+        for keys in (("hidden_size", "dim"), ("num_hidden_layers", "n_layers"))
+    )
+    return EncoderShape(width, layers, content.get("model_type") in FAMILIES), None
 
 
 def _with_hint(error: EmotuneError) -> str:
@@ -455,9 +416,9 @@ class _Ladder:
         try:
             needs = self.needs(approach, run)
             if left <= 0 or (needs or 0.0) > left:
-                about = "" if needs is None else f"it would take about {duration(needs)}, and "
-                told = f"{about}{duration(max(0.0, left))} of the budget of {duration(self.request.budget)} were left"
-                self.skip(approach, told, needs)
+                budget = f"the budget of {duration(self.request.budget)}"
+                told = f"it would take about {duration(needs)}, and {duration(left)} of {budget} were left"
+                self.skip(approach, told if left > 0 else f"{budget} was used up", needs)
                 return
             about = "" if needs is None else f"about {duration(needs)}, "
             self.reporter.info(f"{approach.name}, seed {seed}: {about}{duration(left)} of the budget are left")
