@@ -429,7 +429,7 @@ MINILM = EncoderShape(384, 6, mean_pooling=True)
 
 def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shape: EncoderShape = MINILM) -> Config:
     kind = find_kind(all_approaches()[name]["model"]["kind"])
-    return configuration(name, kind, DataConfig(path="data"), rows, task, shape, [])
+    return configuration(name, kind, DataConfig(path="data"), rows, task, shape, None, [])
 
 
 @pytest.mark.parametrize("task", Task)

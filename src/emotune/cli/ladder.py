@@ -41,8 +41,8 @@ def ladder(
     """Train every approach within a time budget, and show whether the transformer is worth its cost.
 
     Each approach is trained once, cheapest first; more seeds follow while time is left. A training that would exceed
-    the budget is stopped, and resumed by a larger --budget. All approaches are compared on the same validation rows;
-    a test split is not used.
+    the budget is stopped, not shortened; a larger --budget resumes it. All approaches are compared on the same
+    validation rows; a test split is not used.
 
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
     """

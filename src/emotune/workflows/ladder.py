@@ -33,7 +33,7 @@ from emotune.artifact.manifest import read_json
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.json_files import read_object, validated
 from emotune.atomic import sweep, write_json, writing
-from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration
+from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration, require_overrides
 from emotune.config.kinds import FittedKind, Kind, find_kind
 from emotune.config.loading import override_data
 from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, Config, DataConfig
@@ -48,7 +48,6 @@ from emotune.errors import (
     OutputError,
     Place,
     UsageError,
-    did_you_mean,
 )
 from emotune.inference.classifier import run_model, sampled_speed
 from emotune.labels import Task, positives
@@ -75,13 +74,6 @@ _TOLERATED = 1.05  # the share of the budget by which a training that was starte
 _SAVE_SECONDS = 5.0  # of which a kill may lose the count
 _LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
 _TIMED_TEXTS = 64
-_RESERVED_KEYS = {
-    "data.path": "the data is the argument DATA",
-    "model.kind": "each approach has its own; --approaches selects them",
-    "model.freeze": "each approach has its own; --approaches selects them",
-    "training.folds": "a ladder trains each seed on all rows",
-    "model.encoder": "use --encoder",
-}
 
 
 @dataclass(frozen=True)
@@ -135,20 +127,18 @@ def ladder(
     Raises EmotuneError subclasses for whatever the user can fix, and KeyboardInterrupt when interrupted: trained
     models stay.
     """
-    names = chosen(request.approaches)
+    approaches = [_found(name) for name in chosen(request.approaches)]
+    require_overrides(request.overrides, [a.kind for a in approaches if a.kind is not None])
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("a ladder runs in one process", hint="Start it without accelerate launch.")
     device = str(pick_device(request.device))
     require_ladder(request.out)
     require_unlocked(request.out)
-    for key in (override.partition("=")[0] for override in request.overrides):
-        if key in _RESERVED_KEYS:
-            raise ConfigError(f"--set {key}: {_RESERVED_KEYS[key]}")
     data = override_data(DataConfig(path=request.data), [o for o in request.overrides if o.startswith("data.")])
     source = resolve_data(data)
     corpus, findings = read_rows(source, reporter)
     _require_rows(corpus)
-    approaches = _configured(names, request, data, corpus)
+    _configure([a for a in approaches if a.kind is not None], request, data, corpus)
     with locked(request.out):
         require_ladder(request.out)
         _clear(request.out, overwrite=request.overwrite)
@@ -196,42 +186,34 @@ class _Approach:
         return self.settings.training.seed
 
 
-def _configured(names: Sequence[str], request: LadderRequest, data: DataConfig, corpus: Corpus) -> list[_Approach]:
-    """Configure the approaches, or note why one is skipped; raises ConfigError for a wrong `--set`."""
-    table = all_approaches()
-    approaches = [_Approach(name, table[name]["about"]) for name in names]
-    for approach in approaches:
-        try:
-            approach.kind = find_kind(table[approach.name]["model"]["kind"])
-        except EmotuneError as error:
-            approach.skipped = _with_hint(error)
-    keys = {a.name: set(a.kind.settings.keys()) for a in approaches if a.kind is not None}
-    model_keys = {o: o.partition("=")[0].removeprefix("model.") for o in request.overrides if o.startswith("model.")}
-    known = set[str]().union(*keys.values())
-    for key in model_keys.values():
-        if key not in known:
-            raise ConfigError(f"--set model.{key}: no approach has it. {did_you_mean(key, known)}")
+def _found(name: str) -> _Approach:
+    """Return an approach, skipped when the libraries of its kind are missing."""
+    settings = all_approaches()[name]
+    try:
+        return _Approach(name, settings["about"], find_kind(settings["model"]["kind"]))
+    except EmotuneError as error:
+        return _Approach(name, settings["about"], skipped=_with_hint(error))
+
+
+def _configure(approaches: Sequence[_Approach], request: LadderRequest, data: DataConfig, corpus: Corpus) -> None:
+    """Configure approaches, and skip those without an encoder; raises ConfigError for a wrong `--set`."""
     shape, missing = _encoder_shape(request)
-    refused: dict[str, ConfigError] = {}
+    rows, task, refused = len(corpus.splits["train"]), corpus.labels.task, dict[str, ConfigError]()
     for approach in approaches:
-        if approach.kind is None:
-            continue
-        own = [o for o in request.overrides if model_keys.get(o) in (None, *keys[approach.name])]
-        if request.encoder is not None and "encoder" in keys[approach.name]:
-            own.append(f"model.encoder={request.encoder}")
-        rows, task = len(corpus.splits["train"]), corpus.labels.task
+        assert approach.kind is not None
         try:
-            approach.config = configuration(approach.name, approach.kind, data, rows, task, shape, own)
+            approach.config = configuration(
+                approach.name, approach.kind, data, rows, task, shape, request.encoder, request.overrides
+            )
         except ConfigError as error:
             refused[approach.name] = error
             continue
         tracking.require(approach.config.tracking)
         approach.skipped = missing if isinstance(approach.config.model, CheckpointConfig) else None
-    fine = [approach.name for approach in approaches if approach.config is not None]
+    fine = [approach.name for approach in approaches if approach.name not in refused]
     for name, wrong in refused.items():
         hint = f"To train the others: --approaches {','.join(fine)}" if fine else wrong.hint
         raise ConfigError(f"the approach {name} cannot take it: {wrong.message}", place=wrong.place, hint=hint)
-    return approaches
 
 
 def _encoder_shape(request: LadderRequest) -> tuple[EncoderShape, str | None]:
