@@ -1,4 +1,4 @@
-"""report.html in a real browser: nothing runs, nothing is loaded, nothing is complained of, and it fits a phone."""
+"""report.html in a real browser: nothing runs, nothing is loaded, no errors are logged, and it fits a phone."""
 
 from collections.abc import Iterator
 from pathlib import Path

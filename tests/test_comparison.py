@@ -1,4 +1,4 @@
-"""The statistics of a comparison: what is known by hand, by simulation, and for every input."""
+"""The statistics of a comparison: checked by hand, by simulation, and for random inputs; and its report."""
 
 from dataclasses import replace
 
@@ -262,7 +262,7 @@ def test_one_seed_has_the_scores_and_intervals_of_an_evaluation() -> None:
     assert np.isnan(found.spread["macro_f1"])
 
 
-def test_several_seeds_are_averaged_and_their_spread_is_told() -> None:
+def test_several_seeds_are_averaged_and_their_spread_is_reported() -> None:
     targets = random_rows()
     each = [flipped(targets, 0.2, seed) for seed in (1, 2, 3)]
     found = compared(targets, entry("a", *each)).measured[0]
@@ -274,7 +274,7 @@ def test_several_seeds_are_averaged_and_their_spread_is_told() -> None:
     assert found.confusions.one_way[0].share <= 1
 
 
-def test_what_cannot_be_compared_is_refused() -> None:
+def test_entries_of_other_shapes_are_refused() -> None:
     targets = random_rows()
     for entries in ([], [entry("a", targets), entry("a", targets)], [entry("a", targets[:5])], [entry("a")]):
         with pytest.raises(ValueError, match=r"entries|shape"):
@@ -288,7 +288,7 @@ def test_rows_that_entries_answer_differently_stand_first() -> None:
     assert [(d.row, d.extent) for d in found.disagreements] == [(1, pytest.approx(2 / 3))]
 
 
-def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answers() -> None:
+def test_a_report_of_several_seeds_has_their_spread_and_their_different_answers() -> None:
     targets = np.eye(3, dtype=bool)[[0, 1, 2, 0, 1]]
     wrong = np.eye(3, dtype=bool)[[0, 2, 2, 0, 1]]
     found = compared(targets, entry("two", targets, wrong, training_seconds=90.0), entry("one", wrong), labels=CLASSES)
@@ -308,7 +308,7 @@ def test_a_report_of_several_seeds_tells_their_spread_and_their_different_answer
     assert page.index("no time left") < page.index("By label</h2>")
 
 
-# --- the front and the confused --------------------------------------------------------------------------------
+# --- the Pareto front and confusions --------------------------------------------------------------------------------
 
 
 def test_the_front_by_hand() -> None:
@@ -349,7 +349,7 @@ def test_the_pairs_most_confused_with_their_share_of_the_missed_label() -> None:
     assert (pair.missed, pair.said, pair.texts, pair.share) == (0, 1, 1, 0.5)
 
 
-def test_what_is_taken_for_what_is_told_one_way_both_ways_and_of_two_labels() -> None:
+def test_confusions_are_reported_in_one_direction_in_both_and_for_two_labels() -> None:
     targets = np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)
     first = np.array([[1, 0, 1], [1, 0, 1], [0, 0, 1], [0, 1, 0]], dtype=bool)  # fear → joy three times, and back
     second = np.array([[0, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=bool)

@@ -81,7 +81,7 @@ def test_every_verb_takes_it(joined: Path, tmp_path: Path) -> None:
     run = tiny.copy(joined, tmp_path / "run")
     said = json.loads(call("evaluate", run, "--json").stdout)
     assert (said["split"], said["rows"]) == ("test", tiny.SPLITS["test"])
-    assert "tuned on these very rows" in call("evaluate", run, "--split", "valid").stderr
+    assert "tuned on these rows" in call("evaluate", run, "--split", "valid").stderr
     assert "say nothing about new texts" in call("evaluate", run, "--split", "train").stderr
     assert json.loads(call("predict", "-m", run, "--json", "happy and glad", "--device", "cpu").stdout)["labels"] == [
         "joy"

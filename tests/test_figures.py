@@ -1,7 +1,5 @@
-"""Pictures are whole, readable PNGs and sound SVGs that say what the scores say, whatever the labels are called."""
+"""Pictures plot the given values, whatever the labels are called, as safe SVGs and PNGs without metadata."""
 
-import io
-import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,10 +17,16 @@ from emotune.scoring.metrics import Scores, confusion, score
 from tiny import unchecked
 
 matplotlib = pytest.importorskip("matplotlib")
-image = pytest.importorskip("PIL.Image")
 
-from emotune.reports import figures  # noqa: E402 (after the guard)
-from emotune.reports.figures import EMPTY, LIGHT_BLUE, VERMILION, CostPoint, LabelCurve, Picture  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402 (after the guard)
+from matplotlib.collections import LineCollection, QuadMesh  # noqa: E402
+from matplotlib.colors import to_hex  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from emotune.reports import figures  # noqa: E402
+from emotune.reports.figures import comparison, curves, decisions  # noqa: E402
+from emotune.reports.figures.comparison import CostPanel, CostPoint  # noqa: E402
+from emotune.reports.figures.curves import LabelCurve  # noqa: E402
 from emotune.runs.log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
 
 HOSTILE = (
@@ -53,263 +57,80 @@ SETS = {
     "60 labels": LabelSet(tuple(f"emotion {i}" + " at great length" * (i % 4) for i in range(60))),
     "hostile labels": unchecked(HOSTILE),
 }
+SVG_TAGS = {"svg", "g", "path", "defs", "style", "use", "text", "tspan", "clipPath", "rect", "metadata"}
+RDF = {"RDF", "Work", "type"}
 
 Bools = npt.NDArray[np.bool_]
 
 
-def whole(picture: Picture) -> bytes:
-    """The PNG of a picture whose SVG is sound too: XML that holds no style sheet of others, no picture and no link."""
-    root = ElementTree.fromstring(picture.svg)
-    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
-    assert tags <= {"svg", "g", "path", "defs", "style", "use", "text", "tspan", "clipPath", "rect", "metadata", *RDF}
+# --- what is plotted -------------------------------------------------------------------------------------------
+
+
+def words(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def line(axes: Axes, marker: str) -> npt.NDArray[np.float64]:
+    """The points of the line with this marker, shape (points, 2)."""
+    (found,) = [line for line in axes.lines if line.get_marker() == marker]
+    return np.asarray(found.get_xydata())
+
+
+def bars(axes: Axes) -> list[npt.NDArray[np.float64]]:
+    """The ends of the horizontal or vertical bars of a picture, each of shape (2, 2)."""
+    collections = [found for found in axes.collections if isinstance(found, LineCollection)]
+    return [np.asarray(segment) for found in collections for segment in found.get_segments()]
+
+
+def cells(figure: Figure) -> npt.NDArray[np.float64]:
+    """The values of the cells of a matrix, NaN for grey ones."""
+    (mesh,) = [found for found in figure.axes[0].collections if isinstance(found, QuadMesh)]
+    return np.ma.filled(np.ma.asarray(mesh.get_array(), dtype=float), np.nan)
+
+
+def title(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts if (text.get_gid() or "").startswith(figures.TITLE))
+
+
+def assert_whole(figure: Figure) -> figures.Drawing:
+    """Nothing drawn runs over the edge, the PNG is plain, and the SVG holds no foreign style, picture or link."""
+    drawn = figures.rendered(figure)
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert box.x0 >= 0
+    assert box.y0 >= 0
+    assert box.x1 <= width + 1e-6
+    assert box.y1 <= height + 1e-6
+    assert b"tEXt" not in drawn.png
+    root = ElementTree.fromstring(drawn.svg)
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} <= SVG_TAGS | RDF
     assert all(value.startswith("#") for e in root.iter() for name, value in e.items() if name.endswith("href"))
-    return picture.png
+    return drawn
 
 
-RDF = {"RDF", "Work", "type"}
+# --- material --------------------------------------------------------------------------------------------------
 
 
-def label_f1(scores: Scores, labels: LabelSet, title: str) -> bytes:
-    return whole(figures.label_f1(scores, labels, title))
-
-
-def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> bytes:
-    return whole(figures.confusion_matrix(counts, labels, title, missed_extra=missed_extra))
-
-
-def training_curves(points: list[EpochPoint], title: str) -> bytes:
-    steps = tuple(StepPoint(i + 1, point.loss, 1e-4) for i, point in enumerate(points))
-    return whole(figures.training_curves(TrainingLog(steps, tuple(points)), title))
-
-
-def decisions(labels: LabelSet, num_rows: int = 300) -> tuple[Bools, Bools]:
+def decided_of(labels: LabelSet, num_rows: int = 300) -> tuple[Bools, Bools]:
     """Targets and decisions that are mostly right; the last of three or more labels never occurs."""
     rng = np.random.default_rng(0)
     num_labels = len(labels)
     used = num_labels - (num_labels > 2)
     if labels.task is Task.MULTI_CLASS:
         classes = rng.integers(used, size=num_rows)
-        said = np.where(rng.random(num_rows) < 0.7, classes, rng.integers(num_labels, size=num_rows))
-        return np.eye(num_labels, dtype=bool)[classes], np.eye(num_labels, dtype=bool)[said]
+        predicted = np.where(rng.random(num_rows) < 0.7, classes, rng.integers(num_labels, size=num_rows))
+        return np.eye(num_labels, dtype=bool)[classes], np.eye(num_labels, dtype=bool)[predicted]
     targets = rng.random((num_rows, num_labels)) < 2 / (num_labels + 2)
     targets[:, used:] = False
     return targets, targets ^ (rng.random(targets.shape) < 0.05)
 
 
 def scores_of(labels: LabelSet, resamples: int = 20) -> Scores:
-    targets, decided = decisions(labels)
+    targets, decided = decided_of(labels)
     return score(targets, decided, decided.astype(float), labels, resamples=resamples)
 
 
-def counts_of(labels: LabelSet) -> npt.NDArray[np.int64]:
-    return confusion(*decisions(labels), labels.task)
-
-
-def epochs(count: int, *metrics: str) -> list[EpochPoint]:
-    return [
-        EpochPoint(i + 1, 1 / (i + 1), {name: 0.5 + 0.01 * i - 0.02 * j for j, name in enumerate(metrics)})
-        for i in range(count)
-    ]
-
-
-def pixels(png: bytes) -> npt.NDArray[np.uint8]:
-    """The picture's colours, shape (height, width, 3)."""
-    return np.asarray(image.open(io.BytesIO(png)).convert("RGB"))
-
-
-def amount(png: bytes, color: str) -> int:
-    """How many pixels have exactly this colour."""
-    wanted = np.frombuffer(bytes.fromhex(color[1:]), dtype=np.uint8)
-    return int((pixels(png) == wanted).all(axis=2).sum())
-
-
-def chunks(png: bytes) -> set[bytes]:
-    found, at = set(), 8
-    while at < len(png):
-        (length,) = struct.unpack(">I", png[at : at + 4])
-        found.add(png[at + 4 : at + 8])
-        at += length + 12
-    return found
-
-
-def assert_whole(png: bytes) -> None:
-    """It decodes, its size is sane, and nothing drawn runs into the edge, as it does where something is cut off."""
-    colors = pixels(png)
-    height, width, _ = colors.shape
-    assert 150 < height < 4000
-    assert 400 < width < 4000
-    for edge in (colors[:8], colors[-8:], colors[:, :8], colors[:, -8:]):
-        assert (edge == 255).all()
-    assert (colors < 255).any()
-
-
-@pytest.mark.parametrize("labels", SETS.values(), ids=SETS.keys())
-def test_pictures_of_scores_are_whole(labels: LabelSet) -> None:
-    title = " ".join(labels.names)
-    assert_whole(label_f1(scores_of(labels), labels, title))
-    assert_whole(confusion_matrix(counts_of(labels), labels, title, missed_extra=labels.task is Task.MULTI_LABEL))
-
-
-@pytest.mark.parametrize(
-    "points",
-    [
-        epochs(1, "macro_f1", "micro_f1"),
-        epochs(20, "macro_f1", "micro_f1", "accuracy"),
-        epochs(300, "macro_f1"),
-        epochs(3),
-        epochs(4, *HOSTILE, *UNPRINTABLE),
-        epochs(2, *(f"metric {i}" for i in range(30))),
-        [EpochPoint(1, 3e38, {"f1": 1e-30}), EpochPoint(2, float("inf"), {"f1": float("nan")}), EpochPoint(3, 1, {})],
-        [EpochPoint(7, float("nan"), {"f1": float("nan")})],
-    ],
-    ids=["one", "twenty", "three hundred", "no metrics", "hostile", "many metrics", "diverged", "no values"],
-)
-def test_training_curves_are_whole(points: list[EpochPoint]) -> None:
-    assert_whole(training_curves(points, "MiniLM on GoEmotions"))
-
-
-@pytest.mark.parametrize("title", [*UNPRINTABLE, "$\\frac{1}$ 😡 غضب", "", "W" * 5000])
-def test_titles_are_drawn_as_they_stand(title: str) -> None:
-    assert_whole(training_curves(epochs(2, "f1"), title))
-
-
-@settings(deadline=None, max_examples=8, derandomize=True)
-@given(title=st.text(max_size=80), names=st.lists(st.text(max_size=40), min_size=1, max_size=3, unique=True))
-def test_any_text_can_be_a_title_or_a_name(title: str, names: list[str]) -> None:
-    assert_whole(training_curves(epochs(2, *names), title))
-
-
-@settings(deadline=None, max_examples=8, derandomize=True)
-@given(values=st.lists(st.floats(width=32), min_size=1, max_size=4))
-def test_any_value_can_be_drawn(values: list[float]) -> None:
-    assert_whole(training_curves([EpochPoint(i, value, {"f1": value}) for i, value in enumerate(values)], "any value"))
-
-
-def test_same_input_gives_same_bytes_without_metadata() -> None:
-    scores, counts = scores_of(DAIR), counts_of(DAIR)
-    for draw in (
-        lambda: label_f1(scores, DAIR, "title"),
-        lambda: confusion_matrix(counts, DAIR, "title", missed_extra=False),
-        lambda: training_curves(epochs(3, "f1"), "title"),
-    ):
-        png = draw()
-        assert png == draw()
-        assert chunks(png) == {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
-
-
-def test_settings_of_the_user_are_neither_followed_nor_changed() -> None:
-    plain = training_curves(epochs(3, "$x$"), "title")
-    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "figure.dpi": 40}):
-        before = dict(matplotlib.rcParams)
-        assert training_curves(epochs(3, "$x$"), "title") == plain
-        assert dict(matplotlib.rcParams) == before
-
-
-def test_no_pyplot() -> None:
-    program = (
-        "import sys; from emotune.reports.figures import training_curves;"
-        "from emotune.runs.log import EpochPoint, TrainingLog;"
-        "training_curves(TrainingLog(epochs=(EpochPoint(1, 1.0, {'f1': 0.5}),)), 'title');"
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def test_f1_is_sorted_with_undefined_labels_last() -> None:
-    """The picture does not depend on the order of the labels, so each name keeps its own row."""
-    targets = np.tile(np.eye(4, dtype=bool), (10, 1))
-    targets[targets[:, 3]] = False
-    decided = targets.copy()
-    decided[:4, 0], decided[:8, 1] = False, False
-    names = ("joy", "anger", "fear", "never")
-
-    def draw(order: list[int]) -> bytes:
-        labels = LabelSet(tuple(names[i] for i in order))
-        t, d = targets[:, order], decided[:, order]
-        return label_f1(score(t, d, d.astype(float), labels, resamples=20), labels, "title")
-
-    picture = draw([0, 1, 2, 3])
-    assert draw([3, 1, 0, 2]) == picture
-    assert draw([1, 0, 2, 3]) == picture
-
-
-def test_undefined_is_not_drawn_as_zero() -> None:
-    scores = scores_of(DAIR)
-    assert np.isnan(scores.per_label.f1[-1])
-    zero = replace(scores, per_label=replace(scores.per_label, f1=np.nan_to_num(scores.per_label.f1)))
-    assert label_f1(scores, DAIR, "") != label_f1(zero, DAIR, "")
-
-
-def test_intervals_and_macro_line_are_drawn_only_where_defined() -> None:
-    labels = LabelSet(("a", "b"))
-    with_intervals, without = label_f1(scores_of(labels), labels, ""), label_f1(scores_of(labels, 0), labels, "")
-    assert amount(with_intervals, LIGHT_BLUE) > 0
-    assert amount(without, LIGHT_BLUE) == 0
-    assert amount(without, VERMILION) > 0
-    nothing = np.zeros((5, 2))
-    assert amount(label_f1(score(nothing, nothing, nothing, labels, resamples=5), labels, ""), VERMILION) == 0
-
-
-def test_support_is_shown() -> None:
-    scores = scores_of(DAIR)
-    more = replace(scores, per_label=replace(scores.per_label, support=scores.per_label.support + 1))
-    assert label_f1(scores, DAIR, "") != label_f1(more, DAIR, "")
-
-
-def test_rows_without_texts_are_grey_as_is_the_diagonal_of_the_missed() -> None:
-    labels = LabelSet(("a", "b"), Task.MULTI_CLASS)
-    full = confusion_matrix([[9, 1], [0, 5]], labels, "", missed_extra=False)
-    empty_row = confusion_matrix([[9, 1], [0, 0]], labels, "", missed_extra=False)
-    missed = confusion_matrix([[0, 1], [2, 0]], labels, "", missed_extra=True)
-    cell = 100**2  # pixels at least
-    assert amount(full, EMPTY) < cell
-    assert amount(empty_row, EMPTY) > 2 * cell
-    assert amount(missed, EMPTY) > 2 * cell
-
-
-def test_rows_of_the_matrix_are_what_it_was() -> None:
-    counts, labels = np.array([[5, 3], [1, 7]]), LabelSet(("a", "b"), Task.MULTI_CLASS)
-    assert confusion_matrix(counts, labels, "", missed_extra=False) != confusion_matrix(
-        counts.T, labels, "", missed_extra=False
-    )
-
-
-@pytest.mark.parametrize(("num_labels", "written"), [(2, True), (6, True), (60, False)])
-def test_counts_are_written_only_where_they_fit(num_labels: int, written: bool) -> None:
-    """The shares, and so the colours, are the same for both; only the counts could differ."""
-    labels = LabelSet(tuple(f"label {i}" for i in range(num_labels)), Task.MULTI_CLASS)
-    counts = 10_000 * np.eye(num_labels, dtype=np.int64)
-    pictures = [confusion_matrix(counts * k, labels, "", missed_extra=False) for k in (1, 2)]
-    assert (pictures[0] != pictures[1]) is written
-
-
-def test_long_names_are_cut_but_told_apart() -> None:
-    stem = "emotion / negative / strong / lasting / "
-    ours, theirs = (LabelSet(("joy", stem + end)) for end in ("fury", "rage"))
-    counts = [[0, 1], [2, 0]]
-    first = confusion_matrix(counts, ours, "", missed_extra=True)
-    assert first != confusion_matrix(counts, theirs, "", missed_extra=True)
-    longer = confusion_matrix(counts, LabelSet(("joy", stem * 4 + "fury")), "", missed_extra=True)
-    assert abs(pixels(longer).shape[1] - pixels(first).shape[1]) < 30
-
-
-def test_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="scores of 28 labels, but names of 6"):
-        label_f1(scores_of(GOEMOTIONS, 0), DAIR, "")
-    with pytest.raises(ValueError, match=r"\(2, 3\), but names of 6"):
-        confusion_matrix(np.zeros((2, 3)), DAIR, "", missed_extra=False)
-    with pytest.raises(ValueError, match="no steps and no epochs"):
-        training_curves([], "")
-    with pytest.raises(ValueError, match="no probabilities"):
-        figures.reliability_diagram(reliability(np.zeros((0, 2), bool), np.zeros((0, 2)), Task.MULTI_LABEL), 0.0, "")
-    with pytest.raises(ValueError, match="1 to 60"):
-        figures.precision_recall([], "")
-    with pytest.raises(ValueError, match="names of 3"):
-        figures.threshold_stability(np.zeros(2), np.zeros((5, 2)), np.zeros(2, int), ("a", "b", "c"), "")
-
-
 def curves_of(labels: LabelSet) -> list[LabelCurve]:
-    targets, decided = decisions(labels)
+    targets, decided = decided_of(labels)
     noisy = np.clip(decided * 0.6 + np.random.default_rng(1).random(decided.shape) * 0.4, 0, 1)
     each = scores_of(labels, 0).per_label
     return [
@@ -325,57 +146,269 @@ def curves_of(labels: LabelSet) -> list[LabelCurve]:
     ]
 
 
-@pytest.mark.parametrize("name", ["1 label", "28 labels", "60 labels", "hostile labels"])
-def test_curves_and_thresholds_of_any_labels_are_whole(name: str) -> None:
-    labels = SETS[name]
-    assert_whole(whole(figures.precision_recall(curves_of(labels), " ".join(labels.names))))
-    by_fold = np.random.default_rng(0).random((5, len(labels)))
-    positives = np.arange(len(labels)) * 1000
-    assert_whole(whole(figures.threshold_stability(by_fold[0], by_fold, positives, labels.names, "thresholds")))
+def epochs(count: int, *metrics: str) -> list[EpochPoint]:
+    return [
+        EpochPoint(i + 1, 1 / (i + 1), {name: 0.5 + 0.01 * i - 0.02 * j for j, name in enumerate(metrics)})
+        for i in range(count)
+    ]
+
+
+def training(points: list[EpochPoint], heading: str = "title") -> Figure:
+    steps = tuple(StepPoint(i + 1, point.loss, 1e-4) for i, point in enumerate(points))
+    return curves.training_curves(TrainingLog(steps, tuple(points)), heading)
+
+
+def cost_panel(costs: list[float | None], quality: list[float]) -> CostPanel:
+    points = [CostPoint(q, q - 0.02, q + 0.02, c, i == 0) for i, (c, q) in enumerate(zip(costs, quality, strict=True))]
+    return CostPanel("training time", [0.1, 1, 10, 100], str, points)
+
+
+# --- every picture ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", SETS.values(), ids=SETS.keys())
+def test_pictures_of_any_labels_are_whole(labels: LabelSet) -> None:
+    heading, count = " ".join(labels.names), len(labels)
+    assert_whole(decisions.label_f1(scores_of(labels), labels, heading))
+    counts, multi = confusion(*decided_of(labels), labels.task), labels.task is Task.MULTI_LABEL
+    assert_whole(decisions.confusion_matrix(counts, labels, heading, missed_extra=multi))
+    assert_whole(curves.precision_recall(curves_of(labels), heading))
+    by_fold = np.random.default_rng(0).random((5, count))
+    assert_whole(decisions.threshold_stability(by_fold[0], by_fold, np.arange(count) * 1000, labels.names, heading))
+    f1 = np.linspace(0, 1, 3 * count).reshape(3, -1)
+    assert_whole(comparison.label_comparison(f1, np.arange(count), labels.names, ["a", "b", "c"], "F1 by label"))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        epochs(1, "macro_f1", "micro_f1"),
+        epochs(300, "macro_f1"),
+        epochs(3),
+        epochs(4, *HOSTILE, *UNPRINTABLE),
+        epochs(2, *(f"metric {i}" for i in range(30))),
+        [EpochPoint(1, 3e38, {"f1": 1e-30}), EpochPoint(2, float("inf"), {"f1": float("nan")}), EpochPoint(3, 1, {})],
+        [EpochPoint(7, float("nan"), {"f1": float("nan")})],
+    ],
+    ids=["one", "three hundred", "no metrics", "hostile", "many metrics", "diverged", "no values"],
+)
+def test_training_curves_are_whole(points: list[EpochPoint]) -> None:
+    assert_whole(training(points))
+
+
+@pytest.mark.parametrize("heading", [*UNPRINTABLE, "$\\frac{1}$ 😡 غضب", "", "W" * 5000])
+def test_titles_are_drawn_as_they_stand(heading: str) -> None:
+    figure = training(epochs(2, "f1"), heading)
+    assert_whole(figure)
+    if heading.startswith("$"):
+        assert title(figure).startswith("$\\frac{1}$")
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(title=st.text(max_size=80), names=st.lists(st.text(max_size=40), min_size=1, max_size=3, unique=True))
+def test_any_text_can_be_a_title_or_a_name(title: str, names: list[str]) -> None:
+    assert_whole(training(epochs(2, *names), title))
+
+
+@settings(deadline=None, max_examples=8, derandomize=True)
+@given(values=st.lists(st.floats(width=32), min_size=1, max_size=4))
+def test_any_value_can_be_drawn(values: list[float]) -> None:
+    assert_whole(training([EpochPoint(i, value, {"f1": value}) for i, value in enumerate(values)]))
+
+
+def test_same_input_gives_same_bytes_whatever_the_settings_of_the_user() -> None:
+    plain = figures.rendered(training(epochs(3, "$x$")))
+    assert figures.rendered(training(epochs(3, "$x$"))) == plain
+    with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "figure.dpi": 40}):
+        before = dict(matplotlib.rcParams)
+        assert figures.rendered(training(epochs(3, "$x$"))) == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+def test_no_pyplot() -> None:
+    program = (
+        "import sys; from emotune.reports.figures.curves import training_curves;"
+        "from emotune.runs.log import EpochPoint, TrainingLog;"
+        "training_curves(TrainingLog(epochs=(EpochPoint(1, 1.0, {'f1': 0.5}),)), 'title');"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="scores of 28 labels, but names of 6"):
+        decisions.label_f1(scores_of(GOEMOTIONS, 0), DAIR, "")
+    with pytest.raises(ValueError, match=r"\(2, 3\), but names of 6"):
+        decisions.confusion_matrix(np.zeros((2, 3)), DAIR, "", missed_extra=False)
+    with pytest.raises(ValueError, match="no steps and no epochs"):
+        training([])
+    with pytest.raises(ValueError, match="no probabilities"):
+        curves.reliability_diagram(reliability(np.zeros((0, 2), bool), np.zeros((0, 2)), Task.MULTI_LABEL), 0.0, "")
+    with pytest.raises(ValueError, match="1 to 60"):
+        curves.precision_recall([], "")
+    with pytest.raises(ValueError, match="names of 3"):
+        decisions.threshold_stability(np.zeros(2), np.zeros((5, 2)), np.zeros(2, int), ("a", "b", "c"), "")
+    with pytest.raises(ValueError, match="1 panels of 0 points"):
+        comparison.quality_cost([cost_panel([None], [0.5])], ["a"], "macro-F1", "")
+    with pytest.raises(ValueError, match="2 entries"):
+        comparison.label_comparison(np.zeros((3, 1)), np.zeros(1, int), ["joy"], ["a", "b"], "")
+
+
+# --- F1 by label -----------------------------------------------------------------------------------------------
+
+
+def test_each_label_has_its_f1_support_and_interval_the_best_first() -> None:
+    scores = scores_of(DAIR)
+    each, order = scores.per_label, np.argsort(-scores.per_label.f1, kind="stable")
+    axes = decisions.label_f1(scores, DAIR, "title").axes[0]
+    np.testing.assert_array_equal(line(axes, "o")[:, 0], each.f1[order])
+    shown = words(axes)
+    names = [text for text in shown if text in DAIR.names]
+    assert names == [DAIR.names[i] for i in order]
+    assert [shown[shown.index(name) - 1] for name in names] == [f"{each.support[i]:,}" for i in order]
+    for row, i in enumerate(order[:-1]):
+        assert bars(axes)[row][:, 0].tolist() == [each.f1_low[i], each.f1_high[i]]
+        assert f"{each.f1[i]:.2f}" in shown
+    assert f"macro-F1 {scores.overall['macro_f1']:.3f}" in shown[-1]
+    assert shown.count("undefined (no positives)") == 1
+    assert np.isnan(line(axes, "o")[-1, 0])
+
+
+def test_intervals_and_macro_line_are_drawn_only_where_defined() -> None:
+    labels, nothing = LabelSet(("a", "b")), np.zeros((5, 2))
+    without = decisions.label_f1(scores_of(labels, 0), labels, "").axes[0]
+    assert not any(map(len, bars(without)))
+    assert without.get_xlabel() == "F1"
+    assert any("macro-F1" in text for text in words(without))
+    empty = decisions.label_f1(score(nothing, nothing, nothing, labels, resamples=5), labels, "").axes[0]
+    assert not any("macro-F1" in text for text in words(empty))
+
+
+# --- matrices --------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_the_matrix_are_actual_and_columns_predicted_labels() -> None:
+    labels = LabelSet(("a", "b"), Task.MULTI_CLASS)
+    figure = decisions.confusion_matrix([[9, 1], [0, 0]], labels, "", missed_extra=False)
+    np.testing.assert_array_equal(cells(figure), [[0.9, 0.1], [np.nan, np.nan]])
+    assert [(text.get_position(), text.get_text()) for text in figure.axes[0].texts] == [
+        ((0.5, 0.5), "9"),
+        ((1.5, 0.5), "1"),
+    ]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b"]
+    assert {"actual", "predicted"} <= {text.get_text() for text in figure.texts}
+    missed = decisions.confusion_matrix([[0, 1], [2, 0]], LabelSet(("a", "b")), "", missed_extra=True)
+    np.testing.assert_array_equal(cells(missed), [[np.nan, 1], [2, np.nan]])
+    assert {"missed", "predicted instead"} <= {text.get_text() for text in missed.texts}
+
+
+@pytest.mark.parametrize(("num_labels", "written"), [(2, True), (6, True), (60, False)])
+def test_counts_are_written_only_where_they_fit(num_labels: int, written: bool) -> None:
+    labels = LabelSet(tuple(f"label {i}" for i in range(num_labels)), Task.MULTI_CLASS)
+    counts = 10_000 * np.eye(num_labels, dtype=np.int64)
+    figure = decisions.confusion_matrix(counts, labels, "", missed_extra=False)
+    assert ("10000" in words(figure.axes[0])) is written
+
+
+def test_long_names_are_cut_but_stay_different() -> None:
+    stem = "emotion / negative / strong / lasting / "
+    labels = LabelSet(("joy", stem + "fury", stem + "rage", stem * 4 + "fear"))
+    figure = decisions.confusion_matrix(np.eye(4), labels, "", missed_extra=True)
+    shown = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(set(shown)) == 4
+    assert all("…" in name for name in shown[1:])
+    assert [name[-4:] for name in shown[1:]] == ["fury", "rage", "fear"]
+
+
+# --- curves ----------------------------------------------------------------------------------------------------
+
+
+def test_a_curve_has_the_point_of_its_decisions_where_there_is_one() -> None:
+    (curve,) = curves_of(SETS["1 label"])
+    figure = curves.precision_recall([curve], "")
+    assert line(figure.axes[0], "D").tolist() == [[curve.recall, curve.precision]]
+    assert words(figure.axes[0]) == ["joy", curve.caption]
+    unknown = replace(curve, precision=float("nan"))
+    for draw in (curves.precision_recall_panel, lambda one: curves.precision_recall([one], "")):
+        assert [found.get_marker() for found in draw(unknown).axes[0].lines].count("D") == 0
+    panel = curves.precision_recall_panel(curve)
+    drawn = panel.axes[0].lines[1].get_xydata()
+    np.testing.assert_array_equal(np.asarray(drawn)[1:], np.c_[curve.curve.recall, curve.curve.precision])
 
 
 @pytest.mark.parametrize("labels", [SETS["2 labels"], SETS["6 classes"]], ids=["labels", "classes"])
 @pytest.mark.parametrize("num_rows", [1, 300])
-def test_reliability_is_whole(labels: LabelSet, num_rows: int) -> None:
-    targets, decided = decisions(labels, num_rows)
+def test_reliability_shows_observed_frequency_and_counts(labels: LabelSet, num_rows: int) -> None:
+    targets, decided = decided_of(labels, num_rows)
     p = np.where(decided, 0.9, 0.1 / max(len(labels) - 1, 1))
-    assert_whole(whole(figures.reliability_diagram(reliability(targets, p, labels.task), 0.1, "reliability")))
+    bins = reliability(targets, p, labels.task)
+    figure = curves.reliability_diagram(bins, 0.1, "reliability")
+    assert_whole(figure)
+    upper, lower = figure.axes
+    filled = bins.counts > 0
+    np.testing.assert_array_equal(line(upper, "o"), np.c_[bins.probability[filled], bins.share[filled]])
+    assert upper.get_ylabel() == "observed frequency"
+    assert words(lower) == [f"{count:,}" for count in bins.counts]
 
 
-def test_a_chosen_point_is_marked_where_there_is_one() -> None:
-    (curve,) = curves_of(SETS["1 label"])
-    marked, unmarked = curve, replace(curve, precision=float("nan"))
-    assert amount(figures.precision_recall([marked], "").png, VERMILION) > 0
-    assert amount(figures.precision_recall([unmarked], "").png, VERMILION) == 0
-    assert VERMILION in figures.precision_recall_panel(marked).decode()
-    assert VERMILION not in figures.precision_recall_panel(unmarked).decode()
+def test_training_curves_name_each_line_and_end_each_epoch() -> None:
+    points = epochs(3, "macro_f1", "accuracy")
+    loss, metrics, rate = training(points).axes
+    assert [axes.get_title(loc="left") for axes in (loss, metrics, rate)] == [
+        "loss",
+        "validation metrics",
+        "learning rate",
+    ]
+    legend = metrics.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["macro-F1", "accuracy"]
+    drawn = [np.asarray(found.get_ydata()).tolist() for found in metrics.lines]
+    assert [point.metrics["macro_f1"] for point in points] in drawn
+    assert sum(to_hex(found.get_color()) == figures.RULE for found in loss.lines) == 3
+    assert words(training([EpochPoint(7, float("nan"), {})]).axes[0]) == ["no values"]
 
 
-# Comparisons
+# --- thresholds ------------------------------------------------------------------------------------------------
 
 
-def cost_panel(costs: list[float | None], quality: list[float]) -> figures.CostPanel:
-    points = [CostPoint(q, q - 0.02, q + 0.02, c, i == 0) for i, (c, q) in enumerate(zip(costs, quality, strict=True))]
-    return figures.CostPanel("training time", [0.1, 1, 10, 100], str, points)
+def test_thresholds_of_each_fold_and_the_final_one_the_widest_spread_first() -> None:
+    by_fold = np.array([[0.5, 0.2, 0.4], [0.5, 0.8, 0.5]])
+    final = np.array([0.5, 0.6, 0.45])
+    axes = decisions.threshold_stability(final, by_fold, np.array([7, 8, 9]), ("a", "b", "c"), "").axes[0]
+    assert line(axes, "D")[:, 0].tolist() == [0.6, 0.45, 0.5]
+    assert [bar[:, 0].tolist() for bar in bars(axes)] == [[0.2, 0.8], [0.4, 0.5], [0.5, 0.5]]
+    assert [text for text in words(axes) if text in "abc"] == ["b", "c", "a"]
+
+
+# --- comparisons -----------------------------------------------------------------------------------------------
 
 
 def test_quality_and_cost_are_drawn_whatever_the_runs_are_called_and_cost() -> None:
     names = [*HOSTILE, *UNPRINTABLE]
     costs = [None, 0.0, 1e-9, 1e9, *(float(i) for i in range(len(names) - 4))]
     quality = [np.nan, *np.linspace(0, 1, len(names) - 1)]
-    picture = figures.quality_cost([cost_panel(costs, quality)] * 2, names, "macro-F1", "Quality and cost")
-    assert whole(picture)
-    assert picture.svg.count(b"_under_score_") == 1
-    assert picture.svg.count(b"training time") == 2
-    with pytest.raises(ValueError, match="nothing that can be drawn"):
-        figures.quality_cost([cost_panel([None], [0.5])], ["a"], "macro-F1", "")
+    figure = comparison.quality_cost([cost_panel(costs, quality)] * 2, names, "macro-F1", "Quality and cost")
+    assert_whole(figure)
+    assert [text.get_text() for text in figure.texts].count("_under_score_") == 1
+    assert [axes.get_xlabel() for axes in figure.axes] == ["training time"] * 2
 
 
-@pytest.mark.parametrize("labels", SETS.values(), ids=SETS.keys())
-def test_labels_of_several_runs_are_drawn_for_any_labels(labels: LabelSet) -> None:
-    f1 = np.linspace(0, 1, 3 * len(labels)).reshape(3, -1)
-    f1[:, -1] = np.nan
-    support = np.arange(len(labels))
-    whole(figures.label_comparison(f1, support, labels.names, ["a", "b", "c"], "F1 by label"))
-    with pytest.raises(ValueError, match="2 entries"):
-        figures.label_comparison(f1, support, labels.names, ["a", "b"], "F1 by label")
+def test_pareto_optimal_runs_have_filled_marks() -> None:
+    (axes,) = comparison.quality_cost([cost_panel([2.0, 9.0], [0.7, 0.6])], ["a", "b"], "macro-F1", "").axes
+    first, second = (found for found in axes.lines if found.get_marker() not in ("", "None"))
+    assert (first.get_xydata().tolist(), second.get_xydata().tolist()) == ([[2.0, 0.7]], [[9.0, 0.6]])
+    assert (first.get_markerfacecolor() == first.get_markeredgecolor(), second.get_markerfacecolor()) == (
+        True,
+        figures.PAPER,
+    )
+    assert [bar[:, 1].tolist() for bar in bars(axes)] == [[0.7 - 0.02, 0.7 + 0.02], [0.6 - 0.02, 0.6 + 0.02]]
+
+
+def test_labels_of_several_runs_stand_in_the_order_of_the_first() -> None:
+    f1 = np.array([[0.2, 0.9, np.nan], [0.5, 0.1, np.nan]])
+    axes = comparison.label_comparison(f1, np.array([3, 4, 0]), ["x", "y", "z"], ["a", "b"], "").axes[0]
+    second, first = (np.asarray(found.get_xdata()) for found in axes.lines)
+    np.testing.assert_array_equal(first, [0.9, 0.2, np.nan])
+    np.testing.assert_array_equal(second, [0.1, 0.5, np.nan])
+    assert [bar[:, 0].tolist() for bar in bars(axes)] == [[0.1, 0.9], [0.2, 0.5]]
+    assert words(axes).count("undefined (no positives)") == 1

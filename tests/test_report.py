@@ -1,4 +1,4 @@
-"""report.html: one file that loads and runs nothing, whatever labels and texts are made of, and says what was found."""
+"""The reports of an evaluation: complete, and one page that loads and runs nothing, whatever the texts contain."""
 
 import base64
 import hashlib
@@ -16,7 +16,10 @@ from emotune.config.schema import Config
 from emotune.data.records import Record
 from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
+from emotune.reports import tables
+from emotune.reports.card import update_card
 from emotune.reports.evaluation import Evaluation, describe, write_evaluation
+from emotune.reports.html import variables
 from emotune.reports.provenance import Background
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
@@ -127,7 +130,7 @@ def background(labels: LabelSet) -> Background:
 
 
 class Page(HTMLParser):
-    """What a page is made of."""
+    """The tags, words, policy and style sheet of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -186,7 +189,7 @@ def undrawn(found: Evaluation, known: Background) -> str:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a report on labels and texts that are made to break out."""
+    """The folder of a report on labels and texts that try to break out of the markup."""
     labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
     write_evaluation(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
@@ -206,7 +209,15 @@ def test_hostile_labels_and_texts_stay_what_they_are(hostile: Path) -> None:
         assert (hostile / f"{stem}.svg").stat().st_size
 
 
-def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
+def test_every_colour_of_the_pictures_has_a_variable_in_light_and_dark(hostile: Path) -> None:
+    style = Page((hostile / "report.html").read_text()).style
+    for color, variable in variables().items():
+        name = variable.removeprefix("var(").removesuffix(")")
+        assert style.count(f"{name}: ") == 2, "one for light, one for dark"
+        assert f"{name}: {color};" in style or color == "#000000"
+
+
+def test_every_section_is_there_and_linked(hostile: Path) -> None:
     page = Page((hostile / "report.html").read_text())
     headings = [attributes["id"] for tag, attributes in page.tags if tag == "h2"]
     assert headings == [
@@ -223,7 +234,7 @@ def test_every_part_is_there_and_can_be_found(hostile: Path) -> None:
     assert all(attributes.get("scope") in ("col", "row") for tag, attributes in page.tags if tag == "th")
 
 
-def test_what_counts_is_said(hostile: Path) -> None:
+def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
     found, text = evaluation(unchecked(HOSTILE)), Page((hostile / "report.html").read_text()).text
     assert f"{found.scores.overall['macro_f1']:.3f}" in text
     low, high = found.scores.intervals["macro_f1"]
@@ -248,7 +259,7 @@ def test_classes_have_no_thresholds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])
-def test_what_is_undefined_is_called_so(num_rows: int, tmp_path: Path) -> None:
+def test_undefined_scores_are_shown_as_undefined(num_rows: int, tmp_path: Path) -> None:
     found = evaluation(LabelSet(("a", "b")), num_rows=num_rows)
     nothing = np.zeros_like(found.targets)
     scores = score(nothing, nothing, found.probabilities, found.labels, resamples=5)
@@ -305,7 +316,7 @@ def test_markdown_and_page_have_the_same_parts(hostile: Path) -> None:
     assert report_markdown(everywhere("**x** <b>")).startswith("# \\*\\*x\\*\\* &lt;b&gt;")
 
 
-def test_a_log_that_was_cut_and_gone_on_with() -> None:
+def test_the_log_of_a_resumed_run_is_read() -> None:
     step = '{"event": "step", "step": 1, "loss": 1.0, "rate": 0.1}'
     again = '{"event": "step", "step": 1, "loss": 2.0, "rate": null}'
     log = read_training_log([step, '{"event": "st', "[]", "", again, '{"event": "epoch", "epoch": 1, "loss": null}'])
@@ -346,3 +357,44 @@ def test_fold_thresholds_are_read_back_or_left_out() -> None:
         content | {"fold_thresholds": {"a": "x", "b": None}},
     ):
         assert FoldThresholds.from_json(broken, names) is None
+
+
+def test_the_decision_of_a_card_is_replaced_in_cards_of_earlier_versions_too() -> None:
+    decision = Decision(LabelSet(("anger", "joy")), (0.25, 0.75))
+    former = "# starter\n\n<!-- decision -->\n## Decision\n\nold words\n<!-- /decision -->\n\nmore\n"
+    card = update_card(former, decision)
+    assert card.startswith("# starter\n\n<!-- decision -->\n## Decision\n\nThresholds: not tuned.\n")
+    assert card.endswith("| joy | 0.750 |\n<!-- /decision -->\n\nmore\n")
+    assert "old words" not in card
+    assert update_card(card, decision) == card
+    assert update_card("# theirs\n", decision) == "# theirs\n"
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (None, ""),
+        (0.0, "0 s"),
+        (2e-5, "20 µs"),
+        (0.0042, "4.2 ms"),
+        (0.03, "30 ms"),
+        (0.5, "0.5 s"),
+        (0.96, "1.0 s"),
+        (9.44, "9.4 s"),
+        (35.2, "35 s"),
+        (84.0, "1.4 min"),
+        (4000.0, "1.1 h"),
+    ],
+)
+def test_a_duration_is_written_with_its_unit_and_never_as_zero(seconds: float | None, written: str) -> None:
+    assert tables.duration(seconds) == written
+
+
+@pytest.mark.parametrize(
+    ("texts", "written"), [(None, ""), (3.14, "3.1"), (98.7, "99"), (8932.4, "8,930"), (61_910_277.0, "61,900,000")]
+)
+def test_a_speed_has_three_digits_at_most(texts: float | None, written: str) -> None:
+    assert tables.speed(texts) == written

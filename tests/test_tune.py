@@ -99,7 +99,7 @@ def test_a_precision_is_reached_or_said_not_to_be(run: Path) -> None:
     assert decision["thresholds"]["fear"] == 1.0
     assert decision["tuning"]["unreached"] == ["fear", "sadness"]
     assert decision["tuning"]["at_least"] == 0.9
-    assert "Never given, for the precision is out of their reach: fear, sadness." in (
+    assert "Never predicted, as they do not reach the precision: fear, sadness." in (
         (run / "model" / "README.md").read_text()
     )
     said = tuned(run, "--data", data, "--objective", "precision", "--at-least", "0.9")
@@ -266,7 +266,7 @@ def test_a_model_of_somebody_else_becomes_one_of_ours(foreign: Path, multi_label
     with pytest.warns(UserWarning, match="untuned"):
         theirs = load(foreign, device="cpu")
     np.testing.assert_allclose(load(out, device="cpu").logits(TEXTS), theirs.logits(TEXTS), atol=1e-6)
-    assert "warning: the thresholds were tuned on these very rows" in (
+    assert "warning: the thresholds were tuned on these rows" in (
         call("evaluate", out, "--data", multi_label_corpus, "--split", "valid", "--json").stderr
     )
     tuned(out, "--data", multi_label_corpus, "--method", "global")

@@ -14,12 +14,10 @@ _CONFUSED = 5  # of each kind
 @reported
 def evaluate(
     model: ModelArgument,
-    data: Annotated[str | None, typer.Option(help="Score this data instead of the run's own.")] = None,
+    data: Annotated[str | None, typer.Option(help="Data to score instead of the run's own.")] = None,
     split: Annotated[str | None, typer.Option(help="train, valid or test [default: test, else valid].")] = None,
     level: Annotated[str | None, typer.Option(help="Score at a coarser level: ekman, sentiment, …")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the reports [default: in eval/ of the run, by split].")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the reports [default: eval/SPLIT of the run].")] = None,
     override: DataSetOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
@@ -28,9 +26,10 @@ def evaluate(
 ) -> None:
     """Score a model on a split of data.
 
-    Metrics with 95 % intervals, overall and by label, and where it errs; report.html shows all of it, with pictures.
+    Prints metrics with 95 % intervals, overall and by label, and the most frequent confusions. report.html has all
+    results with pictures.
     """
-    from emotune.reports.tables import confusion_tables, label_table, labels_without_positives, overall_table
+    from emotune.reports.tables import confusion_tables, label_table, overall_table, without_positives
     from emotune.workflows.evaluate import evaluate as run_evaluation
 
     terminal = Terminal(quiet=quiet)
@@ -56,11 +55,11 @@ def evaluate(
     for caption, table in confusion_tables(found.confusions.first(_CONFUSED), found.labels):
         emit("")
         terminal.table(table, caption)
-    missing = labels_without_positives(found.scores)
+    missing = without_positives(found.scores.labels_without_positives)
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
         terminal.info(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
         terminal.info(f"report: {outcome.report}")
     else:
-        terminal.info("this model stands alone, so nothing was written; say where: --out DIR")
+        terminal.info("nothing was written: this model has no run; name a folder for the reports: --out DIR")

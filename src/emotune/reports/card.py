@@ -1,8 +1,9 @@
 """The model card: README.md of a model directory."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -13,6 +14,7 @@ from emotune.reports.tables import Table, calibration_table, escape, markdown, p
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import metric_name
 
+# the marks by which the sections of a card are found again, also in cards of earlier versions
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
 _BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"
 
@@ -30,9 +32,9 @@ for scores in classify(["I can't believe you did that for me!"]):
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the card tells of a training: plain words and numbers, ready to print.
+    """The facts of a training that its card shows: plain words and numbers.
 
-    `encoder` is empty for a kind of model that starts from none.
+    `encoder`: empty for a kind of model without one.
     """
 
     name: str
@@ -51,60 +53,112 @@ class CardFacts:
 
 
 def make_card(facts: CardFacts, decision: Decision) -> str:
-    """The card as Markdown with the YAML front matter that the hub reads."""
+    """The card of a trained model."""
     plain = facts.portability == "transformers"
+    origin = f" from `{facts.encoder}` ({escape(facts.encoder_origin)})" if facts.encoder else ""
+    origin += "" if plain else f": {escape(facts.kind)}"
     front = {
         "library_name": "transformers" if plain else "emotune",
-        "pipeline_tag": "text-classification",
         # the hub refuses a card whose base model is not one of its own
-        **({"base_model": facts.encoder} if facts.encoder_on_hub else {}),
-        **({"datasets": [data_set.hub_id for data_set in facts.published]} if facts.published else {}),
-        "tags": ["emotion", "emotune", str(decision.labels.task).replace("_", "-")],
+        "base_model": facts.encoder if facts.encoder_on_hub else None,
+        "datasets": [data_set.hub_id for data_set in facts.published],
     }
-    rows = ", ".join(f"{n:,} {split}" for split, n in facts.rows.items())
-    return "\n".join(
+    return _card(
+        front,
+        facts.name,
+        f"Trained with emotune{origin}. Portability: {facts.portability}.",
+        decision,
         [
-            "---",
-            yaml.safe_dump(front, sort_keys=False).strip(),
-            "---",
-            "",
-            f"# {escape(facts.name)}",
-            "",
-            f"Says which of {len(decision.labels)} emotions a text carries "
-            f"({'any number of them' if decision.labels.task is Task.MULTI_LABEL else 'exactly one'}). "
-            f"Trained with emotune{_origin(facts)}. Portability: {facts.portability}.",
-            "",
             *_use(decision, plain=plain),
             "## Data",
             "",
             *[f"- {escape(line)}" for line in facts.data],
-            f"- rows: {rows}",
-            *[f"- doubtful: {escape(line)}" for line in facts.findings],
+            f"- rows: {', '.join(f'{n:,} {split}' for split, n in facts.rows.items())}",
+            *[f"- warning: {escape(line)}" for line in facts.findings],
             "",
-            *[line for data_set in facts.published for line in _published(data_set)],
+            *_published(facts.published),
             "## Validation",
             "",
             *_validation(facts, decision),
             "## Training",
             "",
-            markdown(Table(("setting", "value"), tuple((k, v) for k, v in facts.settings.items()))),
+            markdown(Table(("setting", "value"), tuple(facts.settings.items()))),
             "",
-            _BEGIN,
+        ],
+    )
+
+
+def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
+    """The card of a classifier that emotune did not train; `licence` as in the card of its source."""
+    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    front = {"library_name": "transformers", "base_model": name if on_hub else None, "license": licence}
+    source = f"`{name}`" if on_hub else "a local model"
+    about = f"The weights are those of {source}; emotune did not train them. Its licence and limits apply."
+    title = f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune"
+    return _card(front, title, about, decision, _use(decision, plain=True))
+
+
+def ensemble_card(
+    name: str, notes: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
+) -> str:
+    """The card of an ensemble: a table of its members with their scores, and notes."""
+    front = {"library_name": "emotune", "datasets": [data_set.hub_id for data_set in published]}
+    about = (
+        "The model is an ensemble: the mean of the logits of the models in `members/`, which have cards of their own. "
+        "Portability: emotune."
+    )
+    parts = [
+        *_use(decision, plain=False),
+        "## Members",
+        "",
+        markdown(members),
+        "",
+        *[f"- {escape(line)}" for line in notes],
+        "",
+        *_published(published),
+    ]
+    return _card(front, name, about, decision, parts, tags=("ensemble",))
+
+
+def _card(
+    front: Mapping[str, Any],
+    title: str,
+    about: str,
+    decision: Decision,
+    parts: Iterable[str],
+    *,
+    tags: Sequence[str] = (),
+) -> str:
+    """A card as Markdown with the YAML front matter that the hub reads, without its empty values."""
+    known = {key: value for key, value in front.items() if value}
+    task = str(decision.labels.task).replace("_", "-")
+    matter = {
+        "library_name": known.pop("library_name"),
+        "pipeline_tag": "text-classification",
+        **known,
+        "tags": ["emotion", "emotune", *tags, task],
+    }
+    number_of = "any number" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(matter, sort_keys=False).strip(),
+            "---",
+            "",
+            f"# {escape(title)}",
+            "",
+            f"Predicts the emotions of texts: {number_of} of {len(decision.labels)} labels for each text. {about}",
+            "",
+            *parts,
             _decision_section(decision),
-            _END,
             "",
         ]
     )
 
 
-def _origin(facts: CardFacts) -> str:
-    """What it was trained from, and what it is where that is not plain."""
-    origin = f" from `{facts.encoder}` ({escape(facts.encoder_origin)})" if facts.encoder else ""
-    return origin if facts.portability == "transformers" else f"{origin}: {escape(facts.kind)}"
-
-
-def _use(decision: Decision, *, plain: bool = True) -> list[str]:
-    return [
+def _use(decision: Decision, *, plain: bool) -> list[str]:
+    """How to use the model. `plain`: whether plain transformers can load it."""
+    lines = [
         "## Use",
         "",
         "```python",
@@ -114,31 +168,30 @@ def _use(decision: Decision, *, plain: bool = True) -> list[str]:
         'print(classifier("I can\'t believe you did that for me!")[0].labels)',
         "```",
         "",
-        *(_plain_use(decision) if plain else ["Plain transformers cannot load this kind of model.", ""]),
     ]
-
-
-def _plain_use(decision: Decision) -> list[str]:
+    if not plain:
+        return [*lines, "Plain transformers cannot load this kind of model.", ""]
+    same = "Plain transformers gives the same probabilities"
     if decision.labels.task is Task.MULTI_CLASS:
-        return [
-            'Plain transformers gives the same probabilities: `pipeline("text-classification", model=MODEL_DIR)`.',
-            "",
-        ]
-    return ["Plain transformers gives the same probabilities; the thresholds it does not know:", "", _SNIPPET, ""]
+        return [*lines, f'{same}: `pipeline("text-classification", model=MODEL_DIR)`.', ""]
+    return [*lines, f"{same}, without the thresholds. With them:", "", _SNIPPET, ""]
 
 
-def _published(data_set: DataSet) -> list[str]:
-    """Where published data come from, what their makers allow, and how they want to be cited."""
-    terms = f" Terms: {escape(data_set.terms)}." if data_set.terms else ""
-    source = f"Trained on [{escape(data_set.title)}]({data_set.page}). Licence: {data_set.licence}.{terms} Please cite:"
-    return [source, "", "```bibtex", data_set.citation, "```", ""]
+def _published(data_sets: Sequence[DataSet]) -> list[str]:
+    """The sources of published data, their terms, and how to cite them."""
+    lines = []
+    for data_set in data_sets:
+        terms = f" Terms: {escape(data_set.terms)}." if data_set.terms else ""
+        source = f"Trained on [{escape(data_set.title)}]({data_set.page}). Licence: {data_set.licence}.{terms}"
+        lines += [f"{source} Please cite:", "", "```bibtex", data_set.citation, "```", ""]
+    return lines
 
 
 def _validation(facts: CardFacts, decision: Decision) -> list[str]:
     how = "thresholds tuned out of fold" if decision.tuning else "no thresholds were tuned"
     table = Table(("metric", "value"), tuple((metric_name(k), percent(v)) for k, v in facts.validation.items()))
     rows = f"the {facts.rows.get('valid', 0):,} validation rows"
-    lines = [f"On {rows} when training ended ({how}):", "", markdown(table), ""]
+    lines = [f"On {rows} at the end of the training ({how}):", "", markdown(table), ""]
     if facts.temperature != 1.0:
         note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the model."
         lines += [note, ""]
@@ -146,9 +199,10 @@ def _validation(facts: CardFacts, decision: Decision) -> list[str]:
 
 
 def _decision_section(decision: Decision) -> str:
-    lines = ["## Decision", ""]
+    """The decision section between its marks."""
+    lines = [_BEGIN, "## Decision", ""]
     if decision.labels.task is Task.MULTI_CLASS:
-        return "\n".join([*lines, *policies(decision)])
+        return "\n".join([*lines, *policies(decision), _END])
     tuning = decision.tuning
     if tuning:
         reached = ", ".join(f"{metric_name(name)} {percent(value)}" for name, value in tuning["out_of_fold"].items())
@@ -160,59 +214,22 @@ def _decision_section(decision: Decision) -> str:
         ]
         if tuning.get("unreached"):
             lines.append(
-                f"Never given, for the precision is out of their reach: {escape(', '.join(tuning['unreached']))}."
+                f"Never predicted, as they do not reach the precision: {escape(', '.join(tuning['unreached']))}."
             )
     else:
         lines.append("Thresholds: not tuned.")
-    lines += policies(decision)
-    table = Table(
-        ("label", "threshold"),
-        tuple((n, f"{t:.3f}") for n, t in zip(decision.labels.names, decision.thresholds, strict=True)),
-    )
-    return "\n".join([*lines, "", markdown(table)])
+    pairs = zip(decision.labels.names, decision.thresholds, strict=True)
+    table = Table(("label", "threshold"), tuple((name, f"{threshold:.3f}") for name, threshold in pairs))
+    return "\n".join([*lines, *policies(decision), "", markdown(table), _END])
 
 
 def update_card(card: str, decision: Decision) -> str:
     """The card with another decision section; a card without one is left as it is."""
-    section = f"{_BEGIN}\n{_decision_section(decision)}\n{_END}"
-    return re.sub(f"{_BEGIN}.*?{_END}", lambda _: section, card, count=1, flags=re.DOTALL)
-
-
-def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
-    """The card of a classifier that emotune did not train; `licence` as the card of its source gives it."""
-    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    front = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-classification",
-        **({"base_model": name} if on_hub else {}),
-        **({"license": licence} if licence else {}),
-        "tags": ["emotion", "emotune", str(decision.labels.task).replace("_", "-")],
-    }
-    task = "any number of them" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
-    source = f"`{name}`" if on_hub else "a model that lay on the disk of whoever did this"
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(front, sort_keys=False).strip(),
-            "---",
-            "",
-            f"# {escape(name.rstrip('/').rsplit('/', 1)[-1])}, tuned with emotune",
-            "",
-            f"Says which of {len(decision.labels)} emotions a text carries ({task}). "
-            f"Its weights are those of {source}; emotune read them, and did not train them. "
-            "Licence and limits are those of its source.",
-            "",
-            *_use(decision),
-            _BEGIN,
-            _decision_section(decision),
-            _END,
-            "",
-        ]
-    )
+    return re.sub(f"{_BEGIN}.*?{_END}", lambda _: _decision_section(decision), card, count=1, flags=re.DOTALL)
 
 
 def published_of(card: str) -> list[DataSet]:
-    """The data sets of the catalogue that the front matter of a card names as those that its model was trained on."""
+    """The published data sets that the front matter of a card names."""
     front = re.match(r"---\n(.{,10000}?)\n---\n", card, re.DOTALL)
     try:
         content = yaml.safe_load(front[1]) if front else None
@@ -222,51 +239,13 @@ def published_of(card: str) -> list[DataSet]:
     return [data_set for data_set in CATALOG.values() if isinstance(named, list) and data_set.hub_id in named]
 
 
-def ensemble_card(
-    name: str, told: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
-) -> str:
-    """The card of an ensemble: what it is made of, in sentences and as a table with what each member reaches."""
-    front = {
-        "library_name": "emotune",
-        "pipeline_tag": "text-classification",
-        **({"datasets": [data_set.hub_id for data_set in published]} if published else {}),
-        "tags": ["emotion", "emotune", "ensemble", str(decision.labels.task).replace("_", "-")],
-    }
-    task = "any number of them" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(front, sort_keys=False).strip(),
-            "---",
-            "",
-            f"# {escape(name)}",
-            "",
-            f"Says which of {len(decision.labels)} emotions a text carries ({task}): the mean of the logits of the "
-            "models in `members/`, each of which has a card of its own. Portability: emotune.",
-            "",
-            *_use(decision, plain=False),
-            "## Members",
-            "",
-            markdown(members),
-            "",
-            *[f"- {escape(line)}" for line in told],
-            "",
-            *[line for data_set in published for line in _published(data_set)],
-            _BEGIN,
-            _decision_section(decision),
-            _END,
-            "",
-        ]
-    )
-
-
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:
-    """The card with a section on the temperatures that were folded into the model, in place of a former one."""
+    """The card with a section on the temperatures that were folded into the model; it replaces a former one."""
     temperatures = calibration.temperatures.tolist()
     each = ", ".join(f"{escape(name)} {t:.3f}" for name, t in zip(labels.names, temperatures, strict=True))
-    told = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"each label's own: {each}"
+    shown = f"{temperatures[0]:.3f}" if len(set(temperatures)) == 1 else f"one for each label: {each}"
     table = markdown(calibration_table(calibration))
-    lines = ["## Calibration", "", f"Temperature, folded into the model: {told}.", "", f"Out of fold:\n\n{table}"]
+    lines = ["## Calibration", "", f"Temperature, folded into the model: {shown}.", "", f"Out of fold:\n\n{table}"]
     section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
     without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
     return f"{without.rstrip()}\n\n{section}\n"

@@ -64,7 +64,7 @@ _MOST_NAMES = 40  # of a part of the labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
 _LEVEL_NAMES = {"ekman": "Ekman", "sentiment": "Sentiment"}
-_MOST_PANELS, _CURVE_POINTS = 60, 150
+_CURVE_POINTS = 150
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def describe(evaluation: Evaluation, background: Background, coarser: Sequence[E
     intervals of the slices.
     """
     scores = evaluation.scores
-    missing = tables.labels_without_positives(scores)
+    missing = tables.without_positives(scores.labels_without_positives)
     number_of = "any number" if evaluation.multi_label else "exactly one"
     return Report(
         title=f"Evaluation on {evaluation.title}",
@@ -295,55 +295,48 @@ def _f1_picture(evaluation: Evaluation) -> Picture:
 
 
 def _precision_recall(evaluation: Evaluation) -> list[Block]:
-    """The curve of each label that has positives; of very many labels, those with most."""
-    each, thresholds = evaluation.scores.per_label, evaluation.thresholds
-    order = np.argsort(-each.support, kind="stable")[:_MOST_PANELS]
-    kept = sorted(int(j) for j in order if each.support[j] > 0)
-    if not kept:
+    """The curves by label; the page shows each of them as a panel."""
+    if not evaluation.scores.per_label.support.any():
         return []
-
-    def draw() -> "Figure":
-        from emotune.reports.figures.curves import precision_recall
-
-        curves = [label_curve(evaluation, j) for j in kept]
-        return precision_recall(curves, f"Precision and recall by label, {evaluation.title}")
-
-    at = ", with the threshold after “at”" if thresholds is not None else ""
+    at = "" if evaluation.thresholds is None else ", with the threshold after “at”"
     note = (
         f"Recall is on the horizontal axis, precision on the vertical one. The orange diamond is the decisions{at}; "
         "the dotted line is a random guess; AP is the average precision."
     )
     alt = "A precision–recall curve for each label, with the point of its decisions."
-    panels = tuple(_panel(evaluation, j) for j in kept)
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.curves import precision_recall
+
+        return precision_recall(label_curves(evaluation), f"Precision and recall by label, {evaluation.title}")
+
+    def panels() -> list[Panel]:
+        from emotune.reports.figures.curves import precision_recall_panel
+
+        return [
+            Panel(curve.name, curve.caption, f"Precision and recall of {curve.name}", precision_recall_panel(curve))
+            for curve in label_curves(evaluation)
+        ]
+
     return [Picture("precision_recall", "Precision and recall by label", alt, draw, note=note, panels=panels)]
 
 
-def _panel(evaluation: Evaluation, j: int) -> Panel:
-    name, thresholds = evaluation.labels.names[j], evaluation.thresholds
-    ap = f"AP {evaluation.scores.per_label.average_precision[j]:.2f}"
-    caption = ap if thresholds is None else f"{ap}, at {thresholds[j]:.2f}"
-
-    def draw() -> "Figure":
-        from emotune.reports.figures.curves import precision_recall_panel
-
-        return precision_recall_panel(label_curve(evaluation, j))
-
-    return Panel(name, caption, f"Precision and recall of {name}", draw)
-
-
-def label_curve(evaluation: Evaluation, j: int) -> "LabelCurve":
-    """The precision–recall curve of the label at position `j`, with the point of its decisions."""
-    from emotune.reports.figures.curves import LabelCurve
+def label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
+    """The curve of each label that has positives; of very many labels, those with most."""
+    from emotune.reports.figures.curves import MOST_PANELS, LabelCurve
 
     each, thresholds = evaluation.scores.per_label, evaluation.thresholds
-    curve = curves.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j])
-    return LabelCurve(
-        evaluation.labels.names[j],
-        curve.thinned(_CURVE_POINTS),
-        recall=float(each.recall[j]),
-        precision=float(each.precision[j]),
-        threshold=None if thresholds is None else thresholds[j],
-    )
+    order = np.argsort(-each.support, kind="stable")[:MOST_PANELS]
+    return [
+        LabelCurve(
+            evaluation.labels.names[j],
+            curves.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(_CURVE_POINTS),
+            recall=float(each.recall[j]),
+            precision=float(each.precision[j]),
+            threshold=None if thresholds is None else thresholds[j],
+        )
+        for j in sorted(int(j) for j in order if each.support[j] > 0)
+    ]
 
 
 def _calibration(evaluation: Evaluation) -> list[Block]:

@@ -20,38 +20,28 @@ from markupsafe import Markup
 
 _TEMPLATE = "report.html"
 
-# Of each colour: light, dark. The light ones are those that pictures are drawn in.
-_PICTURE_COLORS = {
-    "ink": ("#222222", "#e8e6e3"),
-    "quiet": ("#5f5f5f", "#a5a9ae"),
-    "rule": ("#dcdcdc", "#3a4047"),
-    "empty": ("#e9e9e9", "#262b31"),
-    "paper": ("#ffffff", "#15181c"),
-    "blue": ("#0072b2", "#5cb3ea"),
-    "light-blue": ("#a6cee3", "#2a5f80"),
-    "vermilion": ("#d55e00", "#ff9248"),
-    "rust": ("#b34d00", "#ff9248"),
-    "green": ("#009e73", "#3fc79d"),
-    "pink": ("#cc79a7", "#e39cc4"),
-    "orange": ("#e69f00", "#f0b93f"),
-    "sky": ("#56b4e9", "#8fd0f5"),
+# the colours of the pictures, by the names that report.css gives them
+_COLORS = {
+    "#000000": "ink",
+    "#222222": "ink",
+    "#5f5f5f": "quiet",
+    "#dcdcdc": "rule",
+    "#e9e9e9": "empty",
+    "#ffffff": "paper",
+    "#0072b2": "blue",
+    "#a6cee3": "light-blue",
+    "#d55e00": "vermilion",
+    "#b34d00": "rust",
+    "#009e73": "green",
+    "#cc79a7": "pink",
+    "#e69f00": "orange",
+    "#56b4e9": "sky",
 }
-_PAGE_COLORS = {
-    "raised": ("#f6f7f8", "#1d2126"),
-    "warned": ("#fff4e5", "#33261a"),
-    "link": ("#00578a", "#7cc4f2"),
-    "right": ("#00674b", "#58d3ab"),
-    "wrong": ("#a84300", "#ffa366"),
-}
-_DARK_HEAT = ("#1b222a", "#9ed3f7")  # the two ends of the scale that colours counts in the dark
 
 
-def render(*, colored: bool, **values: Any) -> str:
-    """A whole page that loads nothing and runs nothing: its policy allows this one style sheet and no more.
-
-    colored: whether it has pictures, whose scale of colours it then needs. values: what the template inserts.
-    """
-    style = style_sheet(_heat() if colored else ())
+def render(**values: Any) -> str:
+    """A whole page that loads nothing and runs nothing: its policy allows this one style sheet and no more."""
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     own_style = Markup(style)  # noqa: S704 (part of the package)
@@ -87,40 +77,6 @@ def _printable(character: str) -> str:
     return chr(0x2400 + ord(character)) if ord(character) < 0x20 else "�"
 
 
-# --- colours ---------------------------------------------------------------------------------------------------
-
-
-def style_sheet(heat: tuple[str, ...]) -> str:
-    """The style sheet. `heat`: the scale that colours counts, the palest first; empty where there are no pictures."""
-    dark_heat = [_between(*_DARK_HEAT, i / max(len(heat) - 1, 1)) for i in range(len(heat))]
-    scale = {f"heat-{i}": pair for i, pair in enumerate(zip(heat, dark_heat, strict=True))}
-    pairs = _PICTURE_COLORS | _PAGE_COLORS | scale
-    light = "".join(f"--{name}:{pair[0]};" for name, pair in pairs.items())
-    dark = "".join(f"--{name}:{pair[1]};" for name, pair in pairs.items())
-    schemes = (
-        f":root{{color-scheme:light dark;{light}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}\n"
-    )
-    return schemes + files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-
-
-def _between(start: str, end: str, share: float) -> str:
-    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (start, end)]
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(*ends, strict=True))
-
-
-def _heat() -> tuple[str, ...]:
-    from emotune.reports.figures import HEAT
-
-    return HEAT
-
-
-@cache
-def _variables() -> Mapping[str, str]:
-    """From each colour of the pictures to the page's variable."""
-    named = {light: f"var(--{name})" for name, (light, _) in _PICTURE_COLORS.items()}
-    return {"#000000": "var(--ink)"} | {color: f"var(--heat-{i})" for i, color in enumerate(_heat())} | named
-
-
 # --- pictures --------------------------------------------------------------------------------------------------
 
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -131,6 +87,15 @@ _VIEW = re.compile(r"^0 0 ([\d.]+) ([\d.]+)$")
 _LEFT_OUT = {"metadata", "style"}
 _NUMBERS = {"d", "x", "y", "transform"}
 _CROP = 0.7  # of the margin around a picture: a page has its own
+
+
+@cache
+def variables() -> Mapping[str, str]:
+    """From each colour of the pictures to the page's variable."""
+    from emotune.reports.figures import HEAT
+
+    names = {color: f"heat-{i}" for i, color in enumerate(HEAT)} | _COLORS
+    return {color: f"var(--{name})" for color, name in names.items()}
 
 
 def inline_svg(svg: bytes, *, prefix: str, alt: str, crop: bool = False) -> Markup:
@@ -189,7 +154,7 @@ class _Renamed:
         pairs = (part.partition(":") for part in style.split(";") if ":" in part)
         found = {name.strip(): value.strip() for name, _, value in pairs}
         found.pop("font-family", None)
-        return {name: self._reference(_variables().get(value, value)) for name, value in found.items()}
+        return {name: self._reference(variables().get(value, value)) for name, value in found.items()}
 
     def _reference(self, value: str) -> str:
         return _REFERENCE.sub(lambda m: f"#{self._prefix}-{m[1]}" if m[1] in self._used else m[0], value)

@@ -11,7 +11,7 @@ from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import _HEADLINES, Scores, metric_name
-from emotune.scoring.slices import Confused, Confusions, Pair, TwoLabelError
+from emotune.scoring.slices import Confusions
 from emotune.scoring.thresholds import PRECISION, Tuned, precision_and_recall
 
 UNDEFINED = "undefined"
@@ -80,13 +80,8 @@ def label_table(scores: Scores, labels: LabelSet) -> Table:
     return Table(header, tuple(rows))
 
 
-def labels_without_positives(scores: Scores) -> str:
-    """A sentence on the labels that leave the macro averages; empty when there are none."""
-    return without_positives(scores.labels_without_positives)
-
-
 def without_positives(missing: Sequence[str]) -> str:
-    """As `labels_without_positives`, for labels by name."""
+    """A sentence on the labels that leave the macro averages; empty when there are none."""
     if not missing:
         return ""
     one = len(missing) == 1
@@ -94,38 +89,31 @@ def without_positives(missing: Sequence[str]) -> str:
     return f"{len(missing)} {have}: {', '.join(missing)}"
 
 
-def confused_table(pairs: Sequence[Confused], labels: LabelSet) -> Table:
-    """The most confused pairs in one direction each, with their share of the missed label's support."""
-    multi_label = labels.task is Task.MULTI_LABEL
-    header = ("missed", "predicted instead") if multi_label else ("actual", "predicted")
-    rows = [(labels.names[p.missed], labels.names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in pairs]
-    return Table((*header, "texts", "of its support"), tuple(rows))
-
-
-def pair_table(pairs: Sequence[Pair], labels: LabelSet) -> Table:
-    """Pairs confused in both directions; the first of a pair is missed more often."""
-    rows = [
-        (labels.names[p.first], labels.names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in pairs
-    ]
-    return Table(("label", "and", "first → second", "second → first", "texts"), tuple(rows))
-
-
-def two_label_table(errors: Sequence[TwoLabelError], labels: LabelSet) -> Table:
-    """Texts with two labels of which one was found: the missed label, and the one predicted in its place."""
-    rows = [(labels.names[e.missed], labels.names[e.said], f"{e.texts:,}") for e in errors]
-    return Table(("missed", "predicted instead", "texts"), tuple(rows))
-
-
 def confusion_tables(found: Confusions, labels: LabelSet) -> list[tuple[str, Table]]:
-    """The tables of confusions with their captions; empty tables are left out."""
-    multi_label = labels.task is Task.MULTI_LABEL
+    """The tables of confusions with their captions; empty tables are left out.
+
+    The pairs in one direction each, with their share of the missed label's support; pairs in both directions, first the
+    label that is missed more often; and texts with two labels of which one was found.
+    """
+    names, multi_label = labels.names, labels.task is Task.MULTI_LABEL
     one_way = "missed → predicted instead, in the same text" if multi_label else "actual → predicted"
-    each = [
-        (f"Most confused: {one_way}", confused_table(found.one_way, labels)),
-        ("Label pairs confused with each other, both directions together", pair_table(found.pairs, labels)),
-        ("Texts with two labels: one found, the other confused", two_label_table(found.two_labels, labels)),
-    ]
-    return [(caption, table) for caption, table in each if table.rows]
+    pair = ("missed", "predicted instead") if multi_label else ("actual", "predicted")
+    each = {
+        f"Most confused: {one_way}": Table(
+            (*pair, "texts", "of its support"),
+            tuple((names[p.missed], names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in found.one_way),
+        ),
+        "Label pairs confused with each other, both directions together": Table(
+            ("label", "and", "first → second", "second → first", "texts"),
+            tuple(
+                (names[p.first], names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in found.pairs
+            ),
+        ),
+        "Texts with two labels: one found, the other confused": Table(
+            (*pair, "texts"), tuple((names[e.missed], names[e.said], f"{e.texts:,}") for e in found.two_labels)
+        ),
+    }
+    return [(caption, table) for caption, table in each.items() if table.rows]
 
 
 def policies(decision: Decision) -> list[str]:

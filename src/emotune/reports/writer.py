@@ -137,12 +137,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Panel:
-    """One part of a picture that the page shows as a figure of its own."""
+    """One part of a picture, as a figure of its own with a name, a caption and a text that stands in for it."""
 
     name: str
     caption: str
     alt: str
-    draw: "Callable[[], Figure]"
+    figure: "Figure"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Picture:
     """A picture: the stem of its file's name, its title, a text that stands in for it, and how it is drawn.
 
     `draw` may import matplotlib. `note`: a sentence above it. `wide`: the page scrolls it instead of shrinking it.
-    `panels`: what the page shows in place of the whole picture.
+    `panels`: draws the parts that the page shows in place of the whole picture.
     """
 
     stem: str
@@ -159,7 +159,7 @@ class Picture:
     draw: "Callable[[], Figure]"
     note: str = ""
     wide: bool = False
-    panels: tuple[Panel, ...] = ()
+    panels: Callable[[], Sequence[Panel]] | None = None
     kind: ClassVar[str] = "picture"
 
 
@@ -285,20 +285,22 @@ def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -
 def report_html(report: Report, drawings: "Mapping[str, Drawing]") -> str:
     """The page of a report, whose `drawings` are all its pictures: one file that loads nothing and runs nothing."""
     svgs: dict[str, Markup | None] = {}
-    panels: dict[str, list[Markup]] = {}
+    panels: dict[str, list[tuple[Panel, Markup]]] = {}
     for picture in report.pictures:
         svg, prefix = drawings[picture.stem].svg, picture.stem.replace("_", "-")
-        panels[picture.stem] = [_panel(panel, f"{prefix}-{i}") for i, panel in enumerate(picture.panels)]
-        if not picture.panels:
+        if picture.panels is not None:
+            panels[picture.stem] = _panels(picture.panels(), prefix)
+        else:
             fits = len(svg) <= _MAX_BYTES
             svgs[picture.stem] = html.inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
-    return html.render(colored=bool(drawings), report=report, svgs=svgs, panels=panels, max_rows=_MAX_ROWS)
+    return html.render(report=report, svgs=svgs, panels=panels, max_rows=_MAX_ROWS)
 
 
-def _panel(panel: Panel, prefix: str) -> Markup:
+def _panels(panels: Sequence[Panel], prefix: str) -> list[tuple[Panel, Markup]]:
     from emotune.reports.figures import svg_of
 
-    return html.inline_svg(svg_of(panel.draw()), prefix=prefix, alt=panel.alt)
+    svgs = (html.inline_svg(svg_of(each.figure), prefix=f"{prefix}-{i}", alt=each.alt) for i, each in enumerate(panels))
+    return list(zip(panels, svgs, strict=True))
 
 
 # --- Markdown --------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`emotune evaluate`: one split scored, honestly, with everything a reader needs to trust the figures."""
+"""`emotune evaluate`: score a model on a split, and write the reports."""
 
 import math
 import platform
@@ -34,24 +34,21 @@ from emotune.scoring.thresholds import FoldThresholds
 
 _TAXONOMY = ("ekman", "sentiment")
 _HELD_OUT = (
-    "each of these training rows is scored by the members that have not seen it: what is said of them holds for one "
-    "member, and their mean is better as a rule"
+    "each of these training rows is scored by a member that was not trained on it; these are scores of single members, "
+    "and the mean of all members is usually better"
 )
 
 
 @dataclass(frozen=True)
 class EvaluateOutcome:
-    """The scores of one split, and the folder that the reports were written to (None: nowhere).
-
-    `report` is the file to open.
-    """
+    """The scores of one split, the folder of the reports (None: nothing was written), and the report to open."""
 
     evaluation: Evaluation
     folder: Path | None
     report: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune evaluate --json` prints."""
+        """The output of `emotune evaluate --json`."""
         return self.evaluation.to_json() | {"folder": None if self.folder is None else str(self.folder)}
 
 
@@ -70,10 +67,10 @@ def evaluate(
 ) -> EvaluateOutcome:
     """Score a model on a split of the data it was trained from, or of other data.
 
-    Without `split`, the test split when there is one, else the validation split. With `level`, decisions and scores are
-    grouped to a coarser label set first, and the data may be labelled with that set. `overrides`
-    (`data.key=value`) say how the data is read. Reports are written to `out`, else to `eval/SPLIT` of the model's run
-    (`eval/FOLDER-SPLIT` for other data); a model that stands alone and no `out`: nowhere.
+    split: by default the test split, else the validation split. level: group decisions and scores to a coarser label
+    set first; the data may have the labels of that set. overrides: settings for reading the data (`data.key=value`).
+    out: the folder of the reports; by default `eval/SPLIT` of the model's run (`eval/FOLDER-SPLIT` for other data). A
+    model without a run and without `out` gets no reports.
     """
     model = open_model(name)
     directory = model.directory
@@ -84,12 +81,12 @@ def evaluate(
     records = corpus.splits[found]
     for line in corpus.description:
         reporter.info(line)
-    kept = None if data is not None else _out_of_fold(run, classifier, found, records)
-    logits = classifier.logits([r.text for r in records], batch_size=batch_size) if kept is None else kept
+    cached = None if data is not None else _out_of_fold(run, classifier, found, records)
+    logits = classifier.logits([r.text for r in records], batch_size=batch_size) if cached is None else cached
     evaluation = _score(classifier, logits, records, corpus.labels, mapping, resamples)
-    seen = None if kept is not None else layout.seen_in_training(run, text_keys(records))
+    seen = None if cached is not None else layout.seen_in_training(run, text_keys(records))
     warnings = (
-        *([] if kept is None else [_HELD_OUT]),
+        *([] if cached is None else [_HELD_OUT]),
         *_tuned_here(classifier.decision, records, corpus.labels),
         *_leaked(evaluation, seen),
     )
@@ -99,14 +96,14 @@ def evaluate(
     folder = out if out is not None else _folder(run, data, found, level)
     if folder is None:
         return EvaluateOutcome(evaluation, None)
-    background = known_of(directory, classifier.decision, fingerprint(records, corpus.labels))
+    background = provenance_of(directory, classifier.decision, fingerprint(records, corpus.labels))
     coarser = coarser_levels(evaluation, resamples)
     report = write_evaluation(evaluation, background, coarser, folder, reporter.warn, resamples)
     return EvaluateOutcome(evaluation, folder, report)
 
 
 def _folder(run: Path | None, data: str | None, split: str, level: str | None) -> Path | None:
-    """A place for each kind of scores, so that those of other data never replace those of the run's own."""
+    """The folder of the reports; scores of other data never replace those of the run's own."""
     if run is None:
         return None
     source = None if data is None else _name_of(data)
@@ -121,10 +118,12 @@ def _read(
     split: str | None,
     overrides: Sequence[str],
 ) -> tuple[str, Corpus]:
-    """The split to score, its labels those of the model or, where the data speaks only those, of the coarser level."""
+    """The split to score, with the labels of the model or, where the data has no others, of the coarser level."""
     if data is None:
         if run is None:
-            raise MissingInputError("this model stands alone: its data is not known", hint="Say it: --data PATH")
+            raise MissingInputError(
+                "this model has no run, so its data is not known", hint="Name the data: --data PATH"
+            )
         config = override_data(layout.read_config(run).data, overrides)
         lying = resolve_data(config)
         crossed = (run / layout.OOF).is_file()
@@ -138,7 +137,7 @@ def _read(
 
 
 def _name_of(data: str) -> str:
-    """What the reports of other data are called by: its folder, or the name of a data set of the hub."""
+    """The name of other data in the folder of its reports: its folder, or the name of a data set of the hub."""
     match = hub_id(data)
     if match is not None:
         return match[1].rpartition("/")[2]
@@ -155,7 +154,7 @@ def _split_name(name: str) -> str:
 def _default_split(config: DataConfig, *, crossed: bool) -> str:
     """The test split when the data has one, else the validation split.
 
-    After a cross-training (`crossed`), data without either is scored out of fold, on the training rows.
+    crossed: after a cross-training, data without either split is scored out of fold, on the training rows.
     """
     path = locate(str(config.path))
     has_test = config.split[2] > 0 if path.is_file() else "test" in find_splits(path, subset=config.subset)
@@ -167,7 +166,7 @@ def _default_split(config: DataConfig, *, crossed: bool) -> str:
 def _out_of_fold(
     run: Path | None, classifier: EmotionClassifier, split: str, records: list[Record]
 ) -> npt.NDArray[np.float32] | None:
-    """The kept logits of the training rows of a cross-training, when these are they; else None."""
+    """The cached out-of-fold logits of a cross-training when the records are its training rows; else None."""
     if run is None or split != "train" or not (run / layout.OOF).is_file():
         return None
     sha256 = classifier.manifest.data.get("train", {}).get("sha256")
@@ -240,16 +239,16 @@ def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> 
     tuning = decision.tuning
     if not tuning or tuning.get("data_sha256") != fingerprint(records, labels):
         return []
-    honest, flattered = tuning["out_of_fold"], tuning["in_sample"]
+    out_of_fold, in_sample = tuning["out_of_fold"], tuning["in_sample"]
     return [
-        "the thresholds were tuned on these very rows, which flatters the scores: "
-        f"macro-F1 reads {percent(flattered['macro_f1'])} and out of fold it is {percent(honest['macro_f1'])}, "
-        f"micro-F1 reads {percent(flattered['micro_f1'])} and out of fold it is {percent(honest['micro_f1'])}"
+        "the thresholds were tuned on these rows, which inflates the scores: "
+        f"macro-F1 is {percent(in_sample['macro_f1'])} in-sample and {percent(out_of_fold['macro_f1'])} out of fold, "
+        f"micro-F1 is {percent(in_sample['micro_f1'])} in-sample and {percent(out_of_fold['micro_f1'])} out of fold"
     ]
 
 
 def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:
-    """A warning when texts of the split were trained on, with the scores without them."""
+    """A warning when texts of the split were also trained on, with the scores of the other texts."""
     if seen is None or not seen.any():
         return []
     message = f"{int(seen.sum()):,} of {len(seen):,} texts were also trained on"
@@ -271,20 +270,20 @@ def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[
 _LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate", "scikit-learn")
 
 
-def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
-    """All that is kept with a model; `fingerprint` is that of the rows it is scored on.
+def provenance_of(model: Path, decision: Decision, fingerprint: str) -> Background:
+    """The provenance of a model; `fingerprint` is that of the rows it is scored on.
 
-    Parts of the run that are lost or damaged are left out: they are told of, not relied on.
+    Lost or damaged parts of the run are left out: the report shows them, and nothing depends on them.
     """
     manifest = _manifest(model)
     run = run_of(model)
-    kept = _kept(run)
+    record = _record(run)
     return Background(
         decision=decision,
         encoder=manifest.encoder if manifest else "",
         config=_text(run, layout.CONFIG),
-        description=_lines(kept.get("description")),
-        findings=_lines(kept.get("findings")),
+        description=_lines(record.get("description")),
+        findings=_lines(record.get("findings")),
         data=manifest.data if manifest else {},
         fingerprint=fingerprint,
         trained_with=manifest.versions if manifest else {},
@@ -295,7 +294,7 @@ def known_of(model: Path, decision: Decision, fingerprint: str) -> Background:
 
 
 def _manifest(model: Path) -> Manifest | None:
-    """The manifest; None for a model that was taken as it is, without one."""
+    """The manifest; None for a model without one."""
     return verify(model) if (model / MANIFEST).is_file() else None
 
 
@@ -306,7 +305,7 @@ def _text(run: Path | None, name: str) -> str:
         return ""
 
 
-def _kept(run: Path | None) -> dict[str, Any]:
+def _record(run: Path | None) -> dict[str, Any]:
     try:
         return {} if run is None else read_json(run / layout.DATA)
     except EmotuneError:

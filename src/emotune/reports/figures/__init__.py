@@ -11,18 +11,22 @@ process, so draw in one thread at a time.
 import io
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from cycler import cycler
 from matplotlib import colormaps, rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import ListedColormap, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+
+from emotune.scoring.metrics import Floats
 
 INK, QUIET, RULE, EMPTY, PAPER = "#222222", "#5f5f5f", "#dcdcdc", "#e9e9e9", "#ffffff"
 BLUE, LIGHT_BLUE, VERMILION = "#0072b2", "#a6cee3", "#d55e00"
@@ -149,6 +153,60 @@ def named_rows(
     above: dict[str, Any] = {"y": 1 + 0.08 / height, "size": 8, "va": "bottom", "transform": axes.transAxes}
     axes.text(-GAP / ROWS_WIDTH, s=heading, color=QUIET, ha="right", **above)
     return NamedRows(figure, axes, size, above)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A figure with a square of coloured cells: its values, what they are coloured by, and the bar of the colours."""
+
+    figure: Figure
+    axes: Axes
+    values: Floats
+    norm: Normalize
+    cell: float
+    bar: Colorbar
+
+    def write(self, texts: Mapping[tuple[int, int], str]) -> None:
+        """Write texts in cells, as large as the widest allows; those too small to read are left out."""
+        digit, room = 0.637 / POINTS, 0.9 * self.cell  # inches of a digit of DejaVu Sans for each point of size
+        widest = max(map(len, texts.values()), default=1)
+        size = max(5.0, min(10.0, 0.42 * self.cell * POINTS, room / (widest * digit)))
+        if size / POINTS > self.cell:
+            return
+        for (row, column), text in texts.items():
+            if len(text) * digit * size <= room:
+                color = PAPER if self.norm(self.values[row, column]) > 0.55 else INK
+                self.axes.text(column + 0.5, row + 0.5, text, size=size, color=color, ha="center", va=MIDDLE)
+
+
+def matrix(values: Floats, norm: Normalize, names: Sequence[str], title: str, *, down: str, across: str) -> Matrix:
+    """Values of shape (names, names) as coloured cells, grey for NaN. `down`, `across`: what rows and columns are."""
+    number = len(names)
+    cell = min(float(np.clip(9 / number, 0.22, 0.8)), LONGEST_SIDE / number)
+    side, size = cell * number, min(9.0, 0.6 * cell * POINTS)
+    names = [fit(name, LONGEST_NAME, size) for name in names]
+    longest = max(text_width(name, size) for name in names)
+    upright = longest > 0.9 * cell
+    left, bottom = MARGIN + 0.25 + longest + GAP, MARGIN + 0.25 + (longest if upright else 0.12) + GAP
+    figure = page(max(left + side + 1.2, 4.5), bottom + side, title)
+    axes = place_axes(figure, left, bottom, side, side)
+    axes.set(xlim=(0, number), ylim=(number, 0), facecolor=EMPTY)
+    axes.spines[:].set_visible(False)
+    middles = np.arange(number) + 0.5
+    axes.set_xticks(middles, names, rotation=90 if upright else 0)
+    axes.set_yticks(middles, names)
+    axes.tick_params(length=0, labelsize=size, labelcolor=INK)
+    line: dict[str, Any] = {"edgecolors": PAPER, "linewidth": min(1.0, 2 * cell)}
+    mesh = axes.pcolormesh(values, cmap=ListedColormap(HEAT), norm=norm, **line)
+    inches: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
+    figure.text(left + side / 2, MARGIN, across, ha="center", va="bottom", **inches)
+    figure.text(MARGIN, bottom + side / 2, down, ha="left", va="center", rotation=90, **inches)
+    height = min(side, 2.5)
+    bar = figure.colorbar(mesh, cax=place_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height))
+    bar.outline.set_visible(False)
+    if bar.solids is not None:
+        bar.solids.set_rasterized(False)  # else an SVG holds it as a picture
+    return Matrix(figure, axes, values, norm, cell, bar)
 
 
 @dataclass(frozen=True)

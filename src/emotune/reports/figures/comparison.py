@@ -11,20 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from emotune.reports.figures import (
-    GAP,
-    LINES,
-    MARGIN,
-    MIDDLE,
-    PAPER,
-    QUIET,
-    RULE,
-    drawing,
-    fit,
-    named_rows,
-    page,
-    place_axes,
-)
+from emotune.reports import figures as style
+from emotune.reports.figures import drawing
 
 MOST_ENTRIES = 49  # distinct pairs of a colour and a marker
 _MARKERS = "osD^vPX"
@@ -67,20 +55,20 @@ def quality_cost(panels: Sequence[CostPanel], names: Sequence[str], quality: str
         raise ValueError(f"cannot draw {len(panels)} panels of {len(known)} points for {len(names)} entries")
     legend = _LINE * len(names)
     total = len(panels) * (_HEIGHT + _BETWEEN)
-    figure = page(_LEFT + _WIDTH + 0.35, MARGIN + legend + total, title)
-    bottom = MARGIN + legend + total
+    figure = style.page(_LEFT + _WIDTH + 0.35, style.MARGIN + legend + total, title)
+    bottom = style.MARGIN + legend + total
     for panel in panels:
         bottom -= _HEIGHT + _BETWEEN
-        axes = place_axes(figure, _LEFT, bottom + 0.55, _WIDTH, _HEIGHT)
+        axes = style.place_axes(figure, _LEFT, bottom + 0.55, _WIDTH, _HEIGHT)
         _draw_panel(axes, panel)
         axes.set_ylabel(quality)
-    _name_entries(figure, names, MARGIN, _LEFT + _WIDTH)
+    _name_entries(figure, names, style.MARGIN, _LEFT + _WIDTH)
     return figure
 
 
 def _look(i: int) -> tuple[str, str]:
     """The colour and the marker of the i-th entry."""
-    return LINES[i % len(LINES)], _MARKERS[(i + i // len(LINES)) % len(_MARKERS)]
+    return style.LINES[i % len(style.LINES)], _MARKERS[(i + i // len(style.LINES)) % len(_MARKERS)]
 
 
 def _name_entries(figure: Figure, names: Sequence[str], bottom: float, width: float) -> None:
@@ -89,8 +77,10 @@ def _name_entries(figure: Figure, names: Sequence[str], bottom: float, width: fl
         color, marker = _look(i)
         y = bottom + (len(names) - 1 - i + 0.5) * _LINE
         place: dict[str, Any] = {"transform": figure.dpi_scale_trans}
-        figure.add_artist(Line2D([MARGIN + 0.1], [y], color=color, marker=marker, markersize=5, linestyle="", **place))
-        figure.text(MARGIN + 0.25, y, fit(name, width - 0.45, _SIZE), size=_SIZE, va=MIDDLE, **place)
+        figure.add_artist(
+            Line2D([style.MARGIN + 0.1], [y], color=color, marker=marker, markersize=5, linestyle="", **place)
+        )
+        figure.text(style.MARGIN + 0.25, y, style.fit(name, width - 0.45, _SIZE), size=_SIZE, va=style.MIDDLE, **place)
 
 
 def _draw_panel(axes: Axes, panel: CostPanel) -> None:
@@ -109,14 +99,16 @@ def _draw_panel(axes: Axes, panel: CostPanel) -> None:
     axes.set_xlabel(panel.heading)
     front = sorted((float(x[i]), p.quality) for i, p in enumerate(panel.points) if p.front)
     if front:
-        axes.plot(*zip(*front, strict=True), color=QUIET, linewidth=1, linestyle="-", marker="", drawstyle="steps-post")
+        axes.plot(
+            *zip(*front, strict=True), color=style.QUIET, linewidth=1, linestyle="-", marker="", drawstyle="steps-post"
+        )
     for i, point in enumerate(panel.points):
         if isnan(x[i]) or isnan(point.quality):
             continue
         color, marker = _look(i)
         if not isnan(point.low):
             axes.vlines(x[i], point.low, point.high, color=color, linewidth=1)
-        face = color if point.front else PAPER
+        face = color if point.front else style.PAPER
         axes.plot(x[i], point.quality, marker, markersize=6, markeredgecolor=color, markerfacecolor=face, zorder=3)
     axes.ticklabel_format(axis="y", useOffset=False)
 
@@ -139,22 +131,24 @@ def label_comparison(
     if f1.shape != (len(names), len(labels)) or not 0 < len(names) <= MOST_ENTRIES:
         raise ValueError(f"scores of shape {f1.shape}, for {len(names)} entries and {len(labels)} labels")
     order = np.argsort(-f1[0], kind="stable")  # NaN sorts last
-    below = _LINE * len(names) + GAP
+    below = _LINE * len(names) + style.GAP
     counts = [f"{support[j]:,}" for j in order]
-    rows = named_rows([labels[j] for j in order], counts, "support", title, right=0.3, below=below)
+    rows = style.named_rows([labels[j] for j in order], counts, "support", title, right=0.3, below=below)
     axes, ordered = rows.axes, f1[:, order]
     axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     axes.set_xlabel("F1")
     axes.grid(axis="x")
     y, defined = np.arange(len(order)), ~np.isnan(ordered).any(axis=0)
     ends = np.where(defined, ordered, 0.0)
-    axes.hlines(y[defined], ends.min(axis=0)[defined], ends.max(axis=0)[defined], color=RULE, linewidth=2)
+    axes.hlines(y[defined], ends.min(axis=0)[defined], ends.max(axis=0)[defined], color=style.RULE, linewidth=2)
     for i in reversed(range(len(names))):  # the first lies on top
         color, marker = _look(i)
         mark = max(2.0, min(5.0, 0.5 * rows.size))
         axes.plot(ordered[i], y, marker, color=color, markersize=mark, linestyle="", clip_on=False, zorder=3)
     for at in y[~defined]:
-        axes.text(0.01, at, "undefined (no positives)", size=rows.size, color=QUIET, style="italic", va=MIDDLE)
+        axes.text(
+            0.01, at, "undefined (no positives)", size=rows.size, color=style.QUIET, style="italic", va=style.MIDDLE
+        )
     across = float(rows.figure.get_size_inches()[0])
-    _name_entries(rows.figure, names, MARGIN, across - MARGIN)
+    _name_entries(rows.figure, names, style.MARGIN, across - style.MARGIN)
     return rows.figure

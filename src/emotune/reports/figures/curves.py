@@ -10,22 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from emotune.reports.figures import (
-    BLUE,
-    INK,
-    LIGHT_BLUE,
-    LONGEST_NAME,
-    MARGIN,
-    MIDDLE,
-    QUIET,
-    RULE,
-    VERMILION,
-    drawing,
-    fit,
-    page,
-    place_axes,
-    text_width,
-)
+from emotune.reports import figures as style
+from emotune.reports.figures import drawing
 from emotune.runs.log import Line, TrainingLog
 from emotune.scoring.curves import PrecisionRecall, Reliability
 
@@ -62,25 +48,25 @@ def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
     lines = ceil(len(curves) / columns)
     across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
     left, bottom = 0.65, 0.55
-    figure = page(max(left + columns * across + MARGIN, 3.0), bottom + lines * down, title)
+    figure = style.page(max(left + columns * across + style.MARGIN, 3.0), bottom + lines * down, title)
     for i, curve in enumerate(curves):
         row, column = divmod(i, columns)
-        axes = place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
+        axes = style.place_axes(figure, left + column * across, bottom + (lines - 1 - row) * down, _PANEL, _PANEL)
         _draw_curve(axes, curve)
-        axes.text(0, 1.20, fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
-        axes.text(0, 1.06, curve.caption, size=7, color=QUIET, transform=axes.transAxes)
+        axes.text(0, 1.20, style.fit(curve.name, across - 0.05, 8.5), size=8.5, transform=axes.transAxes)
+        axes.text(0, 1.06, curve.caption, size=7, color=style.QUIET, transform=axes.transAxes)
         axes.tick_params(labelleft=column == 0, labelbottom=i + columns >= len(curves), labelsize=7)
-    words: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
-    figure.text(left, MARGIN, "recall →", va="bottom", **words)
-    figure.text(MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
+    words: dict[str, Any] = {"color": style.QUIET, "transform": figure.dpi_scale_trans}
+    figure.text(left, style.MARGIN, "recall →", va="bottom", **words)
+    figure.text(style.MARGIN, bottom, "precision →", ha="left", va="bottom", rotation=90, **words)
     return figure
 
 
 @drawing()
 def precision_recall_panel(curve: LabelCurve) -> Figure:
     """The panel of one label alone, without words but the numbers of its axes."""
-    figure = page(1.75, 1.45, "")
-    axes = place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    figure = style.page(1.75, 1.45, "")
+    axes = style.place_axes(figure, 0.32, 0.3, 1.3, 1.3)
     _draw_curve(axes, curve)
     axes.tick_params(labelsize=8)
     return figure
@@ -92,13 +78,13 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
     axes.tick_params(length=0)
     axes.grid()
-    axes.axhline(curve.curve.prevalence, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.axhline(curve.curve.prevalence, color=style.QUIET, linewidth=0.8, linestyle=":")
     recall = np.r_[0.0, curve.curve.recall]
     precision = np.r_[curve.curve.precision[:1], curve.curve.precision]
-    axes.fill_between(recall, precision, color=LIGHT_BLUE, alpha=0.35, linewidth=0)
-    axes.plot(recall, precision, color=BLUE, marker="", linestyle="-", linewidth=1.2)
+    axes.fill_between(recall, precision, color=style.LIGHT_BLUE, alpha=0.35, linewidth=0)
+    axes.plot(recall, precision, color=style.BLUE, marker="", linestyle="-", linewidth=1.2)
     if not isnan(curve.precision) and not isnan(curve.recall):
-        axes.plot([curve.recall], [curve.precision], "D", color=VERMILION, markersize=4.5, clip_on=False)
+        axes.plot([curve.recall], [curve.precision], "D", color=style.VERMILION, markersize=4.5, clip_on=False)
 
 
 @drawing()
@@ -110,21 +96,21 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
     if not bins.counts.any():
         raise ValueError("no probabilities to draw")
     left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
-    figure = page(left + width + MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
-    upper = place_axes(figure, left, bottom + below + 0.2, width, width)
+    figure = style.page(left + width + style.MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
+    upper = style.place_axes(figure, left, bottom + below + 0.2, width, width)
     filled = bins.counts > 0
     low, high = bins.intervals
     upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("observed frequency")
     upper.grid()
-    upper.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", marker="")
-    upper.vlines(bins.probability[filled], low[filled], high[filled], color=LIGHT_BLUE, linewidth=5)
+    upper.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle="--", marker="")
+    upper.vlines(bins.probability[filled], low[filled], high[filled], color=style.LIGHT_BLUE, linewidth=5)
     where, share = bins.probability[filled], bins.share[filled]
-    upper.plot(where, share, "o-", color=BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
+    upper.plot(where, share, "o-", color=style.BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
     errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
-    upper.text(0, 1.03, errors, color=INK, va="bottom", transform=upper.transAxes)
-    _draw_bin_counts(place_axes(figure, left, bottom, width, below), bins)
+    upper.text(0, 1.03, errors, color=style.INK, va="bottom", transform=upper.transAxes)
+    _draw_bin_counts(style.place_axes(figure, left, bottom, width, below), bins)
     return figure
 
 
@@ -138,9 +124,18 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     axes.spines["left"].set_visible(False)
-    axes.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), align="edge", color=BLUE, edgecolor=RULE)
+    axes.bar(
+        edges[:-1],
+        np.maximum(bins.counts, 0.5),
+        width=np.diff(edges),
+        align="edge",
+        color=style.BLUE,
+        edgecolor=style.RULE,
+    )
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
-        axes.text(x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=QUIET, ha="center", va="bottom", rotation=90)
+        axes.text(
+            x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=style.QUIET, ha="center", va="bottom", rotation=90
+        )
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("count (log)")
 
@@ -148,7 +143,7 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
 # --- training --------------------------------------------------------------------------------------------------
 
 _WIDTH, _HEIGHT, _BETWEEN, _LEFT, _BOTTOM = 3.2, 1.7, 0.5, 0.8, 0.55
-_NAME_SIZE, _NAME_GAP = 8.5, 0.19
+_NAME_SIZE, _NAME_LINE, _LEGEND_MARK = 8.5, 0.19, 0.55
 _MOST_POINTS = 600
 
 
@@ -162,69 +157,41 @@ def training_curves(log: TrainingLog, title: str) -> Figure:
     panels = log.panels
     if not panels:
         raise ValueError("no steps and no epochs to draw")
-    names = [fit(line.name, LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
-    column = max(text_width(name, _NAME_SIZE) for name in names)
-    heights = [max(_HEIGHT, _NAME_GAP * len(panel.lines)) for panel in panels]
-    total = sum(heights) + _BETWEEN * len(heights)
-    figure = page(_LEFT + _WIDTH + 0.35 + column + MARGIN, _BOTTOM + total, title)
-    top, first = _BOTTOM + total, 0
+    names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
+    column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
+    heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]
+    top = _BOTTOM + sum(heights) + _BETWEEN * len(heights)
+    figure = style.page(_LEFT + _WIDTH + column + style.MARGIN, top, title)
     for panel, height in zip(panels, heights, strict=True):
         top -= _BETWEEN + height
-        axes = place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
+        axes = style.place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
         _draw_lines(axes, panel.lines, panel.name, log)
-        _name_lines(axes, names[first : first + len(panel.lines)], panel.lines, _NAME_GAP / height)
-        first += len(panel.lines)
     axes.set_xlabel("step" if log.steps else "epoch")
     return figure
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], heading: str, log: TrainingLog) -> None:
-    axes.set_title(heading, loc="left", size=9, color=QUIET)
+    axes.set_title(heading, loc="left", size=9, color=style.QUIET)
     low, high = log.span
     pad = max(0.5, 0.03 * (high - low))
     axes.set_xlim(low - pad, high + pad)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     for end in log.epoch_ends:
-        axes.axvline(end, color=RULE, linewidth=0.6)
-    drawable = [np.isfinite(line.values) for line in lines]
-    if not any(finite.any() for finite in drawable):
+        axes.axvline(end, color=style.RULE, linewidth=0.6)
+    drawn = [line for line in lines if np.isfinite(line.values).any()]
+    if not drawn:
         axes.set_yticks([])
-        axes.text(0.5, 0.5, "no values", color=QUIET, style="italic", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no values", color=style.QUIET, style="italic", ha="center", transform=axes.transAxes)
         return
-    for line, finite in zip(lines, drawable, strict=True):
-        shown = np.where(finite, line.values, np.nan)
+    for line in drawn:
+        shown = np.where(np.isfinite(line.values), line.values, np.nan)
         every = max(1, -(-len(shown) // _MOST_POINTS))
-        many = len(shown) > 60
-        style: dict[str, Any] = {"linewidth": 1.2 if many else 1.5} | ({"marker": ""} if many else {})
-        axes.plot(line.x[::every], shown[::every], **style)
+        look: dict[str, Any] = {"linewidth": 1.2, "marker": ""} if len(shown) > 60 else {"linewidth": 1.5}
+        label = style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE)
+        axes.plot(line.x[::every], shown[::every], label=label, **look)
     axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
     axes.yaxis.get_offset_text().set(x=-0.2, size=8)  # "1e30" stands beside the heading, not in it
     axes.grid(axis="y")
-
-
-def _name_lines(axes: Axes, names: Sequence[str], lines: Sequence[Line], gap: float) -> None:
-    """Each line's name at the right of its last value, moved up or down so that none overlap."""
-    low, high = axes.set_ylim(axes.get_ylim())  # fixed: the leaders lie outside of the axes
-    ends = []
-    drawn = [line for line in axes.lines if line.get_color() != RULE]
-    for name, line, artist in zip(names, lines, drawn, strict=False):
-        finite = line.values[np.isfinite(line.values)]
-        if len(finite):
-            ends.append(((float(finite[-1]) - low) / (high - low), name, artist.get_color()))
-    ends.sort()
-    for (end, name, color), y in zip(ends, _spread([end for end, _, _ in ends], gap), strict=True):
-        leader = axes.plot([1.0, 1.06], [end, y], color=color, linewidth=0.8, linestyle="-", marker="")[0]
-        leader.set(transform=axes.transAxes, clip_on=False)
-        axes.text(1.08, y, name, size=_NAME_SIZE, color=INK, va=MIDDLE, transform=axes.transAxes)
-
-
-def _spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Ascending places between 0 and 1, near those wanted, and `gap` apart."""
-    places: list[float] = []
-    for want in wanted:
-        places.append(max(want, places[-1] + gap) if places else want)
-    top = 1.0
-    for i in reversed(range(len(places))):
-        places[i] = min(places[i], top)
-        top = places[i] - gap
-    return places
+    handles, labels = axes.get_legend_handles_labels()
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0), "borderaxespad": 0, "frameon": False}
+    axes.legend(handles, labels, fontsize=_NAME_SIZE, **place)

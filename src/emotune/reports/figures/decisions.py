@@ -6,36 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize, PowerNorm
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from emotune.labels import LabelSet
-from emotune.reports.figures import (
-    BLUE,
-    EMPTY,
-    GAP,
-    HEAT,
-    INK,
-    LIGHT_BLUE,
-    LONGEST_NAME,
-    LONGEST_SIDE,
-    MARGIN,
-    MIDDLE,
-    PAPER,
-    POINTS,
-    QUIET,
-    RUST,
-    VERMILION,
-    drawing,
-    fit,
-    named_rows,
-    page,
-    place_axes,
-    text_width,
-)
+from emotune.reports import figures as style
+from emotune.reports.figures import drawing
 from emotune.scoring.metrics import Floats, Scores, ratio
+
+_ROOMY = 0.7  # inches of a cell that has room for a zero
 
 
 @drawing()
@@ -49,7 +30,7 @@ def label_f1(scores: Scores, labels: LabelSet, title: str) -> Figure:
         raise ValueError(f"scores of {len(each.f1)} labels, but names of {num_labels}")
     order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
     names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
-    rows = named_rows(names, support, "support", title, right=0.5)
+    rows = style.named_rows(names, support, "support", title, right=0.5)
     _draw_f1(rows.axes, each.f1[order], each.f1_low[order], each.f1_high[order], rows.size)
     _draw_macro(rows.axes, scores, rows.above)
     return rows.figure
@@ -61,15 +42,15 @@ def _draw_f1(axes: Axes, f1: Floats, low: Floats, high: Floats, size: float) -> 
     axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     axes.set_xlabel("F1" if np.isnan(low).all() else "F1, with 95 % bootstrap interval")
     axes.grid(axis="x")
-    axes.hlines(rows, low, high, color=LIGHT_BLUE, linewidth=0.9 * size)
-    axes.plot(f1, rows, "o", color=BLUE, markersize=0.45 * size, clip_on=False)
-    paper = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # keeps the macro line behind the words
+    axes.hlines(rows, low, high, color=style.LIGHT_BLUE, linewidth=0.9 * size)
+    axes.plot(f1, rows, "o", color=style.BLUE, markersize=0.45 * size, clip_on=False)
+    paper = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}  # keeps the macro line behind the words
     for y, value in enumerate(f1):
         if np.isnan(value):
             text = "undefined (no positives)"
-            axes.text(0.01, y, text, size=size, color=QUIET, style="italic", va=MIDDLE, bbox=paper)
+            axes.text(0.01, y, text, size=size, color=style.QUIET, style="italic", va=style.MIDDLE, bbox=paper)
         else:
-            axes.text(1.03, y, f"{value:.2f}", size=size, va=MIDDLE)
+            axes.text(1.03, y, f"{value:.2f}", size=size, va=style.MIDDLE)
 
 
 def _draw_macro(axes: Axes, scores: Scores, above: dict[str, Any]) -> None:
@@ -78,8 +59,8 @@ def _draw_macro(axes: Axes, scores: Scores, above: dict[str, Any]) -> None:
         return
     low, high = scores.intervals.get("macro_f1", (np.nan, np.nan))
     interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    axes.axvline(macro, color=VERMILION, linewidth=1, linestyle="--", zorder=1)
-    axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=RUST, ha="right", **above)  # clear of the column's name
+    axes.axvline(macro, color=style.VERMILION, linewidth=1, linestyle="--", zorder=1)
+    axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=style.RUST, ha="right", **above)
 
 
 @drawing()
@@ -94,31 +75,14 @@ def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, mis
     num_labels = len(labels)
     if values.shape != (num_labels, num_labels):
         raise ValueError(f"counts of shape {values.shape}, but names of {num_labels} labels")
-    cell = min(float(np.clip(9 / num_labels, 0.22, 0.8)), LONGEST_SIDE / num_labels)
-    side, size = cell * num_labels, min(9.0, 0.6 * cell * POINTS)
-    names = [fit(name, LONGEST_NAME, size) for name in labels.names]
-    longest = max(text_width(name, size) for name in names)
-    upright = longest > 0.9 * cell
-    left, bottom = MARGIN + 0.25 + longest + GAP, MARGIN + 0.25 + (longest if upright else 0.12) + GAP
-    figure = page(max(left + side + 1.2, 4.5), bottom + side, title)
-    axes = place_axes(figure, left, bottom, side, side)
-    axes.set(xlim=(0, num_labels), ylim=(num_labels, 0), facecolor=EMPTY)
-    axes.spines[:].set_visible(False)
-    middles = np.arange(num_labels) + 0.5
-    axes.set_xticks(middles, names, rotation=90 if upright else 0)
-    axes.set_yticks(middles, names)
-    axes.tick_params(length=0, labelsize=size, labelcolor=INK)
     top = max(1.0, float(values.max())) if missed_extra else None
     shown, norm = _shades(values, top)
-    mesh = axes.pcolormesh(shown, cmap=ListedColormap(HEAT), norm=norm, edgecolors=PAPER, linewidth=min(1.0, 2 * cell))
-    _draw_counts(axes, values, shown, norm, cell)
     down, across = ("missed", "predicted instead") if missed_extra else ("actual", "predicted")
-    inches: dict[str, Any] = {"color": QUIET, "transform": figure.dpi_scale_trans}
-    figure.text(left + side / 2, MARGIN, across, ha="center", va="bottom", **inches)
-    figure.text(MARGIN, bottom + side / 2, down, ha="left", va="center", rotation=90, **inches)
-    height = min(side, 2.5)
-    _draw_scale(place_axes(figure, left + side + 0.2, bottom + side - height, 0.13, height), mesh, top)
-    return figure
+    matrix = style.matrix(shown, norm, labels.names, title, down=down, across=across)
+    written = np.argwhere(~np.isnan(shown) & ((values > 0) | (matrix.cell >= _ROOMY)))
+    matrix.write({(row, column): f"{values[row, column]:.0f}" for row, column in written})
+    _explain(matrix.bar, top)
+    return matrix.figure
 
 
 def _shades(values: Floats, top: float | None) -> tuple[Floats, Normalize]:
@@ -130,28 +94,8 @@ def _shades(values: Floats, top: float | None) -> tuple[Floats, Normalize]:
     return np.where(np.eye(len(values), dtype=bool) & (values == 0), np.nan, values), norm
 
 
-def _draw_counts(axes: Axes, values: Floats, shown: Floats, norm: Normalize, cell: float) -> None:
-    """The counts inside the cells, as large as the widest allows; left out where too small to read."""
-    digit = 0.637 / POINTS  # of DejaVu Sans, inches for each point of size
-    room = 0.9 * cell
-    widest = len(f"{values.max():.0f}")
-    size = max(5.0, min(10.0, 0.42 * cell * POINTS, room / (widest * digit)))
-    if size / POINTS > cell:
-        return
-    for row, column in np.argwhere(~np.isnan(shown)):
-        text = f"{values[row, column]:.0f}"
-        if (text == "0" and cell < 0.7) or len(text) * digit * size > room:
-            continue
-        color = PAPER if norm(shown[row, column]) > 0.55 else INK
-        axes.text(column + 0.5, row + 0.5, text, size=size, color=color, ha="center", va=MIDDLE)
-
-
-def _draw_scale(axes: Axes, mesh: ScalarMappable, top: float | None) -> None:
-    """The bar that explains the colours: counts up to `top`, or shares when that is None."""
-    bar = axes.figure.colorbar(mesh, cax=axes)
-    bar.outline.set_visible(False)
-    if bar.solids is not None:
-        bar.solids.set_rasterized(False)  # else an SVG holds it as a picture
+def _explain(bar: Colorbar, top: float | None) -> None:
+    """The ticks of the colours: counts up to `top`, or shares when that is None."""
     if top is None:
         bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
     else:
@@ -173,18 +117,18 @@ def threshold_stability(
         raise ValueError(f"thresholds of shapes {final.shape} and {by_fold.shape}, but names of {len(names)} labels")
     order = np.argsort(-np.ptp(by_fold, axis=0), kind="stable")
     counts = [f"{positives[i]:,}" for i in order]
-    rows = named_rows([names[i] for i in order], counts, "positives", title, right=0.5)
+    rows = style.named_rows([names[i] for i in order], counts, "positives", title, right=0.5)
     y = np.arange(len(names))
     each = by_fold[:, order]
     rows.axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     rows.axes.set_xlabel("threshold")
     rows.axes.grid(axis="x")
-    rows.axes.hlines(y, each.min(axis=0), each.max(axis=0), color=LIGHT_BLUE, linewidth=0.9 * rows.size)
+    rows.axes.hlines(y, each.min(axis=0), each.max(axis=0), color=style.LIGHT_BLUE, linewidth=0.9 * rows.size)
     for fold in each:
-        rows.axes.plot(fold, y, "o", color=BLUE, markersize=0.3 * rows.size, alpha=0.7, clip_on=False)
-    rows.axes.plot(final[order], y, "D", color=VERMILION, markersize=0.5 * rows.size, clip_on=False)
+        rows.axes.plot(fold, y, "o", color=style.BLUE, markersize=0.3 * rows.size, alpha=0.7, clip_on=False)
+    rows.axes.plot(final[order], y, "D", color=style.VERMILION, markersize=0.5 * rows.size, clip_on=False)
     for row, value in enumerate(final[order]):
-        rows.axes.text(1.03, row, f"{value:.2f}", size=rows.size, va=MIDDLE)
-    rows.axes.text(0, s="◆ chosen on all rows", color=RUST, ha="left", **rows.above)
-    rows.axes.text(1, s="● without each fold", color=BLUE, ha="right", **rows.above)
+        rows.axes.text(1.03, row, f"{value:.2f}", size=rows.size, va=style.MIDDLE)
+    rows.axes.text(0, s="◆ chosen on all rows", color=style.RUST, ha="left", **rows.above)
+    rows.axes.text(1, s="● without each fold", color=style.BLUE, ha="right", **rows.above)
     return rows.figure
