@@ -1,13 +1,13 @@
-"""`emotune ladder` from end to end with tiny encoders: budget, going on, refusals, and what it says in the end."""
+"""`emotune ladder` from end to end with tiny encoders: approaches, budget, resuming, refusals, and its report."""
 
 import errno
 import json
-import re
-import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,16 +17,16 @@ import tiny
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
+from emotune.config.approaches import EncoderShape, all_approaches, configuration
+from emotune.config.kinds import TrainedKind, find_kind
+from emotune.config.schema import CheckpointConfig, Config, DataConfig, ModelConfig
 from emotune.errors import TrainingError
-from emotune.reporter import NullReporter
+from emotune.labels import Task
 from emotune.training.progress import StepReport
-from emotune.workflows import ladder, ladder_steps
-from emotune.workflows.ladder_costs import Ending, Estimate
-from emotune.workflows.ladder_state import LadderState, require_ladder
-from emotune.workflows.ladder_steps import Limited, TooSlowError
+from emotune.workflows import ladder
 from emotune.workflows.train import Material
 
-SMALL = ("--set", "training.epochs=1", "--set", "training.precision=fp32")
+NAMES = ("dummy", "tfidf", "features", "bilstm", "frozen", "last-n", "full")
 
 
 @pytest.fixture(autouse=True)
@@ -36,180 +36,168 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No rehearsal and no pictures, which take a second each."""
-    monkeypatch.setattr(ladder, "rehearse", lambda *_: Ending(0.0, 0.0))
-    monkeypatch.setattr("emotune.reports.comparison_pictures.draw_comparison", lambda _: [])
+    """No pictures, which take a second."""
+    monkeypatch.setattr("emotune.reports.writer._write_pictures", lambda *_: {})
 
 
-@pytest.fixture
-def costs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`costs(dummy=1, full=9)`: what the rungs are estimated at."""
-
-    def say(**seconds: float) -> None:
-        def estimate(config: object, *_: object) -> Estimate:
-            return Estimate(seconds[config.name])  # type: ignore[attr-defined]
-
-        monkeypatch.setattr(ladder, "estimate", estimate)
-
-    return say
-
-
-def call(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["ladder", *map(str, args)])
+def call(data: object, *args: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["ladder", str(data), *map(str, args)])
     assert result.exit_code == code, (result.output, result.exception)
     return result
 
 
-def options(base: Path, rungs: str, *more: object, budget: str = "10m") -> list[object]:
-    return ["--encoder", tiny.encoder(base), "--rungs", rungs, "--budget", budget, *SMALL, *more]
+def options(base: Path, approaches: str, *more: object, budget: str = "10m", seeds: int = 1) -> list[object]:
+    small = ("--set", "training.epochs=1", "--set", "training.precision=fp32")
+    place = ("--encoder", tiny.encoder(base), "--seeds-max", seeds, "--out", "out")
+    return ["--approaches", approaches, "--budget", budget, *place, *small, *more]
 
 
-def as_json(*args: object) -> dict:
-    return dict(json.loads(call(*args, "--json", "--quiet").stdout, parse_constant=pytest.fail))
+def as_json(data: object, *args: object) -> dict[str, Any]:
+    return dict(json.loads(call(data, *args, "--json", "--quiet").stdout, parse_constant=pytest.fail))
 
 
-def trained(out: Path) -> list[str]:
-    return sorted(path.name for path in (out / "runs").iterdir())
+def trained(out: Path = Path("out")) -> list[str]:
+    return sorted(path.name for path in (out / "runs").glob("*") if (path / "model").exists())
 
 
 @pytest.fixture(scope="module")
-def climbed(base: Path) -> Path:
-    """A ladder with a rung of each way to learn; not to be changed."""
-
-    def build(path: Path) -> None:
-        call(tiny.multi_label(base), *options(base, "dummy,tfidf,full"), "--seeds-max", 2, "--out", path)
-
-    return tiny.once(base, "ladder", build)
+def finished(base: Path) -> Path:
+    """A ladder with fitted and trained approaches; not to be changed."""
+    args = options(base, "dummy,tfidf,full", seeds=2)
+    return tiny.once(base, "ladder", lambda path: call(tiny.multi_label(base), *args, "--out", path))
 
 
-# --- what it says ----------------------------------------------------------------------------------------------
+# --- the result ------------------------------------------------------------------------------------------------
 
 
-def test_all_parts_are_told(climbed: Path, base: Path, tmp_path: Path) -> None:
-    out = tiny.copy(climbed, tmp_path / "out")
-    again = [tiny.multi_label(base), *options(base, "dummy,tfidf,full"), "--seeds-max", 2, "--out", out]
+def test_tables_sentence_and_json(finished: Path, base: Path, tmp_path: Path) -> None:
+    out = tiny.copy(finished, tmp_path / "copy")
+    again = [tiny.multi_label(base), *options(base, "dummy,tfidf,full", seeds=2), "--out", out]
     before = tiny.contents(out / "runs")
     shown = call(*again)
-    for part in ("macro-F1", "micro-F1", "Hamming loss", "macro precision", "texts/s", "front", "± 0.", "Rungs"):
+    for part in ("macro-F1", "Hamming loss", "macro precision", "texts/s", "± 0.", "Approaches", "transformer"):
         assert part in shown.stdout
-    assert "transformer" in " ".join(shown.stdout.split())
-    assert "going on with" in shown.stderr
+    assert "4 models are trained" in shown.stderr
     said = as_json(*again)
-    assert said["spent_seconds"] == json.loads((climbed / "ladder.json").read_text())["spent"]  # nothing was done
-    assert tiny.contents(out / "runs") == before  # nothing is trained again
+    assert said["spent_seconds"] == json.loads((finished / "ladder.json").read_text())["spent"]  # nothing was done
+    assert tiny.contents(out / "runs") == before
+    keys = {"name", "about", "expected_seconds", "seeds", "runs", "skipped", "failed"}
+    assert all(set(rung) == keys and rung["expected_seconds"] > 0 for rung in said["rungs"])
     assert [(rung["name"], rung["seeds"]) for rung in said["rungs"]] == [
         ("dummy", [0]),
         ("tfidf", [0]),
         ("full", [0, 1]),
     ]
-    assert all(rung["expected_seconds"] > 0 and rung["skipped"] is None for rung in said["rungs"])
     by_name = {run["name"]: run for run in said["runs"]}
     assert by_name["full"]["sd_over_seeds"]["macro_f1"] is not None
-    assert all(run["texts_per_second"] > 0 and run["bytes"] > 0 for run in by_name.values())
-    assert by_name["full"]["training_seconds"] > 0
-    assert {"front", "intervals"} <= set(by_name["dummy"])
-    assert (said["worth"]["encoder"], said["worth"]["sentence"] in shown.stdout.replace("\n", " ")) == ("full", True)
-    assert said["spent_seconds"] > 0
+    assert all(run["texts_per_second"] > 0 and run["bytes"] > 0 and run["training_seconds"] > 0 for run in said["runs"])
+    assert set(said["worth"]) == {"sentence", "encoder", "other", "difference", "interval", "p_holm"}
+    assert said["worth"]["encoder"] == "full"
+    assert (said["budget_seconds"], said["report"]) == (600, str(out / "report" / "report.html"))
+    assert said["rows"] == tiny.SPLITS["valid"]
     assert not [note for note in said["notes"] if "epoch" in note]  # none chose one
-    assert said["rows"] == 40  # the validation rows; the test split plays no part
 
 
-def test_the_report_has_the_table_the_front_and_the_labels(climbed: Path) -> None:
-    report = climbed / "report"
-    assert {"report.html", "report.md", "comparison.json", "quality_cost.png", "label_comparison.svg"} <= {
-        path.name for path in report.iterdir()
-    }
-    page = (report / "report.html").read_text()
-    for part in ("Ladder on the validation rows", 'id="rungs"', 'id="front"', 'id="labels"', "transformer", "tfidf"):
-        assert part in page
-    assert "transformer" in (report / "report.md").read_text()
-
-
-def test_what_is_trained_are_ordinary_runs(climbed: Path) -> None:
-    runs = sorted((climbed / "runs").iterdir())
+def test_the_report_and_the_runs(finished: Path) -> None:
+    report = finished / "report"
+    files = {"report.html", "report.md", "comparison.json", "quality_cost.png", "label_comparison.svg"}
+    assert files <= {path.name for path in report.iterdir()}
+    for file in ("report.html", "report.md"):
+        assert "transformer" in (report / file).read_text()
+        assert "word and character n-grams" in (report / file).read_text()
+    runs = sorted((finished / "runs").iterdir())
     assert [run.name for run in runs] == ["dummy-0", "full-0", "full-1", "tfidf-0"]
     compared = CliRunner().invoke(app, ["compare", *map(str, runs), "--json", "--resamples", "100"])
     assert compared.exit_code == 0, compared.output
-    ours = json.loads((climbed / "report" / "comparison.json").read_text())
+    ours = json.loads((report / "comparison.json").read_text())
     (tfidf,) = (run for run in ours["runs"] if run["name"] == "tfidf")
     (same,) = (run for run in json.loads(compared.stdout)["runs"] if run["name"] == "tfidf-0")
     assert tfidf["metrics"] == same["metrics"]
 
 
 @pytest.mark.usefixtures("_quick")
-def test_one_class_a_text_is_told_by_accuracy(base: Path) -> None:
-    said = as_json(tiny.multi_class(base), *options(base, "dummy,frozen"), "--seeds-max", 1)
+def test_one_class_a_text_is_measured_by_accuracy(base: Path) -> None:
+    args = ["--encoder", tiny.encoder(base), "--rungs", "dummy,frozen", "--set", "training.epochs=1"]  # the former name
+    said = as_json(tiny.multi_class(base), *args, "--seeds-max", 1)
     assert (said["metric"], said["task"]) == ("accuracy", "multi_class")
-    assert (Path("runs") / "ladder-multi_class" / "report" / "report.html").is_file()  # where it goes by itself
+    assert [run["name"] for run in said["rungs"]] == ["dummy", "frozen"]
+    assert (Path("runs") / "ladder-multi_class" / "report" / "report.html").is_file()  # the default place
 
 
 # --- the budget ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("_quick")
-def test_what_does_not_fit_is_left_out_and_named(base: Path, costs: Callable[..., None]) -> None:
-    costs(dummy=0.1, tfidf=0.2, full=5000)
-    result = call(tiny.multi_label(base), *options(base, "dummy,tfidf,full"), "--out", "out")
-    assert trained(Path("out")) == ["dummy-0", "tfidf-0"]
-    shown = " ".join(result.stdout.split())
-    assert "it would take about 1.4 h, and " in shown
-    assert "of 10.0 min were left" in shown
-    assert "cannot say: it trained none (full: it would take" in shown
-    assert re.search(r"ith --budget 9\dm the same command goes on to what was left out", shown)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """`clock(9)`: from now on a step of a network takes nine seconds, and nothing else takes time."""
+    now = SimpleNamespace(seconds=0.0, step=0.0)
+
+    def on_step(_terminal: Terminal, _report: StepReport) -> None:
+        now.seconds += now.step
+
+    fake = SimpleNamespace(monotonic=lambda: now.seconds)
+    monkeypatch.setattr("emotune.workflows.ladder.time", fake)
+    monkeypatch.setattr("emotune.cli.ladder.time", fake)
+    monkeypatch.setattr(Terminal, "on_step", on_step)
+    return lambda step: setattr(now, "step", step)
 
 
 @pytest.mark.usefixtures("_quick")
-def test_rungs_come_in_order_of_cost_and_seeds_after_all_of_them(base: Path, costs: Callable[..., None]) -> None:
-    costs(tfidf=0.3, frozen=0.2, full=0.1)
-    result = call(tiny.multi_label(base), *options(base, "tfidf,frozen,full"), "--seeds-max", 2, "--out", "out")
-    told = [line.partition(": about")[0] for line in result.stderr.splitlines() if ": about" in line]
-    assert sorted(told[:3]) == ["frozen", "full", "tfidf"]
-    assert (told[0], told[3:]) == ("full", ["full, seed 1", "frozen, seed 1"])  # another seed of tfidf is the same
-
-
-@pytest.mark.usefixtures("_quick")
-def test_a_larger_budget_goes_on(base: Path, costs: Callable[..., None]) -> None:
-    costs(dummy=0.1, full=700)
-    args = [tiny.multi_label(base), *options(base, "dummy,full"), "--seeds-max", 1, "--out", "out"]
-    call(*args)
-    assert trained(Path("out")) == ["dummy-0"]
-    call(*args, "--budget", "30m")
-    assert trained(Path("out")) == ["dummy-0", "full-0"]
-
-
-@pytest.mark.usefixtures("_quick")
-def test_a_ladder_that_can_do_nothing_more_neither_rehearses_nor_uses_time(
-    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
+    base: Path, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    costs(dummy=0.1, full=700)
-    args = [tiny.multi_label(base), *options(base, "dummy,full"), "--out", "out"]
-    as_json(*args)
-    used = json.loads(Path("out/ladder.json").read_text())["spent"]
-    monkeypatch.setattr(ladder, "rehearse", lambda *_: pytest.fail("rehearsed for nothing"))
-    again = as_json(*args)
-    assert again["spent_seconds"] == used == json.loads(Path("out/ladder.json").read_text())["spent"]
-    assert "it would take about 11.7 min" in again["rungs"][1]["skipped"]
+    args = [tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.checkpoint_steps=2")]
+    clock(60)
+    shown = call(*args)
+    assert "warning: full, seed 0: it was stopped at step 4 of 20" in shown.stderr
+    assert trained() == ["dummy-0"]
+    said = as_json(*args)  # it is known to be too slow now
+    assert said["spent_seconds"] == 240  # four steps, and nothing for the second call
+    assert said["rungs"][1]["expected_seconds"] == 1200
+    assert "it would take about 18.0 min, and 5.6 min of the budget" in said["rungs"][1]["skipped"]
+    assert said["worth"]["encoder"] is None
+    assert any("with --budget 25m the same command" in note for note in said["notes"])
+    clock(1)
+    resumed = call(*args, "--budget", "25m")
+    assert "from step 2 of 20" in resumed.stderr
+    assert trained() == ["dummy-0", "full-0"]
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_budget_for_nothing_names_the_reasons(base: Path, costs: Callable[..., None]) -> None:
-    costs(dummy=50, full=60)
-    result = call(tiny.multi_label(base), *options(base, "dummy,full", budget="20s"), "--out", "out", code=1)
-    assert "no rung was trained:\n  dummy: it would take about 50 s" in result.stderr
+def test_a_training_ends_within_a_tenth_of_the_budget(base: Path, clock: Callable[[float], None]) -> None:
+    clock(9)
+    args = [tiny.multi_label(base), *options(base, "dummy,frozen,last-n,full", budget="5m", seeds=9)]
+    said = as_json(*args)
+    assert 0.5 * 300 < said["spent_seconds"] <= 1.1 * 300
+    assert [rung["seeds"] for rung in said["rungs"]] == [[0], [0], [], []]  # 180 seconds each
+
+
+@pytest.mark.usefixtures("_quick")
+def test_one_seed_of_each_cheapest_first_then_more(base: Path) -> None:
+    result = call(tiny.multi_label(base), *options(base, "full,tfidf,frozen", seeds=2))
+    order = [line.partition(": ")[0] for line in result.stderr.splitlines() if "of the budget are left" in line]
+    assert order == ["tfidf, seed 0", "frozen, seed 0", "full, seed 0", "frozen, seed 1", "full, seed 1"]
+
+
+def test_what_is_fitted_by_one_call_is_stopped_or_skipped(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*_: object, **__: object) -> None:
+        while True:
+            time.monotonic()
+
+    limit = ladder._time_limit
+    monkeypatch.setattr(ladder._Ladder, "reading_seconds", lambda *_: 5000.0)
+    monkeypatch.setattr(ladder, "_time_limit", lambda _: limit(0.1))
+    monkeypatch.setattr(ladder, "train_on", endless)
+    result = call(tiny.multi_label(base), *options(base, "tfidf,features"), code=1)
+    assert "tfidf: it was stopped after 0.1 s to keep to the budget" in result.stderr
+    assert "features: it would take about 1.4 h" in result.stderr
+
+
+@pytest.mark.usefixtures("_quick")
+def test_no_time_at_all_names_the_reasons(base: Path) -> None:
+    result = call(tiny.multi_label(base), *options(base, "dummy,full", budget="1s"), code=1)
+    assert "no approach was trained:\n  dummy: the budget of 1.0 s was used up" in result.stderr
     assert "--budget" in result.stderr
-
-
-def test_the_real_estimate_knows_the_steps(climbed: Path) -> None:
-    rungs = json.loads((climbed / "ladder.json").read_text())["rungs"]
-    assert (rungs["full"]["steps"], rungs["tfidf"]["steps"]) == (20, 0)  # 160 rows in batches of 8, one epoch
-    assert all(rung["fixed"] > 0 for rung in rungs.values())
-    assert rungs["full"]["per_step"] > 0
-
-
-def test_what_is_left_of_a_training_is_less_its_checkpoint() -> None:
-    assert Estimate(2.0, 0.5, 100).seconds == 52
-    assert Estimate(2.0, 0.5, 100).left(60) == 22
-    assert Estimate(2.0, 0.5, 100).left(200) == 2
 
 
 @pytest.mark.parametrize("budget", ["", "20", "m", "20x", "-3m", "0s", "1m1h"])
@@ -217,178 +205,108 @@ def test_a_budget_is_a_time(budget: str) -> None:
     assert "90s, 20m or 1h30m" in call("data", "--budget", budget, code=2).stderr
 
 
-class _Clock:
-    """Each step takes a second."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        self.now += 1.0
-        return self.now
-
-
-def _all_steps(reporter: Limited, number: int) -> None:
-    for step in range(1, number + 1):
-        reporter.on_step(StepReport(1, step, number, 0.5, 1e-3, None, 8))
-
-
-def test_a_training_that_turns_out_slow_is_ended(
-    monkeypatch: pytest.MonkeyPatch, climbed: Path, tmp_path: Path
-) -> None:
-    state = tmp_path / "ladder.json"
-    shutil.copy(climbed / "ladder.json", state)
-    content = json.loads(state.read_text())
-    told = LadderState.begin(tmp_path, content["data"], content["device"], 0.0)
-    monkeypatch.setattr(ladder_steps, "time", _Clock())
-    reporter = Limited(NullReporter(), told, set())
-    reporter.end = lambda seconds: seconds > 900
-    _all_steps(reporter, 900)
-    slow = Limited(NullReporter(), told, set())
-    slow.end = lambda seconds: seconds > 900
-    with pytest.raises(TooSlowError) as raised:
-        _all_steps(slow, 1200)
-    assert (raised.value.num_steps, raised.value.per_step) == (1200, 1.0)
-    assert raised.value.step < 200  # long before its end
+# --- resuming --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_slow_rung_is_left_out_with_what_it_would_take(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(step: object, *_: object) -> None:
-        raise TooSlowError(100, 1000, 2.0)
-
-    climb = ladder.climb
-    monkeypatch.setattr(
-        ladder, "climb", lambda step, *rest: slow(step) if step.rung.name == "full" else climb(step, *rest)
-    )
-    result = call(tiny.multi_label(base), *options(base, "dummy,full"), "--seeds-max", 1, "--out", "out")
-    assert "full: it turned out slower than estimated, about 33." in result.stderr
-    assert "stopped at step 100 of 1,000" in result.stderr
-    assert json.loads(Path("out/ladder.json").read_text())["rungs"]["full"]["per_step"] == 2.0
-
-
-@pytest.mark.usefixtures("_quick")
-def test_the_pace_of_a_slow_seed_is_counted_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(ladder, "estimate", lambda *_: Estimate(0.0, 1.0, 10))
-    climb, seeds = ladder.climb, []
-
-    def slow(step: ladder_steps.Step, seed: int, *rest: object) -> None:
-        seeds.append(seed)
-        if seed == 1:
-            raise TooSlowError(5, 10, 20.0)
-        climb(step, seed, *rest)  # type: ignore[arg-type]
-        clock.now += 20  # twice as long as was estimated
-
-    monkeypatch.setattr(ladder, "climb", slow)
-    call(tiny.multi_label(base), *options(base, "full", budget="5m"), "--out", "out")
-    assert seeds == [0, 1, 2]  # the third takes 200 s, and not twice as much
-
-
-# --- going on --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("_quick")
-def test_interrupted_it_goes_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    args = [tiny.multi_label(base), *options(base, "dummy,tfidf"), "--out", "out"]
-    climb = ladder.climb
-
-    def interrupted(step: ladder_steps.Step, *rest: object) -> None:
-        if step.rung.name == "tfidf":
-            raise KeyboardInterrupt
-        climb(step, *rest)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ladder, "climb", interrupted)
-        result = call(*args, code=130)
-    assert "the same command goes on where it was: out" in result.stderr
-    before = tiny.contents(Path("out/runs/dummy-0"))
-    assert "1 models are trained" in call(*args).stderr.replace("1 model is", "1 models are")
-    assert trained(Path("out")) == ["dummy-0", "tfidf-0"]
-    assert tiny.contents(Path("out/runs/dummy-0")) == before
-
-
-@pytest.mark.usefixtures("_quick")
-def test_an_interrupt_in_the_last_step_of_a_rung_is_not_lost(
-    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_it_resumes_even_after_the_last_step(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def at_the_end(_: Terminal, report: StepReport) -> None:
         if report.step == report.num_steps:
             signal.raise_signal(signal.SIGINT)
 
-    costs(full=0.1, tfidf=0.2)
+    args = [tiny.multi_label(base), *options(base, "dummy,frozen,full")]
     monkeypatch.setattr(Terminal, "on_step", at_the_end)
-    args = [tiny.multi_label(base), *options(base, "tfidf,full"), "--seeds-max", 1, "--out", "out"]
-    assert "interrupted" in call(*args, code=130).stderr
-    assert trained(Path("out")) == ["full-0"]
-    assert "1 models are trained" in call(*args).stderr
-    assert trained(Path("out")) == ["full-0", "tfidf-0"]
+    assert "interrupted; the same command resumes: out" in call(*args, code=130).stderr
+    assert trained() == ["dummy-0", "frozen-0"]
+    before = tiny.contents(Path("out/runs/frozen-0"))
+    monkeypatch.setattr(Terminal, "on_step", lambda *_: None)
+    assert "2 models are trained" in call(*args).stderr
+    assert trained() == ["dummy-0", "frozen-0", "full-0"]
+    assert tiny.contents(Path("out/runs/frozen-0")) == before
 
 
-def test_killed_in_a_rung_it_goes_on_from_the_checkpoint_to_the_same_weights(base: Path, climbed: Path) -> None:
-    out = Path("out").absolute()
-    args = [tiny.multi_label(base), *options(base, "dummy,full"), "--seeds-max", 1, "--out", out]
-    args += ["--set", "training.checkpoint_steps=5"]
+def test_killed_in_a_training_it_resumes_to_the_same_weights(base: Path, finished: Path) -> None:
+    args = [tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.checkpoint_steps=5")]
     command = ["ladder", *map(str, args)]
-    # the first checkpoint is that of the estimate
-    assert killing.emotune(command, Path("said"), kill="done", nth=3) == -9
-    assert [path.name for path in (out / "runs/full-0/checkpoints").iterdir()][-1].startswith("step-")
-    (out / "runs" / "dummy-0" / "valid.safetensors").write_bytes(b"torn")
+    assert killing.emotune(command, Path("said"), kill="done", nth=2) == -9
+    Path("out/runs/dummy-0/valid.safetensors").write_bytes(b"torn")
     assert killing.emotune(command, Path("said")) == 0
     said = Path("said").read_text()
-    assert "going on from step" in said
+    assert "from step 10 of 20" in said
     assert "dummy-0 is trained again" in said
     for file in ("model.safetensors", "decision.json"):
-        assert (out / "runs/full-0/model" / file).read_bytes() == (climbed / "runs/full-0/model" / file).read_bytes()
-    assert not (out / ".lock").exists()
-    assert not list(out.glob(".probe-*"))
+        assert (Path("out/runs/full-0/model") / file).read_bytes() == (
+            finished / "runs/full-0/model" / file
+        ).read_bytes()
+    assert not Path("out/.lock").exists()
 
 
 @pytest.mark.usefixtures("_quick")
-def test_other_data_settings_or_places_are_refused(climbed: Path, base: Path, tmp_path: Path) -> None:
-    out = tiny.copy(climbed, tmp_path / "out")
-    same = options(base, "dummy,tfidf,full", "--out", out)
-    before = tiny.contents(out)
+def test_other_data_settings_or_devices_are_refused(finished: Path, base: Path) -> None:
+    tiny.copy(finished, Path("out"))
+    same = options(base, "dummy,tfidf,full")
+    before = tiny.contents(Path("out"))
     other = call(tiny.multi_class(base), *same, code=65)
-    assert "the train split is not the one that the run began with" in other.stderr
+    assert "the train split is not the one" in other.stderr
     changed = call(tiny.multi_label(base), *same, "--set", "training.batch_size=4", code=2)
     assert "training.batch_size is 4, and 32 in the run" in changed.stderr
     assert "--overwrite" in changed.stderr
-    assert {key: value for key, value in tiny.contents(out).items() if key != "ladder.json"} == {
-        key: value for key, value in before.items() if key != "ladder.json"
-    }
-    call(tiny.multi_label(base), *same, "--set", "training.batch_size=4", "--rungs", "dummy", "--overwrite")
-    assert trained(out) == ["dummy-0"]
+    assert tiny.contents(Path("out")) == before
+    content = json.loads(Path("out/ladder.json").read_text())
+    Path("out/ladder.json").write_text(json.dumps(content | {"device": "cuda"}))
+    assert "--device cuda" in call(tiny.multi_label(base), *same, code=2).stderr
+    call(tiny.multi_label(base), *same, "--approaches", "dummy", "--overwrite")
+    assert trained() == ["dummy-0"]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(base: Path, climbed: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine"
-    (mine / "runs").mkdir(parents=True)
-    (mine / "letter.txt").write_text("dear diary")
-    for args in (["--overwrite"], []):
-        result = call(tiny.multi_label(base), *options(base, "dummy"), "--out", mine, *args, code=73)
+@pytest.mark.usefixtures("_quick")
+def test_a_ladder_of_an_earlier_version_is_resumed(finished: Path, base: Path) -> None:
+    tiny.copy(finished, Path("out"))
+    Path("out/.probe-x1").mkdir()  # left by a killed process
+    content = json.loads(Path("out/ladder.json").read_text())
+    for name, known in content["rungs"].items():
+        known |= {"config": {"name": name}, "fixed": 0.5}
+    Path("out/ladder.json").write_text(json.dumps(content | {"spent": 7.5}))
+    said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf,full", seeds=2))
+    assert (said["spent_seconds"], [rung["seeds"] for rung in said["rungs"]]) == (7.5, [[0], [0], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", '{"format_version": 2}', '{"format_version": 1, "spent": "long"}', '{"spent": -1e999}', "0" * 99],
+)
+def test_an_invalid_ladder_file_is_refused(content: str, finished: Path, base: Path) -> None:
+    tiny.copy(finished, Path("out"))
+    Path("out/ladder.json").write_text(content)
+    assert "ladder.json" in call(tiny.multi_label(base), *options(base, "dummy"), code=65).stderr
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_folder_of_somebody_else_is_left_alone(base: Path, finished: Path) -> None:
+    mine = Path("mine/runs/letter.txt")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("dear diary")
+    for more in (["--overwrite"], []):
+        result = call(tiny.multi_label(base), *options(base, "dummy"), "--out", "mine", *more, code=73)
         assert "not a ladder" in result.stderr
-    assert (mine / "letter.txt").is_file()
-    beside = tiny.copy(climbed, tmp_path / "beside")
-    (beside / "runs" / "tfidf-0" / "notes.txt").write_text("mine")
-    call(tiny.multi_label(base), *options(base, "tfidf"), "--out", beside)
-    assert (beside / "runs" / "tfidf-0" / "notes.txt").read_text() == "mine"
+    assert "a file stands" in call(tiny.multi_label(base), *options(base, "dummy"), "--out", mine, code=73).stderr
+    assert mine.read_text() == "dear diary"
+    beside = tiny.copy(finished, Path("out")) / "runs" / "tfidf-0" / "notes.txt"
+    beside.write_text("mine")
+    call(tiny.multi_label(base), *options(base, "tfidf"))
+    assert beside.read_text() == "mine"
 
 
-def test_a_damaged_ladder_file_is_refused(climbed: Path, base: Path, tmp_path: Path) -> None:
-    out = tiny.copy(climbed, tmp_path / "out")
-    for content in ("{", "[]", '{"format_version": 2}', '{"format_version": 1, "spent": "long"}'):
-        (out / "ladder.json").write_text(content)
-        call(tiny.multi_label(base), *options(base, "dummy"), "--out", out, code=65)
-    require_ladder(out)
+def test_a_ladder_runs_in_one_process(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "one process" in call(tiny.multi_label(base), *options(base, "dummy"), code=2).stderr
 
 
-# --- bad input -------------------------------------------------------------------------------------------------
+# --- what is skipped or refused --------------------------------------------------------------------------------
 
 
-def _table(name: str, header: str, rows: list[str]) -> Path:
-    path = Path(name)
+def _table(header: str, rows: list[str]) -> Path:
+    path = Path("data.csv")
     path.write_text("\n".join([header, *rows]) + "\n")
     return path
 
@@ -398,22 +316,9 @@ def _texts(number: int) -> list[str]:
 
 
 @pytest.mark.usefixtures("_quick")
-@pytest.mark.parametrize("labels", [1, 100])
-def test_one_label_or_a_hundred(labels: int, base: Path) -> None:
-    texts = _texts(200)
-    header = ",".join(["text", *(f"label{j}" for j in range(labels))])
-    rows = [
-        ",".join([text, *(str(int((i + j) % max(2, labels // 2) == 0)) for j in range(labels))])
-        for i, text in enumerate(texts)
-    ]
-    said = as_json(_table("data.csv", header, rows), *options(base, "dummy,tfidf"))
-    assert (len(said["labels"]), len(said["runs"])) == (labels, 2)
-
-
-@pytest.mark.usefixtures("_quick")
-def test_a_label_with_one_example_and_twenty_rows(base: Path) -> None:
+def test_twenty_rows_and_a_label_with_one_example(base: Path) -> None:
     rows = [f"{text},{i % 2},{int(i == 3)}" for i, text in enumerate(_texts(20))]
-    said = as_json(_table("data.csv", "text,joy,rare", rows), *options(base, "dummy,tfidf,full"), "--seeds-max", 1)
+    said = as_json(_table("text,joy,rare", rows), *options(base, "dummy,tfidf,full"))
     assert [rung["skipped"] for rung in said["rungs"]] == [None] * 3
     assert any("rare" in warning for warning in said["warnings"])
 
@@ -421,108 +326,142 @@ def test_a_label_with_one_example_and_twenty_rows(base: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([f"{text},1" for text in _texts(40)], "no label that some training texts carry and others do not"),
-        ([f"{text},{i % 2}" for i, text in enumerate(_texts(12))], "1 validation rows, on which nothing can be"),
+        ([f"{text},1" for text in _texts(40)], "there is nothing to learn"),
+        ([f"{text},{i % 2}" for i, text in enumerate(_texts(12))], "1 validation rows are too few"),
     ],
 )
-def test_data_with_nothing_to_tell_apart_is_refused(rows: list[str], told: str, base: Path) -> None:
-    data = _table("data.csv", "text,joy", rows)
+def test_data_without_anything_to_learn_is_refused(rows: list[str], told: str, base: Path) -> None:
+    data = _table("text,joy", rows)
     result = call(data, *options(base, "dummy"), "--set", "data.split=[0.9,0.1,0.0]", code=65)
     assert told in result.stderr
-    assert not Path("runs").exists()
-
-
-def test_an_encoder_that_is_not_there_is_said_at_once(base: Path) -> None:
-    result = call(tiny.multi_label(base), "--encoder", "./nowhere", code=66)
-    assert "no encoder './nowhere'" in result.stderr
-    assert not Path("runs").exists()
+    assert not Path("out").exists()
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_kind_that_cannot_be_trained_here_is_left_out_with_the_reason(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(kinds.KINDS, "tfidf")
-    said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf"))
-    assert [rung["skipped"] for rung in said["rungs"]] == [None, "this emotune has no models of kind tfidf"]
+def test_skipped_approaches_have_their_reason(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = find_kind
 
+    def without_bilstm(name: object) -> kinds.Kind:
+        return find("nothing" if name == "bilstm" else name)
 
-@pytest.mark.usefixtures("_quick")
-def test_a_rung_that_fails_is_left_out_with_the_reason(base: Path) -> None:
-    said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf"), "--set", "model.min_df=1000")
-    assert [rung["seeds"] for rung in said["rungs"]] == [[0], []]
+    monkeypatch.setattr(ladder, "find_kind", without_bilstm)
+    said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf,bilstm"), "--set", "model.min_df=1000")
+    assert [rung["seeds"] for rung in said["rungs"]] == [[0], [], []]
     assert "no term stands in 1000 training texts" in said["rungs"][1]["skipped"]
-
-
-def _failing(monkeypatch: pytest.MonkeyPatch, bad: int) -> None:
-    """Training that seed fails."""
-    train_on = ladder_steps.train_on
-
-    def train(material: Material, *rest: object, **more: object) -> object:
-        if material.config.training.seed == bad:
-            raise TrainingError("the loss is nan", hint="Lower the rate.")
-        return train_on(material, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(ladder_steps, "train_on", train)
+    assert "model.kind is one of" in said["rungs"][2]["skipped"]
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_later_seed_that_fails_is_told(
-    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    costs(full=0.1)
-    _failing(monkeypatch, 1)
-    result = call(tiny.multi_label(base), *options(base, "full"), "--out", "out", "--json")
+def test_without_the_default_encoder_the_others_are_trained(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "DEFAULT_ENCODER", "./nowhere")
+    args = ["--approaches", "dummy,features", "--out", "out"]
+    assert "no encoder './nowhere'" in as_json(tiny.multi_label(base), *args)["rungs"][1]["skipped"]
+    assert "no encoder './gone'" in call(tiny.multi_label(base), "--encoder", "./gone", code=66).stderr
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_failing_seed_has_its_reason(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_on = ladder.train_on
+
+    def train(material: Material, *rest: Any, **more: Any) -> object:
+        if (material.config.name, material.config.training.seed) in (("frozen", 0), ("full", 1)):
+            raise TrainingError("the loss is nan", hint="Lower the rate.")
+        return train_on(material, *rest, **more)
+
+    monkeypatch.setattr(ladder, "train_on", train)
+    result = call(tiny.multi_label(base), *options(base, "frozen,full", "--json", seeds=2))
     assert "warning: full, seed 1: the loss is nan (Lower the rate.)" in result.stderr
-    said = json.loads(result.stdout)
-    (full,) = said["rungs"]
+    frozen, full = json.loads(result.stdout)["rungs"]
+    assert (frozen["seeds"], frozen["skipped"], frozen["failed"]) == ([], "the loss is nan (Lower the rate.)", None)
     assert (full["seeds"], full["skipped"]) == ([0], None)
     assert full["failed"] == {"seed": 1, "reason": "the loss is nan (Lower the rate.)"}
-    assert any("seed 1 of full failed" in note and "the loss is nan" in note for note in said["notes"])
     assert "seed 1: the loss is nan" in Path("out/report/report.html").read_text()
 
 
-@pytest.mark.usefixtures("_quick")
-def test_a_first_seed_that_fails_leaves_the_rung_out_with_what_to_do(
-    base: Path, costs: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    costs(dummy=0.1, full=0.2)
-    _failing(monkeypatch, 0)
-    result = call(tiny.multi_label(base), *options(base, "full"), "--out", "out", code=1)
-    assert "full: the loss is nan (Lower the rate.)" in result.stderr
-
-
-@pytest.mark.parametrize(
-    "part", ["emotune.workflows.ladder_costs.TemporaryDirectory", "emotune.models.dummy.write_arrays"]
-)
-def test_a_full_disk_ends_the_ladder(part: str, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_the_ladder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(ladder, "rehearse", lambda *_: Ending(0.0, 0.0))
-    monkeypatch.setattr(part, full)
-    result = call(tiny.multi_label(base), *options(base, "dummy"), "--out", "out", code=73)
-    assert "No space left" in result.stderr
+    monkeypatch.setattr("emotune.models.dummy.write_arrays", full)
+    assert "No space left" in call(tiny.multi_label(base), *options(base, "dummy"), code=73).stderr
 
 
 @pytest.mark.usefixtures("_quick")
-def test_what_was_chosen_on_the_rows_is_named_with_its_rungs(base: Path, costs: Callable[..., None]) -> None:
-    costs(dummy=0.1, full=0.2)
-    chosen = options(base, "dummy,full", "--set", "training.keep=best")
-    said = as_json(tiny.multi_label(base), *chosen, "--seeds-max", 1)
+def test_a_chosen_epoch_is_noted(base: Path) -> None:
+    said = as_json(tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.keep=best"))
     (note,) = (note for note in said["notes"] if "epoch" in note)
     assert note.startswith("full chose the epoch on these rows")
 
 
-def test_settings_that_a_rung_cannot_take_name_it_and_the_others(base: Path) -> None:
-    result = call(tiny.multi_label(base), *options(base, "tfidf,features,bilstm"), "--set", "model.layers=2", code=2)
-    assert "the rung features cannot take it: --set model.layers" in result.stderr
-    assert "--rungs tfidf,bilstm" in result.stderr
-    alone = call(tiny.multi_label(base), *options(base, "features"), "--set", "model.layers=2", code=2)
-    assert "--rungs" not in alone.stderr
+@pytest.mark.parametrize(
+    ("approaches", "override", "told"),
+    [
+        ("dummy,full", "model.kind=tfidf", "--approaches"),
+        ("dummy,full", "model.freeze=all", "--approaches"),
+        ("dummy,full", "model.encoder=x", "--encoder"),
+        ("dummy,full", "data.path=x", "the argument DATA"),
+        ("dummy,full", "training.folds=3", "on all rows"),
+        ("dummy,full", "model.max_lenght=64", "Did you mean 'max_length'?"),
+        ("tfidf,features,bilstm", "model.layers=2", "--approaches tfidf,bilstm"),
+        ("features", "model.layers=2", "the approach features cannot take it: --set model.layers"),
+        ("tfdif", "training.epochs=1", "Did you mean 'tfidf'"),
+        (",", "training.epochs=1", "--approaches is empty"),
+    ],
+)
+def test_settings_that_a_ladder_cannot_take(approaches: str, override: str, told: str, base: Path) -> None:
+    result = call(tiny.multi_label(base), *options(base, approaches), "--set", override, code=2)
+    assert told in result.stderr
+    assert not Path("out").exists()
 
 
-def test_an_encoder_whose_configuration_is_no_object_is_refused(base: Path, tmp_path: Path) -> None:
-    broken = tiny.copy(tiny.encoder(base), tmp_path / "broken")
+def test_an_encoder_with_an_invalid_configuration(base: Path) -> None:
+    broken = tiny.copy(tiny.encoder(base), Path("broken"))
     (broken / "config.json").write_text("[]")
-    call(tiny.multi_label(base), "--encoder", broken, "--rungs", "features", code=1)
+    result = call(tiny.multi_label(base), *options(base, "features"), "--encoder", broken, code=65)
+    assert "config.json" in result.stderr
+
+
+# --- the recipe ------------------------------------------------------------------------------------------------
+
+
+MINILM = EncoderShape(384, 6, mean_pooling=True)
+
+
+def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shape: EncoderShape = MINILM) -> Config:
+    kind = find_kind(all_approaches()[name]["model"]["kind"])
+    return configuration(name, kind, DataConfig(path="data"), rows, task, shape, None, [])
+
+
+@pytest.mark.parametrize("task", Task)
+@pytest.mark.parametrize("rows", [20, 2_000, 16_000, 43_000, 1_000_000])
+@pytest.mark.parametrize("name", NAMES)
+def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Task) -> None:
+    config = configured(name, rows, task)
+    assert (config.name, config.data.path) == (name, "data")
+    if isinstance(find_kind(config.model.kind), TrainedKind):
+        assert isinstance(config.model, CheckpointConfig)
+        assert config.training.epochs * rows / config.training.batch_size >= 30  # steps, enough to learn something
+        assert config.training.metric == ("accuracy" if task is Task.MULTI_CLASS else "macro_f1")
+        # the best epoch would be chosen on the rows of the comparison
+        assert (config.training.keep, config.training.patience) == ("last", None)
+        assert config.training.checkpoint_minutes
+
+
+def test_the_settings_follow_the_encoder() -> None:
+    assert tuple(all_approaches()) == NAMES
+    models = {name: configured(name).model for name in NAMES[-3:]}
+    frozen = {name: model.freeze for name, model in models.items() if isinstance(model, ModelConfig)}
+    assert frozen == {"frozen": "all", "last-n": "last_n", "full": "none"}
+    rates = [configured("full", shape=EncoderShape(width)).optimizer.lr for width in (128, 384, 768, 1024)]
+    assert rates[0] == rates[1] > rates[2] > rates[3]
+    assert 2e-5 < rates[2] < 5e-5
+    for name, rows, mean, expected in (
+        ("full", 2_000, True, True),
+        ("full", 43_000, True, False),
+        ("frozen", 43_000, True, True),
+        ("full", 2_000, False, False),
+    ):
+        model = configured(name, rows, shape=EncoderShape(384, 6, mean)).model.model_dump()
+        assert (model["pooling"] == "mean") == expected
+    for layers, read in ((None, [-1]), (2, [-1]), (6, [-4, -1])):
+        assert configured("features", shape=EncoderShape(384, layers)).model.model_dump()["layers"] == read

@@ -152,7 +152,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
     line), MissingInputError for a file that is not there.
     """
-    return _overridden(_read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
+    return _overridden(read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
 def config_of(overrides: Sequence[str]) -> Config:
@@ -185,7 +185,8 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
     return _validated(tree)
 
 
-def _read_recipe(name: str) -> Tree:
+def read_recipe(name: str) -> Tree:
+    """Read a YAML file of the package's recipes by its name, which may name a folder too (`ladder/approaches`)."""
     with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
         return _read_file(path)
 
@@ -199,7 +200,7 @@ def _read_file(path: Path) -> Tree:
     if name not in recipe_names():
         place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
         raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
-    base = _read_recipe(name)
+    base = read_recipe(name)
     return Tree(_laid_over(base.values, tree.values), base.places | tree.places)
 
 

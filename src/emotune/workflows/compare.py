@@ -20,10 +20,14 @@ from emotune.reports.comparison import ComparisonReport, write_comparison
 from emotune.reports.tables import without_positives
 from emotune.runs import layout, log
 from emotune.runs.compared import (
+    BEST_EPOCH,
+    OUT_OF_FOLD,
+    SPEED,
     Candidate,
     Common,
     Rows,
     common_labels,
+    entry_of,
     in_labels_of,
     kept_of,
     open_candidates,
@@ -31,17 +35,14 @@ from emotune.runs.compared import (
     rows_of,
 )
 from emotune.scoring import comparison as scoring
-from emotune.scoring.comparison import Entry, Outcome
+from emotune.scoring.comparison import Entry
 from emotune.scoring.metrics import metric_name
 
 METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "accuracy", "hamming_loss"),
     *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
 )
-OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
 _OWN_THRESHOLDS = "each model decides by its own thresholds"
-SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
-BEST_EPOCH = "chose the epoch on these rows, which flatters it"
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Comm
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, told = _speeds(candidates, readable.records, request, reporter)
     entries = [
-        _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
+        entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
         for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows that the runs kept", (), (*notes, *told))
@@ -212,25 +213,6 @@ def _speeds(
             failed.append(f"the speed of {candidate.name} is not known: {error.message}")
     measured = any(speed is not None for speed in speeds)
     return speeds, [f"{SPEED}, on the first {len(texts):,} of these texts at most"] * measured + failed
-
-
-def _entry(
-    candidate: Candidate,
-    common: Common,
-    logits: npt.NDArray[np.float32],
-    decided: npt.NDArray[np.bool_],
-    texts_per_second: float | None = None,
-) -> Entry:
-    labels, run = candidate.labels, candidate.run
-    probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
-    seed = None if run is None else layout.read_config(run).training.seed
-    return Entry(
-        candidate.name,
-        (Outcome(common.bring(decided, labels), probabilities, seed),),
-        training_seconds=None if run is None else log.training_seconds(run),
-        num_bytes=candidate.num_bytes,
-        texts_per_second=texts_per_second,
-    )
 
 
 # --- other rows ------------------------------------------------------------------------------------------------
@@ -261,7 +243,7 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
         own = in_labels_of(candidate, its, common)
         targets = None if own is None else targets_of(own, len(candidate.labels))
         sha256 = its.sha256 if own is None else fingerprint(own, candidate.labels)
-        entries.append(_entry(candidate, common, logits, candidate.decide(logits, targets, sha256), speed))
+        entries.append(entry_of(candidate, common, logits, candidate.decide(logits, targets, sha256), speed))
         if candidate.found.decision.tuning.get("data_sha256") == sha256:
             notes[OUT_OF_FOLD] = None
     where = "" if request.data is None else f" of {request.data}"

@@ -1,66 +1,95 @@
-"""`emotune ladder`: every approach on the same rows within a budget, cheap ones first, and whether it pays to climb.
+"""`emotune ladder`: train every approach on the same rows within a time budget, and compare them.
 
-read the rows once → estimate each rung → one seed for each in order of cost → more seeds with what is left
-→ compare on the validation rows, thresholds out of fold → report
+    read the rows once → one seed of each approach, cheapest first → more seeds with the time that is left
+    → compare on the validation rows, thresholds out of fold → report
 
-All that is trained are ordinary run directories: a ladder that was stopped goes on with those that are there. The time
-that it took before counts, so that a ladder that was stopped ends as one that was not.
+    ladder.json           the fingerprints of the rows, the device, the seconds used, the speeds seen
+    runs/APPROACH-SEED/   an ordinary run directory for each model
+    report/               the comparison
+    .lock                 the process that works here
+
+The approaches are recipes: `recipes/ladder/approaches.yaml`. Nothing is rehearsed: a network is stopped as soon as the
+speed of its steps shows that it would exceed the budget. The run directories alone say what is trained, so a ladder
+that was stopped or killed resumes with them; the time that it used before counts.
 """
 
+import _thread
+import math
 import os
+import shutil
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
 
 from emotune import hub
+from emotune.artifact.manifest import read_json
+from emotune.artifact.opening import open_model
+from emotune.artifact.safety.json_files import read_object, validated
+from emotune.atomic import sweep, write_json, writing
+from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration, require_overrides
+from emotune.config.kinds import FittedKind, Kind, find_kind
 from emotune.config.loading import override_data
-from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, DataConfig
-from emotune.data.corpus import fingerprints, resolve_data
+from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, Config, DataConfig
+from emotune.data.corpus import DataSource, fingerprints, resolve_data
 from emotune.data.records import Corpus
-from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError
-from emotune.labels import positives
-from emotune.models.encoder import pick_device
-from emotune.reports.tables import duration
-from emotune.runs import tracking
-from emotune.runs.lock import locked, require_unlocked
-from emotune.training.progress import TrainingReporter
-from emotune.workflows import ladder_state
-from emotune.workflows.ladder_costs import Ending, Estimate, estimate, rehearse
-from emotune.workflows.ladder_result import LadderOutcome, conclude
-from emotune.workflows.ladder_state import LadderState, run_of
-from emotune.workflows.ladder_steps import (
-    Bars,
-    Limited,
-    ReadData,
-    Step,
-    TooSlowError,
-    climb,
-    look,
-    texts_per_second,
-    with_hint,
+from emotune.errors import (
+    ConfigError,
+    DataError,
+    EmotuneError,
+    MissingInputError,
+    ModelError,
+    OutputError,
+    Place,
+    UsageError,
 )
-from emotune.workflows.rungs import Shape, chosen, configuration, kind_of, require_overrides
+from emotune.inference.classifier import run_model, sampled_speed
+from emotune.labels import Task, positives
+from emotune.models.embedding import Embedder, Reading
+from emotune.models.encoder import pick_device
+from emotune.models.heads import FAMILIES
+from emotune.reports.comparison import ComparisonReport, write_comparison
+from emotune.reports.ladder import ApproachLine, Worth, approach_section, worth
+from emotune.reports.tables import duration
+from emotune.runs import layout, tracking
+from emotune.runs.cached_logits import read_valid
+from emotune.runs.compared import BEST_EPOCH, OUT_OF_FOLD, SPEED, Candidate, Common, chooses_epoch, entry_of, over_seeds
+from emotune.runs.lock import locked, require_unlocked
+from emotune.runs.resume import require_same_config, require_same_data
+from emotune.scoring.comparison import Entry, compare
+from emotune.training.checkpoint import newest
+from emotune.training.progress import EndedByObserverError, EpochReport, StepReport, TrainingReporter
+from emotune.workflows.train import Material, completed, resolved_config, train_on
 from emotune.workflows.train import read as read_rows
 
-_FEWEST_VALID = 2
-_TOLERATED = 1.08  # of the budget, by which a training that turns out slow may end
+STATE, RUNS, REPORT = "ladder.json", "runs", "report"
+_RESERVED_SECONDS, _RESERVED_SHARE = 5.0, 0.03  # of the budget, for comparing and reporting
+_TOLERATED = 1.05  # the share of the budget by which a training that was started may end
+_SAVE_SECONDS = 5.0  # of which a kill may lose the count
+_LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
+_TIMED_TEXTS = 64
 
 
 @dataclass(frozen=True)
 class LadderRequest:
-    """What to climb, and how far.
+    """The data and the limits of a ladder.
 
-    budget: seconds, counted from `started` (by `time.monotonic`) and with what the ladder in `out` took before.
-    rungs: None for all. encoder: of all rungs that have one; None: the default. overrides: `a.b=c` for every rung that
-    has the key. seeds_max: the most seeds for a rung.
+    budget: seconds, counted from `started` (by `time.monotonic`), plus what the ladder in `out` used before.
+    approaches: None for all. encoder: of all approaches that have one; None: the default. overrides: `a.b=c` for every
+    approach that has the key. seeds_max: the most seeds of an approach.
     """
 
     data: str
     out: Path
     budget: float
     started: float
-    rungs: Sequence[str] | None = None
+    approaches: Sequence[str] | None = None
     encoder: str | None = None
     overrides: Sequence[str] = ()
     device: str = "auto"
@@ -68,274 +97,525 @@ class LadderRequest:
     seeds_max: int = 3
 
 
-def ladder(request: LadderRequest, reporter: TrainingReporter, bars: Bars) -> LadderOutcome:
-    """Train and compare the rungs, or go on with that; `bars` is entered around each training.
+@dataclass(frozen=True)
+class LadderOutcome:
+    """The comparison, the approaches, the page to open, and the seconds allowed and used by all processes."""
 
-    Raises EmotuneError subclasses for whatever the user can mend, and KeyboardInterrupt when interrupted: what is
-    trained stays.
+    report: ComparisonReport
+    approaches: tuple[ApproachLine, ...]
+    worth: Worth
+    page: Path
+    budget: float
+    spent: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON of a comparison with that of the ladder."""
+        return self.report.to_json() | {
+            "rungs": [approach.to_json() for approach in self.approaches],
+            "worth": self.worth.to_json(),
+            "budget_seconds": self.budget,
+            "spent_seconds": self.spent,
+            "report": str(self.page),
+        }
+
+
+def ladder(
+    request: LadderRequest, reporter: TrainingReporter, bars: Callable[[], AbstractContextManager[None]]
+) -> LadderOutcome:
+    """Train and compare the approaches, or resume that; `bars` is entered around each training.
+
+    Raises EmotuneError subclasses for whatever the user can fix, and KeyboardInterrupt when interrupted: trained
+    models stay.
     """
-    rungs = chosen(request.rungs)
-    require_overrides(request.overrides, rungs)
-    _require_one_process()
-    device = str(pick_device(request.device))
-    ladder_state.require_ladder(request.out)
-    require_unlocked(request.out)
-    about_data = [override for override in request.overrides if override.startswith("data.")]
-    data = override_data(DataConfig(path=request.data), about_data)
-    source = resolve_data(data)
-    read = ReadData(source, *read_rows(source, reporter))
-    _require_rows(read)
-    steps = [Step(rung) for rung in rungs]
-    _configure(steps, request, data, read.corpus)
-    with locked(request.out):
-        ladder_state.require_ladder(request.out)
-        ladder_state.clear(request.out, overwrite=request.overwrite)
-        return _Ladder(request, read, steps, device, reporter, bars).climbed()
-
-
-def _require_one_process() -> None:
+    approaches = [_found(name) for name in chosen(request.approaches)]
+    require_overrides(request.overrides, [a.kind for a in approaches if a.kind is not None])
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("a ladder is climbed by one process", hint="Start it without accelerate launch.")
+        raise UsageError("a ladder runs in one process", hint="Start it without accelerate launch.")
+    device = str(pick_device(request.device))
+    require_ladder(request.out)
+    require_unlocked(request.out)
+    data = override_data(DataConfig(path=request.data), [o for o in request.overrides if o.startswith("data.")])
+    source = resolve_data(data)
+    corpus, findings = read_rows(source, reporter)
+    _require_rows(corpus)
+    _configure([a for a in approaches if a.kind is not None], request, data, corpus)
+    with locked(request.out):
+        require_ladder(request.out)
+        _clear(request.out, overwrite=request.overwrite)
+        state = _open_state(request.out, fingerprints(corpus), device)
+        return _Ladder(request, source, corpus, findings, approaches, device, reporter, bars, state).run()
 
 
-def _require_rows(read: ReadData) -> None:
-    corpus = read.corpus
-    valid = corpus.splits["valid"]
-    if len(valid) < _FEWEST_VALID:
-        message = f"{len(valid)} validation rows, on which nothing can be compared"
+def _require_rows(corpus: Corpus) -> None:
+    valid, targets = corpus.splits["valid"], positives(corpus.targets("train"))
+    if len(valid) < 2:
+        message = f"{len(valid)} validation rows are too few to compare anything"
         raise DataError(message, hint="Give more rows, or a larger share to validation: --set data.split=[0.6,0.4,0]")
-    targets = positives(corpus.targets("train"))
-    varied = [
-        name for name, column in zip(corpus.labels.names, targets.T, strict=True) if 0 < column.sum() < len(column)
-    ]
-    if not varied:
-        raise DataError(
-            "no label that some training texts carry and others do not: there is nothing to tell apart",
-            place=Place(corpus.splits["train"][0].path),
-        )
+    if not any(0 < column.sum() < len(column) for column in targets.T):
+        message = "each label is in all training texts or in none: there is nothing to learn"
+        raise DataError(message, place=Place(corpus.splits["train"][0].path))
 
 
-def _configure(steps: Sequence[Step], request: LadderRequest, data: DataConfig, corpus: Corpus) -> None:
-    """Configure the rungs, or say why one cannot be; raises ConfigError for what `--set` says wrong."""
-    name = request.encoder or DEFAULT_ENCODER
-    source, missing = None, ""
+# --- the approaches ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Approach:
+    """An approach and its progress.
+
+    skipped: why no seed of it is trained any more. late: the seconds that its first seed still needs, where it is
+    skipped for lack of time; 0 when unknown. trained: the run of each seed. failed: a later seed that failed, and why.
+    """
+
+    name: str
+    about: str
+    kind: Kind | None = None
+    config: Config | None = None
+    skipped: str | None = None
+    late: float | None = None
+    trained: dict[int, Path] = field(default_factory=dict)
+    failed: tuple[int, str] | None = None
+
+    @property
+    def settings(self) -> Config:
+        assert self.config is not None, "it is configured, or skipped"
+        return self.config
+
+    @property
+    def first_seed(self) -> int:
+        return self.settings.training.seed
+
+
+def _found(name: str) -> _Approach:
+    """Return an approach, skipped when the libraries of its kind are missing."""
+    settings = all_approaches()[name]
+    try:
+        return _Approach(name, settings["about"], find_kind(settings["model"]["kind"]))
+    except EmotuneError as error:
+        return _Approach(name, settings["about"], skipped=_with_hint(error))
+
+
+def _configure(approaches: Sequence[_Approach], request: LadderRequest, data: DataConfig, corpus: Corpus) -> None:
+    """Configure approaches, and skip those without an encoder; raises ConfigError for a wrong `--set`."""
+    shape, missing = _encoder_shape(request)
+    rows, task, refused = len(corpus.splits["train"]), corpus.labels.task, dict[str, ConfigError]()
+    for approach in approaches:
+        assert approach.kind is not None
+        try:
+            approach.config = configuration(
+                approach.name, approach.kind, data, rows, task, shape, request.encoder, request.overrides
+            )
+        except ConfigError as error:
+            refused[approach.name] = error
+            continue
+        tracking.require(approach.config.tracking)
+        approach.skipped = missing if isinstance(approach.config.model, CheckpointConfig) else None
+    fine = [approach.name for approach in approaches if approach.name not in refused]
+    for name, wrong in refused.items():
+        hint = f"To train the others: --approaches {','.join(fine)}" if fine else wrong.hint
+        raise ConfigError(f"the approach {name} cannot take it: {wrong.message}", place=wrong.place, hint=hint)
+
+
+def _encoder_shape(request: LadderRequest) -> tuple[EncoderShape, str | None]:
+    """Read the encoder's config.json; the second value says why the default encoder cannot be used."""
     revision = next((o.partition("=")[2] for o in request.overrides if o.startswith("model.revision=")), None)
     try:
-        source = hub.resolve_encoder(name, revision)
+        source = hub.resolve_encoder(request.encoder or DEFAULT_ENCODER, revision)
+        content = read_object(source.directory / "config.json")
     except EmotuneError as error:
         if request.encoder is not None:
             raise
-        missing = error.message
-    shape = Shape() if source is None else Shape.read(source.directory)
-    rows = len(corpus.splits["train"])
-    refused: dict[str, ConfigError] = {}
-    for step in steps:
-        try:
-            step.kind = kind_of(step.rung)
-        except EmotuneError as error:
-            step.reason = with_hint(error)
-            continue
-        try:
-            step.config = configuration(
-                step.rung, data, rows, corpus.labels.task, shape, request.encoder, request.overrides
-            )
-        except ConfigError as error:
-            refused[step.rung.name] = error
-            continue
-        if isinstance(step.config.model, CheckpointConfig):
-            step.source = source
-            step.reason = missing or None
-        tracking.require(step.config.tracking)
-    _require_configured(refused, [step.rung.name for step in steps if step.config is not None])
+        return EncoderShape(), _with_hint(error)
+    width, layers = (
+        next((content[key] for key in keys if isinstance(content.get(key), int)), None)
+        for keys in (("hidden_size", "dim"), ("num_hidden_layers", "n_layers"))
+    )
+    return EncoderShape(width, layers, content.get("model_type") in FAMILIES), None
 
 
-def _require_configured(refused: Mapping[str, ConfigError], fine: Sequence[str]) -> None:
-    """Raise ConfigError where `--set` says what some rungs cannot take; `fine` are those that can."""
-    for name, error in refused.items():
-        if not fine:
-            raise error
-        others = f" (nor can {', '.join(list(refused)[1:])})" if len(refused) > 1 else ""
-        hint = f"To climb the rungs that can: --rungs {','.join(fine)}"
-        raise ConfigError(f"the rung {name} cannot take it: {error.message}{others}", place=error.place, hint=hint)
+def _with_hint(error: EmotuneError) -> str:
+    return f"{error.message} ({error.hint})" if error.hint else error.message
 
 
+# --- the directory -----------------------------------------------------------------------------------------------
+
+
+class _Speed(BaseModel):
+    """The speed of an approach: seconds of a step and number of steps of a training; a fitted kind has one step."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)  # earlier versions wrote more
+
+    per_step: float = Field(default=0.0, ge=0)
+    steps: int = Field(default=0, ge=0)
+    texts_per_second: float | None = None
+
+    def seconds(self, done: int = 0) -> float | None:
+        """Return the seconds of a training after so many steps; None when unknown."""
+        return self.per_step * max(0, self.steps - done) or None
+
+
+class _State(BaseModel):
+    """The content of ladder.json; `spent`: seconds of all processes that trained something here."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    format_version: Literal[1] = 1
+    data: dict[str, dict[str, str | int]]  # of each split: rows and sha256
+    device: str
+    spent: float = Field(default=0.0, ge=0)
+    rungs: dict[str, _Speed] = {}
+
+
+def _open_state(out: Path, data: dict[str, dict[str, str | int]], device: str) -> _State:
+    """Read the state of a ladder, or start one; raises EmotuneError for other rows, another device, an invalid file."""
+    path = out / STATE
+    if not path.is_file():
+        return _State(data=data, device=device)
+    state = validated(_State, read_json(path), Place(path), "Start again: --overwrite.")
+    require_same_data(state.data, data, Place(path))
+    if state.device != device:
+        message = f"the ladder ran on {state.device}, and this is {device}: their costs cannot be compared"
+        raise UsageError(message, place=Place(path), hint=f"--device {state.device}, or start again: --overwrite.")
+    return state
+
+
+def require_ladder(out: Path) -> None:
+    """Raise OutputError unless nothing is there, or a ladder and nothing else; hidden files do not matter."""
+    if out.exists() and not out.is_dir():
+        raise OutputError("cannot write: a file stands where a directory should", place=Place(out))
+    names = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.exists() else set()
+    if names - {STATE, RUNS, REPORT} or (names and STATE not in names):
+        message = "the output directory exists and is not a ladder of emotune"
+        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
+
+
+def _clear(out: Path, *, overwrite: bool) -> None:
+    """Remove what killed processes left; to `overwrite`, the ladder too."""
+    with writing(out):
+        sweep(out, alone=True)
+        for path in (out / RUNS, out / REPORT, out / STATE) if overwrite else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+# --- training within the budget ----------------------------------------------------------------------------------
+
+
+class TooSlowError(EndedByObserverError):
+    """A training was stopped because it would exceed the budget."""
+
+
+@dataclass
 class _Ladder:
-    """A ladder that is being climbed."""
+    """A ladder at work. told: the messages that were passed on, each once."""
 
-    def __init__(
-        self,
-        request: LadderRequest,
-        read: ReadData,
-        steps: Sequence[Step],
-        device: str,
-        reporter: TrainingReporter,
-        bars: Bars,
-    ) -> None:
-        self.request, self.read, self.steps = request, read, steps
-        self.device, self.reporter, self.bars = device, reporter, bars
-        self.rows = fingerprints(read.corpus)
-        self.state = LadderState.begin(request.out, self.rows, device, request.started)
-        self.ending = Ending(0.0, 0.0)
-        self.pace = 1.0  # how much longer the latest network took than estimated, as far as it was longer
-        self.said: set[str] = set()
+    request: LadderRequest
+    source: DataSource
+    corpus: Corpus
+    findings: Sequence[str]
+    approaches: Sequence[_Approach]
+    device: str
+    reporter: TrainingReporter
+    bars: Callable[[], AbstractContextManager[None]]
+    state: _State
+    told: set[str] = field(default_factory=set)
+    works: bool = False  # whether this process trained something
+    saved: float = 0.0
 
-    def climbed(self) -> LadderOutcome:
-        """Train what the budget allows, then compare."""
-        for step in self._open():
-            look(step, self.request.out, self.request.seeds_max, self.read, self.reporter)
-            assert step.config is not None
-            step.estimate = self.state.estimate(step.rung.name, step.config)
-        self._tell_start()
-        self.state.write()
-        corpus = self.read.corpus
-        names = [step.rung.name for step in self._open()]
-        if any(self._may_fit(step, number) for step in self._open() for number in range(self.request.seeds_max)):
-            self.ending = rehearse(corpus.labels, corpus, names, self.request.out)
-        self._estimate()
-        self._tell_expected()
-        for number in range(self.request.seeds_max):
-            for step in sorted(self._open(), key=_cost):
-                self._train(step, number)
-        for step in self.steps:
-            if step.trained:
-                self._measure(step)  # where a process was killed before it did
-        request = self.request
-        return conclude(self.steps, self.read, self.rows, self.state, request.data, request.budget, self.reporter)
-
-    def _open(self) -> list[Step]:
-        """The rungs that nothing speaks against."""
-        return [step for step in self.steps if step.reason is None]
-
-    def _tell_start(self) -> None:
-        found = sum(len(step.trained) for step in self.steps)
-        if self.state.goes_on:
-            self.reporter.info(
-                f"going on with {self.request.out}: {found} models are trained, and "
-                f"{duration(self.state.goes_on)} of the budget were used"
-            )
-
-    def _tell_expected(self) -> None:
-        shown = ", ".join(f"{s.rung.name} {duration(s.estimate.seconds)}" for s in self._open() if s.estimate)
-        budget = duration(self.request.budget)
-        self.reporter.info(f"budget {budget}; expected for one seed of each: {shown or 'nothing that can be trained'}")
-
-    def _estimate(self) -> None:
-        """Find out what the rungs cost; those that cannot be fitted to these rows are left out."""
-        longest = 0.0
-        for step in self._open():
-            assert step.config is not None
-            assert step.kind is not None
-            if step.estimate is not None:
-                continue
-            if self.state.spent + self._end() + longest > self.request.budget:
-                step.leave("the budget was used up before its cost could be estimated", late=True)
-                continue
-            self.reporter.info(f"estimating {step.rung.name}")
-            started = time.monotonic()
-            self.state.works = True
-            try:
-                found = estimate(step.config, step.kind, self.read.corpus, step.source, self.device, self.request.out)
-            except ImportError as error:
-                step.reason = f"it needs {error.name}, which is not installed (pip install 'emotune[train]')"
-                continue
-            except OutputError:
-                raise
-            except EmotuneError as error:
-                step.reason = with_hint(error)
-                continue
-            longest = max(longest, time.monotonic() - started)
-            step.estimate = found
-            self.state.expect(step.rung.name, step.config, found)
-
-    def _end(self, more: int = 0) -> float:
-        """Seconds that comparing and reporting will take with so many models more than there are."""
-        outcomes = sum(len(step.trained) for step in self.steps) + more
-        return self.ending.seconds(len(self._open()), outcomes)
+    def __post_init__(self) -> None:
+        self.before = self.state.spent
 
     @property
-    def left(self) -> float:
-        """Seconds of the budget that can be trained in."""
-        return self.request.budget - self.state.spent - self._end(more=1)
+    def spent(self) -> float:
+        """The seconds of all processes until now."""
+        return self.before + time.monotonic() - self.request.started
 
-    def _train(self, step: Step, number: int) -> None:
-        """Train the seed of that number, from 0, where it is wanted and does not take too long."""
-        if not self._is_wanted(step, number):
+    def left(self, tolerated: float = 1.0) -> float:
+        """Return the seconds of the budget that are left for training."""
+        budget = self.request.budget
+        return tolerated * budget - self.spent - _RESERVED_SECONDS - _RESERVED_SHARE * budget
+
+    def save(self, every: float = 0.0) -> None:
+        """Write ladder.json, unless that was done less than `every` seconds ago."""
+        if time.monotonic() - self.saved >= every:
+            self.state.spent = self.spent if self.works else self.before
+            write_json(self.request.out / STATE, self.state.model_dump())
+            self.saved = time.monotonic()
+
+    def speed(self, approach: _Approach) -> _Speed:
+        return self.state.rungs.setdefault(approach.name, _Speed())
+
+    def run_of(self, approach: _Approach, seed: int) -> Path:
+        return self.request.out / RUNS / f"{approach.name}-{seed}"
+
+    def material(self, approach: _Approach, seed: int) -> Material:
+        training = approach.settings.training.model_copy(update={"seed": seed})
+        config = approach.settings.model_copy(update={"training": training})
+        return Material(config, resolved_config(config, self.source), self.corpus, self.findings)
+
+    def run(self) -> LadderOutcome:
+        """Train what fits the budget, then compare."""
+        for approach in self.approaches:
+            if approach.skipped is None:
+                self.find_trained(approach)
+        if self.before:
+            found = sum(len(approach.trained) for approach in self.approaches)
+            used, models = duration(self.before), "1 model is" if found == 1 else f"{found} models are"
+            self.reporter.info(f"resuming {self.request.out}: {models} trained, {used} of the budget were used")
+        self.save()
+        for number in range(self.request.seeds_max):
+            for approach in self.approaches:
+                again = number > 0 and isinstance(approach.kind, FittedKind)  # it would give the same model
+                if not (again or approach.skipped or approach.failed):
+                    self.train(approach, approach.first_seed + number)
+        for approach in self.approaches:
+            if approach.trained:
+                self.measure(approach)
+        return self.conclude()
+
+    def find_trained(self, approach: _Approach) -> None:
+        """Find the trained seeds; raises ConfigError for a run with other settings, OutputError for what is no run."""
+        for seed in range(approach.first_seed, approach.first_seed + self.request.seeds_max):
+            run, config = self.run_of(approach, seed), self.material(approach, seed).resolved
+            if not run.exists():
+                continue
+            require_same_config(run, config)
+            try:
+                if completed(run, config):
+                    open_model(str(run))
+                    layout.read_arrays(run / layout.VALID)
+                    approach.trained[seed] = run
+            except (ModelError, MissingInputError) as error:
+                self.reporter.warn(f"{error.message.rstrip('.')}: {run} is trained again")
+
+    def train(self, approach: _Approach, seed: int) -> None:
+        """Train a seed that is not trained yet if the budget allows, or note why not."""
+        run, left = self.run_of(approach, seed), self.left()
+        if seed in approach.trained:
             return
-        seed = step.first_seed + number
-        run = run_of(self.request.out, step.rung.name, seed)
-        expected = step.left(run, self.pace if step.config and _is_network(step) else 1.0)
-        if expected > self.left:
-            if not number:
-                step.leave(f"it would take about {duration(expected)}, and {self._budget_left()}", late=True)
-            return
-        which = f", seed {seed}" if number else ""
-        self.reporter.info(f"{step.rung.name}{which}: about {duration(expected)}, {duration(max(0.0, self.left))} left")
-        started = time.monotonic()
-        self.state.works = True
-        reporter = Limited(self.reporter, self.state, self.said)
-        reporter.end = self._ends_late
         try:
-            climb(step, seed, run, self.read, self.device, reporter, self.bars)
+            needs = self.needs(approach, run)
+            if left <= 0 or (needs or 0.0) > left:
+                budget = f"the budget of {duration(self.request.budget)}"
+                told = f"it would take about {duration(needs)}, and {duration(left)} of {budget} were left"
+                self.skip(approach, told if left > 0 else f"{budget} was used up", needs)
+                return
+            about = "" if needs is None else f"about {duration(needs)}, "
+            self.reporter.info(f"{approach.name}, seed {seed}: {about}{duration(left)} of the budget are left")
+            self.train_seed(approach, seed, run)
         except TooSlowError as slow:
-            self._note_slow(step, slow, number)
-            return
+            self.reporter.warn(f"{approach.name}, seed {seed}: {slow}")
+            self.skip(approach, str(slow), self.needs(approach, run))
+        except OutputError:
+            raise
+        except EmotuneError as error:
+            self.reporter.warn(f"{approach.name}, seed {seed}: {_with_hint(error)}")
+            approach.failed = (seed, _with_hint(error)) if approach.trained else None
+            approach.skipped = _with_hint(error)
+
+    def skip(self, approach: _Approach, reason: str, needs: float | None) -> None:
+        """Train no seed of the approach any more, for lack of time."""
+        approach.skipped, approach.late = reason, None if approach.trained else needs or 0.0
+
+    def needs(self, approach: _Approach, run: Path) -> float | None:
+        """Return the seconds that a training takes from its newest checkpoint on; None when unknown."""
+        if not run.exists() and not approach.trained:  # a speed that was seen may be that of other settings
+            measured = approach.settings.model.kind == "features" and self.left() > 0
+            return self.reading_seconds(approach) if measured else None
+        found = newest(run / layout.CHECKPOINTS)
+        return self.speed(approach).seconds(0 if found is None else found.step)
+
+    def reading_seconds(self, approach: _Approach) -> float:
+        """Return the seconds in which the encoder of `features` reads all rows, by its speed on some texts."""
+        assert approach.settings.checkpoint is not None
+        config = approach.settings.checkpoint
+        source = hub.resolve_encoder(config.encoder, config.revision)
+        reading = Reading(**{key: getattr(config, key) for key in Reading.model_fields})
+        embedder = Embedder(source.directory, reading, self.device)
+        texts = [record.text for split in ("train", "valid") for record in self.corpus.splits[split]]
+        some = [texts[i] for i in np.linspace(0, len(texts) - 1, _TIMED_TEXTS).astype(int)]
+        embedder.embed(some[:8], _TIMED_TEXTS)  # the first batch takes longer
+        started = time.monotonic()
+        embedder.embed(some, _TIMED_TEXTS)
+        return (time.monotonic() - started) * len(texts) / len(some)
+
+    def train_seed(self, approach: _Approach, seed: int, run: Path) -> None:
+        """Train a seed or resume it, and note its speed.
+
+        Raises TooSlowError, and KeyboardInterrupt when it was interrupted, even in its last step.
+        """
+        material = self.material(approach, seed)
+        damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
+        resume, fitted = run.exists() and not damaged, isinstance(approach.kind, FittedKind)
+        watch, started, speed = _Watch(self), time.monotonic(), self.speed(approach)
+        self.works = True
+        try:
+            with _time_limit(self.left(_TOLERATED)) if fitted else self.bars():
+                outcome = train_on(
+                    material, run, reporter=watch, device=self.request.device, overwrite=damaged, resume=resume
+                )
         finally:
-            self.state.write()
-        if seed not in step.trained:
-            return
-        self._measure(step)
-        self._note_pace(step, (time.monotonic() - started) / max(expected, 1e-9))
+            if fitted:
+                speed.per_step, speed.steps = time.monotonic() - started, 1
+            elif watch.per_step:
+                speed.per_step, speed.steps = watch.per_step, watch.num_steps
+            self.save()
+        assert outcome is not None, "this is the only process"
+        if not outcome.fitted.interrupted:
+            approach.trained[seed] = run
+        if outcome.fitted.stop_requested:
+            raise KeyboardInterrupt
+        self.measure(approach)
 
-    def _measure(self, step: Step) -> None:
-        """Find out how fast a rung's model reads, once."""
-        if self.state.speed(step.rung.name) is None:
-            run = next(iter(step.trained.values()))
-            self.state.measured(step.rung.name, texts_per_second(run, self.read, self.device, self.reporter))
+    def measure(self, approach: _Approach) -> None:
+        """Measure once how fast a model of the approach reads texts."""
+        speed = self.speed(approach)
+        if speed.texts_per_second is None:
+            found = open_model(str(next(iter(approach.trained.values()))))
+            classifier = run_model(found, device=self.device, warn=self.reporter.warn)
+            speed.texts_per_second = sampled_speed(classifier, [r.text for r in self.corpus.splits["valid"]], 64)
+            self.save()
 
-    def _is_wanted(self, step: Step, number: int) -> bool:
-        """Whether a seed is to be trained: it is not yet, would be another model, and nothing speaks against it."""
-        again = number > 0 and not step.rung.seeded
-        return step.reason is None and not again and step.first_seed + number not in step.trained
+    # --- the end -------------------------------------------------------------------------------------------------
 
-    def _may_fit(self, step: Step, number: int) -> bool:
-        """Whether a seed is wanted, and may fit into what is left of the budget, as far as can be said yet."""
-        if not self._is_wanted(step, number) or step.estimate is None:
-            return self._is_wanted(step, number)
-        run = run_of(self.request.out, step.rung.name, step.first_seed + number)
-        return step.left(run, 1.0) <= self.request.budget - self.state.spent
-
-    def _ends_late(self, seconds: float) -> bool:
-        """Whether the ladder would end far behind its budget with so many seconds of training more."""
-        return self.state.spent + seconds + self._end(more=1) > _TOLERATED * self.request.budget
-
-    def _note_pace(self, step: Step, ratio: float) -> None:
-        """Take into account how much longer a training took than was expected."""
-        if _is_network(step):
-            step.pace = (self.pace if step.pace is None else step.pace) * ratio
-            self.pace = max(1.0, step.pace)
-
-    def _note_slow(self, step: Step, slow: TooSlowError, number: int) -> None:
-        assert step.estimate is not None
-        assert step.config is not None
-        found = Estimate(step.estimate.fixed, max(slow.per_step, step.estimate.per_step), slow.num_steps)
-        told = (
-            f"it turned out slower than estimated, about {duration(found.seconds)}, and was stopped at step "
-            f"{slow.step:,} of {slow.num_steps:,} to keep to the budget"
+    def conclude(self) -> LadderOutcome:
+        """Compare the trained models and write the report; raises EmotuneError when there are none."""
+        lines = tuple(map(self.line, self.approaches))
+        trained = [approach for approach in self.approaches if approach.trained]
+        if not trained:
+            reasons = "\n  ".join(f"{line.name}: {line.skipped}" for line in lines)
+            hint = "Give it more time (--budget), or rows and settings that suit one of the approaches."
+            raise EmotuneError(f"no approach was trained:\n  {reasons}", hint=hint)
+        self.reporter.info("comparing")
+        targets = positives(self.corpus.targets("valid"))
+        report = ComparisonReport(
+            compare(self.corpus.labels, targets, [self.entry(approach) for approach in trained]),
+            f"the validation rows of {self.request.data}",
+            records=self.corpus.splits["valid"],
+            models=tuple(str(next(iter(approach.trained.values())) / "model") for approach in trained),
+            data=self.corpus.description,
+            notes=tuple(self.notes(trained)),
+            warnings=tuple(self.findings),
+            heading="Ladder",
         )
-        self.reporter.warn(f"{step.rung.name}: {told}")
-        self.state.expect(step.rung.name, step.config, found)
-        self.pace = max(1.0, slow.per_step / max(step.estimate.per_step, 1e-9))
-        step.estimate, step.pace = found, 1.0  # the pace is in the estimate now
-        if not number:
-            step.leave(told, late=True)
+        judged = worth(report, lines)
+        folder, warn = self.request.out / REPORT, self.reporter.warn
+        page = write_comparison(replace(report, lead=judged.sentence), folder, warn, [approach_section(lines)])
+        self.save()
+        return LadderOutcome(report, lines, judged, page, self.request.budget, self.state.spent)
 
-    def _budget_left(self) -> str:
-        return f"{duration(max(0.0, self.left))} of {duration(self.request.budget)} were left"
+    def line(self, approach: _Approach) -> ApproachLine:
+        trained = dict(sorted(approach.trained.items()))
+        return ApproachLine(
+            approach.name,
+            approach.about,
+            approach.kind is not None and approach.kind.name == "encoder",
+            self.speed(approach).seconds(),
+            tuple(trained),
+            tuple(map(str, trained.values())),
+            None if trained else approach.skipped,
+            approach.failed,
+        )
+
+    def entry(self, approach: _Approach) -> Entry:
+        """Return the entry of an approach: the outcome of each seed, and the mean of their costs."""
+        entries, rows = [], self.state.data
+        for _, run in sorted(approach.trained.items()):
+            candidate = Candidate(str(run), approach.name, open_model(str(run)), run)
+            if candidate.found.manifest is None or candidate.found.manifest.data != rows:
+                raise DataError("the run was trained on other rows than the ladder's", place=Place(run))
+            logits, targets = read_valid(run, candidate.labels)
+            decided = candidate.decide(logits, targets, str(rows["valid"]["sha256"]))
+            entries.append(entry_of(candidate, Common(self.corpus.labels), logits, decided))
+        return over_seeds(entries, self.speed(approach).texts_per_second)
+
+    def notes(self, trained: Sequence[_Approach]) -> Iterator[str]:
+        """Yield how the figures were made, and what was skipped."""
+        if self.corpus.labels.task is Task.MULTI_LABEL:
+            yield OUT_OF_FOLD
+        for approach in trained:
+            if chooses_epoch(approach.settings):
+                yield f"{approach.name} {BEST_EPOCH} in comparison with the others"
+        yield SPEED
+        used = self.spent if self.works else self.before
+        earlier = f", {duration(self.before)} of them before it was resumed" if self.before and self.works else ""
+        yield f"the budget was {duration(self.request.budget)}; {duration(used)} were used{earlier}"
+        for approach in self.approaches:
+            if approach.failed is not None:
+                seed, reason = approach.failed
+                yield f"seed {seed} of {approach.name} failed, and no other was started: {reason}"
+            elif not approach.trained:
+                yield f"skipped: {approach.name} ({approach.skipped})"
+        late = [approach.late for approach in self.approaches if approach.late is not None]
+        if late:
+            minutes = math.ceil((1.1 * (used + sum(late)) + _RESERVED_SECONDS) / 60)
+            more = "" if all(late) else " or more"
+            yield f"with --budget {minutes}m{more} the same command trains what was skipped for lack of time"
 
 
-def _cost(step: Step) -> float:
-    return 0.0 if step.estimate is None else step.estimate.seconds
+class _Watch:
+    """The reporter of one training: passes each message on once, and stops the training when it is too slow."""
+
+    def __init__(self, ladder: _Ladder) -> None:
+        self._ladder, self._reporter = ladder, ladder.reporter
+        self._first: tuple[float, int] | None = None  # when the first step was done, and its number
+        self._last = self._scoring = 0.0
+        self.per_step, self.num_steps = 0.0, 0
+
+    def info(self, message: str) -> None:
+        if message not in self._ladder.told:
+            self._ladder.told.add(message)
+            self._reporter.info(f"  {message}")
+
+    def warn(self, message: str) -> None:
+        if message not in self._ladder.told:
+            self._ladder.told.add(message)
+            self._reporter.warn(message)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        self._scoring = time.monotonic() - self._last
+        if report.seconds >= _LONG_EPOCH:
+            self._reporter.on_epoch(report)
+
+    def on_step(self, report: StepReport) -> None:
+        """Predict the end from the seconds per step so far; raises TooSlowError when that is too late."""
+        self._reporter.on_step(report)
+        self._ladder.save(every=_SAVE_SECONDS)
+        self._last, self.num_steps = time.monotonic(), report.num_steps
+        if self._first is None:
+            self._first = self._last, report.step
+            return
+        made, todo = report.step - self._first[1], report.num_steps - report.step
+        self.per_step = (self._last - self._first[0]) / made
+        needs = todo * self.per_step + 2 * self._scoring  # the saved model scores the validation rows once more
+        left = max(0.0, self._ladder.left(_TOLERATED))
+        if todo and needs > left * (1 + 3 / made):  # the fewer steps were timed, the less certain is the prediction
+            raise TooSlowError(
+                f"it was stopped at step {report.step:,} of {report.num_steps:,}: it would take about "
+                f"{duration(needs)} more, and {duration(left)} of the budget were left"
+            )
 
 
-def _is_network(step: Step) -> bool:
-    return step.estimate is not None and step.estimate.steps > 0
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TooSlowError in the block after a number of seconds; without effect outside the main thread."""
+    passed = threading.Event()
+
+    def stop() -> None:
+        passed.set()
+        _thread.interrupt_main()
+
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), stop)
+    timer.daemon = True
+    if threading.current_thread() is threading.main_thread():
+        timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not passed.is_set():
+            raise
+        raise TooSlowError(f"it was stopped after {duration(seconds)} to keep to the budget") from None
+    finally:
+        timer.cancel()
