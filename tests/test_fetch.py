@@ -21,13 +21,14 @@ from emotune.cli.app import app
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
 from emotune.data import published
-from emotune.data.corpus import load_corpus, locate, tell_published
+from emotune.data.corpus import locate, tell_published
 from emotune.data.published import CATALOG, DataFile, DataSet, cache_directory, fetched_folder, published_sets, unpacked
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
 from emotune.reporter import NullReporter
 from emotune.reports.card import published_of
 from emotune.workflows.fetch import fetch
+from label_files import load_corpus
 from webserver import Site, cut, fail, instead
 
 ROWS = {

@@ -19,7 +19,7 @@ from emotune import reports
 from emotune.cli.app import app
 from emotune.config.loading import config_of
 from emotune.config.schema import Config
-from emotune.data.corpus import load_as_filed
+from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise, percentage
 from emotune.data.quality.profile import Distribution, Profile, profile, samples
 from emotune.data.records import Corpus, Record
@@ -471,9 +471,12 @@ def test_half_a_character_does_not_spoil_the_report() -> None:
     assert r"half \\ud83d of it" in report_markdown(found, [])
 
 
-def test_as_filed_nothing_is_set_apart(data: Path) -> None:
-    config = config_of([f"data.path={data}"]).data
-    corpus = load_as_filed(config)
+def stored(path: Path) -> Corpus:
+    return load_stored_splits(resolve_data(config_of([f"data.path={path}"]).data))
+
+
+def test_stored_splits_are_not_divided(data: Path) -> None:
+    corpus = stored(data)
     assert [(name, [r.line for r in rows]) for name, rows in corpus.splits.items()] == [
         ("train", [2, 3, 4, 5, 6]),
         ("valid", [2, 3]),
@@ -525,14 +528,13 @@ def test_pictures_of_any_labels(labels: tuple[str, ...]) -> None:
 def test_real_data_has_the_flaws_that_it_is_known_for() -> None:
     if not REAL.is_dir():
         pytest.skip("the data sets are not on this machine: name their folder in EMOTUNE_DATA")
-    found = profile(load_as_filed(config_of([f"data.path={REAL / 'goemotions'}"]).data))
+    corpus = stored(REAL / "goemotions")
+    found = profile(corpus)
     assert [split.rows for split in found.splits] == [43_410, 5_426]
     assert int(found.main.label_counts[LabelSet(found.labels.names).index("grief")]) == 77
     (leak,) = [f for f in found.findings if f.kind == "leak"]
-    exact = {row.text for row in load_as_filed(config_of([f"data.path={REAL / 'goemotions'}"]).data).splits["train"]}
+    exact = {row.text for row in corpus.splits["train"]}
     assert len({row.text for row in leak.rows} & exact) == 41
-    conflicts = [
-        f for f in profile(load_as_filed(config_of([f"data.path={REAL / 'dair-emotion'}"]).data)).findings
-        if f.kind == "conflict" and f.splits == ("train",)
-    ]  # fmt: skip
+    findings = profile(stored(REAL / "dair-emotion")).findings
+    conflicts = [f for f in findings if f.kind == "conflict" and f.splits == ("train",)]
     assert "60 rows in train repeat 30 texts" in str(conflicts[0])

@@ -8,7 +8,7 @@ from typing import Any
 from emotune import hub
 from emotune.artifact.manifest import read_json
 from emotune.config.schema import DEFAULT_ENCODER, Config
-from emotune.data.corpus import as_filed, resolve_data
+from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples
 from emotune.data.tokens import TextEncoder
@@ -45,7 +45,7 @@ def inspect(
     Tokens are those of `config.tokens.encoder`; the default encoder is not fetched for it. The report and its pictures
     go to the folder `out`. Raises MissingInputError and DataError for data that cannot be read.
     """
-    corpus = as_filed(resolve_data(config.data), splits)
+    corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)
     source = _tokenizer(config, reporter)

@@ -1,75 +1,60 @@
-"""fastText's training files: `__label__joy __label__love some text`, labels before the text or behind it."""
+"""fastText's training files: `__label__joy __label__love some text`, labels before the text or after it."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Iterator, Sequence
 
-from emotune.data.formats.base import Family, Layout, ReadOptions, Row
+from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.cells import NameReader, names_if_ids
 from emotune.data.formats.files import Content
-from emotune.data.formats.written import require_no_shares, written_names
 from emotune.errors import DataError, Place
-from emotune.labels import LabelSet, Task
 
 _MARK = "__label__"
 _BEFORE = re.compile(rf"(?:{_MARK}[^ \t]*(?:[ \t]+(?={_MARK})|[ \t]|$))*")
 _SHAPE = "fastText lines: __label__NAME and a text"
 
 
-def recognise(content: Content, asked: ReadOptions) -> Layout | None:
-    if asked.format is None and (asked.columns or not content.is_text or not _most_fit(content.sample)):
+def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
+    if options.format is None and (options.names_columns or not content.is_text or not _most_fit(content.sample)):
         return None
     found: Counter[str] = Counter()
     several = False
     for _, line in content.lines():
-        _, names = _cut(line)
+        _, names = _split(line)
         several = several or len(names) != 1
         found.update(names)
     del found[""]
-    if not found and asked.format is None:
+    if not found and options.format is None:
         raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
-    return Layout("fasttext", _SHAPE, several=several, id_names=names_if_ids(content.path, found, asked))
+    return FileFormat("fasttext", _SHAPE, several=several, id_names=names_if_ids(content.path, found, options))
 
 
 def _most_fit(lines: Sequence[str]) -> bool:
     marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in lines)
-    return marked > len(lines) / 2  # lines without a label are texts without one
+    return marked > len(lines) / 2  # a line without a mark is a text without a label
 
 
-def _cut(line: str) -> tuple[str, list[str]]:
-    """The text of a line and the names before it; of a line that begins with its text, those behind it."""
+def _split(line: str) -> tuple[str, list[str]]:
+    """The text and the names of a line: those before the text, or those after it when the line begins with the text."""
     match = _BEFORE.match(line)
     if match is not None and match.end():
         return line[match.end() :], [word.removeprefix(_MARK) for word in re.split(r"[ \t]+", match[0].strip(" \t"))]
     words = line.split()
-    behind = 0
-    while behind < len(words) and words[-1 - behind].startswith(_MARK):
-        behind += 1
-    names = [word.removeprefix(_MARK) for word in words[len(words) - behind :]]
-    return (line.rstrip().rsplit(None, behind)[0] if names else line), names
+    after = 0
+    while after < len(words) and words[-1 - after].startswith(_MARK):
+        after += 1
+    names = [word.removeprefix(_MARK) for word in words[len(words) - after :]]
+    return (line.rstrip().rsplit(None, after)[0] if names else line), names
 
 
-def read(content: Content, layout: Layout) -> Iterator[Row]:
-    reader = NameReader(layout)
+def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    reader = NameReader(file_format)
     for number, line in content.lines():
-        text, names = _cut(line)
+        text, names = _split(line)
         place = Place(content.path, number)
         if not all(names):
-            raise DataError(f"{_MARK} stands here without a name", place=place)
+            raise DataError(f"{_MARK} has no name here", place=place)
         yield Row(text, reader.names(names, place), number)
 
 
-def write(file: BinaryIO, rows: Iterable[Row], layout: Layout) -> None:
-    for row in rows:
-        require_no_shares(row)
-        marks = [f"{_MARK}{name}" for name in written_names(row, layout)]
-        file.write(" ".join([*marks, row.text]).encode("utf-8") + b"\n")
-
-
-def plain(labels: LabelSet) -> Layout:
-    several = labels.task is Task.MULTI_LABEL
-    return Layout("fasttext", _SHAPE, several=several)
-
-
-FAMILY = Family("fasttext", recognise, read, write, plain)
+READER = Reader("fasttext", recognise, read)
