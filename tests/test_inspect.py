@@ -202,7 +202,7 @@ def test_sound_data_gets_no_advice() -> None:
         ("conflict", "one row with all its labels", {"train": [("so", (0,)), ("so", (1,))]}),
         ("duplicate", "of train repeats earlier rows", {"train": [("so", (0,))] * 20}),
         ("imbalance", "anger (1,200) is 6 times", {}),
-        ("unlabelled", "25 % of train carries no label", {"train": many(200, (), "none")}),
+        ("unlabelled", "25 % of train has no label", {"train": many(200, (), "none")}),
         ("html_entity", "unescape", {"test": [("this &amp; that", (0,))] * 2}),
         ("mojibake", "as UTF-8", {"train": [("I donâ€™t", (0,)), ("itâ€™s", (0,))]}),
     ],
@@ -347,7 +347,7 @@ def test_the_terminal_shows_the_figures(data: Path, base: Path) -> None:
     lines = shown.splitlines()
     (fear,) = [line for line in lines if line.startswith("fear")]
     assert fear.split()[:4] == ["fear", "2", "0", "40"]
-    assert "- 1 text of valid also in train, which flatters the score (dev.csv:2)" in lines
+    assert "- 1 text of valid also in train, which inflates the score (dev.csv:2)" in lines
     assert "    this &amp; that" in lines
     assert "What to do" in lines
     assert not [line for line in lines if line != line.rstrip()]
