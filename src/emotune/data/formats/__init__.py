@@ -1,6 +1,6 @@
-"""The readers of label files, one module for each format, and the functions that choose and call them.
+"""The readers of label files, one for each format, and the functions that choose and call them.
 
-To add a format: a module with a `READER`, its line in `READERS`, its name in `DataConfig.format`, a test.
+To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotune.config.schema import DataConfig
-from emotune.data.formats import fasttext, goemotions, jsonl, parquet, raters, table, text_label
+from emotune.data.formats import jsonl, lines, parquet, raters, table
 from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.files import Content, read_content
 from emotune.errors import DataError, Place
@@ -19,10 +19,10 @@ READERS: dict[str, Reader] = {
     for reader in (
         parquet.READER,
         jsonl.READER,
-        fasttext.READER,
-        goemotions.READER,
+        lines.FASTTEXT,
+        lines.GOEMOTIONS_TSV,
         table.READER,
-        text_label.READER,
+        lines.TEXT_LABEL,
         table.HEADERLESS,
     )
 }
