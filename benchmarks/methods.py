@@ -33,7 +33,7 @@ import torch
 
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
-from emotune.data.corpus import folds_of, read_corpus
+from emotune.data.corpus import folds_of, load_corpus, resolve_data
 from emotune.data.records import Corpus, fingerprint
 from emotune.decision import Decision
 from emotune.errors import ConfigError
@@ -127,7 +127,7 @@ class Study:
         self.args, self.trials = args, Trials(args.trials)
         names = [BASELINE, *(args.variants.split(",") if args.variants else VARIANTS)]
         self.variants = self._distinct(dict.fromkeys(names))
-        self.corpus: Corpus = read_corpus(self.config(BASELINE, 0).data)
+        self.corpus: Corpus = load_corpus(resolve_data(self.config(BASELINE, 0).data))
         split = "train" if args.folds else "valid"
         self.targets = self.corpus.targets(split)
         train, labels = self.corpus.splits["train"], len(self.corpus.labels)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
-from emotune.data.corpus import folds_of, read_corpus
+from emotune.data.corpus import folds_of, load_corpus, resolve_data
 from emotune.data.records import Corpus
 from emotune.decision import Decision
 from emotune.labels import LabelSet, positives
@@ -74,7 +74,7 @@ def main() -> None:
 def one_seed(config: Config, seed: int, folds: int) -> Result:
     """Train with one seed, or once for each fold, and judge the logits out of fold."""
     start = time.perf_counter()
-    corpus = read_corpus(config.data)
+    corpus = load_corpus(resolve_data(config.data))
     with tempfile.TemporaryDirectory() as folder:
         if folds:
             logits, targets = cross_validated(config, corpus, folds, Path(folder))

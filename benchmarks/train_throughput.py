@@ -30,7 +30,7 @@ from transformers import Trainer as TheirTrainer
 from emotune import hub
 from emotune.config.loading import load_config
 from emotune.config.schema import Config, ModelConfig
-from emotune.data.corpus import read_corpus
+from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, targets_of
 from emotune.models import encoder as encoders
 from emotune.models.encoder import pick_device
@@ -175,7 +175,7 @@ def main() -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     config = load_config("goemotions", [f"data.path={args.data}", "training.epochs=1"])
     batch_32 = config.model_copy(update={"training": config.training.model_copy(update={"batch_size": 32})})
-    corpus = read_corpus(config.data, ("train",))
+    corpus = load_corpus(resolve_data(config.data), ("train",))
     source = hub.resolve_encoder(config.network.encoder)
     rows = np.random.default_rng(0).permutation(len(corpus.splits["train"]))[: args.rows].tolist()
     few = rows[: max(16 * (WARM_UP + 20), args.rows // 10)]

@@ -18,7 +18,7 @@ from pathlib import Path
 import emotune
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import read_corpus
+from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus
 from emotune.decision import Decision
 from emotune.labels import mapping_to, positives
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="emotune:starter", help="another corpus with the same labels")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    goemotions = read_corpus(DataConfig(path=args.data), splits=("valid",))
+    goemotions = load_corpus(resolve_data(DataConfig(path=args.data)), splits=("valid",))
     seeds = []
     for seed in range(args.seeds):
         start = time.perf_counter()

@@ -52,7 +52,7 @@ def fast(body: str, line: int | None, says: str) -> Broken:
     return bad("x.txt", "__label__joy so it goes\n__label__anger no\n" * 10 + body, line, says)
 
 
-def listed(cell: str, says: str = "no list of names or ids") -> Broken:
+def listed(cell: str, says: str = "not a list of names or ids") -> Broken:
     quoted = cell.replace('"', '""')
     return table(f'a,"[""joy""]"\nb,"{quoted}"\nc,"[""anger""]"\n', 3, says)
 
@@ -103,9 +103,9 @@ TEXT_FILES = [
     bad("x.csv.gz", gzip.compress(b"", mtime=0), None, "the file is empty"),
     bad("x.csv.gz", gzip.compress(gzip.compress(b"text", mtime=0), mtime=0), None, "gzip archive in a gzip archive"),
     bad("x.csv.gz", gzip.compress(b"text,label\na\n", mtime=0), 2, "the row has 1 columns"),
-    bad("x.txt", "just a text\nand one more\n", 1, "cannot tell how this file is laid out"),
-    bad("x.txt", "one\ntwo\nthree\n", 1, "cannot tell how this file is laid out"),
-    bad("x.csv", "1\n2\n3\n", 1, "cannot tell how this file is laid out"),
+    bad("x.txt", "just a text\nand one more\n", 1, "cannot tell the format of this file"),
+    bad("x.txt", "one\ntwo\nthree\n", 1, "cannot tell the format of this file"),
+    bad("x.csv", "1\n2\n3\n", 1, "cannot tell the format of this file"),
 ]
 
 TABLES = [
@@ -174,7 +174,7 @@ TABLES = [
         "x.csv",
         "text,id,rater_id,anger,joy\na,1,1,0,1\nb,1,2,0,1\n",
         3,
-        "the id '1' stands with another text in line 2",
+        "the id '1' has another text in line 2",
     ),
     bad("x.csv", "text,id,rater_id,anger,joy\na,1,1,0,1\na,1,2,0,x\n", 3, "neither 0 nor 1"),
     bad(
@@ -208,8 +208,8 @@ LINES = [
     bad("x.txt", "Phrase;Feeling\na;joy\nb;anger\nc;joy\n", 1, "the first line looks like a header"),
     bad("x.txt", "a;joy\nb;joy\n", None, "needs more labels than ['joy']"),
     bad("x.txt", "a;0\nb;1\nc;7\n", 3, "label id '7' is not one of 0 to 2", labels_txt=LABELS.decode()),
-    fast("__label__ no name\n", 21, "__label__ stands here without a name"),
-    fast("__label__joy __label__ x\n", 21, "__label__ stands here without a name"),
+    fast("__label__ no name\n", 21, "__label__ has no name here"),
+    fast("__label__joy __label__ x\n", 21, "__label__ has no name here"),
     bad("x.txt", "__label__ a\n__label__ b\n", 1, "no line has a label"),
     bad("x.txt", "__label__joy a\n__label__joy b\n", None, "needs more labels than ['joy']"),
     bad("x.txt", "__label__0 a\n__label__5 b\n", 2, "label id '5'", labels_txt=LABELS.decode()),
@@ -244,17 +244,17 @@ JSON = [
     lines('{"text": "a", "labels": {"joy": 2}}\n', 3, "the share of 'joy' is a number from 0 to 1, not 2"),
     lines('{"text": "a", "labels": {"joy": "1"}}\n', 3, "the share of 'joy' is a number from 0 to 1"),
     lines('{"text": "a", "labels": {"joy": -0.1}}\n', 3, "the share of 'joy' is a number from 0 to 1"),
-    lines('{"text": "a", "text": "b", "labels": []}\n', 3, "the key 'text' stands here twice"),
-    lines('{"Text": "a", "labels": []}\n', 3, "stands in two spellings"),
+    lines('{"text": "a", "text": "b", "labels": []}\n', 3, "the key 'text' occurs twice"),
+    lines('{"Text": "a", "labels": []}\n', 3, "has two spellings"),
     lines('{"text": "\\ud83d", "labels": []}\n', 3, "half of a character"),
     lines('{"text": "a", "labels": ["\\udc00"]}\n', 3, "half of a character"),
-    lines('{"text": "a", "labels": [NaN]}\n', 3, "NaN is no JSON number"),
-    lines('{"text": "a", "x": -Infinity, "labels": []}\n', 3, "-Infinity is no JSON number"),
+    lines('{"text": "a", "labels": [NaN]}\n', 3, "NaN is not a JSON number"),
+    lines('{"text": "a", "x": -Infinity, "labels": []}\n', 3, "-Infinity is not a JSON number"),
     lines('{"text": "a", "labels": ' + "[" * 100_000 + "\n", 3, "not valid JSON"),
     lines('{"text": "a", "labels": [' + "9" * 5000 + "]}\n", 3, "a number too long"),
     lines('{"text": "a", "labels": [99999999999999999999]}\n', 3, "a label is a name or an id"),
     lines('{"text": "a", "labels": ["' + "\\n" + 'joy\\ny"]}\n', 3, "control characters"),
-    bad("x.jsonl", '{"text": "a", "anger": 0, "joy": 1}\n{"text": "b", "anger": 0}\n', 2, "nothing stands here"),
+    bad("x.jsonl", '{"text": "a", "anger": 0, "joy": 1}\n{"text": "b", "anger": 0}\n', 2, "the cell is empty"),
     bad(
         "x.jsonl",
         '{"text": "a", "anger": 0, "joy": 1}\n{"text": "b", "anger": 0, "joy": 2}\n',
@@ -268,14 +268,16 @@ JSON = [
     bad("x.jsonl", '{"satz": "a", "label": "joy"}\n', 1, "no column 'text'"),
     bad("x.jsonl", '{"text": "a", "source": "web"}\n', 1, "no labels"),
     bad("x.jsonl", "text,label\na,joy\n", 1, "not valid JSON"),
-    array("[", 1, "the file ends where the array goes on or ends"),
+    array("[", 1, "the file ends where the array continues or ends"),
     array("[]", 1, "there are no objects with keys"),
     array("[\n\n]\n", 1, "there are no objects with keys"),
-    array('[\n{"text": "a", "label": "joy"}\n', 2, "the file ends where the array goes on or ends"),
+    array('[\n{"text": "a", "label": "joy"}\n', 2, "the file ends where the array continues or ends"),
     array('[\n{"text": "a", "label": "joy"},\n]\n', 3, "not valid JSON: Expecting value"),
-    array('[\n{"text": "a", "label": "joy"}\n{"text": "b", "label": "fear"}\n]', 3, "where the array goes on or ends"),
+    array(
+        '[\n{"text": "a", "label": "joy"}\n{"text": "b", "label": "fear"}\n]', 3, "where the array continues or ends"
+    ),
     array('[\n{"text": "a", "label": "joy"},\n{"text": "b",\n "label": fear}\n]', 4, "not valid JSON"),
-    array('[\n{"text": "a", "label": "joy"}\n]\n[]', 3, "where the array goes on or ends"),
+    array('[\n{"text": "a", "label": "joy"}\n]\n[]', 3, "the array continues or ends"),
     array('[{"text": "a", "label": "joy"},\n\n"b"]', 3, "a row is a JSON object, this is 'b'"),
     array('{"text": ["a", "b"], "label": ["joy", "fear"]}', 1, "the text is ['a', 'b']"),
     array('{\n"text": "a"\n}', 1, "not valid JSON"),
@@ -283,32 +285,32 @@ JSON = [
 ]
 
 PARQUET = [
-    bad("x.parquet", b"", 1, "not a sound Parquet file"),
-    bad("x.parquet", b"PAR1", 1, "not a sound Parquet file"),
-    bad("x.parquet", b"PAR1" + b"\0" * 20 + b"PAR1", 1, "not a sound Parquet file"),
-    bad("x.parquet", b"PAR1\x15\x04\x15\xf0" + b"\xff" * 60 + b"\xff\xff\xff\x7fPAR1", 1, "not a sound Parquet file"),
-    bad("x.csv", b"PAR1\x15\x04\x15\xf0\0\0PAR1", 1, "not a sound Parquet file"),
-    bad("x.parquet", "text,label\na,joy\n", 1, "not a sound Parquet file"),
-    bad("x.parquet.gz", gzip.compress(b"PAR1\0PAR1", mtime=0), 1, "not a sound Parquet file"),
+    bad("x.parquet", b"", 1, "not a valid Parquet file"),
+    bad("x.parquet", b"PAR1", 1, "not a valid Parquet file"),
+    bad("x.parquet", b"PAR1" + b"\0" * 20 + b"PAR1", 1, "not a valid Parquet file"),
+    bad("x.parquet", b"PAR1\x15\x04\x15\xf0" + b"\xff" * 60 + b"\xff\xff\xff\x7fPAR1", 1, "not a valid Parquet file"),
+    bad("x.csv", b"PAR1\x15\x04\x15\xf0\0\0PAR1", 1, "not a valid Parquet file"),
+    bad("x.parquet", "text,label\na,joy\n", 1, "not a valid Parquet file"),
+    bad("x.parquet.gz", gzip.compress(b"PAR1\0PAR1", mtime=0), 1, "not a valid Parquet file"),
 ]
 
 NAMES = [
-    named("labels.txt", "anger\nanger\n", 2, "the label 'anger' stands here twice"),
+    named("labels.txt", "anger\nanger\n", 2, "the label 'anger' occurs twice"),
     named("labels.txt", "", None, "the file is empty"),
     named("labels.json", "{", 1, "not valid JSON"),
     named("labels.json", '{"anger": 0,\n "joy": 1,}', 2, "not valid JSON"),
-    named("labels.json", "{}", 1, "no dictionary of label ids"),
-    named("labels.json", "[]", 1, "no dictionary of label ids"),
-    named("labels.json", "17", 1, "no dictionary of label ids"),
+    named("labels.json", "{}", 1, "not a dictionary of label ids"),
+    named("labels.json", "[]", 1, "not a dictionary of label ids"),
+    named("labels.json", "17", 1, "not a dictionary of label ids"),
     named("labels.json", '{"anger": 0, "joy": 0}', 1, "two labels have the id 0"),
-    named("labels.json", '{"0": "joy", "1": "joy"}', None, "the label 'joy' stands here twice"),
-    named("labels.json", '{"anger": true, "joy": 1}', 1, "no dictionary of label ids"),
-    named("labels.json", '{"anger": -1, "joy": 1}', 1, "no dictionary of label ids"),
-    named("labels.json", '{"anger": 0.5, "joy": 1}', 1, "no dictionary of label ids"),
-    named("labels.json", '{"anger": [0], "joy": 1}', 1, "no dictionary of label ids"),
-    named("labels.json", '["anger", 1]', 1, "no dictionary of label ids"),
+    named("labels.json", '{"0": "joy", "1": "joy"}', None, "the label 'joy' occurs twice"),
+    named("labels.json", '{"anger": true, "joy": 1}', 1, "not a dictionary of label ids"),
+    named("labels.json", '{"anger": -1, "joy": 1}', 1, "not a dictionary of label ids"),
+    named("labels.json", '{"anger": 0.5, "joy": 1}', 1, "not a dictionary of label ids"),
+    named("labels.json", '{"anger": [0], "joy": 1}', 1, "not a dictionary of label ids"),
+    named("labels.json", '["anger", 1]', 1, "not a dictionary of label ids"),
     named("labels.json", "[" * 100_000, 1, "not valid JSON"),
-    named("emotion-dict.json", '{"anger": "x"}', 1, "no dictionary of label ids"),
+    named("emotion-dict.json", '{"anger": "x"}', 1, "not a dictionary of label ids"),
     bad("x.csv", "text,label\na,0\nb,3\n", 3, "label id '3' is not one of 0 to 1", labels_json='{"a": 0, "b": 1}'),
     bad("x.csv", "text,label\na,1\nb,0\n", 3, "label id '0' is not one of 1 to 2", labels_json='{"a": 1, "b": 2}'),
     bad("x.csv", "text,label\na,1\nb,2\n", 3, "label id '2' is not one of 1, 5", labels_json='{"a": 1, "b": 5}'),

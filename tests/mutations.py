@@ -1,18 +1,17 @@
-"""Sound label files of every layout, and seeded damage done to their bytes."""
+"""Valid label files of every format, and seeded damage to their bytes."""
 
 import gzip
 import random
 from collections.abc import Callable
 from pathlib import Path
 
-from emotune.data.formats import BY_NAME
+from emotune.data.formats import READERS
 from emotune.data.records import Record
-from emotune.data.writing import render
 from emotune.labels import LabelSet, Task
+from label_files import SUFFIXES, render
 
 LABELS = LabelSet(("anger", "fear", "joy"))
 LINE = "the rain fell on us and we were so glad to be home again, she said; no: never | mind"
-SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "goemotions": ".tsv", "fasttext": ".txt", "text_label": ".txt"}
 RATERS = "text,id,rater_id,example_very_unclear,anger,fear,joy\n" + "".join(
     f'"so it goes, {i // 3}",t{i // 3},{i % 3},{i % 7 == 0},{i % 2},{int(i % 5 == 0)},{(i + 1) % 2}\n'
     for i in range(30)
@@ -20,7 +19,7 @@ RATERS = "text,id,rater_id,example_very_unclear,anger,fear,joy\n" + "".join(
 
 
 def sound_files() -> dict[str, bytes]:
-    """File names and bytes, one of each layout and some packed."""
+    """File names and bytes, one of each format and some packed."""
     rng = random.Random(7)
     texts = [" ".join(rng.choices(LINE.split(), k=rng.randint(2, 9))) for _ in range(24)]
     texts += ['a "quoted" one', "two\nlines", "né 😀"]
@@ -31,12 +30,12 @@ def sound_files() -> dict[str, bytes]:
         single.append(Record(text.replace("\n", " "), (rng.randrange(3),), Path("x"), 1, f"id{n}"))
     one_each = LabelSet(LABELS.names, Task.MULTI_CLASS)
     found = {"raters.csv": RATERS.encode()}
-    for name in BY_NAME:
+    for name in READERS:
         plain = [Record(r.text.replace("\n", " "), r.labels, r.path, 1, r.id) for r in several]
         records, labels = (single, one_each) if name == "text_label" else (several, LABELS)
         records = plain if name in ("goemotions", "fasttext") else records
-        found[f"{name}{SUFFIXES.get(name, '.csv')}"] = render(records, labels, name).content
-    found["names.csv"] = render(single, one_each, "table").content
+        found[f"{name}{SUFFIXES.get(name, '.csv')}"] = render(records, labels, name)
+    found["names.csv"] = render(single, one_each, "table")
     found["array.json"] = b"[" + found["jsonl.jsonl"].strip().replace(b"\n", b",\n") + b"]"
     found["table.csv.gz"] = gzip.compress(found["table.csv"], mtime=0)
     return found

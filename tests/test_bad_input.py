@@ -48,9 +48,7 @@ def data_case(name: str, says: str, files: dict[str, str | bytes], code: int = B
 
 DATA = [
     Case("no such data", TRAIN.replace("data data", "data nowhere"), MISSING, "no such file or folder: nowhere"),
-    data_case(
-        "no training file", r"no training file in .*data\n  A data folder holds train.tsv", {"test.csv": "x"}, 66
-    ),
+    data_case("no training file", r"no training file in .*data\n  A data folder has train.tsv", {"test.csv": "x"}, 66),
     data_case("an empty file", "train.csv: the file is empty", SOUND | {"train.csv": ""}),
     data_case("a header alone", "train.csv:1: there are no rows below the header", SOUND | {"train.csv": FLAGS}),
     data_case(
@@ -85,7 +83,7 @@ DATA = [
         SOUND | {"train.csv": (FLAGS + "café,0,0,1\n").encode("latin1")},
     ),
     data_case(
-        "NUL bytes", "train.csv:2: a NUL byte stands in this line", SOUND | {"train.csv": FLAGS + "a\0b,0,0,1\n"}
+        "NUL bytes", "train.csv:2: there is a NUL byte in this line", SOUND | {"train.csv": FLAGS + "a\0b,0,0,1\n"}
     ),
     data_case(
         "a picture",

@@ -306,8 +306,8 @@ def test_other_rows_are_named(runs: tuple[Path, Path], base: Path, tmp_path: Pat
     assert "fingerprints differ" in gone
     assert "the data of bad is gone or changed" in gone
 
-    from emotune.data.corpus import load_corpus
     from emotune.data.records import fingerprint
+    from label_files import load_corpus
 
     corpus = load_corpus(layout.read_config(bad).data)
     digest = fingerprint(corpus.splits["valid"], corpus.labels)

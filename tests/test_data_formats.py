@@ -11,11 +11,10 @@ import pytest
 from pyarrow import parquet
 
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import load_corpus, load_split
 from emotune.data.formats.base import Row
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
-from label_files import labelled, read, write, write_csv
+from label_files import labelled, load_corpus, load_split, read, write, write_csv
 
 
 @pytest.fixture
@@ -52,7 +51,7 @@ def test_one_bad_row_leaves_a_goemotions_file_what_it_is(tmp_path: Path, names_b
 
 def test_in_text_label_rows_the_last_delimiter_counts(tmp_path: Path) -> None:
     layout, rows, labels = read(write(tmp_path, "i wait; i hope;joy\n  go;anger \n\n", "train.txt"))
-    assert layout.format == "text_label"
+    assert layout.reader == "text_label"
     assert "semicolon" in layout.describe()
     assert rows == [Row("i wait; i hope", ("joy",), 1), Row("  go", ("anger",), 2)]
     assert labels.task is Task.MULTI_CLASS
@@ -87,7 +86,7 @@ def test_a_first_row_with_a_label_of_its_own_may_be_a_row(tmp_path: Path, first:
 def test_a_table_is_found_by_its_header_whatever_the_delimiter(tmp_path: Path, delimiter: str) -> None:
     lines = [("ID", "TEXT", "EMOTION"), ("7", "so it goes", "joy"), ("8", "oh no", "fear")]
     layout, rows, labels = read(write(tmp_path, "\n".join(delimiter.join(cells) for cells in lines)))
-    assert (layout.format, layout.delimiter, layout.text_column) == ("table", delimiter, "TEXT")
+    assert (layout.reader, layout.delimiter, layout.text_column) == ("table", delimiter, "TEXT")
     assert rows == [Row("so it goes", ("joy",), 2, "7"), Row("oh no", ("fear",), 3, "8")]
     assert labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
 
@@ -292,7 +291,7 @@ def test_an_unknown_0_1_column_is_a_label_unless_the_labels_are_given(tmp_path: 
     path = write(tmp_path, "text,anger,joy,awe\na,1,0,1\nb,0,1,0\n")
     layout, _, labels = read(path)
     assert labels.names == read(path, labels=[])[2].names == ("anger", "joy", "awe")
-    assert "not known as emotions: awe" in layout.describe()
+    assert "no known emotions: awe" in layout.describe()
     assert read(path, labels=["anger", "joy"])[2].names == ("anger", "joy")
     assert read(path, label_columns=["JOY", "anger"])[2].names == ("joy", "anger")
 
@@ -308,7 +307,7 @@ def test_a_0_1_column_that_says_something_of_the_row_is_no_label_among_emotions(
     path = write(tmp_path, "text,anger,joy,is_reply\na,1,0,1\nb,0,1,0\n")
     layout, _, labels = read(path)
     assert labels.names == ("anger", "joy")
-    assert "left out, for they name no emotion: is_reply" in layout.describe()
+    assert "left out because they name no emotion: is_reply" in layout.describe()
     assert read(path, label_columns=["joy", "is_reply"])[2].names == ("joy", "is_reply")
 
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from emotune.cli.app import app
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import load_corpus
-from emotune.data.formats.base import Layout
-from emotune.data.formats.reading import Reading, read_files
+from emotune.data.formats import Reading, read_files
+from emotune.data.formats.base import FileFormat
 from emotune.data.records import Corpus
 from emotune.errors import DataError, EmotuneError
 from hostile_files import BROKEN, Broken
+from label_files import load_corpus
 from mutations import mutated, sound_files
 
 
@@ -60,22 +60,22 @@ def test_the_command_line_says_it_once_and_exits_with_65(tmp_path: Path, case: B
 SOUND = sound_files()
 
 
-def rows_in_file(path: Path, layout: Layout) -> int:
+def rows_in_file(path: Path, found: FileFormat) -> int:
     """The rows that stand in a file, counted without the reader."""
     raw = path.read_bytes()
     raw = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
-    if layout.format == "parquet":
+    if found.reader == "parquet":
         return int(parquet.ParquetFile(io.BytesIO(raw)).metadata.num_rows)
     text = raw.decode("utf-8-sig")
     text = text if "\n" in text else text.replace("\r", "\n")
-    if layout.format == "jsonl" and text.lstrip().startswith("["):
+    if found.reader == "jsonl" and text.lstrip().startswith("["):
         return len(json.loads(text))
     filled = sum(bool(line.strip()) for line in text.split("\n"))
-    if layout.format not in ("table", "headerless"):
+    if found.reader not in ("table", "headerless"):
         return filled
-    quoting = csv.QUOTE_NONE if layout.delimiter == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=layout.delimiter, quoting=quoting)
-    return sum(any(cell.strip() for cell in row) for row in rows) - (layout.format == "table")
+    quoting = csv.QUOTE_NONE if found.delimiter == "\t" else csv.QUOTE_MINIMAL
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=found.delimiter, quoting=quoting)
+    return sum(any(cell.strip() for cell in row) for row in rows) - (found.reader == "table")
 
 
 def judge(folder: Path, name: str, content: bytes) -> str:
@@ -93,9 +93,10 @@ def judge(folder: Path, name: str, content: bytes) -> str:
     reading, corpus = found
     left_out = sum(row.merged for rows in reading.left_out.values() for row in rows)
     used = sum(row.merged for row in reading.all_rows())
-    assert used + left_out == reading.rows_in == rows_in_file(path, reading.layout)
+    rows = rows_in_file(path, reading.format)
+    assert used + left_out == rows
     assert len(corpus.splits["train"]) == len(reading.all_rows())
-    assert reading.layout.raters is None or any(f"{reading.rows_in:,} rows of raters" in s for s in corpus.description)
+    assert reading.format.raters is None or any(f"{rows:,} rows of raters" in s for s in corpus.description)
     return "read"
 
 

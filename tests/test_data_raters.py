@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import load_corpus
-from emotune.data.formats.base import Row
 from emotune.data.records import Corpus, Record, fingerprint, targets_of
 from emotune.errors import DataError
 from emotune.labels import GOEMOTIONS, LabelSet, Task, positives
-from label_files import read, write
+from label_files import load_corpus, read, write
 
 SAMPLE = Path("shared", "data", "goemotions-raters", "raters_partial.min.csv")
 SHARED = next((p / SAMPLE for p in Path(__file__).parents if (p / SAMPLE).is_file()), SAMPLE)
@@ -41,7 +39,7 @@ def test_labels_are_those_that_two_raters_chose(tmp_path: Path) -> None:
     corpus = load(write(tmp_path, HEADER + ROWS))
     assert [(r.id, r.labels, r.line) for r in corpus.splits["train"]] == [("t1", (2,), 2), ("t4", (1,), 9)]
     said = " ".join(corpus.description)
-    assert "one row a rater (column 'rater_id'): labels are those that two raters or more chose" in said
+    assert "one row per rater (column 'rater_id'): labels are those that two raters or more chose" in said
     assert "10 rows of raters are 4 texts; 2 of them without a label that two raters chose are left out" in said
     assert "(data.csv:3, data.csv:7)" in said
 
@@ -87,7 +85,7 @@ def test_the_raters_of_a_text_may_stand_in_several_shards(tmp_path: Path) -> Non
     assert [(r.id, r.labels) for r in found] == [(r.id, r.labels) for r in whole]
     assert "10 rows of raters are 4 texts; 2 of them" in " ".join(corpus.description)
     wrong = shards(tmp_path / "split", parts[0], parts[1].replace("so,t1", "other,t1"), parts[2])
-    place = r"train-00001-of-00003\.csv:2: the id 't1' stands with another text in line 2 of train-00000-of-00003\.csv"
+    place = r"train-00001-of-00003\.csv:2: the id 't1' has another text in line 2 of train-00000-of-00003\.csv"
     with pytest.raises(DataError, match=place):
         load_corpus(DataConfig(path=str(wrong)), ("train",))
 
@@ -114,7 +112,7 @@ def test_a_rater_who_stands_twice_counts_once(tmp_path: Path, raters: str) -> No
     lone = write(tmp_path, HEADER + 2 * "so,t1,x,1,False,0,0,1\n" + "no,t2,x,1,False,1,0,0\n")
     layout, rows, _ = read(lone, raters=raters)  # nobody else rated anything: these are no rows of raters
     assert layout.raters is None
-    assert rows == [Row("so", ("joy",), 2, "t1"), Row("so", ("joy",), 3, "t1"), Row("no", ("anger",), 4, "t2")]
+    assert [(r.names, r.line, r.id) for r in rows] == [(("joy",), 2, "t1"), (("joy",), 3, "t1"), (("anger",), 4, "t2")]
 
 
 def test_raters_without_a_name_are_nobody_twice(tmp_path: Path) -> None:
@@ -130,7 +128,7 @@ def test_rows_of_raters_with_a_column_of_labels_are_merged_too(tmp_path: Path) -
     corpus = load(path)
     assert corpus.labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
     assert [(r.text, r.labels) for r in corpus.splits["train"]] == [("so", (1,)), ("eh", (0,))]
-    assert "the label is that which most raters chose, and two at least" in " ".join(corpus.description)
+    assert "the label is the one that most raters, and at least two, chose" in " ".join(corpus.description)
     both = load(path, task="multi_label").splits["train"]
     assert [(r.text, r.labels) for r in both] == [("so", (1,)), ("oh", (0, 1)), ("eh", (0, 1))]
     soft = load(path, raters="soft", task="multi_label")
@@ -150,7 +148,7 @@ def test_objects_are_rows_of_raters_too(tmp_path: Path) -> None:
     path = write(
         tmp_path, "\n".join([*lines, '{"text": "so", "id": "a", "annotator": 4, "labels": {"joy": 1}}']), "x.jsonl"
     )
-    with pytest.raises(DataError, match=r"x\.jsonl:5: a rater chooses labels"):
+    with pytest.raises(DataError, match=r"x\.jsonl:5: the row of a rater has labels"):
         load(path)
 
 

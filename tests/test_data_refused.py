@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emotune.data.formats.files import read_text
+from emotune.data.formats.files import read_content
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from label_files import labelled, read, write, write_csv
 
@@ -83,9 +83,9 @@ def test_a_text_that_begins_like_a_binary_file_is_text(tmp_path: Path) -> None:
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no such file"):
-        read_text(tmp_path / "none.csv")
+        read_content(tmp_path / "none.csv")
     with pytest.raises(MissingInputError, match="cannot read it"):
-        read_text(tmp_path)
+        read_content(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_missing_label_names_are_asked_for(tmp_path: Path) -> None:
 def test_a_repeated_name_in_labels_txt_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, "a\t1\tx\nb\t0\ty\n", "train.tsv")
     names = write(tmp_path, "awe\nglee\n\nawe\n", "labels.txt")
-    with pytest.raises(DataError, match="'awe' stands here twice") as caught:
+    with pytest.raises(DataError, match="'awe' occurs twice") as caught:
         read(path)
     assert caught.value.place is not None
     assert (caught.value.place.path, caught.value.place.line) == (names, 4)

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import STARTER, load_corpus, load_split, locate
+from emotune.data.corpus import STARTER, locate
 from emotune.data.records import Corpus
 from emotune.data.split_files import find_splits
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.labels import GOEMOTIONS, LabelSet, Task
+from label_files import load_corpus, load_split
 
 SHARED_FOLDER = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TABLE = "text,label\nso,joy\nna,fear\n"

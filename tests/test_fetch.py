@@ -21,13 +21,14 @@ from emotune.cli.app import app
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
 from emotune.data import published
-from emotune.data.corpus import load_corpus, locate, tell_published
+from emotune.data.corpus import locate, tell_published
 from emotune.data.published import CATALOG, DataFile, DataSet, cache_directory, fetched_folder, published_sets, unpacked
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
 from emotune.reporter import NullReporter
 from emotune.reports.card import published_of
 from emotune.workflows.fetch import fetch
+from label_files import load_corpus
 from webserver import Site, cut, fail, instead
 
 ROWS = {
@@ -51,7 +52,7 @@ def site(server: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("no_proxy", "*")
     server.files = {f"/published/{split}.tsv": text.encode() for split, text in ROWS.items()}
-    server.next, server.asked, server.etag = [], [], '"v1"'
+    server.next, server.asked = [], []
     files = [data_file(f"{split}.tsv", text, f"{server.url}/published/{split}.tsv") for split, text in ROWS.items()]
     small = replace(CATALOG["goemotions"], files=(*files, CATALOG["goemotions"].files[-1]))
     monkeypatch.setitem(CATALOG, "goemotions", small)
@@ -114,7 +115,7 @@ def test_another_folder_is_filled_from_the_cache_where_that_is_whole(site: Site,
 
 def test_a_cut_download_goes_on_in_the_next_process(site: Site) -> None:
     site.next = [cut(500), *[fail(503)] * 4]
-    with pytest.raises(MissingInputError, match="Try again: what has come is kept"):
+    with pytest.raises(MissingInputError, match="Try again: the bytes so far are kept"):
         fetch("goemotions", **NO_WAIT)
     outcome = fetch("goemotions", **NO_WAIT)
     assert held(outcome.folder) == WHOLE
@@ -162,9 +163,8 @@ def test_a_web_page_in_place_of_the_file(site: Site) -> None:
 
 
 def test_pieces_that_do_not_fit_together_are_fetched_anew(site: Site) -> None:
-    """Without an ETag nobody sees that the file changed between the pieces, until the digest does."""
+    """The digest shows that the file changed between the pieces."""
     right = site.files["/published/train.tsv"]
-    site.etag = None
 
     def then_mended(handler: webserver.Handler) -> None:
         webserver.serve(handler, send=900)
@@ -254,14 +254,14 @@ def test_a_mirror_may_lack_the_test_split_alone(site: Site, tmp_path: Path) -> N
     for split in ("train", "dev"):
         (tmp_path / "by-hand" / f"{split}.tsv").write_text(ROWS[split])
     result = call("goemotions", "--from", tmp_path / "by-hand", "--json")
-    assert f"warning: {tmp_path / 'by-hand'} does not hold test.tsv, the test split" in result.stderr
+    assert f"warning: {tmp_path / 'by-hand'} does not have test.tsv, the test split" in result.stderr
     assert json.loads(result.stdout)["files"]["test.tsv"] == "missing"
     assert fetched_folder("emotune:goemotions") == tmp_path / "cache" / "data" / "goemotions"
     call("goemotions")  # from where it is published, the rest of it
     assert [one.path for one in site.asked] == ["/published/test.tsv"]
     (tmp_path / "by-hand" / "dev.tsv").unlink()
     said = call("goemotions", "--from", tmp_path / "by-hand", "--out", tmp_path / "other", code=66).stderr
-    assert "does not hold dev.tsv" in said
+    assert "does not have dev.tsv" in said
 
 
 def test_a_folder_with_another_file_of_that_name(site: Site, tmp_path: Path) -> None:

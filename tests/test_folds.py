@@ -21,7 +21,7 @@ from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config.loading import load_config
-from emotune.data.corpus import folds_of, held_out, load_corpus
+from emotune.data.corpus import folds_of, held_out
 from emotune.data.records import Corpus, Record, targets_of, text_key
 from emotune.errors import DataError
 from emotune.inference.classifier import load
@@ -29,6 +29,7 @@ from emotune.labels import LabelSet
 from emotune.runs import layout
 from emotune.scoring.folds import stratified_folds
 from emotune.training.progress import StepReport
+from label_files import load_corpus
 
 LABELS = LabelSet(("joy", "fear"))
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from emotune.cli.app import app
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import STARTER, read_corpus, resolve_data
+from emotune.data.corpus import STARTER, load_corpus, resolve_data
 from emotune.data.split_files import choose_files, find_splits
 from emotune.errors import DataError, HubError, MissingInputError
 from emotune.labels import DAIR, LabelSet
@@ -69,7 +69,7 @@ EMOTION = {
 
 
 def read(path: str, splits: tuple[str, ...] = ("train", "valid"), **options: Any) -> Any:
-    return read_corpus(DataConfig(path=path, **options), splits)
+    return load_corpus(resolve_data(DataConfig(path=path, **options)), splits)
 
 
 def test_a_data_set_is_fetched_by_its_card_and_read_with_its_class_names(hub: Hub) -> None:  # noqa: F811

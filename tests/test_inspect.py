@@ -19,7 +19,7 @@ from emotune import reports
 from emotune.cli.app import app
 from emotune.config.loading import config_of
 from emotune.config.schema import Config
-from emotune.data.corpus import load_as_filed
+from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise, percentage
 from emotune.data.quality.profile import Distribution, Profile, profile, samples
 from emotune.data.records import Corpus, Record
@@ -202,7 +202,7 @@ def test_sound_data_gets_no_advice() -> None:
         ("conflict", "one row with all its labels", {"train": [("so", (0,)), ("so", (1,))]}),
         ("duplicate", "of train repeats earlier rows", {"train": [("so", (0,))] * 20}),
         ("imbalance", "anger (1,200) is 6 times", {}),
-        ("unlabelled", "25 % of train carries no label", {"train": many(200, (), "none")}),
+        ("unlabelled", "25 % of train has no label", {"train": many(200, (), "none")}),
         ("html_entity", "unescape", {"test": [("this &amp; that", (0,))] * 2}),
         ("mojibake", "as UTF-8", {"train": [("I donâ€™t", (0,)), ("itâ€™s", (0,))]}),
     ],
@@ -347,7 +347,7 @@ def test_the_terminal_shows_the_figures(data: Path, base: Path) -> None:
     lines = shown.splitlines()
     (fear,) = [line for line in lines if line.startswith("fear")]
     assert fear.split()[:4] == ["fear", "2", "0", "40"]
-    assert "- 1 text of valid also in train, which flatters the score (dev.csv:2)" in lines
+    assert "- 1 text of valid also in train, which inflates the score (dev.csv:2)" in lines
     assert "    this &amp; that" in lines
     assert "Recommendations" in lines
     assert not [line for line in lines if line != line.rstrip()]
@@ -471,9 +471,12 @@ def test_half_a_character_does_not_spoil_the_report() -> None:
     assert r"half \\ud83d of it" in Path("out/report.md").read_text()
 
 
-def test_as_filed_nothing_is_set_apart(data: Path) -> None:
-    config = config_of([f"data.path={data}"]).data
-    corpus = load_as_filed(config)
+def stored(path: Path) -> Corpus:
+    return load_stored_splits(resolve_data(config_of([f"data.path={path}"]).data))
+
+
+def test_stored_splits_are_not_divided(data: Path) -> None:
+    corpus = stored(data)
     assert [(name, [r.line for r in rows]) for name, rows in corpus.splits.items()] == [
         ("train", [2, 3, 4, 5, 6]),
         ("valid", [2, 3]),
@@ -528,14 +531,13 @@ def test_pictures_of_any_labels(labels: tuple[str, ...]) -> None:
 def test_real_data_has_the_flaws_that_it_is_known_for() -> None:
     if not REAL.is_dir():
         pytest.skip("the data sets are not on this machine: name their folder in EMOTUNE_DATA")
-    found = profile(load_as_filed(config_of([f"data.path={REAL / 'goemotions'}"]).data))
+    corpus = stored(REAL / "goemotions")
+    found = profile(corpus)
     assert [split.rows for split in found.splits] == [43_410, 5_426]
     assert int(found.main.label_counts[LabelSet(found.labels.names).index("grief")]) == 77
     (leak,) = [f for f in found.findings if f.kind == "leak"]
-    exact = {row.text for row in load_as_filed(config_of([f"data.path={REAL / 'goemotions'}"]).data).splits["train"]}
+    exact = {row.text for row in corpus.splits["train"]}
     assert len({row.text for row in leak.rows} & exact) == 41
-    conflicts = [
-        f for f in profile(load_as_filed(config_of([f"data.path={REAL / 'dair-emotion'}"]).data)).findings
-        if f.kind == "conflict" and f.splits == ("train",)
-    ]  # fmt: skip
+    findings = profile(stored(REAL / "dair-emotion")).findings
+    conflicts = [f for f in findings if f.kind == "conflict" and f.splits == ("train",)]
     assert "60 rows in train repeat 30 texts" in str(conflicts[0])

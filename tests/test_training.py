@@ -24,7 +24,6 @@ from transformers import PreTrainedModel
 
 from emotune.config.loading import config_from
 from emotune.config.schema import Config, DataConfig
-from emotune.data.corpus import load_corpus
 from emotune.data.tokens import TextEncoder
 from emotune.errors import TrainingError
 from emotune.models import encoder as encoders
@@ -42,6 +41,7 @@ from emotune.training.progress import (
     Progress,
     StepReport,
 )
+from label_files import load_corpus
 
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float32]

@@ -20,10 +20,10 @@ from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
-from emotune.data.corpus import load_corpus
 from emotune.errors import OutputError
 from emotune.labels import EKMAN, GOEMOTIONS, SENTIMENT
 from emotune.runs import log as training_log
+from label_files import load_corpus
 
 RUN_FILES = {"config.yaml", "data.json", "log.jsonl", "valid.safetensors", "train_texts.safetensors", "model"}
 TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}

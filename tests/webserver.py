@@ -1,4 +1,4 @@
-"""A web server on this machine that fails in the manners in which servers do, and remembers what it was asked."""
+"""A local web server that fails in the ways that servers do, and records its requests."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,24 +11,22 @@ Answer = Callable[["Handler"], None]
 
 
 @dataclass
-class ReadOptions:
-    """One request, and how many bytes of the file its answer carried."""
+class Asked:
+    """One request, and the bytes of the file in its answer."""
 
     path: str
     range: str | None
-    if_range: str | None
     sent: int = 0
 
 
 @dataclass
 class Site:
-    """What the server holds by path, how it answers the next requests (then as it should), what it was asked."""
+    """The files of the server by path, its answers to the next requests, and its requests so far."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
-    etag: str | None = '"v1"'
     next: list[Answer] = field(default_factory=list)
-    asked: list[ReadOptions] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
 
     @property
     def sent(self) -> int:
@@ -39,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
     site: Site
 
     def do_GET(self) -> None:
-        self.asked = ReadOptions(self.path, self.headers["Range"], self.headers["If-Range"])
+        self.asked = Asked(self.path, self.headers["Range"])
         self.site.asked.append(self.asked)
         (self.site.next.pop(0) if self.site.next else serve)(self)
 
@@ -52,14 +50,14 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def serve(handler: Handler, *, send: int | None = None, ranges: bool = True, pieces: int | None = None) -> None:
-    """The file, or the part that was asked for when it has not changed; send: cut after so many bytes of it."""
+    """The file, or the requested range of it; send: cut after this number of bytes."""
     site, asked = handler.site, handler.asked
     content = site.files.get(handler.path)
     if content is None:
         handler.send_error(404)
         return
     start = 0
-    if asked.range and ranges and asked.if_range in (None, site.etag):
+    if asked.range and ranges:
         start = int(re.fullmatch(r"bytes=(\d+)-", asked.range)[1])
         if start >= len(content):
             handler.send_response(416)
@@ -69,8 +67,6 @@ def serve(handler: Handler, *, send: int | None = None, ranges: bool = True, pie
     handler.send_response(206 if start else 200)
     if start:
         handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-    if site.etag:
-        handler.send_header("ETag", site.etag)
     handler.send_header("Content-Length", str(len(content) - start))
     handler.end_headers()
     rest = content[start:][:send]
@@ -79,12 +75,12 @@ def serve(handler: Handler, *, send: int | None = None, ranges: bool = True, pie
 
 
 def cut(after: int, **how: bool) -> Answer:
-    """Break the connection off after so many bytes of the file."""
+    """Cut the connection after this number of bytes."""
     return lambda handler: serve(handler, send=after, **how)
 
 
 def whole(handler: Handler) -> None:
-    """Pay no heed to Range."""
+    """Ignore Range."""
     serve(handler, ranges=False)
 
 

@@ -19,7 +19,7 @@ def fetch(
             "--from",
             metavar="URL|DIR",
             envvar="EMOTUNE_MIRROR",
-            help="Take the files from a mirror or a folder: NAME/FILE, or the files of this set.",
+            help="Take the files from a mirror or a folder with NAME/FILE, or with the files of this set.",
         ),
     ] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the data sets, their licences and citations.")] = False,
@@ -28,7 +28,7 @@ def fetch(
 ) -> None:
     """Download a published data set, verified, for `emotune train`.
 
-    An interrupted download goes on where it stopped; what is there already is not fetched again.
+    An interrupted download is resumed. Files that are there are not downloaded again.
     """
     from emotune.workflows.fetch import fetch as run_fetch
 

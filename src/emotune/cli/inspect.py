@@ -28,15 +28,15 @@ def inspect(
         ),
     ],
     split: Annotated[
-        list[str] | None, typer.Option(help="Look at this split only; may be repeated [default: all].")
+        list[str] | None, typer.Option(help="Inspect this split only; may be repeated [default: all].")
     ] = None,
     samples: Annotated[int, typer.Option(min=0, max=1000, help="Sample rows to show for each label.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw of the samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random samples.")] = 0,
     encoder: Annotated[
         str | None, typer.Option(help="Count tokens as this encoder does [default: model.encoder].")
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(min=8, help="Tokens of a text, beyond which it is cut [default: model.max_length].")
+        int | None, typer.Option(min=8, help="Tokens after which a text is cut [default: model.max_length].")
     ] = None,
     override: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
@@ -44,10 +44,10 @@ def inspect(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Look over labelled data before training.
+    """Inspect labelled data before training.
 
-    Counts, lengths, labels that go together, and what is doubtful: leaks between splits, repeated and nearly repeated
-    texts, conflicting labels, broken encodings. Then what to do about it.
+    Shows counts, lengths and labels that go together; reports leaks between splits, repeated and nearly repeated texts,
+    conflicting labels and broken encodings; and gives advice.
     """
     from emotune.workflows.inspect import inspect as run_inspection
 
@@ -99,7 +99,7 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
 
 
 def _label_table(inspection: "Inspection", width: int, samples: int, everything: bool) -> "Table":
-    """The labels, with bars and a sample text each where the terminal has room for them."""
+    """The labels; with bars and a sample text each when the terminal is wide enough."""
     from emotune.reports import inspection as report
 
     bar = _BAR if _width(report.label_table(inspection, every=everything, bar=_BAR)) <= width else 0
@@ -109,7 +109,7 @@ def _label_table(inspection: "Inspection", width: int, samples: int, everything:
 
 
 def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:
-    """A list of sentences, folded to the terminal, with their examples below them."""
+    """Print a list of sentences, wrapped to the terminal, with their examples below them."""
     emit("")
     terminal.heading(title)
     for message, examples in items:

@@ -1,11 +1,11 @@
-"""The published data sets that emotune knows: their files, pinned by revision and sha256, licences and citations.
+"""The catalogue of published data sets, with licences and citations, and the cache that they are fetched into.
 
-Where the digests come from. GoEmotions: the files of google-research/google-research, which have not changed since
-they were published. SemEval: the revision named below, since later ones hold a test file without labels.
-dair-ai/emotion: `train.txt`, `val.txt` and `test.txt` as its authors first published them; their digests stand in
-`dataset_infos.json` of the loader in huggingface/datasets. That place is gone; the authors' page on the hub gives the
-same rows as JSON lines. What is fetched from there is written as `text;label` again, and must then have those first
-digests. A `val.txt` with an empty first line is handed around too, which `also` allows.
+Files are pinned by revision and sha256. GoEmotions: the files of google-research/google-research, unchanged since they
+were published. SemEval: the revision below; later ones have a test file without labels. dair-ai/emotion: `train.txt`,
+`val.txt` and `test.txt` as its authors first published them, with the digests in `dataset_infos.json` of the loader in
+huggingface/datasets. That place no longer exists; the authors' page on the hub has the same rows as JSON lines. They
+are written as `text;label` again and must then have those first digests. Another version of `val.txt`, with an empty
+first line, is accepted too (`also`).
 """
 
 import gzip
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from emotune import hub
 from emotune.data.formats.files import GZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError, did_you_mean
 from emotune.labels import DAIR, GOEMOTIONS
@@ -28,12 +29,14 @@ PREFIX = "emotune:"
 
 @dataclass(frozen=True)
 class DataFile:
-    """One file of a data set: its name in the set's folder, its content, and where that is published.
+    """One file of a data set.
 
-    name: as `data/sources.py` looks for it, with the split as its stem. url: where it is published. sha256, size
-    (bytes; None: not known): of the file in the folder. also: digests of other files with the same rows. packing
-    `json_lines`: what is published is gzipped JSON lines with `text` and a label id, of which the file is made. text:
-    the content itself where emotune knows it, so that nothing needs to be fetched.
+    name       its name in the folder of the set, with the split as its stem
+    url        where it is published
+    sha256     of the file in the folder; `size` likewise, in bytes (None: not known)
+    also       digests of other versions with the same rows
+    packing    `json_lines`: the file is made from published gzipped JSON lines with `text` and a label id
+    text       the content of a file that emotune itself has, so that nothing needs to be fetched
     """
 
     name: str
@@ -46,12 +49,12 @@ class DataFile:
 
     @property
     def published_name(self) -> str:
-        """The name under which the published file is kept by whoever downloads it by hand."""
+        """The name of the published file when it is downloaded by hand."""
         return self.name if self.packing == "none" else self.url.rpartition("/")[2]
 
     @property
     def is_test(self) -> bool:
-        """Whether this is the test split, without which a model can still be trained."""
+        """Whether this is the test split, which training does not need."""
         return self.name.startswith("test.")
 
     def accepts(self, digest: str) -> bool:
@@ -61,7 +64,7 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set. terms: what its makers allow, when that is less than the licence says; else empty."""
+    """A published data set; terms: what its makers allow, when that is less than the licence, else empty."""
 
     name: str
     title: str
@@ -74,7 +77,7 @@ class DataSet:
 
     @property
     def data_path(self) -> str:
-        """What `data.path` and `--data` call it."""
+        """Its name for `data.path` and `--data`."""
         return PREFIX + self.name
 
 
@@ -163,7 +166,7 @@ _EMOTION = DataSet(
 )
 
 
-# the ids that stand in the JSON lines
+# by the ids in the JSON lines
 EMOTION_LABELS = DAIR.names
 
 
@@ -219,7 +222,7 @@ def data_set_named(name: str) -> DataSet:
 
 
 CACHE_VARIABLE = "EMOTUNE_CACHE"
-# all files of the catalogue are far smaller: a larger one is not worth its sha256
+# all files of the catalogue are far smaller: of a larger one no sha256 is needed
 _LARGEST = 16 << 20
 
 
@@ -232,7 +235,7 @@ def cache_directory() -> Path:
         if own := os.environ.get(CACHE_VARIABLE):
             return Path(own).expanduser()
         common = os.environ.get("XDG_CACHE_HOME", "")
-        # a relative one is to be ignored (XDG Base Directory Specification)
+        # a relative one is ignored (XDG Base Directory Specification)
         return (Path(common) if Path(common).is_absolute() else Path.home() / ".cache") / "emotune"
     except RuntimeError:
         hint = f"Name a folder for data sets in {CACHE_VARIABLE}."
@@ -244,87 +247,77 @@ def folder_of(data_set: DataSet) -> Path:
     return cache_directory() / "data" / data_set.name
 
 
-def digest_of(path: Path) -> str | None:
-    """sha256 of a file, in hex; None for one that cannot be read."""
+def is_intact(path: Path, file: DataFile) -> bool:
+    """Whether a file of the catalogue is at `path`, by its sha256."""
     try:
-        with path.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return file.accepts(hub.file_digest(path))
     except OSError:
-        return None
+        return False
 
 
-def is_sound(path: Path, file: DataFile) -> bool:
-    """Whether a file of the catalogue lies at `path`, by its sha256."""
-    digest = digest_of(path)
-    return digest is not None and file.accepts(digest)
-
-
-def is_whole(data_set: DataSet, folder: Path, *, test: bool = True) -> bool:
-    """Whether all files of a set lie in a folder, as they were published; test: with the test split."""
-    return all(is_sound(folder / file.name, file) for file in data_set.files if test or not file.is_test)
+def is_complete(data_set: DataSet, folder: Path, *, test: bool = True) -> bool:
+    """Whether all files of a set are in a folder, as they were published; test: with the test split."""
+    return all(is_intact(folder / file.name, file) for file in data_set.files if test or not file.is_test)
 
 
 def fetched_folder(data_path: str) -> Path:
     """The folder that `emotune:NAME` means, its files verified; the test split may be missing.
 
-    Raises UsageError for a name that is not in the catalogue, MissingInputError for a set that was not fetched (whole),
-    DataError for a file that is no longer as it was published.
+    Raises UsageError for a name that is not in the catalogue, MissingInputError for a set that was not fetched
+    completely, DataError for a file that differs from the published one.
     """
     data_set = data_set_named(data_path.removeprefix(PREFIX))
     folder, again = folder_of(data_set), f"emotune fetch {data_set.name}"
     for file in data_set.files:
         path = folder / file.name
-        if not path.is_file():
-            if file.is_test:
-                continue
+        if path.is_file() and not is_intact(path, file):
+            raise DataError("this is not the published file", place=Place(path), hint=f"Repair it with: {again}")
+        if not path.is_file() and not file.is_test:
             message = f"the data set {data_set.name} is not there ({path})"
             raise MissingInputError(message, hint=f"Download it with: {again}    Files of your own: --data PATH")
-        if not is_sound(path, file):
-            raise DataError("this is not the published file", place=Place(path), hint=f"Mend it with: {again}")
     return folder
 
 
 def published_sets(paths: Iterable[Path], hub_id: str | None = None) -> tuple[DataSet, ...]:
-    """The data sets of the catalogue that have one of these files, by sha256 of what they hold; in its order.
+    """The data sets of the catalogue that have one of these files, by sha256 of their content; in its order.
 
-    `hub_id`: the data set of the hub that the files come from, where they may be laid out otherwise.
+    `hub_id`: the data set of the hub that the files come from; there they may have another format.
     """
-    digests = {_content_digest(path) for path in set(paths)} - {None}
+    digests = {digest for path in set(paths) if (digest := _content_digest(path)) is not None}
     return tuple(
         data_set
         for data_set in CATALOG.values()
         if data_set.hub_id.casefold() == (hub_id or "").casefold()
-        or any(file.accepts(digest) for file in data_set.files for digest in digests if digest is not None)
+        or any(file.accepts(digest) for file in data_set.files for digest in digests)
     )
 
 
 def _content_digest(path: Path) -> str | None:
-    """sha256 of what a file holds, in hex, gzipped or not; None where it cannot be read, or is too large."""
+    """sha256 of a file's content, unpacked, in hex; None when it cannot be read, or is too large."""
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return None
         raw = path.read_bytes()
         if raw.startswith(GZIP):
-            with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-                raw = file.read(_LARGEST + 1)
+            raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error):
         return None
     return hashlib.sha256(raw).hexdigest()
 
 
 def unpacked(raw: bytes, file: DataFile) -> bytes:
-    """The file that a published one with this content holds; raises ValueError when it holds no such thing.
+    """The file that is made from a published one with this content; raises ValueError when it cannot be made.
 
-    Not more than the file's own length is unpacked.
+    No more than the file's own length is unpacked.
     """
     if file.packing == "none":
         return raw
-    assert file.size is not None, "the length of what is unpacked is known"
+    assert file.size is not None, "the unpacked length is known"
+    # as JSON a row has more characters, but not eight times as many; a gzip bomb is cut, and then no JSON any more
+    limit = 8 * file.size
     try:
-        # as JSON a row takes more characters, but not eight times as many; a bomb is cut, and then no JSON any more
-        lines = (
-            gzip.GzipFile(fileobj=io.BytesIO(raw)).read(8 * file.size).decode("utf-8").removesuffix("\n").split("\n")
-        )
+        text = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(limit).decode("utf-8")
+        lines = text.removesuffix("\n").split("\n")
         rows = [(row["text"], EMOTION_LABELS[row["label"]]) for row in map(json.loads, lines)]
     except (OSError, EOFError, zlib.error, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"not gzipped JSON lines with text and label: {error}") from error

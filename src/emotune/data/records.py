@@ -1,29 +1,36 @@
-"""Records: texts with their labels and the place that they come from."""
+"""Records: texts with their labels and the place that they come from; made from the rows of label files."""
 
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.errors import Place
-from emotune.labels import LabelSet, to_matrix
+from emotune.config.schema import DataConfig
+from emotune.data.formats import Reading
+from emotune.data.formats.base import LABEL_ID, FileFormat, Row
+from emotune.errors import DataError, Place, did_you_mean
+from emotune.labels import KNOWN, POSITIVE, LabelSet, Task, is_label_name, known_set, to_matrix
 
-if TYPE_CHECKING:
-    from emotune.data.formats.base import Layout
+_BLANKS = re.compile(r"\s+")
+_SHOWN = 60
+_MOST_LABELS = 1000
+_LONGEST_LABEL = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One labelled text: label positions in its corpus' label set, and the line (from 1) where its row starts.
+    """One labelled text.
 
-    `shares`: where the targets are soft, label positions with their share of the raters (above 0 to 1); `labels` are
-    then those of at least a half.
+    labels    positions in the label set of its corpus
+    line      the line (from 1) where its row starts
+    shares    soft targets: label positions with their share of the raters (above 0 to 1); `labels` are then those with
+              at least a half
     """
 
     text: str
@@ -42,14 +49,14 @@ class Record:
 class Corpus:
     """Labelled texts in splits (`train`, `valid`, `test` or a name of the caller's), with one label set.
 
-    `description` says how the files were read and split, in words for the user; `layout` how the training file, or the
-    only one, is laid out (None: it was not read from a file).
+    description    how the files were read and split, in sentences for the user
+    format         the format of the training file, or of the only file; None when it was not read from a file
     """
 
     labels: LabelSet
     splits: dict[str, list[Record]]
     description: tuple[str, ...]
-    layout: "Layout | None" = None
+    format: FileFormat | None = None
 
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""
@@ -88,9 +95,6 @@ def relabelled(records: Sequence[Record], labels: LabelSet, order: LabelSet) -> 
     ]
 
 
-_BLANKS = re.compile(r"\s+")
-
-
 def text_key(text: str) -> bytes:
     """8 bytes by which texts are equal up to case and blanks."""
     plain = _BLANKS.sub(" ", text).strip().casefold()
@@ -100,3 +104,108 @@ def text_key(text: str) -> bytes:
 def text_keys(records: Sequence[Record]) -> npt.NDArray[np.uint64]:
     """`text_key` of each record as an integer, shape (n,)."""
     return np.frombuffer(b"".join(text_key(r.text) for r in records), dtype="<u8").astype(np.uint64)
+
+
+def label_set(reading: Reading, config: DataConfig) -> LabelSet:
+    """The label set of the rows in a stable order, and whether a row may have several labels.
+
+    Raises DataError with the place of a name that cannot be a label, or when the names look like texts.
+    """
+    file_format = reading.format
+    by_id = tuple(file_format.id_names[i] for i in sorted(file_format.id_names))
+    task = Task.MULTI_LABEL if file_format.several else Task.MULTI_CLASS
+    try:
+        names = tuple(config.labels or by_id or file_format.label_columns) or _names_in(reading.all_rows())
+        return LabelSet(names, task if config.task == "auto" else Task(config.task))
+    except DataError as error:
+        rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
+        bad = (Place(path, row.line) for path, row in rows if not all(map(is_label_name, row.names)))
+        raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
+
+
+def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The names in the rows; names that are equal up to case are one label, in its commonest spelling.
+
+    A known set keeps its own order, numbers are sorted by size, other names alphabetically.
+    """
+    names: Counter[str] = Counter()
+    for found, number in Counter(_all_names(row) for row in rows).items():
+        for name in found:
+            names[name] += number
+    spellings: dict[str, str] = {}
+    for name, _ in names.most_common():
+        spellings.setdefault(name.casefold(), name)
+    longest = max(map(len, spellings), default=0)
+    if len(spellings) > _MOST_LABELS or longest > _LONGEST_LABEL:
+        many = len(spellings) > _MOST_LABELS
+        what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
+        raise DataError(
+            f"there are {what}, which look like texts",
+            hint="Name the column of the labels: --set data.label_column=NAME",
+        )
+    known = known_set(spellings)
+    if known is not None:
+        return tuple(spellings[name] for name in KNOWN[known].names)
+    if all(LABEL_ID.fullmatch(name) for name in spellings):
+        return tuple(sorted(spellings, key=lambda name: (int(name), name)))
+    return tuple(sorted(spellings.values()))
+
+
+def _all_names(row: Row) -> tuple[str, ...]:
+    return row.names if row.shares is None else tuple(name for name, _ in row.shares)
+
+
+def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
+    """The rows with label positions; a name that differs from a label in case only is that label."""
+    positions = {name.casefold(): i for i, name in enumerate(labels.names)}
+    positions |= {name: i for i, name in enumerate(labels.names)}
+    known: dict[tuple[str, ...], tuple[int, ...]] = {}
+    return [
+        _record(row, Place(path, row.line), labels, positions, known)
+        for path, rows in reading.rows.items()
+        for row in rows
+    ]
+
+
+def _record(
+    row: Row,
+    place: Place,
+    labels: LabelSet,
+    positions: Mapping[str, int],
+    known: dict[tuple[str, ...], tuple[int, ...]],
+) -> Record:
+    """The record of a row; `known` keeps the positions of the combinations of names that were seen before."""
+    if row.shares is not None:
+        return _soft_record(row, place, labels, positions)
+    found = known.get(row.names)
+    if found is None:
+        found = tuple(sorted({_position(name, place, labels, positions) for name in row.names}))
+        if labels.task is Task.MULTI_CLASS and len(found) != 1:
+            message = f"a multi-class row has exactly one label, this one has {len(found)}"
+            raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
+        known[row.names] = found
+    return Record(row.text, found, place.path, row.line, row.id)
+
+
+def _position(name: str, place: Place, labels: LabelSet, positions: Mapping[str, int]) -> int:
+    position = positions.get(name, positions.get(name.casefold()))
+    if position is None:
+        hint = did_you_mean(name[:_SHOWN], labels.names)
+        if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
+            hint = "Label ids need names: labels.txt beside the data, one per line in the order of the ids, "
+            hint += "or data.labels_file=PATH"
+        raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
+    return position
+
+
+def _soft_record(row: Row, place: Place, labels: LabelSet, positions: Mapping[str, int]) -> Record:
+    """A record of soft targets; in a multi-class corpus, the likeliest class and a distribution over all."""
+    shares = sorted((_position(name, place, labels, positions), share) for name, share in row.shares or ())
+    found = tuple(position for position, share in shares if share >= POSITIVE)
+    if labels.task is Task.MULTI_CLASS:
+        total = sum(share for _, share in shares)
+        if not total:
+            raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
+        found = (max(shares, key=lambda pair: pair[1])[0],)
+        shares = [(position, share / total) for position, share in shares]
+    return Record(row.text, found, place.path, row.line, row.id, tuple(shares))

@@ -1,4 +1,4 @@
-"""Which files of a folder, or of a data set on the hub, hold which split."""
+"""The split of each file in a folder, or in a data set of the hub."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,16 +25,17 @@ _NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
 _SHARD = re.compile(r"(.+?)-([0-9]{5})-of-([0-9]{5})")
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?\n)---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 _LARGEST_CARD = 1 << 20
+_TWO_FILES = "Remove one of them, or give a file as the data path."
 Splits = Mapping[str, tuple[Path, ...]]
 
 
 def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[Path, ...]]:
     """The split files of a folder: train, dev|val|valid|validation, test, each one file or the shards of one.
 
-    A folder without them may be a copy of a data set of the hub: what its card says counts, else its folder `data` or
-    the only one with such files. Else files that are numbered (`rows_1.csv`, `rows_2.csv`) are training rows. `subset`
-    is the configuration of such a data set that is meant. Raises DataError for two files of one split, and a shard or a
-    number that is missing.
+    A folder without them may be a copy of a data set of the hub: its card says which files are which, else its folder
+    `data`, or the only folder with such files, counts. Else numbered files (`rows_1.csv`, `rows_2.csv`) are training
+    rows. `subset`: the configuration of such a data set. Raises DataError for two files of one split, and for a missing
+    shard or number.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -51,7 +52,7 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
 
 
 def read_card(folder: Path) -> str | None:
-    """The card of a data set in its folder; None without one, and for one of a size that no card has."""
+    """The card of a data set in its folder; None without one, and for one that is too large for a card."""
     path = folder / CARD
     if not path.is_file() or path.stat().st_size > _LARGEST_CARD:
         return None
@@ -59,10 +60,10 @@ def read_card(folder: Path) -> str | None:
 
 
 def choose_files(names: Sequence[str], card: str | None, subset: str | None, source: Path) -> dict[str, list[str]]:
-    """Of the files of a data set, by name below its root, those of each split.
+    """The files of each split of a data set, by their names below its root.
 
-    The card's `configs` count; else folders do, one a subset. `source` is named in errors. Raises DataError when there
-    are several subsets and none, or none of these, is asked for.
+    The subsets are the card's `configs`, else the folders. `source` is named in errors. Raises DataError for an unknown
+    subset, or when there are several and none is named.
     """
     configs = card_configs(card)
     groups: Mapping[str, Any] = configs or _folders(names)
@@ -83,7 +84,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
 
 
 def card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
-    """The subsets that a data set's card describes in its front matter, by name; none when it does not."""
+    """The subsets in the front matter of a data set's card, by name; empty without any."""
     configs = _front_matter(card).get("configs")
     if not isinstance(configs, list):
         return {}
@@ -103,9 +104,9 @@ def _front_matter(card: str | None) -> Mapping[str, Any]:
 
 
 def class_names(folder: Path, column: str) -> tuple[str, ...]:
-    """The names of the label ids in a column, by the card of a data set in this folder or the one above; else none.
+    """The names of the label ids in a column, by the card of a data set in this folder or the one above.
 
-    Where subsets differ in them, none: the card alone does not tell which is meant.
+    Empty without such a card, and when subsets differ in them: the card does not tell which subset is meant.
     """
     card = next((c for c in map(read_card, (folder, folder.parent)) if c is not None), None)
     about = _front_matter(card).get("dataset_info")
@@ -123,12 +124,14 @@ def _named_in(info: Any, column: str) -> Iterator[tuple[str, ...]]:
         for kind in kinds:
             label = kind.get("class_label") if isinstance(kind, dict) else None
             names = label.get("names") if isinstance(label, dict) else None
-            if isinstance(names, dict) and {str(i) for i in names} == {str(i) for i in range(len(names))}:
-                yield tuple(str({str(k): v for k, v in names.items()}[str(i)]) for i in range(len(names)))
+            by_id = {str(i): str(name) for i, name in names.items()} if isinstance(names, dict) else {}
+            ids = [str(i) for i in range(len(by_id))]
+            if ids and by_id.keys() == set(ids):
+                yield tuple(by_id[i] for i in ids)
 
 
 def _default(groups: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The subset that is taken without asking: marked so, called so, or the only one."""
+    """The default subset: marked as such, named as such, or the only one."""
     marked = [name for name, c in configs.items() if c.get("default") is True]
     usual = [name for name in ("default", "data", "") if name in groups]
     only = list(groups) if len(groups) == 1 else []
@@ -136,7 +139,7 @@ def _default(groups: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
 
 
 def _folders(names: Sequence[str]) -> dict[str, list[str]]:
-    """Folders that hold a training file, with their files."""
+    """The folders with a training file, and their files."""
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
@@ -144,7 +147,7 @@ def _folders(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
-    """The files that a card's `data_files` mean: patterns by split; those without one are training rows."""
+    """The files of a card's `data_files`: patterns by split; patterns without a split are training rows."""
     entries = data_files if isinstance(data_files, list) else [data_files]
     found: dict[str, list[str]] = {}
     for entry in entries:
@@ -159,7 +162,7 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
 
 
 def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
-    """The split that a file's name tells (None: no split), its name without the shard, and shard and shards."""
+    """The split in a file's name (None: no split), the name without the shard, and the shard and number of shards."""
     plain = PurePosixPath(name).name.casefold().removesuffix(".gz")
     suffix = PurePosixPath(plain).suffix
     stem = plain.removesuffix(suffix)
@@ -171,9 +174,9 @@ def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
 
 
 def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
-    """Files whose names differ in their number alone, counted from 0 or 1: of training rows, or of the split they tell.
+    """Files whose names differ in a number only, from 0 or 1: of the split in their name, else of training rows.
 
-    Nothing where they are of several kinds. Raises DataError when a number is missing.
+    Empty when there are several kinds of them. Raises DataError for a missing or repeated number.
     """
     found: dict[tuple[str, str], dict[int, str]] = {}
     for name in names:
@@ -184,9 +187,7 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
             files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
             if int(match[2]) in files:
                 message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
-                raise DataError(
-                    message, place=Place(folder), hint="Leave one of them, or give a file as the data path."
-                )
+                raise DataError(message, place=Place(folder), hint=_TWO_FILES)
             files[int(match[2])] = name
     groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
     by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
@@ -198,12 +199,12 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
         missing = [n for n in range(min(files), max(files)) if n not in files]
         if missing:
             message = f"of the files {files[min(files)]}, … number {missing[0]} is missing"
-            raise DataError(message, place=Place(folder), hint="Fetch it, or number the files without a gap.")
+            raise DataError(message, place=Place(folder), hint="Download it, or number the files without a gap.")
     return {str(split): [files[n] for n in sorted(files)] for split, files in by_split.items()}
 
 
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
-    """The files whose names tell a split, shards in order."""
+    """The files with a split in their names, shards in order."""
     found: dict[str, list[str]] = {}
     for name in sorted(names):
         split, stem, shard = _split_of(name)
@@ -212,11 +213,11 @@ def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
         others = found.setdefault(split, [])
         if others and (shard is None or _split_of(others[0])[1:] != (stem, (0, shard[1]))):
             message = f"two files for the split {split!r}: {others[0]} and {name}"
-            raise DataError(message, place=Place(folder), hint="Leave one of them, or give a file as the data path.")
+            raise DataError(message, place=Place(folder), hint=_TWO_FILES)
         others.append(name)
     for files in found.values():
         shard = _split_of(files[0])[2]
         if shard is not None and [(_split_of(f)[2] or shard)[0] for f in files] != list(range(shard[1])):
             message = f"of {shard[1]} shards there are {len(files)}: {files[0]}, …"
-            raise DataError(message, place=Place(folder), hint="Fetch those that are missing.")
+            raise DataError(message, place=Place(folder), hint="Download the missing ones.")
     return found

@@ -1,7 +1,7 @@
-"""Texts → token ids → batches of texts of like length. No torch.
+"""Token ids of texts, and batches of texts of similar length. No torch.
 
-Token ids are kept ragged in one array, so that a million texts cost what their tokens cost; a batch is padded to its
-own longest text.
+The token ids of all texts are in one array without padding, so that memory grows with the tokens; a batch is padded to
+its longest text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from emotune.errors import ModelError, Place
 
@@ -24,8 +24,8 @@ _BUCKET_BATCHES = 50
 class Encoded:
     """Token ids of n texts: those of text i are `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
 
-    `owner[i]` is the text that row i belongs to: a text longer than the model has several rows, its windows. `num_cut`
-    counts the texts that lost tokens.
+    `owner[i]` is the text of row i: a text longer than the model has several rows, its windows. `num_cut` is the number
+    of texts that lost tokens.
     """
 
     ids: npt.NDArray[np.int32]
@@ -42,7 +42,7 @@ class Encoded:
         return np.diff(self.offsets)
 
     def averaged(self, rows: npt.NDArray[np.float32], num_texts: int) -> npt.NDArray[np.float32]:
-        """What was found for each row, shape (rows, d), as the mean over each text's windows, weighted by tokens."""
+        """The values of rows, shape (rows, d), averaged over the windows of each text, weighted by tokens."""
         if len(self) == num_texts:
             return rows
         weights = np.maximum(self.lengths, 1).astype(np.float64)
@@ -52,7 +52,7 @@ class Encoded:
 
     def padded(self, rows: npt.NDArray[np.int64], pad_id: int) -> tuple[Ints, Ints]:
         """Token ids and attention mask (1 token, 0 padding) of the rows, each of shape (rows, longest)."""
-        starts, ends = self.offsets[rows], self.offsets[rows + 1]  # not `lengths`, which are those of all rows
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]  # `lengths` would compute those of all rows
         lengths = ends - starts
         mask = np.arange(lengths.max()) < lengths[:, None]
         out = np.full(mask.shape, pad_id, dtype=np.int64)
@@ -61,9 +61,9 @@ class Encoded:
 
 
 class TextEncoder:
-    """A tokenizer without padding and truncation of its own; texts are cut or windowed here.
+    """A tokenizer whose texts are cut or windowed here, not by padding and truncation of its own.
 
-    `max_tokens` is what the model can take, special tokens included.
+    `max_tokens`: the most tokens that the model takes, special tokens included.
     """
 
     def __init__(self, tokenizer: Tokenizer, max_tokens: int, pad_id: int) -> None:
@@ -80,7 +80,7 @@ class TextEncoder:
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
-        """Read `tokenizer.json`; raises ModelError when it is not one."""
+        """Read `tokenizer.json`; raises ModelError for an invalid one."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises nothing narrower
@@ -88,13 +88,13 @@ class TextEncoder:
         return cls(tokenizer, max_tokens, pad_id)
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
-        """One row a text, cut to `max_tokens`."""
+        """One row for each text, cut to `max_tokens`."""
         return self._encode(texts, min(max_tokens, self.max_tokens), windowed=False)
 
     def windows(self, texts: Sequence[str], max_tokens: int | None = None) -> Encoded:
-        """One row a text, or several for a text longer than the model: windows that overlap by a quarter.
+        """One row for each text, or several for a text longer than a window: windows that overlap by a quarter.
 
-        max_tokens: what a window takes; None, or more than the model takes: as much as that.
+        max_tokens: the tokens of a window, at most and by default those that the model takes.
         """
         return self._encode(texts, min(max_tokens or self.max_tokens, self.max_tokens), windowed=True)
 
@@ -105,8 +105,7 @@ class TextEncoder:
         num_cut = 0
         stride = (max_tokens - self._num_special) // 4 if windowed else 0
         self._tokenizer.enable_truncation(max_tokens, stride=stride)
-        for start in range(0, len(texts), _CHUNK):
-            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
+        for start, chunk in self._encodings(texts):
             rows: list[list[int]] = []
             for i, encoding in enumerate(chunk, start=start):
                 more = encoding.overflowing if len(encoding.ids) == max_tokens else []
@@ -115,20 +114,24 @@ class TextEncoder:
                 rows.extend(window.ids for window in windows)
                 owner.extend([i] * len(windows))
             lengths.extend(map(len, rows))
-            ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))  # one array a chunk, not one a text
+            ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))  # one array per chunk
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         joined = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
         return Encoded(joined, offsets, np.asarray(owner, dtype=np.int64), num_cut)
 
     def token_counts(self, texts: Sequence[str]) -> Ints:
-        """Tokens of each text uncut, special ones included, shape (n,)."""
+        """The number of tokens of each whole text, special tokens included, shape (n,)."""
         self._tokenizer.no_truncation()
-        counts = np.zeros(len(texts), dtype=np.int64)
+        counts = [len(encoding) for _, chunk in self._encodings(texts) for encoding in chunk]
+        return np.asarray(counts, dtype=np.int64)
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[tuple[int, list[Encoding]]]:
+        """The encodings of the texts in chunks, with the number of the first text."""
         for start in range(0, len(texts), _CHUNK):
-            chunk = self._tokenizer.encode_batch_fast([_encodable(t) for t in texts[start : start + _CHUNK]])
-            counts[start : start + len(chunk)] = [len(encoding) for encoding in chunk]
-        return counts
+            # no tokenizer takes lone surrogates: replace them
+            chunk = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _CHUNK]]
+            yield start, self._tokenizer.encode_batch_fast(chunk)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
@@ -136,36 +139,31 @@ class TextEncoder:
         path.write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
-        """What `tokenizer.json` holds, without padding and truncation."""
+        """The content of `tokenizer.json`, without padding and truncation."""
         self._tokenizer.no_truncation()
         return str(self._tokenizer.to_str(pretty=True))
 
 
-def _encodable(text: str) -> str:
-    """The text with lone surrogates, which no tokenizer takes, replaced."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
-    """Batches of rows sorted by length, the longest first: for scoring, where the order does not matter."""
+    """Batches of rows sorted by length, the longest first: for scoring, which does not depend on the order."""
     order = np.argsort(-lengths, kind="stable")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
 
 
 def shuffled_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
-    """All rows once, in shuffled batches of texts of like length: for training.
+    """All rows once, in shuffled batches of texts of similar length: for training.
 
-    Rows are shuffled, sorted by length within stretches of 50 batches, cut into batches, and the batches shuffled;
-    the ragged one is the last.
+    Rows are shuffled, sorted by length within chunks of 50 batches, and cut into batches. The batches are shuffled;
+    incomplete ones come last.
     """
     order = rng.permutation(len(lengths))
-    stretch = batch_size * _BUCKET_BATCHES
+    chunk = batch_size * _BUCKET_BATCHES
     batches: list[Ints] = []
-    for start in range(0, len(order), stretch):
-        part = order[start : start + stretch]
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
         part = part[np.argsort(lengths[part], kind="stable")]
         batches.extend(part[i : i + batch_size] for i in range(0, len(part), batch_size))
-    ragged = [b for b in batches if len(b) < batch_size]
+    incomplete = [b for b in batches if len(b) < batch_size]
     full = [b for b in batches if len(b) == batch_size]
-    return [full[i] for i in rng.permutation(len(full))] + ragged
+    return [full[i] for i in rng.permutation(len(full))] + incomplete

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.atomic import LOCK as LOCK
-from emotune.data.corpus import corpus_of, resolve_data
+from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Record, fingerprint
 from emotune.errors import EmotuneError, ModelError, Place
 from emotune.labels import LabelSet
@@ -67,7 +67,7 @@ def kept_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: La
 def records_of(run: Path, split: str, labels: LabelSet, sha256: str) -> list[Record] | None:
     """The texts of rows that a run keeps, in its labels; None where its data is gone, or is no longer the same."""
     with suppress(EmotuneError, OSError):
-        corpus = corpus_of(resolve_data(layout.read_config(run).data), (split,))
+        corpus = load_corpus(resolve_data(layout.read_config(run).data), (split,))
         records = corpus.splits[split]
         if corpus.labels == labels and fingerprint(records, labels) == sha256:
             return records

@@ -32,7 +32,7 @@ from emotune.atomic import FORMER, write_file, writing
 from emotune.atomic import LOCK as LOCK
 from emotune.config.loading import load_config, override_data
 from emotune.config.schema import Config, DataConfig
-from emotune.data.corpus import label_ids, resolve_data, split_of
+from emotune.data.corpus import label_ids, load_split, resolve_data
 from emotune.data.formats.base import LABEL_ID
 from emotune.data.records import Corpus, text_keys
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place
@@ -207,7 +207,7 @@ def read_other(
     for labels in label_sets:
         for layout in layouts:
             try:
-                return split_of(replace(source, local=layout), labels, split, ids)
+                return load_split(replace(source, local=layout), labels, split, ids)
             except DataError as error:
                 errors.append(error)
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)
@@ -220,7 +220,7 @@ _TOLD = ("comma-joined ids of", "label ids in column", "one text and one label i
 
 def record_of_ids(corpus: Corpus) -> dict[str, dict[str, str]]:
     """What `data.json` keeps of the label ids in a corpus."""
-    return {_KEY: {str(number): name for number, name in label_ids(corpus.layout).items()}}
+    return {_KEY: {str(number): name for number, name in label_ids(corpus).items()}}
 
 
 def kept_ids(path: Path) -> Mapping[int, str]:

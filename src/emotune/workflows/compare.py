@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.config.loading import override_data
-from emotune.data.corpus import corpus_of, resolve_data
+from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.split_files import SPLIT_NAMES
 from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
@@ -272,7 +272,7 @@ def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
         hint = "Say what to compare them on: --data PATH"
         raise MissingInputError(f"{candidate.name} stands alone: its data is not known", hint=hint)
     config = override_data(layout.read_config(candidate.run).data, overrides)
-    return corpus_of(resolve_data(config), (split,))
+    return load_corpus(resolve_data(config), (split,))
 
 
 def _run(

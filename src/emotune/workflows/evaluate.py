@@ -15,7 +15,7 @@ from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, ver
 from emotune.artifact.opening import open_model
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import corpus_of, has_validation, hub_id, locate, resolve_data
+from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.split_files import SPLIT_NAMES, find_splits
 from emotune.decision import Decision
@@ -128,7 +128,7 @@ def _read(
         lying = resolve_data(config)
         crossed = (run / layout.OOF).is_file()
         found = _default_split(lying.local, crossed=crossed) if split is None else _split_name(split)
-        corpus = corpus_of(lying, (found,))
+        corpus = load_corpus(lying, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
         return found, corpus

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from emotune import __version__, hub
 from emotune.atomic import replaced
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import as_filed, resolve_data
+from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.records import Corpus, Record, targets_of
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
 from emotune.models.embedding import Reading
@@ -95,7 +95,7 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     """
     write = _writer(request)
     started = time.monotonic()
-    corpus = as_filed(resolve_data(request.data), request.splits)
+    corpus = load_stored_splits(resolve_data(request.data), request.splits)
     for line in corpus.description:
         reporter.info(line)
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]

@@ -1,7 +1,6 @@
-"""`emotune fetch`: published data sets into the user's cache, verified; and what their makers ask of whoever uses them.
+"""`emotune fetch`: published data sets into the user's cache, verified, with their licences and terms.
 
-A file is there whole and verified, or not at all: it is downloaded under another name, its sha256 compared with the
-catalogue's, and renamed into place. One process at a time fills a folder.
+A file is there complete and verified, or not at all. One process at a time fills a folder.
 """
 
 import time
@@ -14,9 +13,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from emotune.atomic import write_file
-from emotune.data import download
-from emotune.data.download import FileProgress as Progress
-from emotune.data.download import Origin, origin_of
+from emotune.data.download import FileProgress, Origin, Pause, origin_of
 from emotune.data.published import (
     CACHE_VARIABLE,
     CATALOG,
@@ -24,8 +21,8 @@ from emotune.data.published import (
     DataSet,
     data_set_named,
     folder_of,
-    is_sound,
-    is_whole,
+    is_complete,
+    is_intact,
 )
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
 from emotune.reporter import Reporter
@@ -33,7 +30,7 @@ from emotune.reporter import Reporter
 
 @dataclass(frozen=True)
 class FetchedFile:
-    """A file of the set: whether it was there, was fetched now, or is not to be had from the mirror."""
+    """A file of the set: there before, fetched now, or missing on the mirror."""
 
     path: Path
     state: Literal["there", "fetched", "missing"]
@@ -48,13 +45,13 @@ class FetchOutcome:
     files: tuple[FetchedFile, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune fetch NAME --json` prints."""
+        """The output of `emotune fetch NAME --json`."""
         states = {file.path.name: file.state for file in self.files}
         return described(self.data_set) | {"folder": str(self.folder), "files": states}
 
 
 def described(data_set: DataSet) -> dict[str, Any]:
-    """What the catalogue says of a data set, for JSON."""
+    """The catalogue's entry of a data set, for JSON."""
     return {
         "name": data_set.name,
         "title": data_set.title,
@@ -66,10 +63,10 @@ def described(data_set: DataSet) -> dict[str, Any]:
 
 
 def catalogue() -> dict[str, dict[str, Any]]:
-    """What `emotune fetch --list --json` prints: each data set, and the folder of one that was fetched (else None)."""
+    """The output of `emotune fetch --list --json`: each data set, with the folder of a fetched one (else None)."""
     return {
         name: described(data_set)
-        | {"folder": str(folder_of(data_set)) if is_whole(data_set, folder_of(data_set), test=False) else None}
+        | {"folder": str(folder_of(data_set)) if is_complete(data_set, folder_of(data_set), test=False) else None}
         for name, data_set in CATALOG.items()
     }
 
@@ -80,23 +77,22 @@ def fetch(
     reporter: Reporter,
     out: Path | None = None,
     mirror: str | None = None,
-    progress: Progress | None = None,
-    pause: download.Pause = time.sleep,
+    progress: FileProgress | None = None,
+    pause: Pause = time.sleep,
 ) -> FetchOutcome:
-    """Bring a data set of the catalogue into `out`, or its folder in the cache, and verify it.
+    """Fetch a data set of the catalogue into `out`, or into its folder in the cache, and verify it.
 
-    mirror: a URL or a folder that holds NAME/FILE, or the files of this set, instead of the place where it is
-    published; it may lack the test split. What is there already is not fetched again. progress is called with a file's
-    name, the bytes that are there and those of the whole (None: not known); pause with the seconds before another try.
+    mirror: a URL or a folder with NAME/FILE, or with the files of this set; None: where the set is published. It may
+    lack the test split. Files that are there are not fetched again. progress and pause are those of `Origin`.
 
     Raises UsageError for an unknown name, MissingInputError (DownloadError) with what to do by hand when a file is not
-    to be had, DataError for one that is not the published one, OutputError for a folder that cannot be written.
+    available, DataError for a file that is not the published one, OutputError for a folder that cannot be written.
     """
     data_set = data_set_named(name)
     folder = folder_of(data_set) if out is None else out
-    if is_whole(data_set, folder):
+    if is_complete(data_set, folder):
         return FetchOutcome(data_set, folder, tuple(FetchedFile(folder / f.name, "there") for f in data_set.files))
-    if mirror is None and out is not None and is_whole(data_set, folder_of(data_set)):
+    if mirror is None and out is not None and is_complete(data_set, folder_of(data_set)):
         mirror = str(folder_of(data_set))
     origin = origin_of(data_set, mirror, progress=progress, pause=pause)
     with _filling(folder), _alone_in(folder, reporter):
@@ -106,7 +102,7 @@ def fetch(
 
 @contextmanager
 def _filling(folder: Path) -> Iterator[None]:
-    """Make the folder; turn a failure to write into one error that says what to do."""
+    """Make the folder; turn a failure to write into one error with a remedy."""
     hint = f"Name a place with free space that you may write to: --out DIR, or {CACHE_VARIABLE}=DIR"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +116,7 @@ def _filling(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
-    """Let no other process fill the folder at the same time; a lock whose process has ended holds nobody up."""
+    """Hold the lock of the folder; the lock of a process that has ended is free."""
     lock = FileLock(folder / ".fetch.lock")
     try:
         lock.acquire(timeout=0)
@@ -135,27 +131,27 @@ def _alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
 
 def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, reporter: Reporter) -> FetchedFile:
     target = folder / file.name
-    if is_sound(target, file):  # perhaps since the process that we waited for
+    if is_intact(target, file):  # perhaps fetched by the process that we waited for
         return FetchedFile(target, "there")
     if file.text is not None:
         write_file(target, file.text)
         return FetchedFile(target, "fetched")
     try:
-        held = origin.bring(file, target)
+        found = origin.bring(file, target)
     except DownloadError as error:
-        hint = f"Try again: what has come is kept. Behind a proxy, set HTTPS_PROXY.\n  {_by_hand(data_set, folder)}"
+        hint = f"Try again: the bytes so far are kept. Behind a proxy, set HTTPS_PROXY.\n  {_by_hand(data_set, folder)}"
         raise DownloadError(error.message, hint=hint, status=error.status) from error
-    if held:
+    if found:
         return FetchedFile(target, "fetched")
     if not file.is_test:
-        raise MissingInputError(f"{origin} does not hold {file.name}", hint=_by_hand(data_set, folder))
-    reporter.warn(f"{origin} does not hold {file.name}, the test split: fetched without it")
+        raise MissingInputError(f"{origin} does not have {file.name}", hint=_by_hand(data_set, folder))
+    reporter.warn(f"{origin} does not have {file.name}, the test split: fetched without it")
     return FetchedFile(target, "missing")
 
 
 def _by_hand(data_set: DataSet, folder: Path) -> str:
-    """What to do where the network does not reach: the files that are missing, from where, under which names."""
-    missing = [f for f in data_set.files if f.text is None and not is_sound(folder / f.name, f)]
+    """The instructions for a machine without a network: the missing files, their URLs and their names."""
+    missing = [f for f in data_set.files if f.text is None and not is_intact(folder / f.name, f)]
     width = max((len(file.published_name) for file in missing), default=0)
     lines = [
         "To do it by hand, download these into a folder DIR, under these names, and then:",

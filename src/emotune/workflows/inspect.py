@@ -1,4 +1,4 @@
-"""`emotune inspect`: labelled data looked over before anything is trained on it."""
+"""`emotune inspect`: the profile of labelled data, its findings and advice, before training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from emotune import hub
 from emotune.artifact.manifest import read_json
 from emotune.config.schema import DEFAULT_ENCODER, Config
-from emotune.data.corpus import as_filed, resolve_data
+from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples
 from emotune.data.tokens import TextEncoder
@@ -16,18 +16,19 @@ from emotune.reporter import Reporter
 from emotune.reports import inspection as report
 
 _UNSET_LENGTH = 1_000_000
-_COUNTED_FROM_PADDING = ("roberta", "camembert")
+# models whose position ids begin after the padding id, so that two positions are unused
+_OFFSET_POSITIONS = ("roberta", "camembert")
 
 
 @dataclass(frozen=True)
 class InspectOutcome:
-    """What was found, and the folder that the report was written to (None: nowhere)."""
+    """The inspection, and the folder of the written report (None: not written)."""
 
     inspection: report.Inspection
     folder: Path | None
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune inspect --json` prints."""
+        """The output of `emotune inspect --json`."""
         return self.inspection.to_json() | {"folder": None if self.folder is None else str(self.folder)}
 
 
@@ -40,17 +41,18 @@ def inspect(
     seed: int = 0,
     out: Path | None = None,
 ) -> InspectOutcome:
-    """Look over the data that `config` names: all its splits, or those named.
+    """Inspect the data of a configuration: all its splits, or those named.
 
-    Tokens are those of `config.tokens.encoder`; the default encoder is not fetched for it. The report and its pictures
-    go to the folder `out`. Raises MissingInputError and DataError for data that cannot be read.
+    Tokens are counted by the tokenizer of `config.tokens.encoder`; the default encoder is not downloaded for it. The
+    report and its pictures are written to the folder `out`. Raises MissingInputError and DataError for data that cannot
+    be read.
     """
-    corpus = as_filed(resolve_data(config.data), splits)
+    corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)
     source = _tokenizer(config, reporter)
     counter = None if source is None else _counter(source)
-    reporter.info(f"looking over {sum(map(len, corpus.splits.values())):,} texts")
+    reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
     found = profile(corpus, None if counter is None else counter.token_counts)
     limit = None if counter is None else counter.max_tokens
     inspection = report.Inspection(
@@ -68,7 +70,7 @@ def inspect(
 
 
 def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
-    """Where the tokenizer lies; None when it is the default encoder's, and not on this machine."""
+    """The place of the tokenizer; None for the default encoder's when it is not on this machine."""
     name = config.tokens.encoder
     source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
     if source is None:
@@ -86,14 +88,14 @@ def _counter(source: hub.Source) -> TextEncoder:
 
 
 def _max_tokens(directory: Path) -> int:
-    """How many tokens a model can take, as far as its files say."""
+    """The most tokens that a model takes, according to its files."""
     limits = [_UNSET_LENGTH]
     if (directory / "config.json").is_file():
         model = read_json(directory / "config.json")
         positions = model.get("max_position_embeddings")
         if isinstance(positions, int) and positions > 0:
-            behind = any(family in str(model.get("model_type")) for family in _COUNTED_FROM_PADDING)
-            limits.append(positions - 2 if behind else positions)
+            offset = any(family in str(model.get("model_type")) for family in _OFFSET_POSITIONS)
+            limits.append(positions - 2 if offset else positions)
     if (directory / "tokenizer_config.json").is_file():
         length = read_json(directory / "tokenizer_config.json").get("model_max_length")
         if isinstance(length, int) and length > 0:

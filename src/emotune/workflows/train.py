@@ -18,7 +18,7 @@ from emotune.artifact.manifest import DECISION, seal, versions
 from emotune.atomic import staged, sweep, write_file, write_json, writing
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
-from emotune.data.corpus import DataSource, corpus_of, fingerprints, is_name, locate, resolve_data
+from emotune.data.corpus import DataSource, fingerprints, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
 from emotune.decision import Decision
@@ -371,7 +371,7 @@ def read(
     data: DataSource, reporter: TrainingReporter, splits: Sequence[str] = ("train", "valid")
 ) -> tuple[Corpus, list[str]]:
     """The data, and what is doubtful about it."""
-    corpus = corpus_of(data, splits)
+    corpus = load_corpus(data, splits)
     for line in corpus.description:
         reporter.info(line)
     reporter.info(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))

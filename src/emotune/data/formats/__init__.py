@@ -1,56 +1,123 @@
-"""The layouts of label files, each in a module of its own: how one is recognised, read and written.
+"""The readers of label files, one for each format, and the functions that choose and call them.
 
-To add one: a module with a `FAMILY`, its line in `LAYOUTS`, its name in `DataConfig.format`, a test.
+To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from emotune.data.formats import fasttext, goemotions, headerless, jsonl, parquet, table, text_label
-from emotune.data.formats.base import Family, Layout, ReadOptions
-from emotune.data.formats.files import Content
+from emotune.config.schema import DataConfig
+from emotune.data.formats import jsonl, lines, parquet, raters, table
+from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
+from emotune.data.formats.files import Content, read_content
 from emotune.errors import DataError, Place
 
-# In the order in which they are looked for: the first that recognises a file reads it.
-LAYOUTS: tuple[Family, ...] = (
-    parquet.FAMILY,
-    jsonl.FAMILY,
-    fasttext.FAMILY,
-    goemotions.FAMILY,
-    table.FAMILY,
-    text_label.FAMILY,
-    headerless.FAMILY,
-)
-BY_NAME = {family.name: family for family in LAYOUTS}
+# The first reader that recognises a file reads it.
+READERS: dict[str, Reader] = {
+    reader.name: reader
+    for reader in (
+        parquet.READER,
+        jsonl.READER,
+        lines.FASTTEXT,
+        lines.GOEMOTIONS_TSV,
+        table.READER,
+        lines.TEXT_LABEL,
+        table.HEADERLESS,
+    )
+}
+_EXAMPLES = 3
 
 
-def detect(content: Content, asked: ReadOptions) -> Layout:
-    """The layout of a file, by what the configuration says and else by looking.
+@dataclass(frozen=True)
+class Reading:
+    """The rows of files of one format: those that are used, and those that are left out, by file."""
 
-    Raises DataError when no layout fits, saying what was looked for.
-    """
-    _ = asked.delimiter  # refused at once when it is none
-    for family in LAYOUTS if asked.format is None else [BY_NAME[asked.format]]:
-        layout = family.recognise(content, asked)
-        if layout is not None:
-            return layout
-    _ = content.sample  # raises for what is no text
-    grid, delimiter = table.best_grid(content, asked.delimiter)
+    format: FileFormat
+    rows: dict[Path, list[Row]]
+    left_out: dict[Path, list[Row]]
+
+    def all_rows(self) -> list[Row]:
+        """The used rows of all files."""
+        return [row for rows in self.rows.values() for row in rows]
+
+    def notes(self) -> list[str]:
+        """What the user should know about merged and left-out rows; empty when there are none."""
+        if self.format.raters is None:
+            return []
+        used, out = self.all_rows(), [row for rows in self.left_out.values() for row in rows]
+        texts = len(used) + len(out)
+        note = f"{sum(row.merged for row in (*used, *out)):,} rows of raters are {texts:,} texts"
+        if not out:
+            return [note]
+        places = [f"{path.name}:{row.line}" for path, rows in self.left_out.items() for row in rows[:_EXAMPLES]]
+        shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(out) > _EXAMPLES else "")
+        why = "that no rater could judge" if self.format.soft else "without a label that two raters chose"
+        if not self.format.several and not self.format.soft:
+            why += ", more than any other label,"
+        remedy = " (data.raters=soft keeps them)" if not self.format.soft and len(out) > texts / 2 else ""
+        return [f"{note}; {len(out):,} of them {why} are left out ({shown}){remedy}"]
+
+
+def detect(content: Content, options: ReadOptions) -> FileFormat:
+    """The format of a file, as configured or else detected; raises DataError when no format fits."""
+    _ = options.delimiter  # raises ConfigError for an invalid one
+    for reader in READERS.values() if options.format is None else [READERS[options.format]]:
+        found = reader.recognise(content, options)
+        if found is not None:
+            return found
+    _ = content.sample  # raises DataError for a file that is not text
+    grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
-        return table.layout_of(content, grid, delimiter, asked)
+        return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
     raise DataError(
-        "cannot tell how this file is laid out",
+        "cannot tell the format of this file",
         place=Place(content.path, 1),
-        hint=f"Known layouts: {', '.join(BY_NAME)}. Name one: --set data.format=…",
+        hint=f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…",
     )
 
 
-def stem_of(path: Path) -> str:
-    """A file's name without the part that tells how it is packed."""
-    return path.name[: -len(suffixes_of(path)) or None] or path.name
+def read_files(
+    paths: Sequence[Path],
+    config: DataConfig,
+    label_names: Sequence[str] | None,
+    file_format: FileFormat | None = None,
+    ids: Mapping[int, str] | None = None,
+) -> Reading:
+    """Read a file, or the shards of one, in the given format or else the detected one.
+
+    `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place of the
+    fault.
+    """
+    options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
+    if file_format is None and len(paths) > 1:
+        formats = [detect(read_content(path), options) for path in paths]
+        file_format = next((found for found in formats if found.several), formats[0])
+    rows: dict[Path, list[Row]] = {}
+    for path in paths:
+        content = read_content(path)
+        file_format = file_format or detect(content, options)
+        rows[path] = list(READERS[file_format.reader].read(content, file_format))
+    assert file_format is not None, "there is at least one file"
+    return Reading(file_format, rows, {}) if file_format.raters is None else _merged(rows, file_format, config)
 
 
-def suffixes_of(path: Path) -> str:
-    """The part of a file's name that tells how it is packed, such as `.csv.gz`; in lower case."""
-    name = path.name.casefold()
-    packed = ".gz" if name.endswith(".gz") else ""
-    return Path(name.removesuffix(".gz")).suffix + packed
+def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: DataConfig) -> Reading:
+    """The rows of raters, merged to one row for each text; unchanged when no text has two raters."""
+    one_each = config.task == "multi_class" or (config.task == "auto" and not file_format.several)
+    found = raters.merged(votes, soft=file_format.soft, one_each=one_each)
+    if found is None:
+        return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
+    rows = {path: [row for row in there if _is_judged(row)] for path, there in found.items()}
+    if not any(rows.values()):
+        raise DataError(
+            "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose",
+            place=Place(next(iter(votes))),
+            hint="Shares of raters as soft targets: --set data.raters=soft",
+        )
+    left_out = {path: [row for row in there if not _is_judged(row)] for path, there in found.items()}
+    return Reading(file_format, rows, left_out)
+
+
+def _is_judged(row: Row) -> bool:
+    return bool(row.names if row.shares is None else row.shares)

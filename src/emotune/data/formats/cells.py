@@ -1,18 +1,18 @@
-"""What a label cell says: one name, several joined ones, a list, ids, or 0 and 1."""
+"""Label cells: one name, several joined names, a list, ids, 0 and 1, or shares. Also the names of label ids."""
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from emotune.data.formats.base import LABEL_ID, Layout, ReadOptions
-from emotune.data.formats.files import read_content, read_text
-from emotune.errors import DataError, MissingInputError, Place
+from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions
+from emotune.data.formats.files import read_content
+from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
-# as written by people, by pandas (True), and as JSON and Parquet hold them
+# as people, pandas (True), JSON and Parquet write them
 FLAGS: Mapping[Any, bool] = {
     **dict.fromkeys(("0", "0.0", "False", "false", "FALSE", 0), False),
     **dict.fromkeys(("1", "1.0", "True", "true", "TRUE", 1), True),
@@ -24,7 +24,6 @@ _NO_NAMES = ("None", "null", "nan", "NaN")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
 _ESCAPED = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SHOWN = 60
-_MOST_KEPT = 100_000
 
 
 def shown(value: Any) -> str:
@@ -33,27 +32,25 @@ def shown(value: Any) -> str:
 
 
 def flag(value: Any, place: Place) -> bool:
-    """What a cell of a 0/1 column says; raises DataError for anything else."""
-    try:
-        found = FLAGS[value.strip() if isinstance(value, str) else value]
-    except (KeyError, TypeError):
-        raise DataError(
-            "nothing stands here, neither 0 nor 1" if value is None else f"{shown(value)} is neither 0 nor 1",
-            place=place,
-            hint="If this column is no label, name those that are: --set data.label_columns=[A,B,…]",
-        ) from None
-    return found
+    """The value of a 0/1 cell; raises DataError for anything else."""
+    if is_flag(value):
+        return FLAGS[value.strip() if isinstance(value, str) else value]
+    raise DataError(
+        "the cell is empty, neither 0 nor 1" if value is None else f"{shown(value)} is neither 0 nor 1",
+        place=place,
+        hint="If this column is no label, name those that are: --set data.label_columns=[A,B,…]",
+    )
 
 
 def is_flag(value: Any) -> bool:
     """Whether a cell is 0 or 1."""
-    return (
-        (value.strip() if isinstance(value, str) else value) in FLAGS if not isinstance(value, list | dict) else False
-    )
+    if isinstance(value, list | dict):
+        return False
+    return (value.strip() if isinstance(value, str) else value) in FLAGS
 
 
 def pieces(cell: str, delimiter: str | None) -> tuple[str, ...]:
-    """The names or ids in a label cell; one at most when there is no delimiter."""
+    """The names or ids in a label cell; at most one when there is no delimiter."""
     parts = [cell] if not delimiter else cell.split(delimiter)
     return tuple(p for p in (part.strip() for part in parts) if p)
 
@@ -66,10 +63,10 @@ def is_list(cell: str) -> bool:
 def parse_list(cell: str) -> tuple[str, ...]:
     """The items of a flat list of names or ids: `["a", "b"]`, `['a', 'b']`, `[2, 14]`, `[2 14]`, `['a' 'b']`.
 
-    Nothing is evaluated. Raises ValueError, saying what is wrong.
+    Nothing is evaluated. Raises ValueError with the reason.
     """
     if len(cell) > _LONGEST_LIST:
-        raise ValueError(f"a list of {len(cell):,} characters is not one of labels")
+        raise ValueError(f"a list of {len(cell):,} characters is too long for a list of labels")
     if not is_list(cell):
         raise ValueError("it is not a list")
     inner, at, after_item = cell[1:-1].rstrip(), 0, False
@@ -90,7 +87,7 @@ def parse_list(cell: str) -> tuple[str, ...]:
 
 
 def _no_list(rest: str) -> ValueError:
-    return ValueError(f"it is no list of names or ids, from {shown(rest.lstrip())} on")
+    return ValueError(f"it is not a list of names or ids, from {shown(rest.lstrip())} on")
 
 
 def _unquoted(quoted: str) -> str:
@@ -110,11 +107,15 @@ def _character(escape: re.Match[str]) -> str:
     return _ESCAPES.get(escape[4], escape[4])
 
 
-def label_delimiter(cells: Set[str], known: Set[str]) -> str | None:
-    """What joins several names in one cell: a mark that cuts a cell into names that are known or stand elsewhere too.
+def joining(cells: Set[str], options: ReadOptions) -> str | None:
+    """The delimiter between several names in one of these cells, as configured or else detected; None without one.
 
-    A blank must leave known names or ids, since names such as `very sad` have blanks of their own.
+    Detected is a delimiter that cuts a cell into names that are known or occur in other cells too. A blank must leave
+    known names or ids, since names such as `very sad` contain blanks.
     """
+    if options.config.label_delimiter is not None:
+        return options.config.label_delimiter or None
+    known = KNOWN_NAMES if options.label_names is None else {n.casefold() for n in options.label_names}
     if all(cell.casefold() in known for cell in cells):
         return None
     for delimiter in ("|", ";", ",", " "):
@@ -130,38 +131,23 @@ def label_delimiter(cells: Set[str], known: Set[str]) -> str | None:
     return None
 
 
-def joining(cells: Set[str], asked: ReadOptions) -> str | None:
-    """What joins several names in one of these cells: as configured, else by looking; None for nothing."""
-    if asked.config.label_delimiter is not None:
-        return asked.config.label_delimiter or None
-    known = KNOWN_NAMES if asked.label_names is None else {n.casefold() for n in asked.label_names}
-    return label_delimiter(cells, known)
-
-
 class NameReader:
-    """Label names out of cells of one layout. Cells repeat: each is taken apart once."""
+    """Reads the label names of cells of one format. Text cells repeat: each is parsed once."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._kept: dict[Any, tuple[str, ...]] = {}
+    def __init__(self, file_format: FileFormat) -> None:
+        self._format = file_format
+        self._known: dict[str, tuple[str, ...]] = {}
 
     def names(self, value: Any, place: Place) -> tuple[str, ...]:
-        """The label names of a cell; raises DataError for one that holds none of this kind."""
-        key = tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
-        try:
-            found = self._kept.get(key)
-        except TypeError:  # a list of something else
-            key, found = None, None
-        if found is None or isinstance(value, bool | float):
-            found = tuple(self._named(items_of(value, self._layout, place), place))
-            if key is not None:
-                if len(self._kept) > _MOST_KEPT:
-                    self._kept.clear()
-                self._kept[key] = found
-        return found
+        """The label names of a cell; raises DataError for a cell of another kind."""
+        if not isinstance(value, str):
+            return tuple(self._named(items_of(value, self._format, place), place))
+        if value not in self._known:
+            self._known[value] = tuple(self._named(items_of(value, self._format, place), place))
+        return self._known[value]
 
     def _named(self, items: tuple[str, ...], place: Place) -> Iterator[str]:
-        by_id = self._layout.id_names
+        by_id = self._format.id_names
         for item in items:
             if not by_id:
                 yield item
@@ -169,7 +155,7 @@ class NameReader:
                 raise DataError(
                     f"label id {shown(item)} is not one of {_range(by_id)}",
                     place=place,
-                    hint="Correct it, or say what the ids mean: --set data.labels_file=PATH",
+                    hint="Correct it, or give the names of the ids: --set data.labels_file=PATH",
                 )
             else:
                 yield by_id[int(item)]
@@ -182,8 +168,8 @@ def _range(by_id: Mapping[int, str]) -> str:
     return ", ".join(map(str, sorted(by_id)))[:_SHOWN]
 
 
-def items_of(value: Any, layout: Layout, place: Place) -> tuple[str, ...]:
-    """The names or ids of a cell, as text, or of a value of a JSON or Parquet file."""
+def items_of(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...]:
+    """The names or ids, as text, of a cell or of a value in a JSON or Parquet file."""
     if value is None:
         return ()
     if isinstance(value, list):
@@ -191,8 +177,8 @@ def items_of(value: Any, layout: Layout, place: Place) -> tuple[str, ...]:
     if not isinstance(value, str):
         return (_item(value, place),)
     cell = value.strip()
-    if not layout.lists:
-        return pieces(cell, layout.label_delimiter)
+    if not file_format.lists:
+        return pieces(cell, file_format.label_delimiter)
     try:
         return parse_list(cell) if cell else ()
     except ValueError as error:
@@ -209,49 +195,51 @@ def _item(value: Any, place: Place) -> str:
     raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
 
 
+def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float], ...]:
+    """The soft targets of a JSON object of names and shares; raises DataError unless each is a number from 0 to 1."""
+    for name, share in value.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            message = f"the share of {name[:_SHOWN]!r} is a number from 0 to 1, not {str(share)[:_SHOWN]}"
+            raise DataError(message, place=place)
+    return tuple((name, float(share)) for name, share in value.items() if share)
+
+
+# The names of label ids
+
 _HINT = "Name the file that holds the label names: --set data.labels_file=PATH"
 
 
-def names_if_ids(path: Path, cells: Counter[str], asked: ReadOptions, schema: Sequence[str] = ()) -> dict[int, str]:
-    """The names of label ids when most cells are ids that have names; nothing when they are names themselves.
+def names_if_ids(
+    path: Path, cells: Counter[str], options: ReadOptions, schema: Sequence[str] = ()
+) -> Mapping[int, str]:
+    """The names of the label ids when most cells are ids that have names; empty when the cells are names.
 
-    A cell of another kind among ids is for the reader to refuse, with its line.
+    A cell of another kind among ids is refused by the reader, with its line.
     """
     ids = {cell for cell in cells if LABEL_ID.fullmatch(cell)}
-    if 2 * sum(cells[cell] for cell in ids) <= cells.total() or not ids.isdisjoint(asked.label_names or ()):
+    if 2 * sum(cells[cell] for cell in ids) <= cells.total() or not ids.isdisjoint(options.label_names or ()):
         return {}
-    return names_of_ids(path, asked, schema)
+    return names_of_ids(path, options, schema)
 
 
-def names_of_ids(path: Path, asked: ReadOptions, schema: Sequence[str] = ()) -> dict[int, str]:
-    """The names of label ids, nothing when nobody has them.
+def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -> Mapping[int, str]:
+    """The names of the label ids in a file; empty when nothing gives them.
 
-    The first that is there: `data.labels`, `data.labels_file`, `labels.txt` or a JSON dictionary beside the data, the
-    `schema` of the file, the ids of the data which the caller's labels come from. The order of a model's labels names
-    nothing. Raises DataError for a file of names that cannot be read, MissingInputError for one that is not there.
+    The first of these counts: `data.labels`; `data.labels_file`; `labels.txt` or a JSON dictionary beside the data; the
+    `schema` in the file; the ids of the data that the caller's labels come from. The order of a model's labels does
+    not define ids. Raises DataError for an invalid file of names, MissingInputError for one that does not exist.
     """
-    config = asked.config
+    config = options.config
     if config.labels:
         return dict(enumerate(config.labels))
     source = Path(config.labels_file).expanduser() if config.labels_file else _beside(path.parent)
     if source is not None:
-        return _read(source)
-    return dict(enumerate(schema)) if schema else dict(asked.ids)
-
-
-def require_names(path: Path, asked: ReadOptions) -> dict[int, str]:
-    """As `names_of_ids`; raises MissingInputError when nobody has them."""
-    names = names_of_ids(path, asked)
-    if not names:
-        raise MissingInputError(
-            f"the label ids need names: no file {path.parent / 'labels.txt'}",
-            hint="Put the label names, one a line in id order, there or in --set data.labels_file=PATH",
-        )
-    return names
+        return _read_names(source)
+    return dict(enumerate(schema)) if schema else options.ids
 
 
 def _beside(folder: Path) -> Path | None:
-    """`labels.txt`, `labels.json`, or the one JSON file called like a dictionary."""
+    """`labels.txt`, `labels.json`, or the only JSON file with `dict` in its name."""
     for name in ("labels.txt", "labels.json"):
         if (folder / name).is_file():
             return folder / name
@@ -262,61 +250,46 @@ def _beside(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read(source: Path) -> dict[int, str]:
-    text = read_text(source)
-    names = _from_json(source, text) if _is_json(source, text) else _from_lines(source)
-    twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
-    if twice:
-        raise DataError(f"the label {twice[0]!r} stands here twice", place=Place(source))
-    return names
-
-
-def _is_json(source: Path, text: str) -> bool:
-    return source.suffix.casefold() == ".json" or text.lstrip().startswith("{")
-
-
-def _from_lines(source: Path) -> dict[int, str]:
+def _read_names(source: Path) -> Mapping[int, str]:
+    content = read_content(source)
+    text = content.stream().read()
+    if source.suffix.casefold() == ".json" or text.lstrip().startswith("{"):
+        entries: list[tuple[int, str, int | None]] = [(i, name, None) for i, name in _json_names(source, text)]
+    else:
+        entries = [(i, line.strip(), number) for i, (number, line) in enumerate(content.lines())]
     names: dict[int, str] = {}
-    for number, line in read_content(source).lines():
-        if line.strip() in names.values():
-            raise DataError(f"the label {line.strip()!r} stands here twice", place=Place(source, number))
-        names[len(names)] = line.strip()
+    seen: set[str] = set()
+    for number, name, line in entries:
+        if name in seen:
+            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line))
+        if number in names:
+            raise DataError(f"two labels have the id {number}", place=Place(source, 1))
+        seen.add(name)
+        names[number] = name
     return names
 
 
-def _from_json(source: Path, text: str) -> dict[int, str]:
-    """`{"name": id}`, `{"id": "name"}` or `["name", …]`."""
+def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
+    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
-    if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
-        return dict(enumerate(found))
-    pairs = list(_pairs(found)) if isinstance(found, dict) else []
-    if not pairs or None in pairs:
-        raise DataError(
-            "this is no dictionary of label ids",
-            place=Place(source, 1),
-            hint='Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].',
-        )
-    known = [pair for pair in pairs if pair is not None]
-    names = dict(known)
-    if len(names) < len(known):
-        twice = next(i for i in names if sum(i == other for other, _ in known) > 1)
-        raise DataError(f"two labels have the id {twice}", place=Place(source, 1))
-    return names
-
-
-def _pairs(found: Mapping[str, Any]) -> Iterable[tuple[int, str] | None]:
-    """Id and name of each entry; None for one that is neither way round."""
-    for key, value in found.items():
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
+    pairs: list[tuple[Any, Any]] = list(found.items()) if isinstance(found, dict) else []
+    if isinstance(found, list):
+        pairs = [(name, i) for i, name in enumerate(found)]
+    for key, value in pairs or [(None, None)]:
+        if isinstance(key, str) and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
             yield value, key
         elif isinstance(value, str) and LABEL_ID.fullmatch(key):
             yield int(key), value
         else:
-            yield None
+            raise DataError(
+                "this is not a dictionary of label ids",
+                place=Place(source, 1),
+                hint='Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].',
+            )
 
 
 def class_label_names(feature: Any) -> tuple[str, ...]:

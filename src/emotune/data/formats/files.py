@@ -1,6 +1,6 @@
-"""Files as they lie on the disk: bytes, unpacked when they are gzipped, and as text the numbered lines.
+"""The content of a label file: bytes, unpacked when they are gzipped, and numbered lines of text.
 
-The bytes are held once; text is decoded line by line, since one emoji makes Python hold a whole text at 4 bytes a
+The bytes are held once and text is decoded line by line: with one emoji in it, Python holds a whole text at 4 bytes per
 character.
 """
 
@@ -21,6 +21,7 @@ _KINDS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet",
     GZIP: "a gzip archive in a gzip archive",
 }
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _LOOKED_AT = 4096
 _CHUNK = 1 << 20
@@ -36,12 +37,12 @@ class Content:
     raw: bytes
 
     def stream(self) -> io.TextIOWrapper:
-        """The text without a byte order mark, its line breaks as they are."""
+        """The text without a byte order mark, its line breaks unchanged."""
         return io.TextIOWrapper(io.BytesIO(self._text), "utf-8-sig", newline="")
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """The lines that are not blank, with their numbers from 1; only a line feed ends one."""
-        start, number, size = 3 * self._text.startswith(b"\xef\xbb\xbf"), 0, len(self._text)
+        """The lines that are not blank, with their numbers from 1; only a line feed ends a line."""
+        start, number, size = len(_BYTE_ORDER_MARK) * self._text.startswith(_BYTE_ORDER_MARK), 0, len(self._text)
         while start < size:
             end = self._text.find(b"\n", start)
             end = size if end < 0 else end
@@ -57,7 +58,7 @@ class Content:
 
     @cached_property
     def is_text(self) -> bool:
-        """Whether the bytes can be read as text; what is wrong with them, `lines` and `stream` say."""
+        """Whether the bytes are text; `lines` and `stream` raise the error of those that are not."""
         try:
             return bool(self._text)
         except DataError:
@@ -65,9 +66,9 @@ class Content:
 
     @cached_property
     def _text(self) -> bytes:
-        """The bytes, found to be text; carriage returns alone become line feeds.
+        """The bytes, checked to be text; in a file without line feeds, carriage returns become line feeds.
 
-        Raises DataError for an empty, binary or non-UTF-8 file, with the line where it shows.
+        Raises DataError for an empty, binary or non-UTF-8 file, with the line of the fault.
         """
         at = _first_fault(self.raw)
         if at is not None:
@@ -77,10 +78,22 @@ class Content:
         return self.raw if b"\n" in self.raw else self.raw.replace(b"\r", b"\n")
 
 
+def stem_of(path: Path) -> str:
+    """A file's name without its suffix (`suffix_of`)."""
+    return path.name[: -len(suffix_of(path)) or None] or path.name
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a file's name in lower case, such as `.csv.gz`."""
+    name = path.name.casefold()
+    packed = ".gz" if name.endswith(".gz") else ""
+    return Path(name.removesuffix(".gz")).suffix + packed
+
+
 def read_content(path: Path) -> Content:
     """The bytes of a file, unpacked when they are gzipped.
 
-    Raises MissingInputError for a file that cannot be opened, DataError for a gzip archive that is broken.
+    Raises MissingInputError for a file that cannot be opened, DataError for a broken gzip archive.
     """
     try:
         raw = path.read_bytes()
@@ -91,13 +104,8 @@ def read_content(path: Path) -> Content:
     return Content(path, _unpacked(path, raw) if raw.startswith(GZIP) else raw)
 
 
-def read_text(path: Path) -> str:
-    """The whole file as text, without a byte order mark; raises as `read_content` and `Content` do."""
-    return read_content(path).stream().read()
-
-
 def _unpacked(path: Path, raw: bytes) -> bytes:
-    hint = "Fetch or pack the file anew."
+    hint = "Download or pack the file again."
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
             found = file.read(_LARGEST + 1)
@@ -110,33 +118,33 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
     return found
 
 
-def _first_fault(raw: bytes) -> int | None:
-    """The first byte that is not UTF-8, or a NUL; None when all is text."""
+def _chunks(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Chunks that end with a line, which no character crosses, and where they start."""
     start = 0
     while start < len(raw):
         end = raw.find(b"\n", start + _CHUNK) + 1 or len(raw)
+        yield start, raw[start:end]
+        start = end
+
+
+def _first_fault(raw: bytes) -> int | None:
+    """The position of the first byte that is not UTF-8, or of a NUL; None when all is text."""
+    for start, chunk in _chunks(raw):
         try:
-            raw[start:end].decode("utf-8")
+            chunk.decode("utf-8")
         except UnicodeDecodeError as error:
             return start + error.start
-        start = end
     at = raw.find(b"\0")
     return None if at < 0 else at
 
 
 def _is_blank(raw: bytes) -> bool:
-    """Whether UTF-8 holds nothing but blanks; the chunks end with a line, which no character spans."""
-    start = 3 * raw.startswith(b"\xef\xbb\xbf")
-    while start < len(raw):
-        end = raw.find(b"\n", start) + 1 or len(raw)
-        if raw[start:end].decode("utf-8").strip():
-            return False
-        start = end
-    return True
+    """Whether UTF-8 has nothing but blanks."""
+    return not any(chunk.decode("utf-8").strip() for _, chunk in _chunks(raw.removeprefix(_BYTE_ORDER_MARK)))
 
 
 def _not_text(path: Path, raw: bytes, at: int) -> DataError:
-    """What to say of a file whose byte `at` is not text."""
+    """The error for a file whose byte `at` is not text."""
     kind = next((kind for magic, kind in _KINDS.items() if raw.startswith(magic)), None)
     if kind is None and _is_utf16(raw):
         return DataError("this is UTF-16 text", place=Place(path), hint="Save the file as UTF-8.")
@@ -145,7 +153,7 @@ def _not_text(path: Path, raw: bytes, at: int) -> DataError:
         return DataError(message, place=Place(path), hint="Export the data as CSV or TSV, in UTF-8.")
     place = Place(path, raw.count(b"\n", 0, at) + 1)
     if raw[at] == 0:
-        return DataError("a NUL byte stands in this line", place=place, hint="Text holds none: remove it.")
+        return DataError("there is a NUL byte in this line", place=place, hint="Text has none: remove it.")
     return DataError(f"byte 0x{raw[at]:02x} is not UTF-8", place=place, hint="Save the file as UTF-8.")
 
 

@@ -1,36 +1,32 @@
-"""JSON: one object a line, or a file that is an array of objects; `text` and `labels`, `label`, or 0/1 keys."""
+"""JSON: one object per line, or an array of objects; `text` with `labels`, `label` or 0/1 keys."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from emotune.data.formats.base import MOST, Family, Layout, ReadOptions, Row
+from emotune.data.formats.base import MOST, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.cells import shown
 from emotune.data.formats.columns import Grid, find_column, read_columns, recognise_columns
 from emotune.data.formats.files import Content
-from emotune.data.formats.written import text_object
 from emotune.errors import DataError, Place
-from emotune.labels import LabelSet, Task
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json")
-_LINES, _ARRAY = "JSON lines", "a JSON array of objects"
-_BLANKS = " \t\r\n"
+_BLANKS = re.compile(r"[ \t\r\n]*")
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
+_HINT = 'Each row looks like {"text": "so glad", "labels": ["joy"]}.'
 
 
 class _Refused(ValueError):
-    """What valid JSON may hold and a label file may not."""
+    """Valid JSON that a label file may not contain."""
 
 
-def recognise(content: Content, asked: ReadOptions) -> Layout | None:
+def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     looks = content.is_text and (_is_called_json(content) or _looks_like_json(content.sample))
-    if asked.format is None and not looks:
+    if options.format is None and not looks:
         return None
-    shape = _ARRAY if _is_array(content) else _LINES
-    layout = Layout("jsonl", shape)
-    return recognise_columns(_grid(content, layout), asked, layout)
+    shape = "a JSON array of objects" if _is_array(content) else "JSON lines"
+    return recognise_columns(_grid(content), options, FileFormat("jsonl", shape))
 
 
 def _is_called_json(content: Content) -> bool:
@@ -46,28 +42,28 @@ def _is_array(content: Content) -> bool:
     return content.sample[0].lstrip().startswith("[")
 
 
-def _grid(content: Content, layout: Layout) -> Grid:
+def _grid(content: Content, label_column: str | None = None) -> Grid:
     """The keys of all objects as columns; a key that an object lacks is None in its row.
 
-    The key of the labels is one that every object has, once the layout says which it is: raises DataError, for else a
-    misspelt one would make a text without labels.
+    Each object must have the key `label_column`, else a misspelt key would make a text without labels: `rows` raises
+    DataError for an object without it.
     """
     columns: dict[str, None] = {}
-    for line, found in _objects(content, layout):
+    for line, found in _objects(content):
         if not columns.keys() >= found.keys():
             columns.update(dict.fromkeys(found))
             _require_different(list(columns), Place(content.path, line))
     names = list(columns)
     if not names:
         raise DataError("there are no objects with keys", place=Place(content.path, 1))
-
-    label = None if layout.label_column is None else find_column(layout.label_column, (), names)
+    label = find_column(label_column, names)
 
     def rows() -> Iterator[tuple[int, Sequence[Any]]]:
-        for line, found in _objects(content, layout):
+        for line, found in _objects(content):
             if label is not None and label not in found:
                 message = f"there is no key {label!r}, which other rows have"
-                raise DataError(message, place=Place(content.path, line), hint=_UNLABELLED)
+                hint = "A text without labels has an empty list, or null."
+                raise DataError(message, place=Place(content.path, line), hint=hint)
             yield line, [found.get(name) for name in names]
 
     return Grid(content.path, names, 1, rows)
@@ -77,21 +73,16 @@ def _require_different(columns: Sequence[str], place: Place) -> None:
     folded = [c.casefold() for c in columns]
     if len(set(folded)) < len(folded):
         twice = next(c for c in columns if folded.count(c.casefold()) > 1)
-        raise DataError(f"the key {twice!r} stands in two spellings", place=place)
+        raise DataError(f"the key {twice!r} has two spellings", place=place)
 
 
-def _objects(content: Content, layout: Layout) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each object with its line."""
-    found = _array_items(content) if layout.shape == _ARRAY else _line_items(content)
-    for line, value in found:
+    for line, value in _array_items(content) if _is_array(content) else _line_items(content):
         if not isinstance(value, dict):
             place = Place(content.path, line)
             raise DataError(f"a row is a JSON object, this is {shown(value)}", place=place, hint=_HINT)
         yield line, value
-
-
-_UNLABELLED = "A text without any label says so: an empty list, or null."
-_HINT = 'Each row looks like {"text": "so glad", "labels": ["joy"]}.'
 
 
 def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
@@ -109,9 +100,10 @@ def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
 
 
 def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
+    """The items of an array with their lines. One by one, so that an error has its line."""
     decoder = _decoder()
     text = content.stream().read()
-    at, line = _next(text, text.index("[") + 1), 1
+    at, line = _skip_blanks(text, text.index("[") + 1), 1
     line += text.count("\n", 0, at)
     more = at < len(text) and text[at] != "]"
     while more:
@@ -122,22 +114,20 @@ def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
             position = getattr(error, "pos", at)
             raise _not_json(content, line + text.count("\n", at, position), error) from None
         yield line, value
-        behind = _next(text, end)
-        line += text.count("\n", at, behind)
-        more = text[behind : behind + 1] == ","
-        at = _next(text, behind + 1) if more else behind
-        line += text.count("\n", behind, at)
+        after = _skip_blanks(text, end)
+        more = text[after : after + 1] == ","
+        after = _skip_blanks(text, after + 1) if more else after
+        line += text.count("\n", at, after)
+        at = after
     if text[at : at + 1] != "]" or text[at + 1 :].strip():
-        found = f"{shown(text[at : at + 20])} stands" if at < len(text) else "the file ends"
+        found = f"{shown(text[at : at + 20])} is here" if at < len(text) else "the file ends"
         line = min(line, text.rstrip().count("\n") + 1)
-        raise DataError(f"{found} where the array goes on or ends", place=Place(content.path, line), hint=_HINT)
+        raise DataError(f"{found} where the array continues or ends", place=Place(content.path, line), hint=_HINT)
 
 
-def _next(text: str, at: int) -> int:
-    """The next position that holds no blank."""
-    while at < len(text) and text[at] in _BLANKS:
-        at += 1
-    return at
+def _skip_blanks(text: str, at: int) -> int:
+    match = _BLANKS.match(text, at)
+    return at if match is None else match.end()
 
 
 def _decoder() -> json.JSONDecoder:
@@ -148,12 +138,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Refused(f"the key {shown(next(n for n in names if names.count(n) > 1))} stands here twice")
+        raise _Refused(f"the key {shown(next(n for n in names if names.count(n) > 1))} occurs twice")
     return found
 
 
 def _require_whole(value: Any, source: str) -> None:
-    """Raise unless all characters of a value are whole; `source` is what it was read from."""
+    """Raise _Refused for a lone surrogate in a value; `source` is the JSON that it was read from."""
     if not _HALVES.search(source):
         return
     try:
@@ -163,39 +153,22 @@ def _require_whole(value: Any, source: str) -> None:
 
 
 def _constant(name: str) -> Any:
-    raise _Refused(f"{name} is no JSON number")
+    raise _Refused(f"{name} is not a JSON number")
 
 
 def _not_json(content: Content, line: int, error: Exception) -> DataError:
     place = Place(content.path, line)
     if isinstance(error, _Refused):
         return DataError(str(error), place=place)
-    reason = (
-        "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", "a number too long")
-    )
+    reason = getattr(error, "msg", "a number too long")
+    if isinstance(error, RecursionError):
+        reason = "it is nested too deeply"
     column = f" in column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) and error.lineno == 1 else ""
     return DataError(f"not valid JSON: {reason}{column}", place=place, hint=_HINT)
 
 
-def read(content: Content, layout: Layout) -> Iterator[Row]:
-    layout = replace(layout, shape=_ARRAY if _is_array(content) else _LINES)
-    return read_columns(_grid(content, layout), layout)
+def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    return read_columns(_grid(content, file_format.label_column), file_format)
 
 
-def write(file: BinaryIO, rows: Iterable[Row], layout: Layout) -> None:
-    array = layout.shape == _ARRAY
-    file.write(b"[\n" if array else b"")
-    for i, row in enumerate(rows):
-        file.write(b",\n" if array and i else b"")
-        file.write(json.dumps(text_object(row, layout), ensure_ascii=False).encode("utf-8"))
-        file.write(b"" if array else b"\n")
-    file.write(b"\n]\n" if array else b"")
-
-
-def plain(labels: LabelSet) -> Layout:
-    several = labels.task is Task.MULTI_LABEL
-    start = Layout("jsonl", _LINES, several=several, text_column="text", id_column="id")
-    return replace(start, label_column="labels" if several else "label", lists=several)
-
-
-FAMILY = Family("jsonl", recognise, read, write, plain)
+READER = Reader("jsonl", recognise, read)

@@ -1,23 +1,19 @@
-"""One row a rater, as in GoEmotions' rater-level files: the rows of a text made one, majority labels or shares.
+"""Files with one row per rater, such as GoEmotions' rater-level files, merged to one row for each text.
 
-The published rule for GoEmotions' labels (Demszky et al. 2020): those that two raters or more chose. A rater who found
-a text too unclear to judge has no say in it, and one who stands there twice has one. Where a row names one label, so
-does what is made of them: that which most chose.
+The published rule for GoEmotions' labels (Demszky et al. 2020): a label counts when two raters or more chose it. A
+rater who found a text too unclear to judge is not counted, and one who has two rows for a text is counted once. Where
+each row has one label, the label of a text is the one that most raters chose.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from emotune.data.formats.base import Layout, ReadOptions, Row, Vote
+from emotune.data.formats.base import FileFormat, ReadOptions, Row
 from emotune.errors import DataError, Place
 from emotune.labels import POSITIVE
-
-if TYPE_CHECKING:
-    from emotune.data.formats.columns import Grid
-
 
 RATER_COLUMNS = ("rater_id", "rater", "annotator_id", "annotator", "worker_id")
 UNCLEAR_COLUMNS = ("example_very_unclear",)
@@ -25,9 +21,17 @@ AGREEING = 2
 _TRUTHS = {"true": True, "false": False, "1": True, "0": False, "": False}
 
 
+@dataclass(frozen=True, slots=True)
+class Vote(Row):
+    """The row of one rater; `rater` None: not named in the file. `unclear`: the text is too unclear to judge."""
+
+    rater: str | None = None
+    unclear: bool = False
+
+
 @dataclass
 class _Text:
-    """What the raters of one text said so far: who could judge it, and who chose each label."""
+    """The votes on one text: all raters, those who could judge it, and those who chose each label."""
 
     path: Path
     first: Vote
@@ -37,32 +41,33 @@ class _Text:
     chosen: dict[str, set[str]] = field(default_factory=dict)
 
 
-def recognise(grid: "Grid", asked: ReadOptions, layout: Layout) -> Layout:
-    """The layout, one row a rater when there are columns of raters and of ids.
+def recognise(columns: Sequence[str], options: ReadOptions, file_format: FileFormat) -> FileFormat:
+    """The format, with one row per rater when there are columns of raters and of ids.
 
-    Whether a text has several raters shows when all files are read (`merged`).
+    Only all files together show whether a text has several raters (`merged`).
     """
-    by_name = {c.casefold(): c for c in grid.columns}
+    by_name = {c.casefold(): c for c in columns}
     rater = next((by_name[c] for c in RATER_COLUMNS if c in by_name), None)
-    if rater is None or layout.id_column is None:
-        return layout
+    if rater is None or file_format.id_column is None:
+        return file_format
     unclear = next((by_name[c] for c in UNCLEAR_COLUMNS if c in by_name), None)
-    return replace(layout, raters=rater, unclear=unclear, soft=asked.config.raters == "soft")
+    return replace(file_format, raters=rater, unclear=unclear, soft=options.config.raters == "soft")
 
 
-def votes(grid: "Grid", rows: Iterable[tuple[Sequence[Any], Row]], layout: Layout) -> Iterator[Vote]:
-    """The rows with their raters, by the cells of each."""
-    columns = {c.casefold(): i for i, c in enumerate(grid.columns)}
-    at_rater, at_unclear = (columns.get((c or "").casefold()) for c in (layout.raters, layout.unclear))
+def votes(
+    path: Path, columns: Sequence[str], rows: Iterable[tuple[Sequence[Any], Row]], file_format: FileFormat
+) -> Iterator[Vote]:
+    """The rows with their raters; each comes with its cells."""
+    position = {c.casefold(): i for i, c in enumerate(columns)}
+    at_rater, at_unclear = (position.get((c or "").casefold()) for c in (file_format.raters, file_format.unclear))
     for cells, row in rows:
         rater = None if at_rater is None or cells[at_rater] is None else str(cells[at_rater]).strip()
-        place = Place(grid.path, row.line, layout.unclear)
+        place = Place(path, row.line, file_format.unclear)
         unclear = at_unclear is not None and _is_true(cells[at_unclear], place)
         yield Vote(row.text, row.names, row.line, row.id, row.shares, rater=rater or None, unclear=unclear)
 
 
 def _is_true(value: Any, place: Place) -> bool:
-    """What a cell that is true or false says."""
     found = _TRUTHS.get(str(value).strip().casefold()) if value is not None else False
     if found is None:
         raise DataError(f"{str(value)[:60]!r} is neither true nor false", place=place)
@@ -70,16 +75,15 @@ def _is_true(value: Any, place: Place) -> bool:
 
 
 def merged(rows: Mapping[Path, Sequence[Row]], *, soft: bool, one_each: bool) -> Mapping[Path, list[Row]] | None:
-    """One row a text, in the file and in the place of the first of each; None when no text has two raters.
+    """One row for each text, in the file and at the place of its first vote; None when no text has two raters.
 
-    `Row.merged` says of how many it was made. A text without a label that enough raters chose comes with none, and so
-    does one that nobody could judge; `one_each`: also one on which raters are divided. Raises DataError when rows of
-    one id have different texts.
+    A text has no label when not enough raters chose one, or when no rater could judge it; with `one_each` also when
+    the raters are divided. Raises DataError when rows with one id have different texts.
     """
     texts: dict[str, _Text] = {}
     for path, votes_there in rows.items():
         for vote in votes_there:
-            assert isinstance(vote, Vote), "the layout has raters"
+            assert isinstance(vote, Vote), "the format has raters"
             key = vote.id if vote.id is not None else f"\0{vote.text}"
             _count(vote, texts.setdefault(key, _Text(path, vote)), path)
     if all(len(text.raters) < AGREEING for text in texts.values()):
@@ -94,10 +98,10 @@ def _count(vote: Vote, text: _Text, path: Path) -> None:
     place = Place(path, vote.line)
     if text.first.text != vote.text:
         where = f"line {text.first.line}" + ("" if text.path == path else f" of {text.path.name}")
-        raise DataError(f"the id {vote.id!r} stands with another text in {where}", place=place)
+        raise DataError(f"the id {vote.id!r} has another text in {where}", place=place)
     if vote.shares is not None:
-        raise DataError("a rater chooses labels, and here are shares of raters", place=place)
-    rater = vote.rater if vote.rater is not None else f"\0{place}"  # an unnamed one is nobody else
+        raise DataError("the row of a rater has labels, this one has shares", place=place)
+    rater = vote.rater if vote.rater is not None else f"\0{place}"  # a rater without a name is nobody else
     text.rows += 1
     text.raters.add(rater)
     if not vote.unclear:
@@ -118,14 +122,3 @@ def _row(text: _Text, *, soft: bool, one_each: bool) -> Row:
         (most, n), (_, second) = counts.most_common(2)
         names = (most,) if n > second else ()
     return Row(first.text, names, first.line, first.id, None, text.rows)
-
-
-def shares(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float], ...]:
-    """The soft targets of a JSON object of names and shares; raises DataError unless each is a number from 0 to 1."""
-    found = []
-    for name, share in value.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise DataError(f"the share of {name[:60]!r} is a number from 0 to 1, not {str(share)[:60]}", place=place)
-        if share:
-            found.append((name, float(share)))
-    return tuple(found)

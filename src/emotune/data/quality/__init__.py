@@ -1,1 +1,1 @@
-"""What is wrong with labelled texts, and what to do about it."""
+"""The quality of labelled texts: statistics, findings and advice."""

@@ -1,4 +1,4 @@
-"""What to do about what a corpus is like, in plain words: only what applies to it."""
+"""Advice on a corpus: what to do before training, as far as it applies."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,30 +17,30 @@ _UNLABELLED_SHARE = 0.1
 _REPEATED_SHARE = 0.01
 _ODD_SHARE = 0.001
 _FEW_ROWS = 200
-_FAR_APART = 4.0
+_SIGNIFICANT = 4.0
 _NAMED = 4
 _REMEDIES = {
     "mojibake": "mojibake: read the source again as UTF-8, or repair the texts (the library ftfy does)",
-    "replacement_character": "U+FFFD stands where a character was lost: export those texts anew",
-    "control_character": "control characters: remove them, no tokenizer was trained on them",
-    "html_entity": "HTML entities: unescape the texts (html.unescape in Python), people will not type &amp;",
-    "html_tag": "HTML tags: strip them, unless the texts to be classified have them too",
-    "invisible_character": "invisible characters: remove them, they split words into rare tokens",
+    "replacement_character": "U+FFFD marks lost characters: export those texts again",
+    "control_character": "control characters: remove them: no tokenizer was trained on them",
+    "html_entity": "HTML entities: unescape the texts (html.unescape in Python): people do not type &amp;",
+    "html_tag": "HTML tags: strip them, unless the texts to classify have them too",
+    "invisible_character": "invisible characters: remove them: they split words into rare tokens",
 }
 
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do, and what it is about."""
+    """One piece of advice; kind: the problem that it is about."""
 
     kind: str
     message: str
 
 
 def advise(profile: Profile, config: Config, *, token_limit: int | None = None, whole: bool = True) -> list[Advice]:
-    """What to do about a corpus, what flatters or spoils a score first.
+    """The advice on a corpus; problems that inflate or spoil a score come first.
 
-    token_limit: what the encoder can take. whole: all splits of the corpus are in the profile.
+    token_limit: the most tokens that the encoder takes. whole: all splits of the corpus are in the profile.
     """
     found = {f.kind: f for f in profile.findings}
     return [
@@ -57,7 +57,7 @@ def advise(profile: Profile, config: Config, *, token_limit: int | None = None, 
 
 
 def percentage(share: float) -> str:
-    """A share in per cent: one digit where it is small, never 0 for what is not nothing."""
+    """A share in per cent, with one decimal when it is small; a share above 0 is never shown as 0."""
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{share:.1%}".replace("%", " %") if 0 < share < 0.0995 else f"{share:.0%}".replace("%", " %")
@@ -71,13 +71,8 @@ def _odd(profile: Profile) -> list[str]:
 def _leaks(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
     near = any(near.other is not None for near in profile.near)
     if "leak" in found or near:
-        what = {
-            (True, True): "the same and nearly the same",
-            (True, False): "the same",
-            (False, True): "nearly the same",
-        }
-        texts = what["leak" in found, near]
-        message = f"splits share {texts} texts: take them out of train, or scores flatter (--json lists every row)"
+        texts = " and ".join(["the same"] * ("leak" in found) + ["nearly the same"] * near)
+        message = f"splits share {texts} texts: remove them from train, or scores are inflated (--json lists every row)"
         yield Advice("leak", message)
 
 
@@ -86,18 +81,18 @@ def _splits(profile: Profile, config: Config, whole: bool) -> Iterator[Advice]:
     if "train" not in names or not whole:
         return
     if "valid" not in names:
-        yield Advice("no_valid", "no validation split: train will set 10 % of its rows apart, stratified")
+        yield Advice("no_valid", "no validation split: train will use 10 % of its rows for validation, stratified")
     if "test" not in names:
-        yield Advice("no_test", "no test split: hold rows back that nothing is chosen on, or the final score flatters")
+        yield Advice("no_test", "no test split: keep rows on which nothing is chosen, or the final score is inflated")
     for split in profile.splits:
         if split.name == "valid" and split.rows < _FEW_ROWS and config.tuning.method in ("per_label", "shrunk", "auto"):
-            message = f"valid has {split.rows} rows: thresholds per label overfit so few; one for all does less"
+            message = f"valid has {split.rows} rows: thresholds per label overfit so few, one for all labels does less"
             yield Advice("small_valid", f"{message}: --set tuning.method=global")
         yield from _drift(profile, split)
 
 
 def _drift(profile: Profile, split: SplitProfile) -> Iterator[Advice]:
-    """Labels whose share differs from that in the training split by more than chance explains."""
+    """Labels whose share differs from that in the training split by more than chance."""
     main = profile.main
     if split is main or not split.rows or not main.rows:
         return
@@ -105,17 +100,18 @@ def _drift(profile: Profile, split: SplitProfile) -> Iterator[Advice]:
     pooled = (main.label_counts + split.label_counts) / (main.rows + split.rows)
     spread = np.sqrt(pooled * (1 - pooled) * (1 / main.rows + 1 / split.rows))
     z = np.divide(np.abs(ours - theirs), spread, out=np.zeros_like(spread), where=spread > 0)
-    apart = [i for i in np.argsort(-z) if z[i] > _FAR_APART]
-    if apart:
+    different = [i for i in np.argsort(-z) if z[i] > _SIGNIFICANT]
+    if different:
         shown = [
-            f"{profile.labels.names[i]} {percentage(ours[i])} against {percentage(theirs[i])}" for i in apart[:_NAMED]
+            f"{profile.labels.names[i]} {percentage(ours[i])} against {percentage(theirs[i])}"
+            for i in different[:_NAMED]
         ]
-        message = f"{main.name} and {split.name} are labelled unlike each other ({', '.join(shown)})"
-        yield Advice("drift", f"{message}: were they drawn from the same source?")
+        message = f"{main.name} and {split.name} have different shares of labels ({', '.join(shown)})"
+        yield Advice("drift", f"{message}: are they from the same source?")
 
 
 def _rare(profile: Profile, config: Config) -> Iterator[Advice]:
-    """Labels with too few positives for a share of them in every fold of the validation split."""
+    """Labels with too few positives for every fold of the validation split to have some."""
     folds = config.tuning.folds
     if profile.labels.task is Task.MULTI_CLASS:
         return
@@ -131,19 +127,19 @@ def _rare(profile: Profile, config: Config) -> Iterator[Advice]:
     where = "in valid" if valid is not None else f"in {split.name} (of which {percentage(share)} will validate)"
     have = "label has" if len(rare) == 1 else "labels have"
     coarser = levels(profile.labels)
-    join = f"score a coarser level (evaluate --level {coarser[0]})" if coarser else "join them with a like label"
+    join = f"score a coarser level (evaluate --level {coarser[0]})" if coarser else "join them with a similar label"
     yield Advice(
         "rare_label",
         f"{len(rare)} {have} too few positives {where} for {folds} stratified folds ({shown}{more}), so their "
-        f"thresholds and F1 are luck: collect more, {join}, or --set tuning.method=global",
+        f"thresholds and F1 are random: collect more, {join}, or --set tuning.method=global",
     )
 
 
 def _conflicts(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
     if "conflict" in found:
         several = profile.labels.task is Task.MULTI_LABEL
-        cure = "give each text one row with all its labels" if several else "decide for one label each, or drop them"
-        yield Advice("conflict", f"equal texts with different labels cannot both be learned: {cure}")
+        cure = "give each text one row with all its labels" if several else "choose one label for each, or drop them"
+        yield Advice("conflict", f"a model cannot learn equal texts with different labels: {cure}")
 
 
 def _repeated(profile: Profile) -> Iterator[Advice]:
@@ -152,7 +148,7 @@ def _repeated(profile: Profile) -> Iterator[Advice]:
         if split is profile.main and again >= _REPEATED_SHARE * split.rows:
             share = percentage(again / split.rows)
             yield Advice(
-                "duplicate", f"{share} of {split.name} repeats earlier rows and counts double: keep one of each"
+                "duplicate", f"{share} of {split.name} repeats earlier rows, which count twice: keep one of each"
             )
 
 
@@ -166,10 +162,10 @@ def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Itera
         return
     enough = -(-tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
     said = (
-        f"{percentage(share)} of {profile.main.name} is longer than {reach} tokens, and its ends are not learned from"
+        f"{percentage(share)} of {profile.main.name} is longer than {reach} tokens, and training does not see the rest"
     )
     if reach == token_limit:
-        yield Advice("length", f"{said}: the encoder takes no more; cut the texts into parts, or take another encoder")
+        yield Advice("length", f"{said}: the encoder takes no more; split the texts, or use another encoder")
         return
     better = enough if token_limit is None else min(enough, token_limit)
     yield Advice("length", f"{said}: --set model.max_length={better}")
@@ -189,7 +185,7 @@ def _imbalance(profile: Profile) -> Iterator[Advice]:
     yield Advice(
         "imbalance",
         f"{names[most]} ({counts[most]:,}) is {times:,.0f} times as common as {names[least]} ({counts[least]:,}): "
-        f"go by macro-F1; weights can help rare labels: --set loss.weights={weights}",
+        f"judge by macro-F1; weights can help rare labels: --set loss.weights={weights}",
     )
 
 
@@ -198,8 +194,6 @@ def _unlabelled(profile: Profile) -> Iterator[Advice]:
     none = int(main.labels_per_text.counts[main.labels_per_text.values == 0].sum())
     if not main.rows or none < _UNLABELLED_SHARE * main.rows:
         return
-    cure = "" if profile.labels.neutral is None else "; if that means neutral, label it so"
-    message = (
-        f"{percentage(none / main.rows)} of {main.name} carries no label and teaches the model to say nothing{cure}"
-    )
+    cure = "" if profile.labels.neutral is None else "; if that means neutral, use that label"
+    message = f"{percentage(none / main.rows)} of {main.name} has no label and trains the model to predict none{cure}"
     yield Advice("unlabelled", message)

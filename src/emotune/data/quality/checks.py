@@ -1,4 +1,4 @@
-"""What is doubtful about a corpus, found before anything is trained on it."""
+"""Findings about a corpus before training: conflicts, leaks between splits, missing labels and suspicious texts."""
 
 import re
 from collections import defaultdict
@@ -18,7 +18,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One doubtful thing: what it is, how often it occurs, a few of its places, its splits, and all its rows."""
+    """One finding: its kind, the number of cases, the first places, the splits, and all its rows."""
 
     kind: str
     count: int
@@ -35,20 +35,20 @@ class Finding:
 def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Finding]:
     """Empty texts, repeated texts with different labels, texts shared by splits, labels without a positive example.
 
-    `keys`: the `text_keys` of each split, where they are known.
+    `keys`: the `text_keys` of each split, when they are known.
     """
     keys = keys or {split: text_keys(records) for split, records in corpus.splits.items()}
-    return [*_empty(corpus), *_conflicts(corpus, keys), *_leaks(corpus, keys), *_unlearnable(corpus)]
+    return [*_empty(corpus), *_conflicts(corpus, keys), *_leaks(corpus, keys), *_without_positives(corpus)]
 
 
 def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:
-    """A finding about these rows, the first few of them as its examples."""
+    """A finding about these rows, with the first few of them as examples."""
     examples = tuple(f"{r.path.name}:{r.line}" for r in records[:_SHOWN])
     return Finding(kind, len(records), message, examples, splits, tuple(records))
 
 
 def counted(number: int, noun: str) -> str:
-    """A number and its noun, in the plural unless there is one."""
+    """A number and its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
@@ -78,11 +78,11 @@ def _leaks(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
         records = corpus.splits[second]
         shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
         if shared:
-            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which flatters the score"
+            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which inflates the score"
             yield finding("leak", message, shared, first, second)
 
 
-def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
+def _without_positives(corpus: Corpus) -> Iterator[Finding]:
     for split, records in corpus.splits.items():
         seen = {i for r in records for i in r.labels}
         missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
@@ -95,8 +95,8 @@ def _unlearnable(corpus: Corpus) -> Iterator[Finding]:
 _FEW_LETTERS = 0.4
 _MIN_CHARACTERS = 10
 _AROUND = 18
-# What the bytes of UTF-8 look like when read as Windows-1252 or Latin-1: only sequences that no language writes.
-# Left out are "Ã…", "Ã”" and the like, which end a Portuguese word in capitals, and "à »", which ends a French one.
+# UTF-8 that was read as Windows-1252 or Latin-1: only sequences that no language writes. "Ã…", "Ã”" and the like, which
+# end a Portuguese word in capitals, and "à »", which ends a French one, are not among them.
 _TRAIL = "\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _MOJIBAKE = re.compile(
     f"â(?:€|[\x80-\x9f„‚†‡ˆ‰Š‹Œœ˜™š›ž][{_TRAIL}])|ðŸ|ð\x9f|ï¿½|ï»¿|Â[\xa0-\xba\xbc-\xbf]"
@@ -107,14 +107,14 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,8}\d{0,2});
 _TAG = re.compile(
     r"</?(?:br|p|div|span|a|b|i|em|strong|img|li|ul|ol|td|tr|table|h[1-6])(?:\s+[\w-]+\s*=[^<>]*)?\s*/?>", re.IGNORECASE
 )
-# ZWJ and ZWNJ shape emoji and Indic, Arabic and Persian words: only between Latin letters are they out of place
+# ZWJ and ZWNJ shape emoji and Indic, Arabic and Persian words: they are suspicious between Latin letters only
 _JOINERS = "\u200c\u200d"
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u202a-\u202e\u2066-\u2069]|(?<=[A-Za-z])[\u200c\u200d](?=[A-Za-z])")
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A way for texts to be suspicious: what to call it, and where in a text it shows (None: nowhere)."""
+    """A kind of suspicious text: its name, its description, and a search for its place in a text (None: not found)."""
 
     name: str
     texts: str
@@ -123,14 +123,14 @@ class _Kind:
 
 @dataclass(frozen=True)
 class Oddity:
-    """Suspicious texts of one kind: the finding, and what it looks like in the first few rows."""
+    """Suspicious texts of one kind: the finding, and excerpts from the first few rows."""
 
     finding: Finding
     excerpts: tuple[str, ...]
 
 
 def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
-    """Each kind of suspicious texts, with its rows and the splits that they are in."""
+    """The suspicious texts of each kind, with their splits."""
     rows: dict[str, list[Record]] = {kind.name: [] for kind in _KINDS}
     splits: dict[str, dict[str, None]] = {kind.name: {} for kind in _KINDS}
     for split, records in corpus.splits.items():
@@ -147,14 +147,14 @@ def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
 
 
 def _excerpt(text: str, span: tuple[int, int]) -> str:
-    """What stands around a place in a text."""
+    """The surroundings of a place in a text."""
     start, end = max(0, span[0] - _AROUND), min(span[0] + _AROUND, max(span[1], span[0])) + _AROUND
     before, after = "…" if start else "", "…" if end < len(text) else ""
     return before + visible(text[start:end]) + after
 
 
 def visible(text: str) -> str:
-    """The text on one line, with escapes for what cannot be seen; the joiners that shape emoji and words stay."""
+    """The text on one line, with escapes for invisible characters; joiners that shape emoji and words stay."""
     folded = " ".join(re.split(r"[ \t\r\n]+", text))
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in folded)
 

@@ -1,9 +1,9 @@
-"""Texts that are nearly the same, found without comparing every two: MinHash signatures and locality-sensitive hashing.
+"""Near-duplicate texts, found without comparing all pairs: MinHash signatures and locality-sensitive hashing.
 
-A text is the set of its stretches of four characters, once case and punctuation are gone. Two texts are near-duplicates
-when their sets overlap by `SIMILARITY` (Jaccard). The smallest value of a random hash over a set is equal for two sets
-with just that probability, so texts that agree on whole bands of such values are likely to be near; only those are
-compared, exactly. Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3.
+A text is the set of its character 4-grams, without case and punctuation. Two texts are near-duplicates when the Jaccard
+similarity of their sets is at least `SIMILARITY`. The smallest value of a random hash over a set is equal for two sets
+with the probability of their Jaccard similarity, so texts that agree on whole bands of such values are candidates; only
+candidates are compared exactly. Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
 SIMILARITY = 0.8
-_STRETCH = 4
-# Pairs that agree in two of 20 bands of 5 are compared: at the limit 0.996 of them, at a similarity of 0.5 0.13
+_NGRAM = 4
+# Pairs that agree in two of 20 bands of 5 are compared: 0.996 of those at the limit, 0.13 of those at similarity 0.5
 _BANDS, _ROWS = 20, 5
 _NEIGHBOURS = 4
 _CHUNK_CHARACTERS = 1 << 16
@@ -28,10 +28,10 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of spli
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Which of n texts are near-duplicates of one another.
+    """The groups of near-duplicates among n texts.
 
-    `group[i]` is the group of text i, -1 when nothing is near it: shape (n,). Texts of a group are joined by chains of
-    near pairs. Texts that are equal but for case and blanks alone (`keys`) make no group.
+    `group[i]` is the group of text i, -1 when it has no near-duplicate: shape (n,). Chains of near pairs link the texts
+    of a group. Texts that differ in case and blanks only (`keys`) are no group.
     """
 
     group: Ints
@@ -46,22 +46,24 @@ class NearDuplicates:
 
 
 def plain(text: str) -> str:
-    """The text without case and punctuation; of one that holds nothing else, the text without case."""
+    """The text without case and punctuation; without case only when it has nothing but punctuation."""
     folded = text.casefold()
     return _MARKS.sub(" ", folded).strip() or " ".join(folded.split())
 
 
 def similarity(first: str, second: str) -> float:
-    """The share of stretches of four characters that two texts have in common (Jaccard), case and punctuation aside."""
-    return _jaccard(plain(first), plain(second))
+    """The Jaccard similarity of the character 4-grams of two texts, without case and punctuation."""
+    ours, theirs = _ngrams(plain(first)), _ngrams(plain(second))
+    shared = len(ours & theirs)
+    return shared / (len(ours) + len(theirs) - shared)
 
 
 def near_duplicates(texts: Sequence[str], keys: Hashes) -> NearDuplicates:
-    """The near-duplicates among texts; `keys` says which are equal (`records.text_keys`), shape (n,).
+    """The near-duplicates among texts; texts with equal `keys` (`records.text_keys`), shape (n,), are equal.
 
-    Takes time and memory in proportion to the texts, however many are alike: in a large band each text is compared
-    with the first of the band and a few before it only, so a pair of a huge group may go unnoticed, the group does not.
-    Blank texts are near nothing.
+    Time and memory grow linearly with the texts, even when many are similar: each text is compared with the first text
+    of its band and the few before it only. So a pair of a huge group may be missed, but not the group. Blank texts have
+    no near-duplicates.
     """
     digests = b"".join(hashlib.blake2b(_bytes(plain(t)), digest_size=8).digest() for t in texts)
     _, first, node = np.unique(np.frombuffer(digests, dtype="<u8"), return_index=True, return_inverse=True)
@@ -76,7 +78,7 @@ def near_duplicates(texts: Sequence[str], keys: Hashes) -> NearDuplicates:
 
 
 def _groups(root: Ints, keys: Hashes, blank: npt.NDArray[np.bool_]) -> Ints:
-    """Groups, numbered from 0, of the texts with a common root that are not all equal."""
+    """The groups, numbered from 0, of texts with a common root that are not all equal."""
     _, component, size = np.unique(root, return_inverse=True, return_counts=True)
     distinct = np.zeros(len(size), dtype=np.int64)
     once = np.unique(np.stack([component.astype(np.uint64), keys]), axis=1)[0] if len(root) else np.zeros(0, np.uint64)
@@ -98,31 +100,25 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _jaccard(first: str, second: str) -> float:
-    ours, theirs = _stretches(first), _stretches(second)
-    shared = len(ours & theirs)
-    return shared / (len(ours) + len(theirs) - shared)
-
-
-def _stretches(text: str) -> set[str]:
+def _ngrams(text: str) -> set[str]:
     padded = _padded(text)
-    return {padded[i : i + _STRETCH] for i in range(len(padded) - _STRETCH + 1)}
+    return {padded[i : i + _NGRAM] for i in range(len(padded) - _NGRAM + 1)}
 
 
 def _padded(text: str) -> str:
-    """With a blank at either end, so that words there count as words, and room for one stretch at least."""
-    return f" {text} ".ljust(_STRETCH)
+    """The text with a blank at both ends, which mark words, and of the length of at least one 4-gram."""
+    return f" {text} ".ljust(_NGRAM)
 
 
 def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
-    """What the MinHash values of each band amount to, shape (n, bands)."""
+    """A hash of the MinHash values of each band, shape (n, bands)."""
     rng = np.random.default_rng(0)
     count = _BANDS * _ROWS
     masks = rng.integers(0, 2**64, size=count, dtype=np.uint64)
     factors = rng.integers(0, 2**64, size=count, dtype=np.uint64) | np.uint64(1)
     keys = np.zeros((len(texts), _BANDS), dtype=np.uint32)
     for start, chunk in _chunks(texts):
-        hashes, offsets = _hashed_stretches(chunk)
+        hashes, offsets = _hashed_ngrams(chunk)
         bands = np.zeros((len(chunk), _BANDS), dtype=np.uint64)
         for i, (mask, factor) in enumerate(zip(masks, factors, strict=True)):
             smallest = np.minimum.reduceat((hashes ^ mask) * factor, offsets)
@@ -132,7 +128,7 @@ def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Padded texts, as many at a time as have about the same number of characters, and the number of the first."""
+    """Padded texts in chunks of about the same number of characters, with the number of the first text."""
     start, characters = 0, 0
     chunk: list[str] = []
     for i, text in enumerate(texts):
@@ -143,24 +139,24 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
             start, characters, chunk = i + 1, 0, []
 
 
-def _hashed_stretches(padded: Sequence[str]) -> tuple[Hashes, Ints]:
-    """A hash of each stretch of the texts, one text after another, and where each text begins."""
+def _hashed_ngrams(padded: Sequence[str]) -> tuple[Hashes, Ints]:
+    """The hashes of the 4-grams of the texts, one text after another, and where each text begins."""
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
-    windows = len(codes) - _STRETCH + 1
+    windows = len(codes) - _NGRAM + 1
     hashes = np.zeros(windows, dtype=np.uint64)
-    for i in range(_STRETCH):
+    for i in range(_NGRAM):
         hashes = _mixed(hashes + codes[i : i + windows])
     lengths = np.array([len(text) for text in padded], dtype=np.int64)
     ends = np.cumsum(lengths)
     inside = np.ones(windows, dtype=bool)
-    for i in range(1, _STRETCH):  # the windows that reach into the next text
+    for i in range(1, _NGRAM):  # windows that reach into the next text
         inside[ends[:-1] - i] = False
-    counts = lengths - _STRETCH + 1
+    counts = lengths - _NGRAM + 1
     return hashes[inside], np.cumsum(counts) - counts
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Each value scrambled, such that like values become unlike (the finalizer of splitmix64)."""
+    """Each value mixed by the finalizer of splitmix64, so that similar values become different."""
     values = (values ^ (values >> np.uint64(30))) * _MIX[0]
     values = (values ^ (values >> np.uint64(27))) * _MIX[1]
     return values ^ (values >> np.uint64(31))
@@ -169,7 +165,7 @@ def _mixed(values: Hashes) -> Hashes:
 def _candidates(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
     """Pairs of wanted texts that agree in two bands, in ascending order.
 
-    Of the texts that agree in a band, each is paired with the first and with a few before it.
+    Among the texts that agree in a band, each is paired with the first and with the few before it.
     """
     nodes = np.flatnonzero(wanted)
     once = twice = np.zeros(0, dtype=np.int64)
@@ -190,7 +186,7 @@ def _candidates(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.bool_]) -> 
 
 
 def _pairs(one: Ints, other: Ints, count: int) -> Ints:
-    """Pairs of two different numbers below `count` as one number each."""
+    """Pairs of two different numbers below `count`, each encoded as one number."""
     low, high = np.minimum(one, other), np.maximum(one, other)
     pairs: Ints = (low * count + high)[low != high]
     return pairs

@@ -1,4 +1,4 @@
-"""What a corpus amounts to in numbers: rows, labels, lengths, which labels go together, and all that is doubtful."""
+"""The profile of a corpus: rows, labels, lengths, labels that go together, and all findings."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.data.quality.checks import Finding, Hashes, Oddity, check, counted, finding, suspicious
-from emotune.data.quality.near_duplicates import NearDuplicates, near_duplicates, similarity
+from emotune.data.quality.near_duplicates import near_duplicates, similarity
 from emotune.data.records import Corpus, Record, text_keys
 from emotune.labels import LabelSet, Task, to_matrix
 
@@ -22,7 +22,7 @@ _LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Distribution:
-    """How often each value occurs: ascending `values` and their `counts`, shape (distinct values,) each."""
+    """The frequencies of values: ascending `values` and their `counts`, each of shape (distinct values,)."""
 
     values: Ints
     counts: Ints
@@ -42,20 +42,20 @@ class Distribution:
         return float(self.values @ self.counts / self.total) if self.total else float("nan")
 
     def quantile(self, share: float) -> int:
-        """The least value that at least this share of all is not above; 0 when there is nothing."""
+        """The smallest value that at least this share of all values does not exceed; 0 when there is nothing."""
         if not self.total:
             return 0
         reached = np.cumsum(self.counts)
         return int(self.values[np.searchsorted(reached, share * reached[-1] - 1e-9)])
 
     def beyond(self, limit: int) -> int:
-        """How many are above the limit."""
+        """The number of values above the limit."""
         return int(self.counts[self.values > limit].sum())
 
 
 @dataclass(frozen=True)
 class SplitProfile:
-    """One split in numbers; `label_counts` has shape (labels,), `tokens` is None when they were not counted."""
+    """The statistics of one split; `label_counts` has shape (labels,), `tokens` is None when they were not counted."""
 
     name: str
     rows: int
@@ -67,9 +67,12 @@ class SplitProfile:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two labels that stand together: in how many texts, how many times as often as chance would have it, and φ.
+    """Two labels that occur together.
 
-    φ is the correlation of the two labels, from -1 to 1. `first` is the rarer, `share` how much of it has both.
+    first    the rarer of the two
+    count    the number of texts with both; `share`: of the texts with `first`
+    lift     the count, divided by the count that independent labels would have
+    phi      the correlation of the two labels, from -1 to 1
     """
 
     first: str
@@ -84,8 +87,9 @@ class Pair:
 class Near:
     """Near-duplicates within a split (`other` None), or rows of `split` near to rows of `other`.
 
-    `finding` counts rows; `groups` are all rows that are near to one another, of both splits; `examples` are pairs of a
-    row and what it is near to, with their similarity.
+    finding     counts rows
+    groups      all rows that are near to one another, of both splits
+    examples    pairs of near rows with their similarity
     """
 
     split: str
@@ -97,10 +101,11 @@ class Near:
 
 @dataclass(frozen=True)
 class Profile:
-    """All that is to be known of a corpus before anything is trained on it.
+    """The profile of a corpus.
 
-    `together` counts the texts of all splits that carry both labels, shape (labels, labels), each label's own texts on
-    the diagonal. `findings` are those of `data.checks`, and repeated rows.
+    together    the number of texts of all splits with both labels, shape (labels, labels); on the diagonal, the texts
+                of each label
+    findings    those of `quality.checks`, and repeated rows
     """
 
     labels: LabelSet
@@ -117,12 +122,12 @@ class Profile:
 
     @property
     def main(self) -> SplitProfile:
-        """The split that is learned from, or the first."""
+        """The training split, or the first."""
         return next((s for s in self.splits if s.name == "train"), self.splits[0])
 
 
 def profile(corpus: Corpus, count_tokens: CountTokens | None = None) -> Profile:
-    """Look a corpus over; `count_tokens` gives the tokens of each text, shape (n,).
+    """Compute the profile of a corpus; `count_tokens` returns the tokens of each text, shape (n,).
 
     Time and memory grow with the texts, and with the square of the number of labels.
     """
@@ -156,7 +161,7 @@ def _numbers(values: Iterator[int]) -> Ints:
 
 
 def _positions(records: Sequence[Record]) -> Ints:
-    """The labels of all records, one after another."""
+    """The label positions of all records, one after another."""
     return _numbers(chain.from_iterable(r.labels for r in records))
 
 
@@ -171,7 +176,7 @@ def _together(corpus: Corpus) -> Ints:
 
 
 def _pairs(labels: LabelSet, together: Ints, rows: int) -> tuple[Pair, ...]:
-    """The pairs that stand together five times or more, the most correlated first."""
+    """The pairs that occur together five times or more, the most correlated first."""
     if labels.task is Task.MULTI_CLASS:
         return ()
     counts = np.diag(together).astype(np.float64)
@@ -187,78 +192,64 @@ def _pairs(labels: LabelSet, together: Ints, rows: int) -> tuple[Pair, ...]:
 
 
 def _repeated(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Finding]:
-    """Rows that repeat an earlier one of their split, labels and all."""
+    """Rows that repeat an earlier row of their split with the same labels."""
     for split, records in corpus.splits.items():
-        labels = np.fromiter(
-            (hash((r.labels, r.shares)) & (2**64 - 1) for r in records), dtype=np.uint64, count=len(records)
-        )
-        _, first = np.unique(keys[split] * np.uint64(0x9E3779B97F4A7C15) + labels, return_index=True)
-        again = np.ones(len(records), dtype=bool)
-        again[first] = False
-        rows = [records[i] for i in np.flatnonzero(again) if records[i].text.strip()]
+        seen = set()
+        rows = []
+        for record, key in zip(records, keys[split].tolist(), strict=True):
+            row = (key, record.labels, record.shares)
+            if row in seen and record.text.strip():
+                rows.append(record)
+            seen.add(row)
         if rows:
             what = "row repeats" if len(rows) == 1 else "rows repeat"
             yield finding("duplicate", f"{len(rows):,} {what} an earlier row of {split}, labels and all", rows, split)
 
 
 def _near(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Near]:
+    """The near-duplicates within each split, then those between each two splits."""
     names = list(corpus.splits)
     records = list(chain.from_iterable(corpus.splits.values()))
     if not records:
         return
     key = np.concatenate([keys[name] for name in names])
     split = np.repeat(np.arange(len(names)), [len(corpus.splits[name]) for name in names])
-    found = near_duplicates([r.text for r in records], key)
+    groups = list(near_duplicates([r.text for r in records], key).members())
     for i, name in enumerate(names):
-        yield from _near_within(name, split == i, found, records, key)
+        inside = [members[split[members] == i] for members in groups]
+        within = [_Group(ours, ours[key[ours] != key[ours[0]]], ours) for ours in inside if len(ours)]
+        yield from _near_finding(within, records, name, None)
     for i, j in combinations(range(len(names)), 2):
-        yield from _near_across(names[i], names[j], split == i, split == j, found, records, key)
+        across = []
+        for members in groups:
+            known, others = members[split[members] == i], members[split[members] == j]
+            leaked = others[~np.isin(key[others], key[known])]
+            across.append(_Group(leaked, known, np.concatenate([leaked, known])))
+        yield from _near_finding(across, records, names[j], names[i])
 
 
-def _near_within(
-    name: str, inside: npt.NDArray[np.bool_], found: NearDuplicates, records: Sequence[Record], key: Hashes
-) -> Iterator[Near]:
-    groups: list[Ints] = []
-    examples: list[tuple[Record, Record, float]] = []
-    for members in found.members():
-        ours = members[inside[members]]
-        others = ours[key[ours] != key[ours[0]]] if len(ours) else ours
-        if len(others):
-            groups.append(ours)
-            if len(examples) < _EXAMPLES:
-                examples.append(_example(ours[0], others, records))
-    if groups:
-        rows = _rows(records, np.concatenate(groups))
-        message = f"{len(rows):,} rows of {name} are nearly alike, in {counted(len(groups), 'group')}"
-        near = finding("near_duplicate", message, rows, name)
-        yield Near(name, None, near, tuple(_rows(records, group) for group in groups), tuple(examples))
+@dataclass(frozen=True)
+class _Group:
+    """A group of near-duplicates: the rows that are reported, the rows that they are near to, and all of both."""
+
+    rows: Ints
+    near_to: Ints
+    all: Ints
 
 
-def _near_across(
-    first: str,
-    second: str,
-    in_first: npt.NDArray[np.bool_],
-    in_second: npt.NDArray[np.bool_],
-    found: NearDuplicates,
-    records: Sequence[Record],
-    key: Hashes,
-) -> Iterator[Near]:
-    leaks: list[Ints] = []
-    groups: list[Ints] = []
-    examples: list[tuple[Record, Record, float]] = []
-    for members in found.members():
-        known = members[in_first[members]]
-        leaked = members[in_second[members] & ~np.isin(key[members], key[known])]
-        if len(known) and len(leaked):
-            leaks.append(leaked)
-            groups.append(np.concatenate([leaked, known]))
-            if len(examples) < _EXAMPLES:
-                examples.append(_example(leaked[0], known, records))
-    if groups:
-        rows = _rows(records, np.concatenate(leaks))
-        message = f"{counted(len(rows), 'text')} of {second} nearly like one of {first}, which flatters too"
-        near = finding("near_leak", message, rows, first, second)
-        yield Near(second, first, near, tuple(_rows(records, group) for group in groups), tuple(examples))
+def _near_finding(groups: Sequence[_Group], records: Sequence[Record], split: str, other: str | None) -> Iterator[Near]:
+    groups = [group for group in groups if len(group.rows) and len(group.near_to)]
+    if not groups:
+        return
+    rows = _rows(records, np.concatenate([group.rows for group in groups]))
+    if other is None:
+        message = f"{len(rows):,} rows of {split} are nearly alike, in {counted(len(groups), 'group')}"
+        found = finding("near_duplicate", message, rows, split)
+    else:
+        message = f"{counted(len(rows), 'text')} of {split} nearly like one of {other}, which inflates it as well"
+        found = finding("near_leak", message, rows, other, split)
+    examples = tuple(_example(group.rows[0], group.near_to, records) for group in groups[:_EXAMPLES])
+    yield Near(split, other, found, tuple(_rows(records, group.all) for group in groups), examples)
 
 
 def _rows(records: Sequence[Record], chosen: Ints) -> tuple[Record, ...]:
@@ -266,7 +257,7 @@ def _rows(records: Sequence[Record], chosen: Ints) -> tuple[Record, ...]:
 
 
 def _example(row: int, others: Ints, records: Sequence[Record]) -> tuple[Record, Record, float]:
-    """A row and, of the first few others of its group, the one most like it."""
+    """A row and the most similar of the first few others of its group."""
     text = records[row].text
     alike = [similarity(text, records[i].text) for i in others[:_LOOKED_AT]]
     best = int(np.argmax(alike))
@@ -274,16 +265,14 @@ def _example(row: int, others: Ints, records: Sequence[Record]) -> tuple[Record,
 
 
 def samples(corpus: Corpus, split: str, number: int, seed: int) -> dict[str, tuple[Record, ...]]:
-    """For each label, at most `number` of its rows in a split, drawn at random; the same for the same seed."""
-    records = corpus.splits[split]
-    labels = _positions(records)
-    owner = np.repeat(np.arange(len(records)), [len(r.labels) for r in records])
-    order = np.argsort(labels, kind="stable")
-    bounds = np.searchsorted(labels[order], np.arange(len(corpus.labels) + 1))
+    """For each label, at most `number` random rows of a split that have it; the same for the same seed."""
+    rows_of: list[list[Record]] = [[] for _ in corpus.labels.names]
+    for record in corpus.splits[split]:
+        for position in record.labels:
+            rows_of[position].append(record)
     rng = np.random.default_rng(seed)
-    drawn = {}
-    for i, name in enumerate(corpus.labels.names):
-        rows = owner[order[bounds[i] : bounds[i + 1]]]
-        chosen = np.sort(rng.choice(rows, size=min(number, len(rows)), replace=False))
-        drawn[name] = tuple(records[row] for row in chosen)
-    return drawn
+    chosen = {}
+    for name, rows in zip(corpus.labels.names, rows_of, strict=True):
+        sample = np.sort(rng.choice(len(rows), size=min(number, len(rows)), replace=False)) if rows else ()
+        chosen[name] = tuple(rows[i] for i in sample)
+    return chosen

@@ -1,0 +1,176 @@
+"""Formats with one text per line and no columns: fastText's training files, GoEmotions' TSV, and `text;label`."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, names_of_ids, pieces, shown
+from emotune.data.formats.files import Content
+from emotune.errors import DataError, MissingInputError, Place
+from emotune.labels import GOEMOTIONS
+
+# The text, the label cell (or the names) and the id of a line; raises DataError for a line that does not fit.
+Split = Callable[[str, FileFormat, Place], tuple[str, str | list[str], str | None]]
+
+
+def _rows(content: Content, file_format: FileFormat, split: Split) -> Iterator[Row]:
+    reader = NameReader(file_format)
+    for number, line in content.lines():
+        place = Place(content.path, number)
+        text, labels, key = split(line, file_format, place)
+        yield Row(text, reader.names(labels, place), number, key)
+
+
+# fastText: `__label__joy __label__love some text`, labels before the text or after it
+
+_MARK = "__label__"
+_BEFORE = re.compile(rf"(?:{_MARK}[^ \t]*(?:[ \t]+(?={_MARK})|[ \t]|$))*")
+
+
+def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | None:
+    if options.format is None and (options.names_columns or not content.is_text or not _most_marked(content.sample)):
+        return None
+    lines = [_marks(line)[1] for _, line in content.lines()]
+    found = Counter(name for names in lines for name in names if name)
+    if not found and options.format is None:
+        raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
+    several = any(len(names) != 1 for names in lines)
+    shape = f"fastText lines: {_MARK}NAME and a text"
+    return FileFormat("fasttext", shape, several=several, id_names=names_if_ids(content.path, found, options))
+
+
+def _most_marked(lines: Sequence[str]) -> bool:
+    marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in lines)
+    return marked > len(lines) / 2  # a line without a mark is a text without a label
+
+
+def _marks(line: str) -> tuple[str, list[str]]:
+    """The text and the names of a line: those before the text, or those after it when the line begins with the text."""
+    match = _BEFORE.match(line)
+    if match is not None and match.end():
+        return line[match.end() :], [word.removeprefix(_MARK) for word in re.split(r"[ \t]+", match[0].strip(" \t"))]
+    words = line.split()
+    after = 0
+    while after < len(words) and words[-1 - after].startswith(_MARK):
+        after += 1
+    names = [word.removeprefix(_MARK) for word in words[len(words) - after :]]
+    return (line.rstrip().rsplit(None, after)[0] if names else line), names
+
+
+def _split_fasttext(line: str, _: FileFormat, place: Place) -> tuple[str, list[str], None]:
+    text, names = _marks(line)
+    if not all(names):
+        raise DataError(f"{_MARK} has no name here", place=place)
+    return text, names, None
+
+
+FASTTEXT = Reader("fasttext", _recognise_fasttext, lambda content, found: _rows(content, found, _split_fasttext))
+
+
+# GoEmotions' TSV: text, comma-joined label ids, comment id; no header, no quoting
+
+_PUBLISHED_ORDER = "ids in the order in which GoEmotions' labels are published"
+
+
+def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat | None:
+    if options.format is None:
+        if options.delimiter not in (None, "\t") or options.names_columns or not content.is_text:
+            return None
+        if sum(map(_has_ids, content.sample)) < MOST * len(content.sample):
+            return None
+    _ = content.sample  # raises DataError for a file that is not text
+    names = names_of_ids(content.path, options)
+    notes: tuple[str, ...] = ()
+    if not names:
+        if options.label_names != GOEMOTIONS.names:
+            raise MissingInputError(
+                f"the label ids need names: no file {content.path.parent / 'labels.txt'}",
+                hint="Put the label names, one per line in id order, there or in --set data.labels_file=PATH",
+            )
+        names, notes = dict(enumerate(GOEMOTIONS.names)), (_PUBLISHED_ORDER,)
+    shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
+    return FileFormat("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names, notes=notes)
+
+
+def _has_ids(line: str) -> bool:
+    cells = line.split("\t")
+    return 2 <= len(cells) <= 3 and all(LABEL_ID.fullmatch(piece) for piece in cells[1].split(","))
+
+
+def _split_goemotions(line: str, _: FileFormat, place: Place) -> tuple[str, str, str | None]:
+    cells = line.split("\t")
+    if len(cells) < 2:
+        raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
+    if len(cells) > 3:
+        message = f"a row has a text, label ids and an id; here are {len(cells)} cells"
+        hint = "A text in this format has no tab: replace it by a blank."
+        raise DataError(message, place=place, hint=hint)
+    return cells[0], cells[1], cells[2] if len(cells) > 2 else None
+
+
+GOEMOTIONS_TSV = Reader(
+    "goemotions", _recognise_goemotions, lambda content, found: _rows(content, found, _split_goemotions)
+)
+
+
+# `text;label`: a text and a label, or several joined ones; no header; the last delimiter counts
+
+_FEW_LABELS = 8
+
+
+def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat | None:
+    by = options.delimiter or ";"
+    if options.format is None and (not content.is_text or not _most_end_in_labels(content.sample, by)):
+        return None
+    cells = Counter(line.rpartition(by)[2].strip() for _, line in content.lines())
+    del cells[""]
+    if options.format is None:
+        _require_no_header(content, cells, by, options)
+    joined = joining(cells.keys(), options)
+    found: Counter[str] = Counter()
+    for cell, number in cells.items():
+        found.update(dict.fromkeys(pieces(cell, joined), number))
+    names = names_if_ids(content.path, found, options)
+    several = "" if joined is None else f" (several joined by {joined!r})"
+    label = f"one {'label id' if names else 'label'} a line{several}"
+    shape = f"one text and {label}, {delimiter_name(by)} between them, no header"
+    return FileFormat("text_label", shape, joined is not None, by, label_delimiter=joined, id_names=names)
+
+
+def _require_no_header(content: Content, cells: Counter[str], delimiter: str, options: ReadOptions) -> None:
+    """Raise DataError for a first line that names columns: its label is no emotion, and no other line has it.
+
+    When no label occurs twice, the first line is a row.
+    """
+    number, line = next(iter(content.lines()))
+    body, _, label = (part.strip() for part in line.rpartition(delimiter))
+    known = {name.casefold() for name in options.label_names or ()} | KNOWN_NAMES
+    if cells[label] != 1 or label.casefold() in known or max(cells.values()) == 1 or LABEL_ID.fullmatch(label):
+        return
+    raise DataError(
+        f"the first line looks like a header: no other line ends in {shown(label)}",
+        place=Place(content.path, number),
+        hint=f"If it is: --set data.text_column={shown(body)} --set data.label_column={shown(label)}; "
+        "if it is a text with its label: --set data.format=text_label",
+    )
+
+
+def _most_end_in_labels(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether most lines end in something short that other lines end in too."""
+    labels = [line.rpartition(delimiter)[2].strip() for line in lines if delimiter in line]
+    short = [label for label in labels if 0 < len(label) <= 40 and len(label.split()) <= 3]
+    return len(short) >= MOST * len(lines) and len(set(short)) <= max(_FEW_LABELS, len(lines) // 2)
+
+
+def _split_text_label(line: str, file_format: FileFormat, place: Place) -> tuple[str, str, None]:
+    text, found, label = line.rpartition(file_format.delimiter)
+    if not found or not label.strip():
+        message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
+        raise DataError(message, place=place)
+    return text, label, None
+
+
+TEXT_LABEL = Reader(
+    "text_label", _recognise_text_label, lambda content, found: _rows(content, found, _split_text_label)
+)
