@@ -65,7 +65,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     The subsets are the card's `configs`, else the folders. `source` is named in errors. Raises DataError for an unknown
     subset, or when there are several and none is named.
     """
-    configs = card_configs(card)
+    configs = _card_configs(card)
     groups: Mapping[str, Any] = configs or _folders(names)
     if subset is not None and subset not in groups:
         hint = did_you_mean(subset, groups) if groups else "It has no subsets."
@@ -83,7 +83,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     return _named_splits(group, source)
 
 
-def card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
+def _card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
     """The subsets in the front matter of a data set's card, by name; empty without any."""
     configs = _front_matter(card).get("configs")
     if not isinstance(configs, list):
@@ -163,14 +163,18 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
 
 def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
     """The split in a file's name (None: no split), the name without the shard, and the shard and number of shards."""
-    plain = PurePosixPath(name).name.casefold().removesuffix(".gz")
-    suffix = PurePosixPath(plain).suffix
-    stem = plain.removesuffix(suffix)
+    stem, suffix = _stem_and_suffix(name)
     shard = _SHARD.fullmatch(stem)
     if shard is not None:
         stem = shard[1]
     split = SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None
     return split, stem + suffix, (int(shard[2]), int(shard[3])) if shard is not None else None
+
+
+def _stem_and_suffix(name: str) -> tuple[str, str]:
+    """The two parts of a file's name in lower case, without `.gz`."""
+    path = PurePosixPath(PurePosixPath(name).name.casefold().removesuffix(".gz"))
+    return path.stem, path.suffix
 
 
 def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
@@ -180,15 +184,14 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """
     found: dict[tuple[str, str], dict[int, str]] = {}
     for name in names:
-        plain = name.casefold().removesuffix(".gz")
-        suffix = PurePosixPath(plain).suffix
-        match = _NUMBERED.fullmatch(plain.removesuffix(suffix)) if suffix in SUFFIXES else None
+        stem, suffix = _stem_and_suffix(name)
+        match = _NUMBERED.fullmatch(stem) if suffix in SUFFIXES else None
         if match is not None:
-            files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
-            if int(match[2]) in files:
-                message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
+            files, number = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {}), int(match[2])
+            if number in files:
+                message = f"two files with the number {number}: {files[number]} and {name}"
                 raise DataError(message, place=Place(folder), hint=_TWO_FILES)
-            files[int(match[2])] = name
+            files[number] = name
     groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
     by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
     if len(groups) == 1 and None in by_split:

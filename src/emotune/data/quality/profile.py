@@ -214,7 +214,7 @@ def _near(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Near]:
         return
     key = np.concatenate([keys[name] for name in names])
     split = np.repeat(np.arange(len(names)), [len(corpus.splits[name]) for name in names])
-    groups = list(near_duplicates([r.text for r in records], key).members())
+    groups = near_duplicates([r.text for r in records], key)
     for i, name in enumerate(names):
         inside = [members[split[members] == i] for members in groups]
         within = [_Group(ours, ours[key[ours] != key[ours[0]]], ours) for ours in inside if len(ours)]
