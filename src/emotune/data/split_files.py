@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -143,7 +144,7 @@ def _folders(names: Sequence[str]) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    return {folder: files for folder, files in folders.items() if any(_split_of(f)[0] == "train" for f in files)}
+    return {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
 
 
 def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
@@ -161,14 +162,22 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
     return found
 
 
-def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
-    """The split in a file's name (None: no split), the name without the shard, and the shard and number of shards."""
+@dataclass(frozen=True)
+class _Named:
+    """A file's name: its split (None: no split), its stem without the shard, the shard and all shards (0: none)."""
+
+    name: str
+    split: str | None
+    stem: str
+    shard: int = 0
+    shards: int = 0
+
+
+def _parsed(name: str) -> _Named:
     stem, suffix = _stem_and_suffix(name)
-    shard = _SHARD.fullmatch(stem)
-    if shard is not None:
-        stem = shard[1]
-    split = SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None
-    return split, stem + suffix, (int(shard[2]), int(shard[3])) if shard is not None else None
+    match = _SHARD.fullmatch(stem)
+    stem, shard, shards = (stem, 0, 0) if match is None else (match[1], int(match[2]), int(match[3]))
+    return _Named(name, SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None, stem + suffix, shard, shards)
 
 
 def _stem_and_suffix(name: str) -> tuple[str, str]:
@@ -208,19 +217,18 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
 
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """The files with a split in their names, shards in order."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(names):
-        split, stem, shard = _split_of(name)
-        if split is None:
+    found: dict[str, list[_Named]] = {}
+    for file in map(_parsed, sorted(names)):
+        if file.split is None:
             continue
-        others = found.setdefault(split, [])
-        if others and (shard is None or _split_of(others[0])[1:] != (stem, (0, shard[1]))):
-            message = f"two files for the split {split!r}: {others[0]} and {name}"
+        files = found.setdefault(file.split, [])
+        if files and (not file.shards or replace(files[0], name="") != replace(file, name="", shard=0)):
+            message = f"two files for the split {file.split!r}: {files[0].name} and {file.name}"
             raise DataError(message, place=Place(folder), hint=_TWO_FILES)
-        others.append(name)
+        files.append(file)
     for files in found.values():
-        shard = _split_of(files[0])[2]
-        if shard is not None and [(_split_of(f)[2] or shard)[0] for f in files] != list(range(shard[1])):
-            message = f"of {shard[1]} shards there are {len(files)}: {files[0]}, …"
+        shards = files[0].shards
+        if shards and [file.shard for file in files] != list(range(shards)):
+            message = f"of {shards} shards there are {len(files)}: {files[0].name}, …"
             raise DataError(message, place=Place(folder), hint="Download the missing ones.")
-    return found
+    return {split: [file.name for file in files] for split, files in found.items()}
