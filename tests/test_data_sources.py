@@ -96,7 +96,7 @@ def test_without_a_validation_file_a_tenth_of_train_is_set_apart(tmp_path: Path)
     assert corpus.targets("valid").sum(axis=0).tolist() == [2, 2]
     texts = [record.text for records in corpus.splits.values() for record in records]
     assert sorted(texts) == sorted(f"text {i}" for i in range(40))
-    assert "4 training rows set apart" in corpus.description[-1]
+    assert "4 training rows are used for validation" in corpus.description[-1]
 
 
 @pytest.mark.parametrize("names", [["rows_1", "rows_2", "rows_3"], ["part-0", "part-1", "part-2"], ["1", "2", "3"]])

@@ -222,16 +222,16 @@ def test_each_advice_comes_where_it_applies(kind: str, says: str, splits: dict[s
 
 
 def test_rows_of_a_split_that_was_not_asked_for_are_not_missed() -> None:
-    assert kinds(profile(corpus_of(train=sound(600, "a"))), whole=False) == []
+    assert kinds(profile(corpus_of(train=sound(600, "a"))), all_splits=False) == []
 
 
 def test_imbalance_is_told_from_twenty_times() -> None:
     for times, wanted in ((19, []), (20, ["imbalance"])):
         rows = [*many(30, (0,), "a"), *many(30 * times, (1,), "b"), *many(100, (2,), "c")]
-        assert kinds(profile(corpus_of(train=rows)), whole=False) == ["rare_label", *wanted]
-    assert "weights=sqrt_ratio" in advise(profile(corpus_of(train=rows)), Config(), whole=False)[-1].message
+        assert kinds(profile(corpus_of(train=rows)), all_splits=False) == ["rare_label", *wanted]
+    assert "weights=sqrt_ratio" in advise(profile(corpus_of(train=rows)), Config(), all_splits=False)[-1].message
     classes = LabelSet(LABELS.names, Task.MULTI_CLASS)
-    assert "weights=balanced" in advise(profile(corpus_of(classes, train=rows)), Config(), whole=False)[-1].message
+    assert "weights=balanced" in advise(profile(corpus_of(classes, train=rows)), Config(), all_splits=False)[-1].message
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_imbalance_is_told_from_twenty_times() -> None:
 def test_texts_that_are_cut_are_told_with_a_length_that_holds_them(limit: int | None, says: str) -> None:
     config = config_of(["model.max_length=32"])
     found = profile(corpus_of(train=sound(600, "a")), lambda texts: np.arange(len(texts)) % 60)
-    (advice,) = advise(found, config, token_limit=limit, whole=False)
+    (advice,) = advise(found, config, token_limit=limit, all_splits=False)
     assert advice.kind == "length"
     assert advice.message.startswith("45 % of train is longer than 32 tokens")
     assert advice.message.endswith(says)
-    assert kinds(found, config_of(["model.max_length=64"]), whole=False) == []
-    (advice,) = advise(found, config, token_limit=32, whole=False)
+    assert kinds(found, config_of(["model.max_length=64"]), all_splits=False) == []
+    (advice,) = advise(found, config, token_limit=32, all_splits=False)
     assert "the encoder takes no more" in advice.message
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotune.data.quality import near_duplicates as module
-from emotune.data.quality.near_duplicates import SIMILARITY, NearDuplicates, near_duplicates, plain, similarity
+from emotune.data.quality.near_duplicates import SIMILARITY, near_duplicates, plain, similarity
 from emotune.data.records import Record, text_keys
 
 PROPERTY = settings(deadline=None, max_examples=60)
@@ -18,12 +18,18 @@ LINE = "the cat sat on a mat while rain fell and we drank black tea by an old do
 WORDS = LINE.split()
 
 
-def found_in(texts: Sequence[str]) -> NearDuplicates:
-    return near_duplicates(texts, text_keys([Record(text, (), Path("x"), i) for i, text in enumerate(texts)]))
-
-
 def groups(texts: Sequence[str]) -> list[list[int]]:
-    return [members.tolist() for members in found_in(texts).members()]
+    keys = text_keys([Record(text, (), Path("x"), i) for i, text in enumerate(texts)])
+    return [members.tolist() for members in near_duplicates(texts, keys)]
+
+
+def group_of(texts: Sequence[str]) -> list[int]:
+    """The group of each text, -1 without one."""
+    found = [-1] * len(texts)
+    for number, members in enumerate(groups(texts)):
+        for i in members:
+            found[i] = number
+    return found
 
 
 def sentence(rng: random.Random, length: int = 14) -> list[str]:
@@ -60,9 +66,7 @@ def test_near_texts_make_a_group_unless_they_are_equal(text: str, other: str) ->
     ],
 )
 def test_blank_equal_and_unlike_texts_make_none(texts: list[str]) -> None:
-    found = found_in(texts)
-    assert found.group.tolist() == [-1] * len(texts)
-    assert list(found.members()) == []
+    assert groups(texts) == []
 
 
 def test_equal_texts_join_the_group_of_what_is_near_to_them() -> None:
@@ -79,7 +83,7 @@ def test_nearly_all_pairs_at_the_limit_are_found() -> None:
         changed[rng.randrange(len(words))] = rng.choice(WORDS)
         texts += [" ".join(words), " ".join(changed)]
     pairs = [(i, i + 1) for i in range(0, len(texts), 2) if SIMILARITY <= similarity(texts[i], texts[i + 1]) < 1]
-    group = found_in(texts).group
+    group = group_of(texts)
     assert len(pairs) > 60
     assert sum(group[i] == group[j] >= 0 for i, j in pairs) >= 0.98 * len(pairs)
 
@@ -97,8 +101,7 @@ def test_no_member_of_a_group_is_far_from_all_others() -> None:
     texts=st.lists(st.text(max_size=12) | st.sampled_from(["so it goes", "so it goes!", "So it goes on"]), max_size=8)
 )
 def test_any_texts_can_be_compared(texts: list[str]) -> None:
-    group = found_in(texts).group
-    assert group.shape == (len(texts),)
+    group = group_of(texts)
     for i in range(len(texts)):
         for j in range(i):
             if texts[i].strip() and plain(texts[i]) == plain(texts[j]) and texts[i].split() != texts[j].split():
@@ -125,8 +128,7 @@ def test_work_does_not_grow_with_the_square_of_alike_texts(monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "similarity", counting)
     texts = [f"your order number {i} was sent today and will reach you on monday morning" for i in range(2000)]
-    found = found_in(texts)
-    assert len(set(found.group.tolist())) == 1
+    assert len(set(group_of(texts))) == 1
     assert compared < 20 * len(texts)
 
 

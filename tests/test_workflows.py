@@ -110,7 +110,7 @@ def test_what_is_doubtful_in_the_data_is_said_and_kept(base: Path, tmp_path: Pat
     findings = json.loads(Path("run/data.json").read_text())["findings"]
     assert result.stderr == "".join(f"warning: {finding}\n" for finding in findings)
     assert findings[0] == "1 empty text in train, left out of training (train.csv:162)"
-    assert findings[1] == "1 text of valid also in train, which flatters the score (valid.csv:42)"
+    assert findings[1] == "1 text of valid also in train, which inflates the score (valid.csv:42)"
     assert len(findings) == 2
 
 
@@ -230,7 +230,7 @@ def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.
     verify(Path("run/model"))
 
 
-@pytest.mark.parametrize("moment", ["train.corpus_of", "finish.make_card"])
+@pytest.mark.parametrize("moment", ["train.load_corpus", "finish.make_card"])
 def test_ctrl_c_outside_of_training_leaves_no_half_a_model(moment: str, base: Path, monkeypatch) -> None:
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt

@@ -165,7 +165,9 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     if "valid" in splits and "valid" not in files:
         corpus = _divided(corpus, [1 - _VALID_SHARE, _VALID_SHARE], config.split_seed)
         rows = len(corpus.splits["valid"])
-        note = f"no validation file: {rows:,} training rows set apart, stratified, seed {config.split_seed}"
+        note = (
+            f"no validation file: {rows:,} training rows are used for validation, stratified, seed {config.split_seed}"
+        )
         corpus = replace(corpus, description=(*corpus.description, note))
     return _chosen(corpus, splits, path, files)
 

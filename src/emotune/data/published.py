@@ -75,11 +75,6 @@ class DataSet:
     citation: str = field(repr=False)
     terms: str = ""
 
-    @property
-    def data_path(self) -> str:
-        """Its name for `data.path` and `--data`."""
-        return PREFIX + self.name
-
 
 def _files(url: Callable[[str], str], *files: tuple[str, str, int | None]) -> tuple[DataFile, ...]:
     """Files by name, sha256 and size; `url` is called with the stem of each name."""
@@ -260,20 +255,20 @@ def is_complete(data_set: DataSet, folder: Path, *, test: bool = True) -> bool:
     return all(is_intact(folder / file.name, file) for file in data_set.files if test or not file.is_test)
 
 
-def fetched_folder(data_path: str) -> Path:
+def fetched_folder(path: str) -> Path:
     """The folder that `emotune:NAME` means, its files verified; the test split may be missing.
 
     Raises UsageError for a name that is not in the catalogue, MissingInputError for a set that was not fetched
     completely, DataError for a file that differs from the published one.
     """
-    data_set = data_set_named(data_path.removeprefix(PREFIX))
+    data_set = data_set_named(path.removeprefix(PREFIX))
     folder, again = folder_of(data_set), f"emotune fetch {data_set.name}"
     for file in data_set.files:
-        path = folder / file.name
-        if path.is_file() and not is_intact(path, file):
-            raise DataError("this is not the published file", place=Place(path), hint=f"Repair it with: {again}")
-        if not path.is_file() and not file.is_test:
-            message = f"the data set {data_set.name} is not there ({path})"
+        found = folder / file.name
+        if found.is_file() and not is_intact(found, file):
+            raise DataError("this is not the published file", place=Place(found), hint=f"Repair it with: {again}")
+        if not found.is_file() and not file.is_test:
+            message = f"the data set {data_set.name} is not there ({found})"
             raise MissingInputError(message, hint=f"Download it with: {again}    Files of your own: --data PATH")
     return folder
 

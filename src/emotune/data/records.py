@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -129,7 +129,8 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     A known set keeps its own order, numbers are sorted by size, other names alphabetically.
     """
     names: Counter[str] = Counter()
-    for found, number in Counter(_all_names(row) for row in rows).items():
+    together = Counter(row.names if row.shares is None else tuple(name for name, _ in row.shares) for row in rows)
+    for found, number in together.items():
         for name in found:
             names[name] += number
     spellings: dict[str, str] = {}
@@ -151,61 +152,54 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(spellings.values()))
 
 
-def _all_names(row: Row) -> tuple[str, ...]:
-    return row.names if row.shares is None else tuple(name for name, _ in row.shares)
-
-
 def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
-    """The rows with label positions; a name that differs from a label in case only is that label."""
-    positions = {name.casefold(): i for i, name in enumerate(labels.names)}
-    positions |= {name: i for i, name in enumerate(labels.names)}
-    known: dict[tuple[str, ...], tuple[int, ...]] = {}
-    return [
-        _record(row, Place(path, row.line), labels, positions, known)
-        for path, rows in reading.rows.items()
-        for row in rows
-    ]
+    """The rows with label positions; a name that differs from a label in case only is that label.
+
+    Raises DataError with the place of the first row whose labels do not fit.
+    """
+    labeller = _Labeller(labels)
+    return [labeller.record(row, Place(path, row.line)) for path, rows in reading.rows.items() for row in rows]
 
 
-def _record(
-    row: Row,
-    place: Place,
-    labels: LabelSet,
-    positions: Mapping[str, int],
-    known: dict[tuple[str, ...], tuple[int, ...]],
-) -> Record:
-    """The record of a row; `known` keeps the positions of the combinations of names that were seen before."""
-    if row.shares is not None:
-        return _soft_record(row, place, labels, positions)
-    found = known.get(row.names)
-    if found is None:
-        found = tuple(sorted({_position(name, place, labels, positions) for name in row.names}))
-        if labels.task is Task.MULTI_CLASS and len(found) != 1:
-            message = f"a multi-class row has exactly one label, this one has {len(found)}"
-            raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
-        known[row.names] = found
-    return Record(row.text, found, place.path, row.line, row.id)
+class _Labeller:
+    """Makes records of rows. Combinations of names repeat: each is looked up once."""
 
+    def __init__(self, labels: LabelSet) -> None:
+        self._labels = labels
+        self._positions = {name.casefold(): i for i, name in enumerate(labels.names)}
+        self._positions |= {name: i for i, name in enumerate(labels.names)}
+        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
 
-def _position(name: str, place: Place, labels: LabelSet, positions: Mapping[str, int]) -> int:
-    position = positions.get(name, positions.get(name.casefold()))
-    if position is None:
-        hint = did_you_mean(name[:_SHOWN], labels.names)
-        if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
-            hint = "Label ids need names: labels.txt beside the data, one per line in the order of the ids, "
-            hint += "or data.labels_file=PATH"
-        raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
-    return position
+    def record(self, row: Row, place: Place) -> Record:
+        if row.shares is not None:
+            return self._soft_record(row, row.shares, place)
+        found = self._known.get(row.names)
+        if found is None:
+            found = tuple(sorted({self._position(name, place) for name in row.names}))
+            if self._labels.task is Task.MULTI_CLASS and len(found) != 1:
+                message = f"a multi-class row has exactly one label, this one has {len(found)}"
+                raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
+            self._known[row.names] = found
+        return Record(row.text, found, place.path, row.line, row.id)
 
+    def _soft_record(self, row: Row, named: tuple[tuple[str, float], ...], place: Place) -> Record:
+        """A record of soft targets; in a multi-class corpus, the likeliest class and a distribution over all."""
+        shares = sorted((self._position(name, place), share) for name, share in named)
+        found = tuple(position for position, share in shares if share >= POSITIVE)
+        if self._labels.task is Task.MULTI_CLASS:
+            total = sum(share for _, share in shares)
+            if not total:
+                raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
+            found = (max(shares, key=lambda pair: pair[1])[0],)
+            shares = [(position, share / total) for position, share in shares]
+        return Record(row.text, found, place.path, row.line, row.id, tuple(shares))
 
-def _soft_record(row: Row, place: Place, labels: LabelSet, positions: Mapping[str, int]) -> Record:
-    """A record of soft targets; in a multi-class corpus, the likeliest class and a distribution over all."""
-    shares = sorted((_position(name, place, labels, positions), share) for name, share in row.shares or ())
-    found = tuple(position for position, share in shares if share >= POSITIVE)
-    if labels.task is Task.MULTI_CLASS:
-        total = sum(share for _, share in shares)
-        if not total:
-            raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
-        found = (max(shares, key=lambda pair: pair[1])[0],)
-        shares = [(position, share / total) for position, share in shares]
-    return Record(row.text, found, place.path, row.line, row.id, tuple(shares))
+    def _position(self, name: str, place: Place) -> int:
+        position = self._positions.get(name, self._positions.get(name.casefold()))
+        if position is None:
+            hint = did_you_mean(name[:_SHOWN], self._labels.names)
+            if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, self._labels.names)):
+                hint = "Name the label ids: one per line in id order in labels.txt beside the data, or in "
+                hint += "data.labels_file=PATH"
+            raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
+        return position

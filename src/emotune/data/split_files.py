@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -65,7 +66,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     The subsets are the card's `configs`, else the folders. `source` is named in errors. Raises DataError for an unknown
     subset, or when there are several and none is named.
     """
-    configs = card_configs(card)
+    configs = _card_configs(card)
     groups: Mapping[str, Any] = configs or _folders(names)
     if subset is not None and subset not in groups:
         hint = did_you_mean(subset, groups) if groups else "It has no subsets."
@@ -83,7 +84,7 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     return _named_splits(group, source)
 
 
-def card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
+def _card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
     """The subsets in the front matter of a data set's card, by name; empty without any."""
     configs = _front_matter(card).get("configs")
     if not isinstance(configs, list):
@@ -143,7 +144,7 @@ def _folders(names: Sequence[str]) -> dict[str, list[str]]:
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    return {folder: files for folder, files in folders.items() if any(_split_of(f)[0] == "train" for f in files)}
+    return {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
 
 
 def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
@@ -161,16 +162,28 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
     return found
 
 
-def _split_of(name: str) -> tuple[str | None, str, tuple[int, int] | None]:
-    """The split in a file's name (None: no split), the name without the shard, and the shard and number of shards."""
-    plain = PurePosixPath(name).name.casefold().removesuffix(".gz")
-    suffix = PurePosixPath(plain).suffix
-    stem = plain.removesuffix(suffix)
-    shard = _SHARD.fullmatch(stem)
-    if shard is not None:
-        stem = shard[1]
-    split = SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None
-    return split, stem + suffix, (int(shard[2]), int(shard[3])) if shard is not None else None
+@dataclass(frozen=True)
+class _Named:
+    """A file's name: its split (None: no split), its stem without the shard, the shard and all shards (0: none)."""
+
+    name: str
+    split: str | None
+    stem: str
+    shard: int = 0
+    shards: int = 0
+
+
+def _parsed(name: str) -> _Named:
+    stem, suffix = _stem_and_suffix(name)
+    match = _SHARD.fullmatch(stem)
+    stem, shard, shards = (stem, 0, 0) if match is None else (match[1], int(match[2]), int(match[3]))
+    return _Named(name, SPLIT_NAMES.get(stem) if suffix in SUFFIXES else None, stem + suffix, shard, shards)
+
+
+def _stem_and_suffix(name: str) -> tuple[str, str]:
+    """The two parts of a file's name in lower case, without `.gz`."""
+    path = PurePosixPath(PurePosixPath(name).name.casefold().removesuffix(".gz"))
+    return path.stem, path.suffix
 
 
 def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
@@ -180,15 +193,14 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """
     found: dict[tuple[str, str], dict[int, str]] = {}
     for name in names:
-        plain = name.casefold().removesuffix(".gz")
-        suffix = PurePosixPath(plain).suffix
-        match = _NUMBERED.fullmatch(plain.removesuffix(suffix)) if suffix in SUFFIXES else None
+        stem, suffix = _stem_and_suffix(name)
+        match = _NUMBERED.fullmatch(stem) if suffix in SUFFIXES else None
         if match is not None:
-            files = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {})
-            if int(match[2]) in files:
-                message = f"two files with the number {int(match[2])}: {files[int(match[2])]} and {name}"
+            files, number = found.setdefault(((match[1] or "").rstrip("-_. "), suffix), {}), int(match[2])
+            if number in files:
+                message = f"two files with the number {number}: {files[number]} and {name}"
                 raise DataError(message, place=Place(folder), hint=_TWO_FILES)
-            files[int(match[2])] = name
+            files[number] = name
     groups = {key: files for key, files in found.items() if len(files) > 1 and min(files) <= 1}
     by_split = {SPLIT_NAMES.get(stem): files for (stem, _), files in groups.items()}
     if len(groups) == 1 and None in by_split:
@@ -205,19 +217,18 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
 
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """The files with a split in their names, shards in order."""
-    found: dict[str, list[str]] = {}
-    for name in sorted(names):
-        split, stem, shard = _split_of(name)
-        if split is None:
+    found: dict[str, list[_Named]] = {}
+    for file in map(_parsed, sorted(names)):
+        if file.split is None:
             continue
-        others = found.setdefault(split, [])
-        if others and (shard is None or _split_of(others[0])[1:] != (stem, (0, shard[1]))):
-            message = f"two files for the split {split!r}: {others[0]} and {name}"
+        files = found.setdefault(file.split, [])
+        if files and (not file.shards or replace(files[0], name="") != replace(file, name="", shard=0)):
+            message = f"two files for the split {file.split!r}: {files[0].name} and {file.name}"
             raise DataError(message, place=Place(folder), hint=_TWO_FILES)
-        others.append(name)
+        files.append(file)
     for files in found.values():
-        shard = _split_of(files[0])[2]
-        if shard is not None and [(_split_of(f)[2] or shard)[0] for f in files] != list(range(shard[1])):
-            message = f"of {shard[1]} shards there are {len(files)}: {files[0]}, …"
+        shards = files[0].shards
+        if shards and [file.shard for file in files] != list(range(shards)):
+            message = f"of {shards} shards there are {len(files)}: {files[0].name}, …"
             raise DataError(message, place=Place(folder), hint="Download the missing ones.")
-    return found
+    return {split: [file.name for file in files] for split, files in found.items()}

@@ -60,7 +60,7 @@ def inspect(
         description=corpus.description,
         profile=found,
         samples=samples(corpus, found.main.name, num_samples, seed),
-        advice=tuple(advise(found, config, token_limit=limit, whole=not splits)),
+        advice=tuple(advise(found, config, token_limit=limit, all_splits=not splits)),
         encoder=None if source is None else config.tokens.encoder,
         max_length=config.tokens.max_length,
     )

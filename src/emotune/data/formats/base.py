@@ -39,7 +39,7 @@ class FileFormat:
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
     lists       whether a label cell is a list
-    id_names    the names of the label ids; empty when the file holds names
+    id_names    the names of the label ids; empty when the file has names
     raters      the column of the rater, when each row is one rater's
     unclear     the column that marks texts as too unclear to judge
     soft        whether the shares of the raters are the targets

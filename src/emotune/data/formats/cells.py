@@ -206,7 +206,7 @@ def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float]
 
 # The names of label ids
 
-_HINT = "Name the file that holds the label names: --set data.labels_file=PATH"
+_HINT = "Name the file of the label names: --set data.labels_file=PATH"
 
 
 def names_if_ids(

@@ -1,7 +1,6 @@
 """The content of a label file: bytes, unpacked when they are gzipped, and numbered lines of text.
 
-The bytes are held once and text is decoded line by line: with one emoji in it, Python holds a whole text at 4 bytes per
-character.
+The bytes are kept once and text is decoded line by line: Python needs 4 bytes per character for a text with an emoji.
 """
 
 import gzip

@@ -93,7 +93,7 @@ def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
             value, end = decoder.raw_decode(line)
             if end < len(line):
                 raise _Refused(f"something follows the object: {shown(line[end:].lstrip())}")
-            _require_whole(value, line)
+            _require_no_surrogates(value, line)
         except (ValueError, RecursionError) as error:
             raise _not_json(content, number, error) from None
         yield number, value
@@ -109,7 +109,7 @@ def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
     while more:
         try:
             value, end = decoder.raw_decode(text, at)
-            _require_whole(value, text[at:end])
+            _require_no_surrogates(value, text[at:end])
         except (ValueError, RecursionError) as error:
             position = getattr(error, "pos", at)
             raise _not_json(content, line + text.count("\n", at, position), error) from None
@@ -142,7 +142,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _require_whole(value: Any, source: str) -> None:
+def _require_no_surrogates(value: Any, source: str) -> None:
     """Raise _Refused for a lone surrogate in a value; `source` is the JSON that it was read from."""
     if not _HALVES.search(source):
         return

@@ -2,25 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, names_of_ids, pieces, shown
 from emotune.data.formats.files import Content
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.labels import GOEMOTIONS
-
-# The text, the label cell (or the names) and the id of a line; raises DataError for a line that does not fit.
-Split = Callable[[str, FileFormat, Place], tuple[str, str | list[str], str | None]]
-
-
-def _rows(content: Content, file_format: FileFormat, split: Split) -> Iterator[Row]:
-    reader = NameReader(file_format)
-    for number, line in content.lines():
-        place = Place(content.path, number)
-        text, labels, key = split(line, file_format, place)
-        yield Row(text, reader.names(labels, place), number, key)
-
 
 # fastText: `__label__joy __label__love some text`, labels before the text or after it
 
@@ -58,14 +46,16 @@ def _marks(line: str) -> tuple[str, list[str]]:
     return (line.rstrip().rsplit(None, after)[0] if names else line), names
 
 
-def _split_fasttext(line: str, _: FileFormat, place: Place) -> tuple[str, list[str], None]:
-    text, names = _marks(line)
-    if not all(names):
-        raise DataError(f"{_MARK} has no name here", place=place)
-    return text, names, None
+def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    reader = NameReader(file_format)
+    for number, line in content.lines():
+        place, (text, names) = Place(content.path, number), _marks(line)
+        if not all(names):
+            raise DataError(f"{_MARK} has no name here", place=place)
+        yield Row(text, reader.names(names, place), number)
 
 
-FASTTEXT = Reader("fasttext", _recognise_fasttext, lambda content, found: _rows(content, found, _split_fasttext))
+FASTTEXT = Reader("fasttext", _recognise_fasttext, _read_fasttext)
 
 
 # GoEmotions' TSV: text, comma-joined label ids, comment id; no header, no quoting
@@ -98,20 +88,19 @@ def _has_ids(line: str) -> bool:
     return 2 <= len(cells) <= 3 and all(LABEL_ID.fullmatch(piece) for piece in cells[1].split(","))
 
 
-def _split_goemotions(line: str, _: FileFormat, place: Place) -> tuple[str, str, str | None]:
-    cells = line.split("\t")
-    if len(cells) < 2:
-        raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
-    if len(cells) > 3:
-        message = f"a row has a text, label ids and an id; here are {len(cells)} cells"
-        hint = "A text in this format has no tab: replace it by a blank."
-        raise DataError(message, place=place, hint=hint)
-    return cells[0], cells[1], cells[2] if len(cells) > 2 else None
+def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    reader = NameReader(file_format)
+    for number, line in content.lines():
+        place, cells = Place(content.path, number), line.split("\t")
+        if len(cells) < 2:
+            raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
+        if len(cells) > 3:
+            message = f"a row has a text, label ids and an id; here are {len(cells)} cells"
+            raise DataError(message, place=place, hint="A text in this format has no tab: replace it by a blank.")
+        yield Row(cells[0], reader.names(cells[1], place), number, cells[2] if len(cells) > 2 else None)
 
 
-GOEMOTIONS_TSV = Reader(
-    "goemotions", _recognise_goemotions, lambda content, found: _rows(content, found, _split_goemotions)
-)
+GOEMOTIONS_TSV = Reader("goemotions", _recognise_goemotions, _read_goemotions)
 
 
 # `text;label`: a text and a label, or several joined ones; no header; the last delimiter counts
@@ -163,14 +152,15 @@ def _most_end_in_labels(lines: Sequence[str], delimiter: str) -> bool:
     return len(short) >= MOST * len(lines) and len(set(short)) <= max(_FEW_LABELS, len(lines) // 2)
 
 
-def _split_text_label(line: str, file_format: FileFormat, place: Place) -> tuple[str, str, None]:
-    text, found, label = line.rpartition(file_format.delimiter)
-    if not found or not label.strip():
-        message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
-        raise DataError(message, place=place)
-    return text, label, None
+def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    reader = NameReader(file_format)
+    for number, line in content.lines():
+        text, found, label = line.rpartition(file_format.delimiter)
+        place = Place(content.path, number)
+        if not found or not label.strip():
+            message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
+            raise DataError(message, place=place)
+        yield Row(text, reader.names(label, place), number)
 
 
-TEXT_LABEL = Reader(
-    "text_label", _recognise_text_label, lambda content, found: _rows(content, found, _split_text_label)
-)
+TEXT_LABEL = Reader("text_label", _recognise_text_label, _read_text_label)

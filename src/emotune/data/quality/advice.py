@@ -37,15 +37,17 @@ class Advice:
     message: str
 
 
-def advise(profile: Profile, config: Config, *, token_limit: int | None = None, whole: bool = True) -> list[Advice]:
+def advise(
+    profile: Profile, config: Config, *, token_limit: int | None = None, all_splits: bool = True
+) -> list[Advice]:
     """The advice on a corpus; problems that inflate or spoil a score come first.
 
-    token_limit: the most tokens that the encoder takes. whole: all splits of the corpus are in the profile.
+    token_limit: the most tokens that the encoder takes. all_splits: all splits of the corpus are in the profile.
     """
     found = {f.kind: f for f in profile.findings}
     return [
         *_leaks(profile, found),
-        *_splits(profile, config, whole),
+        *_splits(profile, config, all_splits),
         *_rare(profile, config),
         *_conflicts(profile, found),
         *_repeated(profile),
@@ -76,9 +78,9 @@ def _leaks(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
         yield Advice("leak", message)
 
 
-def _splits(profile: Profile, config: Config, whole: bool) -> Iterator[Advice]:
+def _splits(profile: Profile, config: Config, all_splits: bool) -> Iterator[Advice]:
     names = {split.name for split in profile.splits}
-    if "train" not in names or not whole:
+    if "train" not in names or not all_splits:
         return
     if "valid" not in names:
         yield Advice("no_valid", "no validation split: train will use 10 % of its rows for validation, stratified")
@@ -161,14 +163,14 @@ def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Itera
     if share < _CUT_SHARE:
         return
     enough = -(-tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
-    said = (
+    message = (
         f"{percentage(share)} of {profile.main.name} is longer than {reach} tokens, and training does not see the rest"
     )
     if reach == token_limit:
-        yield Advice("length", f"{said}: the encoder takes no more; split the texts, or use another encoder")
+        yield Advice("length", f"{message}: the encoder takes no more; split the texts, or use another encoder")
         return
     better = enough if token_limit is None else min(enough, token_limit)
-    yield Advice("length", f"{said}: --set model.max_length={better}")
+    yield Advice("length", f"{message}: --set model.max_length={better}")
 
 
 def _imbalance(profile: Profile) -> Iterator[Advice]:

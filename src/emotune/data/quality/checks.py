@@ -131,19 +131,14 @@ class Oddity:
 
 def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
     """The suspicious texts of each kind, with their splits."""
-    rows: dict[str, list[Record]] = {kind.name: [] for kind in _KINDS}
-    splits: dict[str, dict[str, None]] = {kind.name: {} for kind in _KINDS}
-    for split, records in corpus.splits.items():
-        for record in records:
-            for kind in _KINDS:
-                if kind.find(record.text) is not None:
-                    rows[kind.name].append(record)
-                    splits[kind.name][split] = None
     for kind in _KINDS:
-        if found := rows[kind.name]:
-            message = f"{counted(len(found), 'text')} {'has' if len(found) == 1 else 'have'} {kind.texts}"
-            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in found[:excerpts])
-            yield Oddity(finding(kind.name, message, found, *splits[kind.name]), shown)
+        found = {split: [r for r in rows if kind.find(r.text) is not None] for split, rows in corpus.splits.items()}
+        rows = [row for there in found.values() for row in there]
+        if rows:
+            message = f"{counted(len(rows), 'text')} {'has' if len(rows) == 1 else 'have'} {kind.texts}"
+            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in rows[:excerpts])
+            splits = [split for split, there in found.items() if there]
+            yield Oddity(finding(kind.name, message, rows, *splits), shown)
 
 
 def _excerpt(text: str, span: tuple[int, int]) -> str:
@@ -176,11 +171,6 @@ def _entity(text: str) -> tuple[int, int] | None:
     return next((m.span() for m in known), None)
 
 
-def _tag(text: str) -> tuple[int, int] | None:
-    match = _TAG.search(text) if "<" in text else None
-    return match.span() if match else None
-
-
 def _one_character(text: str) -> tuple[int, int] | None:
     stripped = text.strip()
     return (0, len(text)) if stripped and not stripped.strip(stripped[0] + " \t\n") else None
@@ -198,7 +188,7 @@ _KINDS = (
     _Kind("replacement_character", "U+FFFD, left where a character was lost", _matching(re.compile("\ufffd"))),
     _Kind("control_character", "control characters", _matching(_CONTROLS, in_ascii=True)),
     _Kind("html_entity", "HTML entities", _entity),
-    _Kind("html_tag", "HTML tags", _tag),
+    _Kind("html_tag", "HTML tags", _matching(_TAG, in_ascii=True)),
     _Kind("invisible_character", "invisible characters (zero-width, soft hyphen, direction)", _matching(_INVISIBLE)),
     _Kind("one_character", "nothing but one character, perhaps repeated", _one_character),
     _Kind("few_letters", "few letters, and mostly other characters", _few_letters),

@@ -9,7 +9,6 @@ candidates are compared exactly. Broder 1997; Leskovec, Rajaraman and Ullman, Mi
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,25 +25,6 @@ _MARKS = re.compile(r"[\W_]+")
 _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))  # of splitmix64
 
 
-@dataclass(frozen=True)
-class NearDuplicates:
-    """The groups of near-duplicates among n texts.
-
-    `group[i]` is the group of text i, -1 when it has no near-duplicate: shape (n,). Chains of near pairs link the texts
-    of a group. Texts that differ in case and blanks only (`keys`) are no group.
-    """
-
-    group: Ints
-
-    def members(self) -> Iterator[Ints]:
-        """The texts of each group, in ascending order."""
-        grouped = np.flatnonzero(self.group >= 0)
-        if not len(grouped):
-            return
-        order = grouped[np.argsort(self.group[grouped], kind="stable")]
-        yield from np.split(order, np.flatnonzero(np.diff(self.group[order])) + 1)
-
-
 def plain(text: str) -> str:
     """The text without case and punctuation; without case only when it has nothing but punctuation."""
     folded = text.casefold()
@@ -58,8 +38,11 @@ def similarity(first: str, second: str) -> float:
     return shared / (len(ours) + len(theirs) - shared)
 
 
-def near_duplicates(texts: Sequence[str], keys: Hashes) -> NearDuplicates:
-    """The near-duplicates among texts; texts with equal `keys` (`records.text_keys`), shape (n,), are equal.
+def near_duplicates(texts: Sequence[str], keys: Hashes) -> list[Ints]:
+    """The groups of near-duplicates among texts, each with its texts in ascending order.
+
+    Chains of near pairs link the texts of a group. Texts that differ in case and blanks only, with equal `keys`
+    (`records.text_keys`, shape (n,)), are no group.
 
     Time and memory grow linearly with the texts, even when many are similar: each text is compared with the first text
     of its band and the few before it only. So a pair of a huge group may be missed, but not the group. Blank texts have
@@ -73,20 +56,18 @@ def near_duplicates(texts: Sequence[str], keys: Hashes) -> NearDuplicates:
         a, b = _root(parents, one), _root(parents, other)
         if a != b and similarity(texts[first[one]], texts[first[other]]) >= SIMILARITY:
             parents[max(a, b)] = min(a, b)
+    if not len(texts):
+        return []
     roots = np.array([_root(parents, i) for i in range(len(parents))], dtype=np.int64)
-    return NearDuplicates(_groups(roots[node] if len(node) else np.zeros(0, dtype=np.int64), keys, blank[node]))
+    return _groups(roots[node], keys, blank[node])
 
 
-def _groups(root: Ints, keys: Hashes, blank: npt.NDArray[np.bool_]) -> Ints:
-    """The groups, numbered from 0, of texts with a common root that are not all equal."""
-    _, component, size = np.unique(root, return_inverse=True, return_counts=True)
-    distinct = np.zeros(len(size), dtype=np.int64)
-    once = np.unique(np.stack([component.astype(np.uint64), keys]), axis=1)[0] if len(root) else np.zeros(0, np.uint64)
-    np.add.at(distinct, once.astype(np.int64), 1)
-    grouped = (distinct > 1)[component] & ~blank
-    group = np.full(len(root), -1, dtype=np.int64)
-    group[grouped] = np.unique(component[grouped], return_inverse=True)[1]
-    return group
+def _groups(root: Ints, keys: Hashes, blank: npt.NDArray[np.bool_]) -> list[Ints]:
+    """The texts with a common root, where they are not all equal."""
+    several = np.flatnonzero(~blank & (np.bincount(root)[root] > 1))
+    order = several[np.argsort(root[several], kind="stable")]
+    groups = np.split(order, np.flatnonzero(np.diff(root[order])) + 1)
+    return [group for group in groups if len(np.unique(keys[group])) > 1]
 
 
 def _root(parents: list[int], node: int) -> int:

@@ -17,7 +17,7 @@ CountTokens = Callable[[Sequence[str]], Ints]
 _CHUNK = 8192
 _FEW_TOGETHER = 5
 _EXAMPLES = 10
-_LOOKED_AT = 20
+_COMPARED = 20
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _near(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Near]:
         return
     key = np.concatenate([keys[name] for name in names])
     split = np.repeat(np.arange(len(names)), [len(corpus.splits[name]) for name in names])
-    groups = list(near_duplicates([r.text for r in records], key).members())
+    groups = near_duplicates([r.text for r in records], key)
     for i, name in enumerate(names):
         inside = [members[split[members] == i] for members in groups]
         within = [_Group(ours, ours[key[ours] != key[ours[0]]], ours) for ours in inside if len(ours)]
@@ -259,9 +259,9 @@ def _rows(records: Sequence[Record], chosen: Ints) -> tuple[Record, ...]:
 def _example(row: int, others: Ints, records: Sequence[Record]) -> tuple[Record, Record, float]:
     """A row and the most similar of the first few others of its group."""
     text = records[row].text
-    alike = [similarity(text, records[i].text) for i in others[:_LOOKED_AT]]
-    best = int(np.argmax(alike))
-    return records[row], records[others[best]], alike[best]
+    similarities = [similarity(text, records[i].text) for i in others[:_COMPARED]]
+    best = int(np.argmax(similarities))
+    return records[row], records[others[best]], similarities[best]
 
 
 def samples(corpus: Corpus, split: str, number: int, seed: int) -> dict[str, tuple[Record, ...]]:
