@@ -19,8 +19,8 @@ from emotune.labels import GOEMOTIONS, LabelSet, Task
 from emotune.reports import tables
 from emotune.reports.card import update_card
 from emotune.reports.evaluation import Evaluation, describe, write_evaluation
-from emotune.reports.html import variables
 from emotune.reports.provenance import Background
+from emotune.reports.rendering import variables
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
     Block,

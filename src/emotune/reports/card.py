@@ -1,15 +1,17 @@
 """The model card: README.md of a model directory."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from markupsafe import Markup
 
 from emotune.data.published import CATALOG, DataSet
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
+from emotune.reports.rendering import render_markdown
 from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import metric_name
@@ -17,17 +19,6 @@ from emotune.scoring.metrics import metric_name
 # the marks by which the sections of a card are found again, also in cards of earlier versions
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
 _BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"
-
-_SNIPPET = """\
-```python
-import json
-from transformers import pipeline
-
-classify = pipeline("text-classification", model=MODEL_DIR, top_k=None)
-thresholds = json.load(open(f"{MODEL_DIR}/decision.json"))["thresholds"]
-for scores in classify(["I can't believe you did that for me!"]):
-    print([s["label"] for s in scores if s["score"] >= thresholds[s["label"]] < 1])
-```"""
 
 
 @dataclass(frozen=True)
@@ -63,28 +54,18 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
         "base_model": facts.encoder if facts.encoder_on_hub else None,
         "datasets": [data_set.hub_id for data_set in facts.published],
     }
+    validation = tuple((metric_name(name), percent(value)) for name, value in facts.validation.items())
     return _card(
         front,
         facts.name,
         f"Trained with emotune{origin}. Portability: {facts.portability}.",
         decision,
-        [
-            *_use(decision, plain=plain),
-            "## Data",
-            "",
-            *[f"- {escape(line)}" for line in facts.data],
-            f"- rows: {', '.join(f'{n:,} {split}' for split, n in facts.rows.items())}",
-            *[f"- warning: {escape(line)}" for line in facts.findings],
-            "",
-            *_published(facts.published),
-            "## Validation",
-            "",
-            *_validation(facts, decision),
-            "## Training",
-            "",
-            markdown(Table(("setting", "value"), tuple(facts.settings.items()))),
-            "",
-        ],
+        facts=facts,
+        published=facts.published,
+        rows=", ".join(f"{n:,} {split}" for split, n in facts.rows.items()),
+        how_tuned="thresholds tuned out of fold" if decision.tuning else "no thresholds were tuned",
+        validation=Table(("metric", "value"), validation),
+        settings=Table(("setting", "value"), tuple(facts.settings.items())),
     )
 
 
@@ -94,108 +75,49 @@ def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
     front = {"library_name": "transformers", "base_model": name if on_hub else None, "license": licence}
     source = f"`{name}`" if on_hub else "a local model"
     about = f"The weights are those of {source}; emotune did not train them. Its licence and limits apply."
-    title = f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune"
-    return _card(front, title, about, decision, _use(decision, plain=True))
+    return _card(front, f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune", about, decision)
 
 
 def ensemble_card(
     name: str, notes: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
 ) -> str:
     """The card of an ensemble: a table of its members with their scores, and notes."""
-    front = {"library_name": "emotune", "datasets": [data_set.hub_id for data_set in published]}
+    front = {
+        "library_name": "emotune",
+        "datasets": [data_set.hub_id for data_set in published],
+        "tags": ["ensemble"],
+    }
     about = (
         "The model is an ensemble: the mean of the logits of the models in `members/`, which have cards of their own. "
         "Portability: emotune."
     )
-    parts = [
-        *_use(decision, plain=False),
-        "## Members",
-        "",
-        markdown(members),
-        "",
-        *[f"- {escape(line)}" for line in notes],
-        "",
-        *_published(published),
-    ]
-    return _card(front, name, about, decision, parts, tags=("ensemble",))
+    return _card(front, name, about, decision, members=members, notes=notes, published=published)
 
 
-def _card(
-    front: Mapping[str, Any],
-    title: str,
-    about: str,
-    decision: Decision,
-    parts: Iterable[str],
-    *,
-    tags: Sequence[str] = (),
-) -> str:
-    """A card as Markdown with the YAML front matter that the hub reads, without its empty values."""
-    known = {key: value for key, value in front.items() if value}
+def _card(front: Mapping[str, Any], title: str, about: str, decision: Decision, **parts: Any) -> str:
+    """A card as Markdown with the YAML front matter that the hub reads, without its empty values.
+
+    about: Markdown. parts: values of the template's further sections.
+    """
     task = str(decision.labels.task).replace("_", "-")
+    known = {key: value for key, value in front.items() if value}
     matter = {
         "library_name": known.pop("library_name"),
         "pipeline_tag": "text-classification",
         **known,
-        "tags": ["emotion", "emotune", *tags, task],
+        "tags": ["emotion", "emotune", *known.get("tags", []), task],
     }
-    number_of = "any number" if decision.labels.task is Task.MULTI_LABEL else "exactly one"
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(matter, sort_keys=False).strip(),
-            "---",
-            "",
-            f"# {escape(title)}",
-            "",
-            f"Predicts the emotions of texts: {number_of} of {len(decision.labels)} labels for each text. {about}",
-            "",
-            *parts,
-            _decision_section(decision),
-            "",
-        ]
-    )
-
-
-def _use(decision: Decision, *, plain: bool) -> list[str]:
-    """How to use the model. `plain`: whether plain transformers can load it."""
-    lines = [
-        "## Use",
-        "",
-        "```python",
-        "import emotune",
-        "",
-        'classifier = emotune.load("MODEL_DIR")',
-        'print(classifier("I can\'t believe you did that for me!")[0].labels)',
-        "```",
-        "",
-    ]
-    if not plain:
-        return [*lines, "Plain transformers cannot load this kind of model.", ""]
-    same = "Plain transformers gives the same probabilities"
-    if decision.labels.task is Task.MULTI_CLASS:
-        return [*lines, f'{same}: `pipeline("text-classification", model=MODEL_DIR)`.', ""]
-    return [*lines, f"{same}, without the thresholds. With them:", "", _SNIPPET, ""]
-
-
-def _published(data_sets: Sequence[DataSet]) -> list[str]:
-    """The sources of published data, their terms, and how to cite them."""
-    lines = []
-    for data_set in data_sets:
-        terms = f" Terms: {escape(data_set.terms)}." if data_set.terms else ""
-        source = f"Trained on [{escape(data_set.title)}]({data_set.page}). Licence: {data_set.licence}.{terms}"
-        lines += [f"{source} Please cite:", "", "```bibtex", data_set.citation, "```", ""]
-    return lines
-
-
-def _validation(facts: CardFacts, decision: Decision) -> list[str]:
-    how = "thresholds tuned out of fold" if decision.tuning else "no thresholds were tuned"
-    table = Table(("metric", "value"), tuple((metric_name(k), percent(v)) for k, v in facts.validation.items()))
-    rows = f"the {facts.rows.get('valid', 0):,} validation rows"
-    lines = [f"On {rows} at the end of the training ({how}):", "", markdown(table), ""]
-    if facts.temperature != 1.0:
-        note = f"A temperature of {facts.temperature:.3f}, fitted on the same rows, is folded into the model."
-        lines += [note, ""]
-    return lines
+    common = {
+        "front": Markup(yaml.safe_dump(matter, sort_keys=False).strip()),  # noqa: S704 (YAML quotes its values)
+        "title": title,
+        "about": Markup(about),  # noqa: S704 (escaped where it comes from outside)
+        "number_of": "any number" if decision.labels.task is Task.MULTI_LABEL else "exactly one",
+        "num_labels": len(decision.labels),
+        "one_label": decision.labels.task is Task.MULTI_CLASS,
+        "plain": front["library_name"] == "transformers",
+        "decision": Markup(_decision_section(decision)),  # noqa: S704 (escaped where it comes from outside)
+    }
+    return render_markdown("card.md", **{"facts": None, "members": None, "published": (), **common, **parts})
 
 
 def _decision_section(decision: Decision) -> str:

@@ -505,7 +505,7 @@ def _case(evaluation: Evaluation, row: int, note: str) -> Case:
     answers = (
         ("labels", tuple(_marks(evaluation, row, actual, predicted))),
         ("predicted", tuple(_marks(evaluation, row, predicted, actual))),
-        ("highest scores", scores),
+        ("scores", scores),
     )
     return Case(place, cut, answers, note)
 

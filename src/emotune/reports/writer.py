@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from markupsafe import Markup
 
 from emotune.atomic import write_file, write_json
-from emotune.reports import html
-from emotune.reports.tables import Table, escape, markdown
+from emotune.reports import rendering
+from emotune.reports.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -292,75 +292,19 @@ def report_html(report: Report, drawings: "Mapping[str, Drawing]") -> str:
             panels[picture.stem] = _panels(picture.panels(), prefix)
         else:
             fits = len(svg) <= _MAX_BYTES
-            svgs[picture.stem] = html.inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
-    return html.render(report=report, svgs=svgs, panels=panels, max_rows=_MAX_ROWS)
+            svgs[picture.stem] = rendering.inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
+    return rendering.render_page("report.html", report=report, svgs=svgs, panels=panels, max_rows=_MAX_ROWS)
 
 
 def _panels(panels: Sequence[Panel], prefix: str) -> list[tuple[Panel, Markup]]:
     from emotune.reports.figures import svg_of
 
-    svgs = (html.inline_svg(svg_of(each.figure), prefix=f"{prefix}-{i}", alt=each.alt) for i, each in enumerate(panels))
+    svgs = (
+        rendering.inline_svg(svg_of(each.figure), prefix=f"{prefix}-{i}", alt=each.alt) for i, each in enumerate(panels)
+    )
     return list(zip(panels, svgs, strict=True))
-
-
-# --- Markdown --------------------------------------------------------------------------------------------------
 
 
 def report_markdown(report: Report) -> str:
     """The report as Markdown, its pictures as links to their files."""
-    lines = [f"# {escape(report.title)}", ""]
-    lines += [f"- {escape(_fact(*pair))}" for pair in report.facts]
-    lines += [f"- **warning:** {escape(warning)}" for warning in report.warnings]
-    lines += ["", *(line for text in report.lead for line in (escape(text), ""))]
-    for section in report.sections:
-        lines += [f"## {escape(section.title)}", "", *_markdown_lines(section.blocks)]
-    return str(html.clean("\n".join(lines).rstrip() + "\n"))
-
-
-def _markdown_lines(blocks: Sequence[Block]) -> Iterator[str]:
-    for block in blocks:
-        lines = list(_block_lines(block))
-        if lines:
-            yield from lines if not lines[-1] else [*lines, ""]
-
-
-def _block_lines(block: Block) -> Iterable[str]:
-    match block:
-        case Paragraph():
-            return [escape(block.text)]
-        case Heading():
-            return [f"### {escape(block.text)}"]
-        case Bullets():
-            return [line for text, examples in block.items for line in _bullet(text, examples)]
-        case Facts():
-            return [f"- {escape(_fact(*pair))}" for pair in block.pairs]
-        case CaptionedTable():
-            caption = [f"{escape(block.caption)}:", ""] if block.caption else []
-            return [*caption, markdown(block.table)]
-        case Cases():
-            return [line for case in block.cases for line in _case_lines(case)]
-        case Code():
-            return [f"    {line}" for line in block.text.splitlines()]
-        case Picture():
-            note = [escape(block.note), ""] if block.note else []
-            return [*note, f"![{escape(block.title)}]({block.stem}.png)"]
-        case Details():
-            return [] if block.again else _markdown_lines(block.blocks)
-        case Columns():
-            return [line for column in block.columns for line in _markdown_lines(column)]
-        case Headlines():
-            return []
-
-
-def _bullet(text: str, examples: Sequence[str] = ()) -> list[str]:
-    return [f"- {escape(text)}", *(f"  - {escape(example)}" for example in examples)]
-
-
-def _fact(name: str, value: str) -> str:
-    return f"{name}: {value}" if name else value
-
-
-def _case_lines(case: Case) -> list[str]:
-    place = " · ".join(filter(None, (case.place, case.note)))
-    answers = [f"{name}: {', '.join(map(str, marks)) or 'nothing'}" for name, marks in case.answers]
-    return _bullet(f"{place}: {case.text}" if case.text else place, answers)
+    return rendering.render_markdown("report.md", report=report).rstrip() + "\n"

@@ -1,15 +1,16 @@
-"""The page of a report by Jinja2: its template environment, its colours in light and dark, and its pictures as SVG.
+"""Templates by Jinja2: the page of a report with its pictures as SVG, and Markdown.
 
-Whatever a template inserts is escaped. The only markup from outside the templates is the style sheet, which comes with
-the package, and the SVG that `inline_svg` has rebuilt. A strict policy refuses style attributes, so those of a picture
-become plain attributes; colours of its palette become the page's variables, so that it follows light and dark.
+Whatever a template inserts is escaped, for HTML or for Markdown. The only markup from outside the templates is our own:
+the style sheet, tables in Markdown, and the SVG that `inline_svg` has rebuilt. A strict policy refuses style
+attributes, so those of a picture become plain attributes; colours of its palette become the page's variables, so that
+it follows light and dark.
 """
 
 import base64
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -18,7 +19,7 @@ from xml.etree.ElementTree import Element, fromstring, tostring
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-_TEMPLATE = "report.html"
+from emotune.reports.tables import Table, escape, markdown
 
 # the colours of the pictures, by the names that report.css gives them
 _COLORS = {
@@ -39,22 +40,38 @@ _COLORS = {
 }
 
 
-def render(**values: Any) -> str:
+def render_page(template: str, **values: Any) -> str:
     """A whole page that loads nothing and runs nothing: its policy allows this one style sheet and no more."""
     style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     own_style = Markup(style)  # noqa: S704 (part of the package)
-    return _environment().get_template(_TEMPLATE).render(style=own_style, policy=policy, **values)
+    return _environment(clean).get_template(template).render(style=own_style, policy=policy, **values)
+
+
+def render_markdown(template: str, **values: Any) -> str:
+    """A text in Markdown, its inserted values escaped; `table` and `verbatim` are for those of the templates' own."""
+    found = _environment(_for_markdown).get_template(template)
+    return str(clean(found.render(table=markdown_table, verbatim=Markup, **values)))
+
+
+def markdown_table(table: Table) -> Markup:
+    """The table in Markdown, its cells escaped."""
+    return Markup(markdown(table))  # noqa: S704 (escaped cell by cell)
+
+
+def _for_markdown(value: Any) -> Any:
+    return value if isinstance(value, Markup) else Markup(escape(str(value)))  # noqa: S704 (escaped for Markdown)
 
 
 @cache
-def _environment() -> Environment:
+def _environment(finalize: Callable[[Any], Any]) -> Environment:
+    """Templates that escape; `finalize` comes first, and its markup is not escaped again."""
     return Environment(
         loader=PackageLoader("emotune.reports"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=clean,
+        finalize=finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
