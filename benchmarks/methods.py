@@ -229,7 +229,7 @@ class Study:
 
 
 def _whole(counts: Counts) -> dict[str, float]:
-    once = counts.metrics(np.ones((1, len(counts.rows))))
+    once = counts.total().metrics()
     return {name: float(once[name][0]) for name in METRICS}
 
 

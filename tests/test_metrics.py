@@ -243,7 +243,7 @@ def test_draws_scatter_as_samples_of_that_size_do() -> None:
 def test_weighted_rows_count_like_repeated_rows() -> None:
     case, weights = random_case(5, Task.MULTI_LABEL), np.random.default_rng(0).integers(0, 4, size=(6, 100))
     weights = weights[:, : len(case.targets)]
-    found = metrics.Counts.of(case.targets > 0, case.decided > 0).metrics(weights.astype(float))
+    found = metrics.Counts.of(case.targets > 0, case.decided > 0).sums(weights.astype(float)).metrics()
     for i, times in enumerate(weights):
         repeated = metrics.counting_metrics(
             np.repeat(case.targets, times, axis=0) > 0, np.repeat(case.decided, times, axis=0) > 0

@@ -297,7 +297,7 @@ def test_a_small_beta_prefers_precision() -> None:
 def test_a_method_that_is_none_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"no such method|beta is above 0"):
         Method(**{"name": "shrunk"} | wrong)
-    with pytest.raises(ValueError, match="thresholds of each label"):
+    with pytest.raises(ValueError, match="per_label"):
         Method("global", PRECISION)
 
 

@@ -1,4 +1,4 @@
-"""Precision–recall curves and reliability bins: what the metrics of probabilities sum up."""
+"""Precision–recall curves and reliability bins."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,16 @@ from emotune.decision import Bools, Floats
 from emotune.labels import Task
 
 NUM_BINS = 15
-_Z = 1.959964  # 97.5 % of the standard normal distribution lie below
+_Z = 1.959964  # the 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision at ascending recall of one label, its average precision, and the share of positives (what guessing
-    reaches). Both arrays of one length; empty, with average precision NaN, where there are no positives."""
+    """The precision–recall curve of one label, by ascending recall.
+
+    `recall` and `precision` have one length; without positives they are empty and `average_precision` is NaN.
+    `prevalence` is the share of positives, which is the precision of random guessing.
+    """
 
     recall: Floats
     precision: Floats
@@ -23,7 +26,10 @@ class PrecisionRecall:
     prevalence: float
 
     def thinned(self, most: int) -> "PrecisionRecall":
-        """The same line with fewer points: of each recall the first and the last, evenly over recall at most `most`."""
+        """Return the curve with at most `most` points, spread evenly over recall.
+
+        Of each recall that stays, the first and the last point are kept.
+        """
         first = np.flatnonzero(np.diff(self.recall, prepend=-1.0) > 0)
         last = np.r_[first[1:], len(self.recall)] - 1
         levels = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), most // 2)).round().astype(np.int64))
@@ -32,9 +38,9 @@ class PrecisionRecall:
 
 
 def precision_recall(targets: Bools, scores: Floats) -> PrecisionRecall:
-    """The curve of one label, ties taken together (scikit-learn's definition, without its added point at recall 0).
+    """Return the curve of one label; targets and scores have shape (n,).
 
-    targets, scores: (n,).
+    Equal scores are one point. The definition is that of scikit-learn, without its extra point at recall 0.
     """
     positives = int(targets.sum())
     if positives == 0:
@@ -50,9 +56,9 @@ def precision_recall(targets: Bools, scores: Floats) -> PrecisionRecall:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Cells by bins of equal width over 0 to 1, every array of shape (bins,); NaN where a bin is empty.
+    """Predicted probability and observed frequency in bins of equal width over 0 to 1; all of shape (bins,).
 
-    `probability` is the mean of a bin, `share` how much of it was the case.
+    `probability` is the mean prediction of a bin, `share` the observed frequency; both are NaN for an empty bin.
     """
 
     counts: npt.NDArray[np.int64]
@@ -61,7 +67,7 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """The expected calibration error: the mean gap between the two; NaN without cells."""
+        """The expected calibration error: the mean gap between the two, weighted by counts; NaN without any."""
         if not self.counts.any():
             return float("nan")
         gaps = np.abs(self.probability - self.share)
@@ -69,7 +75,7 @@ class Reliability:
 
     @property
     def intervals(self) -> tuple[Floats, Floats]:
-        """The 95 % Wilson interval of each share."""
+        """The ends of the 95 % Wilson interval of each observed frequency."""
         n = np.maximum(self.counts, 1)
         middle = (self.share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
         half = _Z / (1 + _Z**2 / n) * np.sqrt(self.share * (1 - self.share) / n + _Z**2 / (4 * n**2))
@@ -77,7 +83,10 @@ class Reliability:
 
 
 def reliability(targets: Bools, probabilities: Floats, task: Task, num_bins: int = NUM_BINS) -> Reliability:
-    """The bins of all cells, or for multi-class of the top class (Guo et al. 2017). Both arrays (n, labels)."""
+    """Return the bins of all cells, or for multi-class those of the predicted class (Guo et al. 2017).
+
+    targets, probabilities: (n, labels).
+    """
     if task is Task.MULTI_CLASS:
         best = probabilities.argmax(axis=1)
         hits, p = targets[np.arange(len(best)), best], probabilities.max(axis=1)

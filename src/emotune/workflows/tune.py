@@ -28,10 +28,10 @@ from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
 from emotune.runs.cached_logits import kept_rows
-from emotune.scoring.calibration import Calibration, calibrate, carried
+from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import PRECISION, FoldThresholds, Tuned, precision_and_recall
-from emotune.scoring.tuning import FOLD_SEED, doubtful_temperatures, finite, tune_decision
+from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune_decision
 
 _OF_F_BETA = ("f_beta", "micro_f_beta")
 
@@ -138,7 +138,7 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
         rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
-        for warning in doubtful_temperatures(calibration.temperatures.tolist()):
+        for warning in temperature_warnings(calibration.temperatures.tolist()):
             warn(warning)
         start = _carried(start, calibration)
     decision, tuned = start, None
@@ -259,8 +259,8 @@ def _carried(decision: Decision, calibration: Calibration) -> Decision:
     """The rule that decides the same on logits divided by the temperatures, its record of the folds likewise."""
     names, tuning = decision.labels.names, dict(decision.tuning)
     if kept := FoldThresholds.from_json(tuning, names):
-        tuning |= replace(kept, chosen=carried(kept.chosen, calibration.temperatures)).to_json(names)
-    thresholds = carried(np.asarray(decision.thresholds), calibration.temperatures)
+        tuning |= replace(kept, chosen=rescaled_thresholds(kept.chosen, calibration.temperatures)).to_json(names)
+    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), calibration.temperatures)
     return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
 
 
