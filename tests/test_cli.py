@@ -181,7 +181,7 @@ def test_a_coarser_level(base: Path) -> None:
 def test_a_threshold_plays_no_part_in_a_multi_class_model(base: Path) -> None:
     run = tiny.trained(base, tiny.multi_class(base))
     result = call("predict", "-m", run, "--threshold", "0.9", "--json", HAPPY)
-    assert "warning: --threshold plays no part" in result.stderr
+    assert "warning: --threshold is ignored" in result.stderr
     (found,) = map(json.loads, result.stdout.splitlines())
     assert found["labels"] == ["joy"]
     assert sum(found["scores"].values()) == pytest.approx(1)
@@ -189,7 +189,7 @@ def test_a_threshold_plays_no_part_in_a_multi_class_model(base: Path) -> None:
 
 def test_a_text_longer_than_the_model_is_read_in_windows(run: Path) -> None:
     result = call("predict", "-m", run, "--json", f"{BLAND} " * 30 + "happy")
-    assert "warning: 1 text is longer than the model: read in overlapping windows" in result.stderr
+    assert "warning: 1 text is longer than the model's input: read in overlapping windows" in result.stderr
     assert json.loads(result.stdout)["windows"] > 1
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from emotune.cli.terminal import Unheeded, writing_results
+from emotune.cli.terminal import UnfailingStream, writing_results
 from emotune.errors import OutputError
 
 FULL = Path("/dev/full")
@@ -103,7 +103,7 @@ class Failing(io.StringIO):
 
 def test_talk_is_let_go_and_results_are_not() -> None:
     stream = Failing()
-    reporter = Unheeded(stream)
+    reporter = UnfailingStream(stream)
     print("so it goes", file=reporter, flush=True)  # type: ignore[arg-type]
     assert not reporter.isatty()
     with pytest.raises(OutputError, match="No space left") as caught, writing_results():

@@ -24,6 +24,9 @@ from emotune.runs.cached_logits import kept_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.tuning import judged
 
+OUT_OF_FOLD = "thresholds that were tuned on these rows are chosen out of fold (5 stratified folds, seed 0)"
+SPEED = "texts/s were measured once, on this machine, under its load at the time"
+BEST_EPOCH = "chose the epoch on these rows, which inflates its score"
 _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
 
 

@@ -13,11 +13,10 @@ from emotune.reports.comparison import ComparisonReport
 from emotune.reports.comparison_files import write_comparison
 from emotune.reports.ladder import RungLine, Worth, rung_section, worth
 from emotune.reports.tables import duration
-from emotune.runs import cached_logits, log
+from emotune.runs import cached_logits, compared, log
 from emotune.runs.compared import chooses_epoch
 from emotune.scoring import comparison as scoring
 from emotune.scoring.comparison import Entry, Outcome
-from emotune.workflows import compare
 from emotune.workflows.ladder_state import REPORT, Fingerprints, LadderState, run_of
 from emotune.workflows.ladder_steps import ReadData, Step, opened
 from emotune.workflows.rungs import ENCODER
@@ -128,11 +127,11 @@ def _entry(step: Step, rows: Fingerprints, speed: float | None) -> Entry:
 def _notes(steps: Sequence[Step], task: Task, state: LadderState, budget: float) -> Iterator[str]:
     """How the figures came about, and what was left out."""
     if task is Task.MULTI_LABEL:
-        yield compare.OUT_OF_FOLD
+        yield compared.OUT_OF_FOLD
     for step in steps:
         if step.trained and step.config is not None and chooses_epoch(step.config):
-            yield f"{step.rung.name} {compare.BEST_EPOCH} beside the others"
-    yield compare.SPEED
+            yield f"{step.rung.name} {compared.BEST_EPOCH} beside the others"
+    yield compared.SPEED
     went_on = state.goes_on and state.works
     before = f", {duration(state.goes_on)} of it before it was gone on with" if went_on else ""
     yield f"the budget was {duration(budget)}, and {duration(state.used)} were used{before}"
