@@ -106,7 +106,7 @@ def judged(
     return out_of_fold(probabilities, positives(targets), start, methods_of(config), folds)
 
 
-def temperature_warnings(temperatures: Sequence[float]) -> list[str]:
+def doubtful_temperatures(temperatures: Sequence[float]) -> list[str]:
     """Return a warning about temperatures at an end of their range, if there are any."""
     bound = sorted({t for t in temperatures if calibration.at_the_bound(t)})
     shown = " and ".join(f"{t:.3g}" for t in bound)

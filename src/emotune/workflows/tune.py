@@ -30,7 +30,7 @@ from emotune.runs.cached_logits import KeptRows, kept_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned, precision_and_recall
-from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune_decision
+from emotune.scoring.tuning import FOLD_SEED, doubtful_temperatures, finite, tune_decision
 
 _CARD = "README.md"
 _LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
@@ -148,7 +148,7 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
         rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
-        for warning in temperature_warnings(calibration.temperatures.tolist()):
+        for warning in doubtful_temperatures(calibration.temperatures.tolist()):
             warn(warning)
         start = _rescaled(start, calibration)
     decision, tuned = start, None
