@@ -335,7 +335,7 @@ def test_runs_without_what_is_compared(runs: tuple[Path, Path]) -> None:
     assert "--data PATH" in call(alone, bad, code=66).stderr
     (bad / "valid.safetensors").unlink()
     refused = call(good, bad, code=66).stderr
-    assert "run bad has not kept its validation rows" in refused
+    assert "run bad has no cached validation logits" in refused
     assert "--data PATH" in refused
 
 
@@ -355,9 +355,9 @@ def test_without_its_data_texts_are_told_by_their_rows(runs: tuple[Path, Path], 
     assert any("gone or changed" in note for note in said["notes"])
     assert [run["texts_per_second"] for run in said["runs"]] == [None, None]
     assert "row " in call(*runs).stdout
-    assert "play no part" not in call(*runs).stderr
-    assert "--device and --batch-size play no part" in call(*runs, "--device", "cpu").stderr
-    assert "--device and --batch-size play no part" in call(*runs, "--batch-size", 8).stderr
+    assert "are ignored" not in call(*runs).stderr
+    assert "--device and --batch-size are ignored" in call(*runs, "--device", "cpu").stderr
+    assert "--device and --batch-size are ignored" in call(*runs, "--batch-size", 8).stderr
 
 
 def test_a_model_that_cannot_be_run_is_compared_without_a_speed(

@@ -68,7 +68,7 @@ def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise UsageError(f"stdin is not UTF-8, at byte {error.start}") from None
+        raise UsageError(f"stdin is not UTF-8: byte {error.start}") from None
     found = [line.removesuffix("\r") for line in lines]
     if found and not found[-1]:
         found.pop()
