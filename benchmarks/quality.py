@@ -5,8 +5,9 @@
 
 Multi-label: 5 stratified folds of the validation rows, seed 0; thresholds are chosen on four and decide the fifth; F1
 is computed once over all decisions, micro and macro from the same. With --folds, a model is trained without each fold
-of the training rows, and its logits of that fold replace the validation logits. Nothing is then chosen on these rows: the
-weights of the last epoch are scored, without a temperature.
+of the training rows, and its logits of that fold replace the validation logits. Nothing is then chosen on these rows:
+the weights of the last epoch are scored, without a temperature.
+
 Prints a line for each seed, then mean, spread and a 95 % interval; the last line is one JSON object.
 """
 

@@ -19,15 +19,17 @@ from emotune.decision import Bools
 from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place, UsageError
 from emotune.hub import local_path
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
-from emotune.runs import layout
+from emotune.runs import layout, log
 from emotune.runs.cached_logits import kept_rows, records_of
 from emotune.runs.lock import require_unlocked
+from emotune.scoring.comparison import Entry, Outcome
 from emotune.scoring.tuning import judged
 
-OUT_OF_FOLD = "thresholds that were tuned on these rows are chosen out of fold (5 stratified folds, seed 0)"
-SPEED = "texts/s were measured once, on this machine, under its load at the time"
-BEST_EPOCH = "chose the epoch on these rows, which inflates its score"
 _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
+# notes of a comparison
+OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
+SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
+BEST_EPOCH = "chose the epoch on these rows, which inflates its score"  # after the name of a run
 
 
 @dataclass(frozen=True)
@@ -324,3 +326,39 @@ def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
     for name, its in zip(names[1:], rows[1:], strict=True):
         if difference := row_difference(names[0], rows[0], name, its):
             raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")
+
+
+# --- entries of the comparison -----------------------------------------------------------------------------------
+
+
+def entry_of(
+    candidate: Candidate,
+    common: Common,
+    logits: npt.NDArray[np.float32],
+    decided: Bools,
+    texts_per_second: float | None = None,
+) -> Entry:
+    """Return a model's entry over the common labels, from logits and decisions over its own, each (n, labels)."""
+    labels, run = candidate.labels, candidate.run
+    probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
+    seed = None if run is None else layout.read_config(run).training.seed
+    return Entry(
+        candidate.name,
+        (Outcome(common.bring(decided, labels), probabilities, seed),),
+        training_seconds=None if run is None else log.training_seconds(run),
+        num_bytes=candidate.num_bytes,
+        texts_per_second=texts_per_second,
+    )
+
+
+def over_seeds(entries: Sequence[Entry], texts_per_second: float | None) -> Entry:
+    """Return one entry for models that differ in their seed: the outcome of each, and the mean of their costs."""
+    known = [entry.training_seconds for entry in entries if entry.training_seconds is not None]
+    sizes = [entry.num_bytes for entry in entries if entry.num_bytes is not None]
+    return Entry(
+        entries[0].name,
+        tuple(outcome for entry in entries for outcome in entry.outcomes),
+        training_seconds=sum(known) / len(known) if known else None,
+        num_bytes=round(sum(sizes) / len(sizes)) if sizes else None,
+        texts_per_second=texts_per_second,
+    )

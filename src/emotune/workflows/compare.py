@@ -5,9 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from emotune.config.loading import override_data
 from emotune.data.corpus import corpus_of, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
@@ -28,6 +25,7 @@ from emotune.runs.compared import (
     Common,
     Rows,
     common_labels,
+    entry_of,
     in_labels_of,
     kept_of,
     open_candidates,
@@ -35,7 +33,7 @@ from emotune.runs.compared import (
     rows_of,
 )
 from emotune.scoring import comparison as scoring
-from emotune.scoring.comparison import Entry, Outcome
+from emotune.scoring.comparison import Entry
 from emotune.scoring.metrics import metric_name
 
 METRICS = (
@@ -167,25 +165,6 @@ def _warnings(candidates: Sequence[Candidate], labels: LabelSet, rows: Rows) -> 
     return warnings + ([missing] if missing else [])
 
 
-def _entry(
-    candidate: Candidate,
-    common: Common,
-    logits: npt.NDArray[np.float32],
-    decided: npt.NDArray[np.bool_],
-    texts_per_second: float | None,
-) -> Entry:
-    labels, run = candidate.labels, candidate.run
-    probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
-    seed = None if run is None else layout.read_config(run).training.seed
-    return Entry(
-        candidate.name,
-        (Outcome(common.bring(decided, labels), probabilities, seed),),
-        training_seconds=None if run is None else log.training_seconds(run),
-        num_bytes=candidate.num_bytes,
-        texts_per_second=texts_per_second,
-    )
-
-
 # --- cached logits of the validation rows -----------------------------------------------------------------------
 
 
@@ -200,7 +179,7 @@ def _from_cache(
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
-        _entry(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
+        entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
         for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))
@@ -247,7 +226,7 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
         own = in_labels_of(candidate, its, common)
         targets = None if own is None else targets_of(own, len(candidate.labels))
         sha256 = its.sha256 if own is None else fingerprint(own, candidate.labels)
-        entries.append(_entry(candidate, common, logits, candidate.decide(logits, targets, sha256), speed))
+        entries.append(entry_of(candidate, common, logits, candidate.decide(logits, targets, sha256), speed))
         if candidate.found.decision.tuning.get("data_sha256") == sha256:
             notes[OUT_OF_FOLD] = None
     where = "" if request.data is None else f" of {request.data}"
