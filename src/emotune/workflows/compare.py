@@ -41,7 +41,6 @@ METRICS = (
     *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
 )
 _OWN_THRESHOLDS = "each model decides by its own thresholds"
-_NAME_DATA = "Name data to compare them on: --data PATH"
 
 
 @dataclass(frozen=True)
@@ -252,6 +251,7 @@ def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: 
 def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
     """Read a split of the data that a run was trained from."""
     if candidate.run is None:
-        raise MissingInputError(f"{candidate.name} is not in a run, so its data is unknown", hint=_NAME_DATA)
+        hint = "Name data to compare them on: --data PATH"
+        raise MissingInputError(f"{candidate.name} is not in a run, so its data is unknown", hint=hint)
     config = override_data(layout.read_config(candidate.run).data, overrides)
     return corpus_of(resolve_data(config), (split,))
