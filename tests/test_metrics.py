@@ -198,9 +198,9 @@ def test_a_label_without_positives_leaves_the_macro_average() -> None:
 def test_calibration_error_of_cells_and_of_the_top_class() -> None:
     # two bins: 0.1 twice with one hit, 0.9 twice with two hits
     p, t = np.array([[0.1, 0.1], [0.9, 0.9]]), np.array([[1, 0], [1, 1]])
-    assert metrics.expected_calibration_error(t > 0, p, Task.MULTI_LABEL) == pytest.approx((0.8 + 0.2) / 4)
+    assert metrics.reliability(t > 0, p, Task.MULTI_LABEL).error == pytest.approx((0.8 + 0.2) / 4)
     p, t = np.array([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]]), np.array([[1, 0], [1, 0], [1, 0]])
-    assert metrics.expected_calibration_error(t > 0, p, Task.MULTI_CLASS) == pytest.approx((1.4 - 1.0) / 3)
+    assert metrics.reliability(t > 0, p, Task.MULTI_CLASS).error == pytest.approx((1.4 - 1.0) / 3)
 
 
 def large_case(n: int, seed: int = 0) -> Case:

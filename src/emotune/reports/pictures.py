@@ -9,7 +9,7 @@ from emotune.reports.evaluation import Evaluation
 from emotune.reports.figures import LabelCurve, Picture
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
-from emotune.scoring.curves import precision_recall, reliability
+from emotune.scoring.metrics import precision_recall, reliability
 
 _CURVE_POINTS = 150
 

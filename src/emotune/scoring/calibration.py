@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emotune.decision import NEVER, Bools, Floats, probabilities
 from emotune.labels import Task
-from emotune.scoring.metrics import brier, expected_calibration_error
+from emotune.scoring.metrics import brier, reliability
 
 _RANGE = (0.05, 20.0)
 _HALVINGS = 50
@@ -103,7 +103,7 @@ def _figures(logits: Floats, targets: Floats, positive: Bools, task: Task) -> di
     p = probabilities(logits, task)
     return {
         "nll": negative_log_likelihood(logits, targets, task),
-        "ece": expected_calibration_error(positive, p, task),
+        "ece": reliability(positive, p, task).error,
         "brier": brier(positive, p, task),
     }
 

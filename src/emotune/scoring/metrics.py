@@ -1,4 +1,4 @@
-"""Metrics of decisions and probabilities, with bootstrap intervals.
+"""Metrics of decisions and probabilities, with bootstrap intervals; precision–recall curves and reliability bins.
 
 Everywhere: `targets` and `decided` are 0/1 or boolean arrays and `probabilities` are floats, each of shape (n, labels);
 multi-class targets are one-hot. An undefined value is NaN here and null in JSON. A label without positives has no F1,
@@ -14,9 +14,10 @@ import numpy.typing as npt
 from emotune.decision import Bools as Bools
 from emotune.decision import Floats as Floats
 from emotune.labels import LabelSet, Task
-from emotune.scoring import curves
 
 _INTERVAL = (2.5, 97.5)
+_NUM_BINS = 15
+_Z = 1.959964  # the 97.5 % quantile of the standard normal distribution
 _MOST_DRAWS, _MOST_WEIGHTS = 64, 400_000  # of one block of draws: all at once would take resamples * n numbers
 
 
@@ -60,13 +61,13 @@ def score(
     p = np.asarray(probabilities, dtype=np.float64)
     counts = Counts.of(t, d)
     sums, draws = counts.total(), counts.bootstrap(resamples, seed)
-    ap = np.array([average_precision(t[:, j], p[:, j]) for j in range(len(labels))])
+    ap = np.array([precision_recall(t[:, j], p[:, j]).average_precision for j in range(len(labels))])
     roc = np.array([auroc(t[:, j], p[:, j]) for j in range(len(labels))])
     overall = {name: float(values[0]) for name, values in sums.metrics().items()} | {
         "macro_average_precision": _mean_defined(ap),
         "macro_auroc": _mean_defined(roc),
         "brier": brier(t, p, labels.task),
-        "ece": expected_calibration_error(t, p, labels.task),
+        "ece": reliability(t, p, labels.task).error,
     }
     f1_intervals = np.array([interval(values) for values in draws.f1.T])
     per_label = LabelScores(
@@ -222,11 +223,6 @@ def interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def average_precision(targets: Bools, scores: Floats) -> float:
-    """Return the area under the precision–recall steps of one label (as scikit-learn); NaN without positives."""
-    return curves.precision_recall(targets, scores).average_precision
-
-
 def auroc(targets: Bools, scores: Floats) -> float:
     """Return the probability that a positive scores above a negative, ties half; NaN unless both occur."""
     positives = int(targets.sum())
@@ -246,9 +242,91 @@ def brier(targets: Bools, probabilities: Floats, task: Task) -> float:
     return float(squares.sum(axis=1).mean() if task is Task.MULTI_CLASS else squares.mean())
 
 
-def expected_calibration_error(targets: Bools, probabilities: Floats, task: Task) -> float:
-    """Return the ECE over 15 equal bins: of all cells, or for multi-class of the predicted class (Guo et al. 2017)."""
-    return curves.reliability(targets, probabilities, task).error
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """The precision–recall curve of one label, by ascending recall.
+
+    `recall` and `precision` have one length; without positives they are empty and `average_precision` is NaN.
+    `prevalence` is the share of positives, which is the precision of random guessing.
+    """
+
+    recall: Floats
+    precision: Floats
+    average_precision: float
+    prevalence: float
+
+    def thinned(self, most: int) -> "PrecisionRecall":
+        """Return the curve with at most `most` points, spread evenly over recall.
+
+        Of each recall that stays, the first and the last point are kept.
+        """
+        first = np.flatnonzero(np.diff(self.recall, prepend=-1.0) > 0)
+        last = np.r_[first[1:], len(self.recall)] - 1
+        levels = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), most // 2)).round().astype(np.int64))
+        at = np.unique(np.concatenate([first[levels], last[levels]])) if len(first) else first
+        return PrecisionRecall(self.recall[at], self.precision[at], self.average_precision, self.prevalence)
+
+
+def precision_recall(targets: Bools, scores: Floats) -> PrecisionRecall:
+    """Return the curve of one label; targets and scores have shape (n,).
+
+    Equal scores are one point. The definition is that of scikit-learn, without its extra point at recall 0.
+    """
+    positives = int(targets.sum())
+    if positives == 0:
+        return PrecisionRecall(np.array([]), np.array([]), float("nan"), 0.0)
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(targets[order])
+    last = np.r_[np.diff(scores[order]) != 0, True]
+    precision = hits[last] / (np.flatnonzero(last) + 1)
+    recall = hits[last] / positives
+    area = float((np.diff(recall, prepend=0.0) * precision).sum())
+    return PrecisionRecall(recall, precision, area, positives / len(targets))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predicted probability and observed frequency in bins of equal width over 0 to 1; all of shape (bins,).
+
+    `probability` is the mean prediction of a bin, `share` the observed frequency; both are NaN for an empty bin.
+    """
+
+    counts: npt.NDArray[np.int64]
+    probability: Floats
+    share: Floats
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error: the mean gap between the two, weighted by counts; NaN without any."""
+        if not self.counts.any():
+            return float("nan")
+        gaps = np.abs(self.probability - self.share)
+        return float(np.nansum(gaps * self.counts) / self.counts.sum())
+
+    @property
+    def intervals(self) -> tuple[Floats, Floats]:
+        """The ends of the 95 % Wilson interval of each observed frequency."""
+        n = np.maximum(self.counts, 1)
+        middle = (self.share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+        half = _Z / (1 + _Z**2 / n) * np.sqrt(self.share * (1 - self.share) / n + _Z**2 / (4 * n**2))
+        return middle - half, middle + half
+
+
+def reliability(targets: Bools, probabilities: Floats, task: Task) -> Reliability:
+    """Return the bins of all cells, or for multi-class those of the predicted class (Guo et al. 2017).
+
+    targets, probabilities: (n, labels).
+    """
+    if task is Task.MULTI_CLASS:
+        best = probabilities.argmax(axis=1)
+        hits, p = targets[np.arange(len(best)), best], probabilities.max(axis=1)
+    else:
+        hits, p = targets.ravel(), probabilities.ravel()
+    bins = np.minimum((p * _NUM_BINS).astype(int), _NUM_BINS - 1)
+    counts = np.bincount(bins, minlength=_NUM_BINS)
+    sums = np.bincount(bins, weights=p, minlength=_NUM_BINS), np.bincount(bins, weights=hits, minlength=_NUM_BINS)
+    filled = np.where(counts > 0, counts, np.nan)
+    return Reliability(counts, sums[0] / filled, sums[1] / filled)
 
 
 def confusion(targets: npt.ArrayLike, decided: npt.ArrayLike, task: Task) -> npt.NDArray[np.int64]:

@@ -211,14 +211,18 @@ def at_precision(probabilities: Floats, targets: Bools, at_least: float, folds: 
     """
     demands = at_least + (1 - at_least) * np.linspace(0, 1, _DEMANDS)
     everything = _at_each_precision(Cuts.of(probabilities, targets), demands)
-    groups = np.unique(folds) if folds is not None else np.array([])
+    groups = np.zeros(len(targets), dtype=np.int64) if folds is None else folds
+    parts = [(groups == group, groups != group) for group in np.unique(groups)]
+    if len(parts) < 2:
+        parts = [(np.ones(len(targets), dtype=bool),) * 2]
     hits, passed = np.zeros(everything.shape), np.zeros(everything.shape)
-    if len(groups) < 2:
-        _count(probabilities, targets, everything, hits, passed)
-    for fold in groups if len(groups) >= 2 else ():
-        inside, others = folds == fold, folds != fold
+    for inside, others in parts:
         chosen = _at_each_precision(Cuts.of(probabilities[others], targets[others]), demands)
-        _count(probabilities[inside], targets[inside], chosen, hits, passed)
+        p, t = probabilities[inside], targets[inside]
+        for i, row in enumerate(chosen):
+            decided = passing(p, row)
+            hits[i] += (decided & t).sum(axis=0)
+            passed[i] += decided.sum(axis=0)
     enough = (hits > 0) & (hits >= (at_least - _ROUNDING) * passed) & (everything < NEVER)
     best = np.where(enough, hits, -1).argmax(axis=0)
     return np.where(enough.any(axis=0), everything[best, np.arange(len(best))], NEVER)
@@ -234,14 +238,6 @@ def _at_each_precision(cuts: Cuts, demands: Floats) -> Floats:
         some = hits[labels, best] > 0
         row[some] = cuts.thresholds[labels, best][some]
     return found
-
-
-def _count(probabilities: Floats, targets: Bools, thresholds: Floats, hits: Floats, passed: Floats) -> None:
-    """Add the cells that pass each row of thresholds, and the hits among them; all (demands, labels)."""
-    for i, row in enumerate(thresholds):
-        decided = passing(probabilities, row)
-        hits[i] += (decided & targets).sum(axis=0)
-        passed[i] += decided.sum(axis=0)
 
 
 def precision_and_recall(decided: Bools, targets: Bools) -> tuple[Floats, Floats]:

@@ -25,7 +25,7 @@ from emotune.reports.figures.style import (
     rendered,
     svg_of,
 )
-from emotune.scoring.curves import PrecisionRecall, Reliability
+from emotune.scoring.metrics import PrecisionRecall, Reliability
 
 _PANEL, _BETWEEN, _HEADING = 1.15, 0.22, 0.36
 MOST_PANELS = 60
