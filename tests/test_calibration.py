@@ -1,4 +1,4 @@
-"""A temperature is found again, is the best there is, and says 1 where there is nothing to say."""
+"""A fitted temperature is the true one, is the best one, and is 1 where all are equal."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ TASKS = list(Task)
 
 
 def drawn(task: Task, n: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of three labels, and targets drawn from the probabilities of logits / temperature."""
+    """Logits of three labels, and targets sampled from the probabilities of logits / temperature."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(scale=3, size=(n, 3))
     p = probabilities(logits / temperature, task)

@@ -1,4 +1,4 @@
-"""The command line as its user meets it: help, recipes, predictions, pipes and terminals."""
+"""The command line for its users: help, recipes, predictions, pipes and terminals."""
 
 import json
 import os
@@ -223,7 +223,7 @@ def test_a_reader_that_has_gone_is_no_failure_of_ours(args: list[str]) -> None:
 
 
 def said_into_a_closed_pipe(args: list[str]) -> str:
-    """What stands on stderr when nobody reads stdout."""
+    """The text on stderr when the reader of stdout has gone."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "emotune", *args]

@@ -1,4 +1,4 @@
-"""`emotune compare` from end to end: what it says of runs, and what it refuses to say."""
+"""`emotune compare` from end to end: its figures, and the comparisons that it refuses."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def runs(run: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A run, and one that is worse on the same rows: in a third of them its kept logits are those of the next label."""
+    """A run, and a worse one: in a third of the rows, its cached logits are those of the next label."""
     good, bad = tiny.copy(run, tmp_path / "good"), tiny.copy(run, tmp_path / "bad")
     arrays = load_file(bad / "valid.safetensors")
     logits = arrays["logits"] + np.random.default_rng(0).normal(0, 3, arrays["logits"].shape).astype(np.float32)
@@ -60,7 +60,7 @@ def as_json(*args: object) -> dict:
 
 
 def resealed(run: Path, change: Callable[[dict], object]) -> None:
-    """The run with another record of its data in the manifest of its model."""
+    """Change the record of the data in the manifest of the run's model."""
     model = run / "model"
     fields = verify(model).model_dump(exclude={"files", "digest", "format_version"})
     change(fields["data"])
@@ -234,7 +234,7 @@ def test_runs_of_other_label_sets_are_compared_at_a_level(base: Path, coarse: Pa
 
 
 def unwilling(run: Path, name: str) -> Path:
-    """A copy of the run whose own thresholds are out of reach: only out of fold does it answer as it should."""
+    """A copy of the run whose own thresholds nothing reaches: only out of fold it predicts labels."""
     copied = tiny.copy(run, Path(name))
     model, decision = copied / "model", read_decision(copied / "model")
     changed = replace(decision, thresholds=(0.999999,) * len(decision.labels))

@@ -1,4 +1,4 @@
-"""Label sets, the mappings between them, and what is said when there is none."""
+"""Label sets, the mappings between them, and the errors when there is none."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Own metrics say what scikit-learn says; what is not defined is NaN; intervals behave as intervals do."""
+"""Metrics equal those of scikit-learn; undefined values are NaN; bootstrap intervals cover what they should."""
 
 import tracemalloc
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def label_set(num_labels: int, task: Task = Task.MULTI_LABEL) -> LabelSet:
 
 
 def random_case(seed: int, task: Task) -> Case:
-    """Few rows and labels, so that empty labels, empty rows, ties, perfect and worst answers all come up often."""
+    """Few rows and labels, so that empty labels, empty rows, ties, perfect and worst decisions are frequent."""
     rng = np.random.default_rng(seed)
     n, num_labels = int(rng.integers(1, 13)), int(rng.integers(2, 6))
     scores = rng.random((n, num_labels))
@@ -57,7 +57,7 @@ def random_case(seed: int, task: Task) -> Case:
 
 
 def scikit_learn_overall(case: Case) -> dict[str, float]:
-    """What scikit-learn says; its macro and weighted averages restricted to the labels with positives."""
+    """scikit-learn's metrics, with macro and weighted averages over the labels with positives only."""
     t, d, p = case.targets, case.decided, case.probabilities
     present = np.flatnonzero(t.any(axis=0))
     both = [j for j in present if not t[:, j].all()]
@@ -121,7 +121,7 @@ def f_beta_agrees(case: Case, present: np.ndarray) -> None:
 
 
 def log_loss_agrees(case: Case) -> None:
-    """Of logits, for ours takes those: scikit-learn's takes their probabilities."""
+    """Ours takes logits; scikit-learn's takes their probabilities."""
     logits = np.log(case.probabilities + 1e-3) - np.log(1.001 - case.probabilities)
     found = negative_log_likelihood(logits, case.targets.astype(float), case.labels.task)
     p = probabilities(logits, case.labels.task)

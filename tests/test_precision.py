@@ -1,4 +1,4 @@
-"""Thresholds at a precision: the most recall that comes with it out of fold; nothing for labels beyond its reach."""
+"""Thresholds at a precision: the largest recall that reaches it out of fold; NEVER for labels that do not."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ LABELS = LabelSet(("easy", "fair", "hopeless"))
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores that tell the first label well, the second somewhat and the third not at all; targets; five folds."""
+    """Scores that separate the first label well, the second somewhat and the third not at all; targets; five folds."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, 3)) < [0.3, 0.3, 0.1]
     return expit(rng.normal(size=(n, 3)) + targets * [2.5, 1.8, 0.0]), targets, np.arange(n) % 5
@@ -38,7 +38,7 @@ def test_the_precision_holds_on_new_rows(at_least: float) -> None:
 
 
 def test_scores_that_say_nothing_reach_no_precision_out_of_fold() -> None:
-    """Why it is looked for out of fold: on its own rows, chance alone puts a positive or two on top."""
+    """The reason to measure out of fold: in-sample, a positive or two rank first by chance."""
     by_chance = {"on its rows": 0, "out of fold": 0}
     for seed in range(60):
         rng = np.random.default_rng(seed)

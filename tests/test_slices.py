@@ -1,4 +1,4 @@
-"""Parts of a split, its worst rows, and its curves: each against its definition."""
+"""Slices of a split, its worst rows, and its curves: each against its definition."""
 
 import itertools
 

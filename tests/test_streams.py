@@ -22,7 +22,7 @@ needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system 
 
 
 def emotune(*args: object, full: str) -> tuple[int, str]:
-    """The exit code, and what was said on the streams that are not full; `full` names one that is."""
+    """Return the exit code, and the output on all streams but `full`, which cannot be written."""
     with FULL.open("w") as device:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {full: device}
         command = [sys.executable, "-m", "emotune", *map(str, args)]

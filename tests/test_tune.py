@@ -1,4 +1,4 @@
-"""`emotune tune`: objectives, calibration, and whole models of ours made of others, with `--out`."""
+"""`emotune tune`: objectives, calibration, and with `--out` emotune models made from others."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ def call(*args: object, code: int = 0) -> Result:
 
 
 def tuned(*args: object) -> dict[str, Any]:
-    """What `emotune tune … --json` says."""
+    """The JSON of `emotune tune … --json`."""
     (line,) = call("tune", *args, "--json").stdout.splitlines()
     return dict(json.loads(line, parse_constant=pytest.fail))
 
 
 def foreign_copy(model: Path, target: Path, **changes: Any) -> Path:
-    """The files that plain transformers would have written of a model of ours, with other keys in config.json."""
+    """The files of a model as plain transformers would write them, with other keys in config.json."""
     shutil.copytree(model, target, ignore=shutil.ignore_patterns(MANIFEST, DECISION, "README.md"))
     config = json.loads((target / "config.json").read_text()) | changes
     (target / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
@@ -46,7 +46,7 @@ def foreign_copy(model: Path, target: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def run(multi_label_run: Path, tmp_path: Path) -> Path:
-    """A multi-label run, to be changed."""
+    """A multi-label run that a test may change."""
     return tiny.copy(multi_label_run, tmp_path / "run")
 
 
