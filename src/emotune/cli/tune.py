@@ -45,13 +45,6 @@ class Temperatures(StrEnum):
     per_label = "per_label"
 
 
-class Labelling(StrEnum):
-    """Whether a text has any number of labels, or exactly one."""
-
-    multi_label = "multi_label"
-    multi_class = "multi_class"
-
-
 MethodOption = Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as in training].")]
 ObjectiveOption = Annotated[Objective | None, typer.Option(help="What they maximise [default: as in training].")]
 BetaOption = Annotated[float | None, typer.Option(help="f_beta: the weight of recall relative to precision.")]
@@ -72,7 +65,7 @@ TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate
 LabelsOption = Annotated[
     Path | None, typer.Option(help="File with the label names, one a line, for a model whose labels are only numbered.")
 ]
-TaskOption = Annotated[Labelling | None, typer.Option(help="The task, for a model that does not state it.")]
+TaskOption = Annotated[Task | None, typer.Option(help="The task, for a model that does not state it.")]
 
 
 @reported
@@ -121,7 +114,7 @@ def tune(
         overrides=override or (),
         out=out,
         labels_file=labels,
-        task=None if task is None else Task(task),
+        task=task,
         temperatures=str(temperatures) if calibrate else "none",
         device=device,
         batch_size=batch_size,
