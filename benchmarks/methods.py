@@ -1,18 +1,18 @@
-"""What each method of training is worth: a recipe and variants of it, over seeds, judged as in quality.py.
+"""The effect of training methods: a recipe and variants of it, over seeds, scored as in quality.py.
 
     python benchmarks/methods.py semeval2025 --data DIR --trials trials --seeds 3 --folds 5
     python benchmarks/methods.py semeval2025 --data DIR --trials trials --seeds 1 --folds 5 --folds-used 2 \\
         --variants asl,mlp,optimizer.layer_decay=0.8+loss.smoothing=0.1
     python benchmarks/methods.py semeval2025 --data DIR --trials trials --seeds 3 --folds 5 --report
 
-A variant is one of the names below or settings of your own, joined by `+`. Each trial (variant, seed, fold) is written
-to the folder --trials as it ends and never trained again, so that a run can be stopped, repeated and added to; --report
-trains nothing. With --folds, models are trained on all but one fold of the training rows and judged on that fold;
---folds-used trains only the first N of them, and judges on their rows.
+A variant is one of the names below, or settings joined by `+`. Each finished trial (variant, seed, fold) is written to
+the folder --trials and not trained again, so the study can be stopped, resumed and extended; --report trains nothing.
+With --folds, models are trained on all but one fold of the training rows and scored on that fold; --folds-used uses
+only the first N folds.
 
-Prints a table: mean and standard deviation over seeds, the mean difference to the recipe itself with the same seed and
-rows, its standard deviation over seeds, and its 95 % interval over the rows (paired bootstrap, mean over seeds). With
---markdown, a table for docs/results.md. The last line is one JSON object.
+Prints a table: mean and standard deviation over seeds, the mean difference from the recipe with the same seed and rows,
+its standard deviation over seeds, and its 95 % interval over the rows (paired bootstrap, mean over seeds). With
+--markdown, prints a table for docs/results.md. The last line is one JSON object.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from emotune.errors import ConfigError
 from emotune.labels import positives
 from emotune.runs import layout
 from emotune.scoring.metrics import Counts
-from emotune.scoring.tuning import judged
+from emotune.scoring.tuning import decide_out_of_fold
 from quality import trained, without
 
 BASELINE = "baseline"
@@ -77,7 +77,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """What one variant came to: by metric the mean, and the differences to the baseline seed by seed."""
+    """The result of a variant: by metric the mean over seeds, and the difference from the baseline."""
 
     variant: str
     seeds: int
@@ -91,7 +91,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: its key, what it was, and how many seconds it took."""
+    """A finished training: its key, variant, seed and fold, and its seconds."""
 
     key: str
     variant: str
@@ -101,13 +101,13 @@ class Trial:
 
 
 class Trials:
-    """The finished trials of a folder: a line each in trials.jsonl, and the logits on the held-out rows."""
+    """The finished trials of a folder: one line each in trials.jsonl, and the logits of the held-out rows."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._list = folder, folder / "trials.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
         lines = self._list.read_text(encoding="utf-8").splitlines() if self._list.is_file() else []
-        found = (Trial(**json.loads(line)) for line in lines if line.endswith("}"))  # not one that a kill cut off
+        found = (Trial(**json.loads(line)) for line in lines if line.endswith("}"))  # skip a line that a kill cut off
         self.finished = {trial.key: trial for trial in found}
 
     def add(self, trial: Trial, logits: npt.NDArray[np.float32]) -> None:
@@ -121,7 +121,7 @@ class Trials:
 
 
 class Study:
-    """A recipe, its variants, and the rows that they are judged on."""
+    """A recipe, its variants, and the rows they are scored on."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.trials = args, Trials(args.trials)
@@ -139,19 +139,19 @@ class Study:
         data = [f"data.path={json.dumps(self.args.data)}"] if self.args.data else []
         overrides = VARIANTS.get(variant) or [part for part in variant.split("+") if "=" in part]
         if variant not in VARIANTS and not overrides:
-            sys.exit(f"no variant {variant!r}; there are {', '.join(VARIANTS)}, or settings a.b=c joined by +")
+            sys.exit(f"unknown variant {variant!r}; allowed: {', '.join(VARIANTS)}, or settings a.b=c joined by +")
         return load_config(self.args.recipe, [*self.args.set, *data, *overrides, f"training.seed={seed}"])
 
     def _distinct(self, names: dict[str, None]) -> list[str]:
-        """The variants without those that the recipe is already."""
+        """Return the variants without those that equal the recipe."""
         base = self.config(BASELINE, 0)
         same = [name for name in names if name != BASELINE and self.config(name, 0) == base]
         if same:
-            print(f"{', '.join(same)}: what the recipe does anyway, left out", file=sys.stderr)
+            print(f"{', '.join(same)}: equal to the recipe, left out", file=sys.stderr)
         return [name for name in names if name not in same]
 
     def key(self, variant: str, seed: int, fold: int | None) -> str:
-        """What tells a trial from others: its settings that are no defaults, its data, and its fold."""
+        """Return the key of a trial: a hash of its settings that are not defaults, its data and its fold."""
         settings = self.config(variant, seed).model_dump(mode="json", exclude_defaults=True, by_alias=True)
         for other in ("name", "about", "data", "tracking"):
             settings.pop(other, None)
@@ -159,7 +159,7 @@ class Study:
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:20]
 
     def train(self) -> None:
-        """Train what is missing, such that the variants can be compared after every fold."""
+        """Train the missing trials, fold by fold, so that variants can be compared after each fold."""
         for seed in range(self.args.seeds):
             for fold in self.folds:
                 for variant in list(self.variants):
@@ -182,7 +182,7 @@ class Study:
         print(f"seed {seed} fold {fold} {variant}: {seconds:.0f} s", file=sys.stderr, flush=True)
 
     def rows(self) -> Iterator[Row]:
-        """A row for each variant that has a whole seed in common with the baseline."""
+        """Yield a row for each variant that shares a finished seed with the baseline."""
         base = self._judged(BASELINE)
         for variant in self.variants:
             mine = self._judged(variant)
@@ -191,7 +191,7 @@ class Study:
                 yield self._row(variant, [mine[s] for s in seeds], [base[s] for s in seeds])
 
     def _judged(self, variant: str) -> dict[int, Counts]:
-        """By seed, the counts of right and wrong decisions on the rows of all folds that are used."""
+        """Return the counts of the out-of-fold decisions of each finished seed, over all used folds."""
         found = {}
         for seed in range(self.args.seeds):
             keys = {fold: self.key(variant, seed, fold) for fold in self.folds}
@@ -200,7 +200,7 @@ class Study:
             logits = np.concatenate([self.trials.logits(key) for key in keys.values()])
             targets = np.concatenate([self._targets(fold) for fold in keys])
             start = Decision.default(self.corpus.labels)
-            decided = judged(logits, targets, start, self.config(variant, seed).tuning)
+            decided = decide_out_of_fold(logits, targets, start, self.config(variant, seed).tuning)
             found[seed] = Counts.of(positives(targets), decided)
         return found
 
@@ -208,9 +208,9 @@ class Study:
         return self.targets if self.parts is None else self.targets[self.parts == fold]
 
     def _row(self, variant: str, mine: Sequence[Counts], base: Sequence[Counts]) -> Row:
-        values, others = ([_whole(counts) for counts in both] for both in (mine, base))
+        values, others = ([_total(counts) for counts in both] for both in (mine, base))
         differences = {m: [a[m] - b[m] for a, b in zip(values, others, strict=True)] for m in METRICS}
-        # one seed for all: the same draws of rows, so that the difference of two is paired
+        # the same seed gives the same draws of rows, so differences are paired
         drawn, drawn_base = ([c.bootstrap(RESAMPLES, 0).metrics() for c in both] for both in (mine, base))
         spread = {m: np.mean([a[m] - b[m] for a, b in zip(drawn, drawn_base, strict=True)], axis=0) for m in METRICS}
         keys = {self.key(variant, seed, fold) for seed in range(self.args.seeds) for fold in self.folds}
@@ -228,9 +228,9 @@ class Study:
         )
 
 
-def _whole(counts: Counts) -> dict[str, float]:
-    once = counts.metrics(np.ones((1, len(counts.rows))))
-    return {name: float(once[name][0]) for name in METRICS}
+def _total(counts: Counts) -> dict[str, float]:
+    metrics = counts.total().metrics()
+    return {name: float(metrics[name][0]) for name in METRICS}
 
 
 def _sd(values: Sequence[float]) -> float | None:
@@ -240,9 +240,9 @@ def _sd(values: Sequence[float]) -> float | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
-    parser.add_argument("--data", help="the recipe's own when left out")
-    parser.add_argument("--trials", type=Path, required=True, help="folder that keeps what was trained")
-    parser.add_argument("--variants", help=f"comma-separated; all when left out: {', '.join(VARIANTS)}")
+    parser.add_argument("--data", help="default: the data of the recipe")
+    parser.add_argument("--trials", type=Path, required=True, help="folder of the finished trials")
+    parser.add_argument("--variants", help=f"comma-separated; default, all: {', '.join(VARIANTS)}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training rows")
     parser.add_argument("--folds-used", type=int, default=0, metavar="N", help="train only the first N folds")
@@ -251,13 +251,13 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print the table for docs/results.md")
     args = parser.parse_args()
     if args.folds_used > args.folds:
-        parser.error(f"--folds-used {args.folds_used} of --folds {args.folds}")
+        parser.error(f"--folds-used {args.folds_used} is more than --folds {args.folds}")
     study = Study(args)
     if not args.report:
         study.train()
     rows = sorted(study.rows(), key=lambda row: -row.difference["macro_f1"])
     if not rows:
-        sys.exit("no seed has been trained to its end for the baseline and a variant")
+        sys.exit("no seed is finished for the baseline and a variant")
     print(table(rows, markdown=args.markdown))
     about = {"recipe": args.recipe, "folds": args.folds, "folds_used": len(study.folds), "rows": len(study.targets)}
     machine = {"machine": platform.machine(), "torch": torch.__version__}
@@ -265,13 +265,13 @@ def main() -> None:
 
 
 def table(rows: Sequence[Row], *, markdown: bool) -> str:
-    """A line for each variant, best macro-F1 first."""
+    """Return a table with a line for each variant."""
     header = ("variant", "seeds", "macro-F1", "difference", "95 % of rows", "micro-F1", "difference", "s a training")
     return laid_out([header, *(_cells(row) for row in rows)], markdown=markdown)
 
 
 def laid_out(lines: Sequence[Sequence[str]], *, markdown: bool) -> str:
-    """A table, its header first: as Markdown, or in columns."""
+    """Format lines, the header first, as a Markdown table or in columns."""
     if markdown:
         body = [f"| {' | '.join(cells)} |" for cells in lines]
         return "\n".join([body[0], "|---" + "|---:" * (len(lines[0]) - 1) + "|", *body[1:]])

@@ -1,10 +1,10 @@
-"""What a training on a million rows takes before its first step: GoEmotions repeated, then 50 steps.
+"""The start-up time and memory of a training on a million rows: GoEmotions repeated, then 50 steps.
 
     python benchmarks/million_rows.py --data DIR [--rows 1000000] [--repeat-as-is]
 
-DIR holds GoEmotions' train.tsv, dev.tsv and labels.txt. The repeated rows go to a temporary folder; each repetition has
-a word of its own in front, so that texts differ. Prints the seconds and the peak of resident memory of each part, above
-what the imports took; the last line is one JSON object.
+DIR has GoEmotions' train.tsv, dev.tsv and labels.txt. The repeated rows are written to a temporary folder; each
+repetition has its own word in front, so that texts differ. Prints the seconds and the peak resident memory of each
+part, above that of the imports; the last line is one JSON object.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SAMPLES_PER_SECOND = 20
 
 
 class Meter:
-    """Seconds in each part, and the most memory that was resident meanwhile; parts may lie within others."""
+    """Seconds and peak resident memory of each part; parts may be nested."""
 
     def __init__(self) -> None:
         self.parts: dict[str, dict[str, float]] = {}
@@ -51,7 +51,7 @@ class Meter:
         self._peaks[:] = [max(peak, used) for peak in self._peaks]
 
     def timed(self, place: Any, name: str) -> None:
-        """Measure a function wherever `place` calls it."""
+        """Measure all calls of a function of the module or class `place`."""
         function: Callable[..., Any] = getattr(place, name)
 
         @wraps(function)
@@ -74,13 +74,13 @@ class Meter:
 
     @property
     def peak_gib(self) -> float:
-        """The most since the start."""
+        """The peak since the start."""
         self._note()
         return float(self._peaks[0] - self.base) / GIB
 
 
-class _Talk:
-    """Notes when the first step is done."""
+class _FirstStep:
+    """A reporter that notes the time of the first step."""
 
     def __init__(self) -> None:
         self.first_step = 0.0
@@ -96,11 +96,11 @@ class _Talk:
         self.first_step = self.first_step or time.perf_counter()
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Nothing: steps are what is timed."""
+        """Do nothing: only steps are timed."""
 
 
 def write_rows(source: Path, folder: Path, rows: int, *, as_is: bool) -> None:
-    """`train.tsv` with so many rows, and the other files as they are."""
+    """Write `train.tsv` with `rows` rows, and copies of the other files."""
     lines = (source / "train.tsv").read_text(encoding="utf-8").splitlines()
     with (folder / "train.tsv").open("w", encoding="utf-8") as file:
         for i in range(rows):
@@ -115,9 +115,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--repeat-as-is", action="store_true", help="the same texts again and again")
+    parser.add_argument("--repeat-as-is", action="store_true", help="repeat the texts unchanged")
     args = parser.parse_args()
-    meter, reporter = Meter(), _Talk()
+    meter, reporter = Meter(), _FirstStep()
     parts = [
         *((workflow, name) for name in ("corpus_of", "check", "Session")),
         *((session, name) for name in ("targets_of", "stratified_folds", "fingerprints")),

@@ -1,12 +1,13 @@
-"""Quality of a recipe over seeds, honestly: thresholds are never chosen on the rows that they are scored on.
+"""The scores of a recipe over seeds; thresholds are never chosen on the rows they are scored on.
 
     python benchmarks/quality.py goemotions --data DIR --seeds 3
     python benchmarks/quality.py semeval2025 --data DIR --seeds 1 --folds 5    # cross-validation on the training rows
 
-Multi-label: 5 stratified folds of the validation rows, seed 0, thresholds chosen on four, decided on the fifth, the
-decisions put together, F1 computed once; micro and macro from the same decisions. With --folds, a model is trained for
-each fold of the training rows, and its logits on the rows it has not seen take the place of the validation logits;
-nothing may then be chosen on those rows: the last epoch's weights are scored, without a temperature.
+Multi-label: 5 stratified folds of the validation rows, seed 0; thresholds are chosen on four and decide the fifth; F1
+is computed once over all decisions, micro and macro from the same. With --folds, a model is trained without each fold
+of the training rows, and its logits of that fold replace the validation logits. Nothing is then chosen on these rows:
+the weights of the last epoch are scored, without a temperature.
+
 Prints a line for each seed, then mean, spread and a 95 % interval; the last line is one JSON object.
 """
 
@@ -34,7 +35,7 @@ from emotune.labels import LabelSet, positives
 from emotune.reporter import NullReporter
 from emotune.runs import cached_logits
 from emotune.scoring.metrics import score
-from emotune.scoring.tuning import judged
+from emotune.scoring.tuning import decide_out_of_fold
 from emotune.workflows.train import train
 
 METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
@@ -53,7 +54,7 @@ class Result:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
-    parser.add_argument("--data", help="the recipe's own when left out")
+    parser.add_argument("--data", help="default: the data of the recipe")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--folds", type=int, default=0, help="cross-validate on the training rows")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
@@ -72,7 +73,7 @@ def main() -> None:
 
 
 def one_seed(config: Config, seed: int, folds: int) -> Result:
-    """Train with one seed, or once for each fold, and judge the logits out of fold."""
+    """Train with one seed, or once for each fold, and score the logits out of fold."""
     start = time.perf_counter()
     corpus = load_corpus(resolve_data(config.data))
     with tempfile.TemporaryDirectory() as folder:
@@ -82,13 +83,13 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
     seconds = time.perf_counter() - start
     rule = Decision.default(corpus.labels)
-    decided, probabilities = judged(logits, targets, rule, config.tuning), rule.probabilities(logits)
+    decided, probabilities = decide_out_of_fold(logits, targets, rule, config.tuning), rule.probabilities(logits)
     scores = score(positives(targets), decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
 
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Validation logits and targets of one run."""
+    """Train a run; return its validation logits and targets."""
     train(config, run, reporter=NullReporter(), device="auto")
     return cached_logits.read_valid(run, labels)
 
@@ -96,7 +97,7 @@ def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np
 def cross_validated(
     config: Config, corpus: Corpus, folds: int, folder: Path
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Logits of every training row from the model that was trained without its fold."""
+    """Return the logits of all training rows, each from the model trained without its fold, and the targets."""
     targets = corpus.targets("train")
     parts = folds_of(corpus.splits["train"], len(corpus.labels), folds)
     logits = np.zeros(targets.shape, dtype=np.float32)
@@ -107,12 +108,12 @@ def cross_validated(
 
 
 def without(config: Config, fold: int, folds: int) -> Config:
-    """The configuration with one fold (from 1) of the training rows as its validation split, and not trained on."""
+    """Return the configuration with one fold (from 1) of the training rows as validation split."""
     return config.model_copy(update={"data": config.data.model_copy(update={"fold": [fold, folds]})})
 
 
 def report(recipe: str, folds: int, results: Sequence[Result]) -> None:
-    """Mean, spread over seeds, and the mean of the bootstrap intervals' ends."""
+    """Print the mean, the sd over seeds, and the mean ends of the bootstrap intervals."""
     summary: dict[str, object] = {}
     for name in METRICS:
         values = [r.metrics[name] for r in results]

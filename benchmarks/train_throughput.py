@@ -1,13 +1,13 @@
-"""Training throughput against the Hugging Face Trainer, in one run on the same rows and the same checkpoint.
+"""Training throughput of emotune and the Hugging Face Trainer, in one run on the same rows and checkpoint.
 
     python benchmarks/train_throughput.py --data DIR
 
-Compared, in turns:
+Compared in turn:
   emotune     the goemotions recipe as shipped, and the same with batch 32
   trainer-a   Trainer, every text padded to 128 tokens, fp32, batch 16: a common recipe
-  trainer-b   Trainer, bf16, dynamic padding, grouped by length, batch 32: what it can do when asked
+  trainer-b   Trainer, bf16, dynamic padding, grouped by length, batch 32: its fast settings
 
-Each trains one epoch over its share of the same random rows; the first steps, in which kernels are chosen, are not
+Each trains one epoch on its share of the same random rows. The first steps, in which kernels are chosen, are not
 counted. Prints examples per second and ratios; the last line is one JSON object.
 """
 
@@ -49,7 +49,7 @@ class Clock:
         self.steps, self.examples, self.start, self.end = 0, 0, 0.0, 0.0
 
     def tick(self, examples: int) -> None:
-        """An optimizer step has ended."""
+        """Count an optimizer step."""
         self.steps += 1
         self.end = time.perf_counter()
         if self.steps == WARM_UP:
@@ -67,7 +67,7 @@ class _Observer(Clock):
         self.tick(report.examples)
 
     def on_epoch(self, report: EpochReport) -> None:
-        """Nothing: only steps are timed."""
+        """Do nothing: only steps are timed."""
 
     def on_trouble(self, message: str) -> None:
         raise RuntimeError(message)
@@ -82,7 +82,7 @@ class _Callback(TrainerCallback):  # type: ignore[misc]
 
 
 def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]) -> float:
-    """Examples per second of emotune's loop on those training rows."""
+    """Return the examples per second of emotune's training loop on these rows."""
     device = pick_device("auto")
     chosen = precision.choose(config.training.precision, device)
     accelerator = make_accelerator(device.type, chosen.name)
@@ -113,7 +113,7 @@ def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]
 
 
 def theirs(corpus: Corpus, source: hub.Source, rows: Sequence[int], *, padded: bool) -> float:
-    """Examples per second of the Hugging Face Trainer on those training rows."""
+    """Return the examples per second of the Hugging Face Trainer on these rows."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(source.directory)
@@ -158,7 +158,7 @@ def theirs(corpus: Corpus, source: hub.Source, rows: Sequence[int], *, padded: b
 
 
 def grouped_by_length() -> dict[str, Any]:
-    """The Trainer's option of that meaning, whose name changed in transformers 5."""
+    """Return the Trainer's option for grouping by length, which was renamed in transformers 5."""
     fields = TrainingArguments.__dataclass_fields__
     if "train_sampling_strategy" in fields:
         return {"train_sampling_strategy": "group_by_length"}

@@ -1,10 +1,10 @@
-"""Is the starter corpus real? A model trained on it alone is scored on GoEmotions' development rows.
+"""Transfer from the starter corpus: a model trained on it alone is scored on GoEmotions' development rows.
 
     python benchmarks/transfer.py --data DIR --seeds 3
 
-For each seed: F1 over 28 labels and over Ekman's 7 with the thresholds that the corpus itself gave, and over 28 labels
-with thresholds chosen out of fold on the scored rows (five stratified folds, thresholds from four, decisions on the
-fifth). No row of GoEmotions is trained on. The last line is one JSON object.
+For each seed: F1 over 28 labels and over Ekman's 7 with thresholds tuned on the corpus, and over 28 labels with
+thresholds chosen out of fold on the scored rows (five stratified folds, thresholds from four, decisions on the fifth).
+No row of GoEmotions is trained on. The last line is one JSON object.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from emotune.decision import Decision
 from emotune.labels import mapping_to, positives
 from emotune.reporter import NullReporter
 from emotune.scoring.metrics import score
-from emotune.scoring.tuning import judged
+from emotune.scoring.tuning import decide_out_of_fold
 from emotune.workflows.train import train
 
 WAYS = (
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def one_seed(corpus: str, seed: int, goemotions: Corpus) -> list[tuple[float, float]]:
-    """Macro-F1 and micro-F1 in each of the ways."""
+    """Return macro-F1 and micro-F1 in each way."""
     config = load_config("starter", [f"training.seed={seed}", f"data.path={corpus}"])
     with tempfile.TemporaryDirectory() as folder:
         train(config, Path(folder) / "run", reporter=NullReporter(), device="auto")
@@ -73,11 +73,11 @@ def one_seed(corpus: str, seed: int, goemotions: Corpus) -> list[tuple[float, fl
     decided = decision.decide(probabilities)
     ekman = mapping_to("ekman", labels)
     coarse = ekman.label_set(labels)
-    true, said, sure = (ekman.coarsen(array, labels) for array in (positive, decided, probabilities))
-    chosen = judged(logits, targets, Decision.default(labels), OUT_OF_FOLD)
+    coarse_positive, coarse_decided, coarse_p = (ekman.coarsen(a, labels) for a in (positive, decided, probabilities))
+    chosen = decide_out_of_fold(logits, targets, Decision.default(labels), OUT_OF_FOLD)
     scored = (
         score(positive, decided, probabilities, labels, resamples=0),
-        score(true, said, sure, coarse, resamples=0),
+        score(coarse_positive, coarse_decided, coarse_p, coarse, resamples=0),
         score(positive, chosen, probabilities, labels, resamples=0),
     )
     return [(scores.overall["macro_f1"], scores.overall["micro_f1"]) for scores in scored]

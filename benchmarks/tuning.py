@@ -1,12 +1,12 @@
-"""What thresholds and temperatures are worth: the validation logits that runs kept, decided in several ways.
+"""The effect of thresholds and temperatures: cached validation logits of runs, decided in several ways.
 
     emotune train goemotions --data DIR --set tuning.calibrate=false --out RUN
     python benchmarks/tuning.py RUN [RUN …]
 
-Every threshold is chosen on other rows than those it decides (five stratified folds, as in quality.py), and so is every
-temperature. Prints a line for each way, as the mean over the runs: macro- and micro-F1, precision and recall over all
-decisions, and how many labels are ever given and come to the precision that was asked for; then the calibration before
-and after temperatures. With --markdown, tables for docs/results.md. The last line is one JSON object.
+Each threshold and each temperature is chosen on other rows than those it decides (five stratified folds, as in
+quality.py). Prints a line for each way, the mean over the runs: macro- and micro-F1, micro-averaged precision and
+recall, the number of labels that are ever predicted and that reach the requested precision; then the calibration before
+and after temperatures. With --markdown, prints tables for docs/results.md. The last line is one JSON object.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from emotune.scoring.calibration import calibrate
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import Counts, counting_metrics, f_beta_metrics, interval
 from emotune.scoring.thresholds import precision_and_recall
-from emotune.scoring.tuning import FOLD_SEED, JUDGING_FOLDS, judged
+from emotune.scoring.tuning import FOLD_SEED, JUDGING_FOLDS, decide_out_of_fold
 from methods import laid_out
 
 AT_LEAST, RESAMPLES = 0.8, 1000
@@ -48,7 +48,7 @@ FIGURES = ("macro_f1", "micro_f1", "macro_f0.5", "macro_f2", "precision", "recal
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="of a multi-label model")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run of a multi-label model")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     kept = [_kept(run) for run in args.runs]
@@ -74,8 +74,8 @@ def _kept(run: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], 
 def _decided(
     logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], labels: LabelSet, tuning: TuningConfig
 ) -> dict[str, float]:
-    """The figures of decisions whose thresholds were chosen on other rows."""
-    decided, positive = judged(logits, targets, Decision.default(labels), tuning), positives(targets)
+    """Return the scores of decisions whose thresholds were chosen on other rows."""
+    decided, positive = decide_out_of_fold(logits, targets, Decision.default(labels), tuning), positives(targets)
     counted = counting_metrics(positive, decided)
     by_label, _ = precision_and_recall(decided, positive)
     draws = Counts.of(positive, decided).bootstrap(RESAMPLES, 0).metrics()["macro_f1"]

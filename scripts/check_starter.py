@@ -2,7 +2,7 @@
 
 Run it as ``python scripts/check_starter.py [FOLDER]``; FOLDER defaults to ``src/emotune/starter``.  It prints a table
 of the labels in each split and a few shares, then each violation as ``file:line: what is wrong`` on the standard error
-(``file:1`` or the folder where the whole split or corpus is at fault), and exits with 1 if there was any, else with 0.
+(``file:1`` or the folder for a violation of the whole split or corpus), and exits with 1 if there was any, else with 0.
 
 Checked:
 
@@ -88,7 +88,7 @@ _EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 
 
 class Row(NamedTuple):
-    """One text of the corpus and where it stands."""
+    """One text of the corpus with its place."""
 
     split: str
     line: int
@@ -98,17 +98,17 @@ class Row(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the row is, as ``file:line``."""
+        """The place of the row, as ``file:line``."""
         return f"{self.split}.csv:{self.line}"
 
     @property
     def key(self) -> str:
-        """The text as the search for exact repetitions sees it; a text of emoji alone stands for itself."""
+        """The text as compared for exact repetitions; a text of emoji only is compared as it is."""
         return "".join(self.words) or "".join(self.text.split())
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text, case-folded and without apostrophes."""
+    """Return the words of a text, case-folded and without apostrophes."""
     return tuple(_WORD.findall(_APOSTROPHES.sub("", text.casefold())))
 
 
@@ -135,7 +135,7 @@ def read_split(folder: Path, split: str) -> tuple[list[Row], list[str]]:
 
 
 def check_labels(rows: Sequence[Row]) -> Iterator[str]:
-    """Each row by itself: known labels, none twice, in order, neutral alone."""
+    """Check each row: known labels, none repeated, in order, neutral alone."""
     order = {label: number for number, label in enumerate(LABELS)}
     for row in rows:
         unknown = [label for label in row.labels if label not in order]
@@ -151,7 +151,7 @@ def check_labels(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def check_texts(rows: Sequence[Row]) -> Iterator[str]:
-    """Each row by itself: neither empty, nor too short or too long, nor spread over lines."""
+    """Check each row: not empty, too short, too long, or on several lines."""
     low, high = WORD_RANGE
     for row in rows:
         if not row.text.strip():
@@ -163,7 +163,7 @@ def check_texts(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def check_duplicates(rows: Sequence[Row]) -> Iterator[str]:
-    """No text twice, whatever its case, blanks and punctuation."""
+    """Check that no text is repeated, ignoring case, blanks and punctuation."""
     first: dict[str, Row] = {}
     for row in rows:
         earlier = first.setdefault(row.key, row)
@@ -172,10 +172,10 @@ def check_duplicates(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def similar_pairs(sets: Sequence[frozenset[str]], threshold: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of sets whose Jaccard index is over the threshold, later set first.
+    """Yield pairs of sets whose Jaccard index is above the threshold, the later set first.
 
-    Two such sets share at least ``threshold`` of either one's members, so their rarest ``1 - threshold`` must meet:
-    only those are indexed (prefix filtering), which spares the comparison of nearly all pairs.
+    Two such sets share at least ``threshold`` of the members of each, so their rarest ``1 - threshold`` must overlap.
+    Only those are indexed (prefix filtering), which avoids comparing nearly all pairs.
     """
     frequency = Counter(member for members in sets for member in members)
     rank = {member: number for number, member in enumerate(sorted(frequency, key=frequency.__getitem__))}
@@ -193,13 +193,13 @@ def similar_pairs(sets: Sequence[frozenset[str]], threshold: float) -> Iterator[
 
 
 def char_grams(row: Row) -> frozenset[str]:
-    """The character 5-grams of the words joined by blanks."""
+    """Return the character 5-grams of the words joined by blanks."""
     text = " ".join(row.words)
     return frozenset(text[start : start + CHAR_GRAM] for start in range(max(1, len(text) - CHAR_GRAM + 1)) if text)
 
 
 def check_near_duplicates(rows: Sequence[Row]) -> Iterator[str]:
-    """No two texts that differ in little only; exact repetitions are reported elsewhere."""
+    """Check that no two texts are nearly equal; exact repetitions are reported elsewhere."""
     long_rows = [row for row in rows if len(row.words) >= MIN_WORDS_TO_COMPARE]
     searches: tuple[tuple[str, Sequence[Row], list[frozenset[str]], float], ...] = (
         ("character 5-grams", rows, [char_grams(row) for row in rows], MAX_CHAR_JACCARD),
@@ -213,7 +213,7 @@ def check_near_duplicates(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def check_templates(rows: Sequence[Row]) -> Iterator[str]:
-    """No opening and no phrase that too many texts share."""
+    """Check that no opening and no phrase is shared by too many texts."""
     openings: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     phrases: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
@@ -226,12 +226,12 @@ def check_templates(rows: Sequence[Row]) -> Iterator[str]:
         for words, found in groups.items():
             if len(found) > most:
                 others = ", ".join(row.place for row in found[:-1])
-                said = " ".join(words)
-                yield f"{found[-1].place}: template: the {kind} {said!r} also in {others} (at most {most} texts)"
+                shared = " ".join(words)
+                yield f"{found[-1].place}: template: the {kind} {shared!r} also in {others} (at most {most} texts)"
 
 
 def check_balance(rows: Sequence[Row], where: str) -> Iterator[str]:
-    """The corpus as a whole: its size, its splits, enough texts for each label."""
+    """Check the whole corpus: its size, its splits, enough texts for each label."""
     total = max(1, len(rows))
     if len(rows) < MIN_TEXTS:
         yield f"{where}: {len(rows)} texts, fewer than {MIN_TEXTS}"
@@ -256,7 +256,7 @@ def check_balance(rows: Sequence[Row], where: str) -> Iterator[str]:
 
 
 def count_labels(rows: Iterable[Row]) -> dict[str, Counter[str]]:
-    """How many texts of each split carry each label."""
+    """Return the number of texts with each label, by split."""
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
     for row in rows:
         counts[row.split].update(set(row.labels))
@@ -264,7 +264,7 @@ def count_labels(rows: Iterable[Row]) -> dict[str, Counter[str]]:
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The counts and shares, line by line."""
+    """Yield the lines of the table of counts and shares."""
     counts = count_labels(rows)
     yield f"{'label':<16}" + "".join(f"{name:>8}" for name in (*SPLITS, "all", "share"))
     sizes = Counter(row.split for row in rows)
@@ -290,7 +290,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def main(folder: Path) -> int:
-    """Print the table and the violations of the corpus in a folder; 0 if there is none, else 1."""
+    """Print the table and the violations of the corpus in a folder; return 0 without violations, else 1."""
     rows: list[Row] = []
     problems: list[str] = []
     for split in SPLITS:

@@ -137,7 +137,7 @@ def test_labels_without_names_are_said_to_be_so(foreign: Path) -> None:
         ({"id2label": {"0": "anger", "2": "joy"}}, "a name to each id from 0 to 1"),
         ({"id2label": ["anger", "joy"]}, "id2label names no labels"),
         (named("anger", "anger ", "joy", "sadness"), "blanks around it"),
-        ({"id2label": {"0": "joy", "1": "joy", "2": "a", "3": "b"}}, "stand twice: joy"),
+        ({"id2label": {"0": "joy", "1": "joy", "2": "a", "3": "b"}}, "repeated label names: joy"),
     ],
 )
 def test_a_configuration_that_is_not_sound_is_refused(foreign: Path, changes: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""What is wrong ends in one message that says what, where and what to do, an exit code, and nothing written."""
+"""Bad input ends in one message (what, where, what to do) and an exit code, and nothing is written."""
 
 import json
 import os
@@ -28,7 +28,7 @@ IDS = {"labels.txt": "anger\nfear\njoy\n", "train.tsv": "happy\t2\ta\nhate\t0\tb
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, the files of the folder `data` and others, and what is answered; {NAME} stands for a fixture."""
+    """A command line, the files it reads, and the expected error; {NAME} is replaced by a fixture."""
 
     name: str
     command: str
@@ -237,7 +237,7 @@ PLACES = [
 
 @pytest.fixture(scope="session")
 def known(base: Path) -> dict[str, Path]:
-    """What a command line can refer to."""
+    """The fixtures that a command line can name."""
     return {
         "encoder": tiny.encoder(base),
         "run": tiny.trained(base, tiny.multi_label(base)),
@@ -252,7 +252,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(command: str, code: int, says: str, stdin: bytes = b"") -> Result:
-    """The outcome of a command that ends in one message and leaves every file as it was."""
+    """Return the outcome of a command; it must end in one message and leave every file unchanged."""
     before = tiny.contents(Path.cwd())
     result = CliRunner().invoke(app, command.split(), input=stdin)
     assert isinstance(result.exception, SystemExit), result.exception
@@ -291,7 +291,7 @@ def change_a_threshold(model: Path) -> None:
 
 
 def swap_the_labels(model: Path) -> None:
-    """A directory that is sealed anew after its configuration was edited."""
+    """A directory whose manifest is written again after its configuration was edited."""
     from emotune.artifact.manifest import reseal, verify
 
     manifest = verify(model)
@@ -363,7 +363,7 @@ def write_sound_data() -> None:
 
 @contextmanager
 def no_file_larger_than(size: int) -> Iterator[None]:
-    """A disk that is full once a file has that many bytes."""
+    """A limit of the size of files, as on a full disk."""
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

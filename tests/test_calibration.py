@@ -1,4 +1,4 @@
-"""A temperature is found again, is the best there is, and says 1 where there is nothing to say."""
+"""A fitted temperature is the true one, is the best one, and is 1 where all are equal."""
 
 import numpy as np
 import pytest
@@ -8,13 +8,19 @@ from sklearn.metrics import log_loss
 
 from emotune.decision import Decision, probabilities
 from emotune.labels import LabelSet, Task
-from emotune.scoring.calibration import at_the_bound, calibrate, carried, fit_temperature, negative_log_likelihood
+from emotune.scoring.calibration import (
+    at_the_bound,
+    calibrate,
+    fit_temperature,
+    negative_log_likelihood,
+    rescaled_thresholds,
+)
 
 TASKS = list(Task)
 
 
 def drawn(task: Task, n: int, temperature: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of three labels, and targets drawn from the probabilities of logits / temperature."""
+    """Logits of three labels, and targets sampled from the probabilities of logits / temperature."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(scale=3, size=(n, 3))
     p = probabilities(logits / temperature, task)
@@ -155,7 +161,7 @@ def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) 
     rng = np.random.default_rng(seed)
     logits, temperatures = rng.normal(scale=4, size=(40, 3)), rng.uniform(0.1, 10, size=3)
     before = Decision(LabelSet(("a", "b", "c")), tuple(thresholds))
-    after = Decision(before.labels, tuple(carried(np.array(thresholds), temperatures).tolist()))
+    after = Decision(before.labels, tuple(rescaled_thresholds(np.array(thresholds), temperatures).tolist()))
     np.testing.assert_array_equal(
         after.decide(after.probabilities(logits / temperatures)), before.decide(before.probabilities(logits))
     )
@@ -163,7 +169,7 @@ def test_carried_thresholds_decide_the_same(seed: int, thresholds: list[float]) 
 
 def test_a_label_that_is_never_given_stays_so_whatever_the_temperature() -> None:
     temperatures = np.array([0.05, 20.0, 0.05])
-    thresholds = carried(np.array([1.0, 1.0, 0.99]), temperatures)
+    thresholds = rescaled_thresholds(np.array([1.0, 1.0, 0.99]), temperatures)
     assert thresholds[:2].tolist() == [1.0, 1.0]
     rule = Decision(LabelSet(("a", "b", "c")), tuple(thresholds.tolist()))
     sure = rule.probabilities(np.full((1, 3), 6.0) / temperatures)

@@ -1,4 +1,4 @@
-"""The command line as its user meets it: help, recipes, predictions, pipes and terminals."""
+"""The command line for its users: help, recipes, predictions, pipes and terminals."""
 
 import json
 import os
@@ -181,7 +181,7 @@ def test_a_coarser_level(base: Path) -> None:
 def test_a_threshold_plays_no_part_in_a_multi_class_model(base: Path) -> None:
     run = tiny.trained(base, tiny.multi_class(base))
     result = call("predict", "-m", run, "--threshold", "0.9", "--json", HAPPY)
-    assert "warning: --threshold plays no part" in result.stderr
+    assert "warning: --threshold is ignored" in result.stderr
     (found,) = map(json.loads, result.stdout.splitlines())
     assert found["labels"] == ["joy"]
     assert sum(found["scores"].values()) == pytest.approx(1)
@@ -189,7 +189,7 @@ def test_a_threshold_plays_no_part_in_a_multi_class_model(base: Path) -> None:
 
 def test_a_text_longer_than_the_model_is_read_in_windows(run: Path) -> None:
     result = call("predict", "-m", run, "--json", f"{BLAND} " * 30 + "happy")
-    assert "warning: 1 text is longer than the model: read in overlapping windows" in result.stderr
+    assert "warning: 1 text is longer than the model's input: read in overlapping windows" in result.stderr
     assert json.loads(result.stdout)["windows"] > 1
 
 
@@ -223,7 +223,7 @@ def test_a_reader_that_has_gone_is_no_failure_of_ours(args: list[str]) -> None:
 
 
 def said_into_a_closed_pipe(args: list[str]) -> str:
-    """What stands on stderr when nobody reads stdout."""
+    """The text on stderr when the reader of stdout has gone."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "emotune", *args]

@@ -1,4 +1,4 @@
-"""`emotune compare` from end to end: what it says of runs, and what it refuses to say."""
+"""`emotune compare` from end to end: its figures, and the comparisons that it refuses."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ from emotune.runs import layout
 from emotune.runs.cached_logits import read_valid
 from emotune.runs.lock import locked
 from emotune.scoring.metrics import counting_metrics
-from emotune.scoring.tuning import judged
+from emotune.scoring.tuning import decide_out_of_fold
 from emotune.workflows import compare
 
 
@@ -39,7 +39,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def runs(run: Path, tmp_path: Path) -> tuple[Path, Path]:
-    """A run, and one that is worse on the same rows: in a third of them its kept logits are those of the next label."""
+    """A run, and a worse one: in a third of the rows, its cached logits are those of the next label."""
     good, bad = tiny.copy(run, tmp_path / "good"), tiny.copy(run, tmp_path / "bad")
     arrays = load_file(bad / "valid.safetensors")
     logits = arrays["logits"] + np.random.default_rng(0).normal(0, 3, arrays["logits"].shape).astype(np.float32)
@@ -60,7 +60,7 @@ def as_json(*args: object) -> dict:
 
 
 def resealed(run: Path, change: Callable[[dict], object]) -> None:
-    """The run with another record of its data in the manifest of its model."""
+    """Change the record of the data in the manifest of the run's model."""
     model = run / "model"
     fields = verify(model).model_dump(exclude={"files", "digest", "format_version"})
     change(fields["data"])
@@ -97,7 +97,7 @@ def test_thresholds_tuned_on_the_rows_are_chosen_out_of_fold(runs: tuple[Path, P
     found = read_decision(bad / "model")
     logits, targets = read_valid(bad, found.labels)
     tuning = layout.read_config(bad).tuning
-    honest = counting_metrics(positives(targets), judged(logits, targets, found, tuning))
+    honest = counting_metrics(positives(targets), decide_out_of_fold(logits, targets, found, tuning))
     own = counting_metrics(positives(targets), found.decide(found.probabilities(logits)))
     (said,) = (run for run in as_json(*runs)["runs"] if run["name"] == "bad")
     assert said["metrics"] == pytest.approx(honest)
@@ -234,7 +234,7 @@ def test_runs_of_other_label_sets_are_compared_at_a_level(base: Path, coarse: Pa
 
 
 def unwilling(run: Path, name: str) -> Path:
-    """A copy of the run whose own thresholds are out of reach: only out of fold does it answer as it should."""
+    """A copy of the run whose own thresholds nothing reaches: only out of fold it predicts labels."""
     copied = tiny.copy(run, Path(name))
     model, decision = copied / "model", read_decision(copied / "model")
     changed = replace(decision, thresholds=(0.999999,) * len(decision.labels))
@@ -335,7 +335,7 @@ def test_runs_without_what_is_compared(runs: tuple[Path, Path]) -> None:
     assert "--data PATH" in call(alone, bad, code=66).stderr
     (bad / "valid.safetensors").unlink()
     refused = call(good, bad, code=66).stderr
-    assert "run bad has not kept its validation rows" in refused
+    assert "run bad has no cached validation logits" in refused
     assert "--data PATH" in refused
 
 
@@ -355,9 +355,9 @@ def test_without_its_data_texts_are_told_by_their_rows(runs: tuple[Path, Path], 
     assert any("gone or changed" in note for note in said["notes"])
     assert [run["texts_per_second"] for run in said["runs"]] == [None, None]
     assert "row " in call(*runs).stdout
-    assert "play no part" not in call(*runs).stderr
-    assert "--device and --batch-size play no part" in call(*runs, "--device", "cpu").stderr
-    assert "--device and --batch-size play no part" in call(*runs, "--batch-size", 8).stderr
+    assert "are ignored" not in call(*runs).stderr
+    assert "--device and --batch-size are ignored" in call(*runs, "--device", "cpu").stderr
+    assert "--device and --batch-size are ignored" in call(*runs, "--batch-size", 8).stderr
 
 
 def test_a_model_that_cannot_be_run_is_compared_without_a_speed(

@@ -1,4 +1,4 @@
-"""The statistics of a comparison: checked by hand, by simulation, and for random inputs; and its report."""
+"""The statistics of a comparison: by hand, by simulation, and for generated inputs."""
 
 from dataclasses import replace
 
@@ -51,7 +51,7 @@ def random_rows(number: int = 120, seed: int = 0, labels: int = 3) -> Bools:
 
 
 def flipped(targets: Bools, share: float, seed: int) -> Bools:
-    """Decisions that are wrong in that share of the cells."""
+    """Decisions that are wrong in this share of the cells."""
     return np.asarray(targets ^ (np.random.default_rng(seed).random(targets.shape) < share))
 
 
@@ -117,7 +117,7 @@ def test_undefined_draws_are_left_out_and_undefined_values_have_no_interval() ->
 
 
 def test_of_equal_entries_few_are_called_different_and_a_worse_one_is_found() -> None:
-    """The family-wise error over 60 drawn data sets of three entries as good as the baseline, and one that is worse."""
+    """The family-wise error over 60 simulated data sets: three entries as good as the baseline, and one worse."""
     rng = np.random.default_rng(0)
     false, found = 0, 0
     for draw in range(60):
@@ -238,7 +238,7 @@ def test_label_intervals_hold_for_all_pairs_where_the_best_was_chosen_on_the_row
 
 
 def test_in_all_pairs_of_equal_entries_few_labels_are_won() -> None:
-    """The family-wise error over 60 drawn data sets of four entries that are as good as each other."""
+    """The family-wise error over 60 simulated data sets of four equally good entries."""
     false = 0
     for draw in range(60):
         targets = random_rows(250, seed=draw)

@@ -1,4 +1,4 @@
-"""Parts have their share of the rows and of every label, groups stay together, and the seed decides."""
+"""Parts have their share of the rows and of every label, groups stay together, and a seed is reproducible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one rule that turns logits into labels: against plain Python, against scipy, and to JSON and back."""
+"""The decision rule: against plain Python, against scipy, and to JSON and back."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_probabilities_of_extreme_logits_are_0_and_1(labels: LabelSet) -> None:
 
 
 def expected_labels(decision: Decision, row: list[float]) -> set[int]:
-    """The rule of a multi-label decision, word for word."""
+    """The rule of a multi-label decision in plain Python."""
     given_labels = {j for j, score in enumerate(row) if score >= decision.thresholds[j] and decision.thresholds[j] < 1}
     neutral = MOODS.index("neutral")
     if decision.neutral_excludes and given_labels != {neutral}:

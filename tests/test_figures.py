@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
-from emotune.scoring.curves import precision_recall, reliability
-from emotune.scoring.metrics import Scores, confusion, score
+from emotune.scoring.metrics import Scores, confusion, precision_recall, reliability, score
 from tiny import unchecked
 
 matplotlib = pytest.importorskip("matplotlib")

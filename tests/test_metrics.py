@@ -1,4 +1,4 @@
-"""Own metrics say what scikit-learn says; what is not defined is NaN; intervals behave as intervals do."""
+"""Metrics equal those of scikit-learn; undefined values are NaN; bootstrap intervals cover what they should."""
 
 import tracemalloc
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ def label_set(num_labels: int, task: Task = Task.MULTI_LABEL) -> LabelSet:
 
 
 def random_case(seed: int, task: Task) -> Case:
-    """Few rows and labels, so that empty labels, empty rows, ties, perfect and worst answers all come up often."""
+    """Few rows and labels, so that empty labels, empty rows, ties, perfect and worst decisions are frequent."""
     rng = np.random.default_rng(seed)
     n, num_labels = int(rng.integers(1, 13)), int(rng.integers(2, 6))
     scores = rng.random((n, num_labels))
@@ -57,7 +57,7 @@ def random_case(seed: int, task: Task) -> Case:
 
 
 def scikit_learn_overall(case: Case) -> dict[str, float]:
-    """What scikit-learn says; its macro and weighted averages restricted to the labels with positives."""
+    """scikit-learn's metrics, with macro and weighted averages over the labels with positives only."""
     t, d, p = case.targets, case.decided, case.probabilities
     present = np.flatnonzero(t.any(axis=0))
     both = [j for j in present if not t[:, j].all()]
@@ -121,7 +121,7 @@ def f_beta_agrees(case: Case, present: np.ndarray) -> None:
 
 
 def log_loss_agrees(case: Case) -> None:
-    """Of logits, for ours takes those: scikit-learn's takes their probabilities."""
+    """Ours takes logits; scikit-learn's takes their probabilities."""
     logits = np.log(case.probabilities + 1e-3) - np.log(1.001 - case.probabilities)
     found = negative_log_likelihood(logits, case.targets.astype(float), case.labels.task)
     p = probabilities(logits, case.labels.task)
@@ -198,9 +198,9 @@ def test_a_label_without_positives_leaves_the_macro_average() -> None:
 def test_calibration_error_of_cells_and_of_the_top_class() -> None:
     # two bins: 0.1 twice with one hit, 0.9 twice with two hits
     p, t = np.array([[0.1, 0.1], [0.9, 0.9]]), np.array([[1, 0], [1, 1]])
-    assert metrics.expected_calibration_error(t > 0, p, Task.MULTI_LABEL) == pytest.approx((0.8 + 0.2) / 4)
+    assert metrics.reliability(t > 0, p, Task.MULTI_LABEL).error == pytest.approx((0.8 + 0.2) / 4)
     p, t = np.array([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]]), np.array([[1, 0], [1, 0], [1, 0]])
-    assert metrics.expected_calibration_error(t > 0, p, Task.MULTI_CLASS) == pytest.approx((1.4 - 1.0) / 3)
+    assert metrics.reliability(t > 0, p, Task.MULTI_CLASS).error == pytest.approx((1.4 - 1.0) / 3)
 
 
 def large_case(n: int, seed: int = 0) -> Case:
@@ -243,7 +243,7 @@ def test_draws_scatter_as_samples_of_that_size_do() -> None:
 def test_weighted_rows_count_like_repeated_rows() -> None:
     case, weights = random_case(5, Task.MULTI_LABEL), np.random.default_rng(0).integers(0, 4, size=(6, 100))
     weights = weights[:, : len(case.targets)]
-    found = metrics.Counts.of(case.targets > 0, case.decided > 0).metrics(weights.astype(float))
+    found = metrics.Counts.of(case.targets > 0, case.decided > 0).sums(weights.astype(float)).metrics()
     for i, times in enumerate(weights):
         repeated = metrics.counting_metrics(
             np.repeat(case.targets, times, axis=0) > 0, np.repeat(case.decided, times, axis=0) > 0

@@ -1,4 +1,4 @@
-"""Thresholds at a precision: the most recall that comes with it out of fold; nothing for labels beyond its reach."""
+"""Thresholds at a precision: the largest recall that reaches it out of fold; NEVER for labels that do not."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from emotune.decision import NEVER, Decision, Fallback
+from emotune.decision import NEVER, Decision, Fallback, passing
 from emotune.labels import LabelSet
 from emotune.scoring.thresholds import PRECISION, Method, at_precision, choose, tune
 
@@ -14,7 +14,7 @@ LABELS = LabelSet(("easy", "fair", "hopeless"))
 
 
 def rows(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores that tell the first label well, the second somewhat and the third not at all; targets; five folds."""
+    """Scores that separate the first label well, the second somewhat and the third not at all; targets; five folds."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, 3)) < [0.3, 0.3, 0.1]
     return expit(rng.normal(size=(n, 3)) + targets * [2.5, 1.8, 0.0]), targets, np.arange(n) % 5
@@ -31,26 +31,26 @@ def test_the_precision_holds_on_new_rows(at_least: float) -> None:
     for seed in range(20):
         p, t, folds = rows(1_500, seed)
         chosen = at_precision(p, t, at_least, folds)
-        assert chosen.reached.tolist() == [True, True, False]
-        found.append(precisions(new_t, new_p >= chosen.thresholds))
+        assert (chosen < NEVER).tolist() == [True, True, False]
+        found.append(precisions(new_t, new_p >= chosen))
     assert np.mean(found, axis=0)[:2] == pytest.approx([at_least] * 2, abs=0.035)
     assert np.mean(found, axis=0)[:2].min() > at_least - 0.015
 
 
 def test_scores_that_say_nothing_reach_no_precision_out_of_fold() -> None:
-    """Why it is looked for out of fold: on its own rows, chance alone puts a positive or two on top."""
+    """The reason to measure out of fold: in-sample, a positive or two rank first by chance."""
     by_chance = {"on its rows": 0, "out of fold": 0}
     for seed in range(60):
         rng = np.random.default_rng(seed)
         targets, p, folds = rng.random((300, 1)) < 0.3, rng.random((300, 1)), np.arange(300) % 5
-        by_chance["on its rows"] += int(at_precision(p, targets, 0.5, None).reached[0])
-        by_chance["out of fold"] += int(at_precision(p, targets, 0.5, folds).reached[0])
+        by_chance["on its rows"] += int(at_precision(p, targets, 0.5, None)[0] < NEVER)
+        by_chance["out of fold"] += int(at_precision(p, targets, 0.5, folds)[0] < NEVER)
     assert by_chance["on its rows"] > 3 * by_chance["out of fold"]
 
 
 def test_more_precision_costs_recall() -> None:
     p, t, folds = rows(2_000)
-    recall = [(t & (p >= at_precision(p, t, q, folds).thresholds)).sum(axis=0)[:2] for q in (0.5, 0.7, 0.9)]
+    recall = [(t & (p >= at_precision(p, t, q, folds))).sum(axis=0)[:2] for q in (0.5, 0.7, 0.9)]
     assert (np.diff(recall, axis=0) < 0).all()
 
 
@@ -80,10 +80,9 @@ def test_odd_rows(probabilities: list, targets: list, reached: bool) -> None:
     p, t = np.array(probabilities), np.array(targets)
     for folds in (np.arange(12) // 4, np.zeros(12, dtype=int), None):
         found = at_precision(p, t, 0.8, folds)
-        assert found.reached.tolist() == [reached]
-        assert (p >= found.thresholds)[t].all() == (reached or not t.any())
-    nothing = at_precision(p[:0], t[:0], 0.8, np.arange(0))
-    assert (nothing.thresholds.tolist(), nothing.reached.tolist()) == ([NEVER], [False])
+        assert (found < NEVER).tolist() == [reached]
+        assert passing(p, found)[t].all() == (reached or not t.any())
+    assert at_precision(p[:0], t[:0], 0.8, np.arange(0)).tolist() == [NEVER]
 
 
 def test_a_policy_takes_part_in_what_is_reported_and_not_in_what_is_chosen() -> None:

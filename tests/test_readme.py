@@ -1,7 +1,7 @@
-"""README.md and docs/*.md say only what works: every block marked `<!-- test -->` is run.
+"""README.md and docs/*.md: every block marked `<!-- test -->` works, and every link leads somewhere.
 
-Python blocks are executed where a trained run stands at runs/starter; of the others, each `emotune …` line must be one
-that the command line takes.
+Python blocks are run in a folder with a trained run in runs/starter. In other blocks, the command line must accept each
+`emotune …` line.
 """
 
 import re
@@ -16,19 +16,44 @@ import tiny
 from emotune.cli.app import app
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^<!-- test -->\n+```(python|bash)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"""\]\(([^)\s]+)\)|src="([^"]+)\"""")
 
 
 def blocks(language: str) -> list:
-    """The marked blocks of a language, each with the place where it stands."""
+    """Return the marked blocks of a language with their places."""
     found = []
-    for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
         for match in BLOCK.finditer(text):
             line = text.count("\n", 0, match.start(2)) + 1
             if match[1] == language:
                 found.append(pytest.param(match[2], line, path, id=f"{path.name}:{line}"))
-    return found or [pytest.param("", 0, ROOT, marks=pytest.mark.skip(reason=f"no ```{language} block is marked"))]
+    return found
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for link in (a or b for a, b in LINK.findall(page.read_text(encoding="utf-8"))):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_blocks_of_each_page_are_found() -> None:
+    pages = {parameters.values[2].name for parameters in blocks("bash")}
+    assert pages >= {"README.md", "data.md", "training.md", "evaluation.md", "comparison.md"}
+    assert {parameters.values[2].name for parameters in blocks("python")} == {"README.md", "evaluation.md"}
 
 
 @pytest.mark.parametrize(("code", "line", "path"), blocks("python"))
@@ -51,7 +76,7 @@ def test_a_bash_block_calls_emotune_as_it_can_be_called(code: str, line: int, pa
 
 
 def emotune_calls(code: str) -> list[list[str]]:
-    """The arguments of each call of emotune in a piece of shell, without its pipes, redirections and comments."""
+    """Return the arguments of each call of emotune in shell code, without pipes, redirections and comments."""
     calls = []
     for line in code.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
@@ -69,7 +94,7 @@ def emotune_calls(code: str) -> list[list[str]]:
 
 
 def parse(args: list[str]) -> None:
-    """Read arguments as emotune does, without doing anything; fails with what is wrong about them."""
+    """Parse arguments as emotune does, without running anything; fails with the error."""
     try:
         idle(get_command(app)).main(args, standalone_mode=False)
     except Exception as error:
@@ -77,7 +102,7 @@ def parse(args: list[str]) -> None:
 
 
 def idle(command: Any) -> Any:
-    """The command such that it and all below it read their arguments and do nothing."""
+    """Return the command such that it and its subcommands parse their arguments and do nothing."""
     command.callback = None
     for below in getattr(command, "commands", {}).values():
         idle(below)

@@ -1,4 +1,4 @@
-"""Parts of a split, its worst rows, and its curves: each against its definition."""
+"""Slices of a split, its worst rows, and its curves: each against its definition."""
 
 import itertools
 
@@ -11,8 +11,7 @@ from sklearn.metrics import precision_recall_curve
 
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
-from emotune.scoring.curves import precision_recall, reliability
-from emotune.scoring.metrics import confusion, counting_metrics
+from emotune.scoring.metrics import confusion, counting_metrics, precision_recall, reliability
 from emotune.scoring.slices import (
     TwoLabelError,
     by_length,
@@ -24,7 +23,7 @@ from emotune.scoring.slices import (
     two_label_errors,
     worst_rows,
 )
-from emotune.scoring.thresholds import PRECISION, Method, choose, fold_thresholds, out_of_fold, tune, with_thresholds
+from emotune.scoring.thresholds import PRECISION, FoldThresholds, Method, choose, out_of_fold, tune, with_thresholds
 
 LABELS = LabelSet(("a", "b", "c"))
 few = settings(deadline=None, max_examples=60)
@@ -162,7 +161,7 @@ def test_each_fold_has_the_thresholds_of_the_others() -> None:
     targets = rng.random((60, 3)) < 0.4
     p = np.clip(targets * 0.3 + rng.random((60, 3)) * 0.7, 0, 1)
     folds, method = np.arange(60) % 4, Method("per_label")
-    found = fold_thresholds(p, targets, method, folds)
+    found = FoldThresholds.of(p, targets, method, folds).chosen
     assert found.shape == (4, 3)
     np.testing.assert_array_equal(found[1], choose(p[folds != 1], targets[folds != 1], method))
 
@@ -174,7 +173,7 @@ def test_of_a_precision_each_fold_has_the_thresholds_that_decide_it() -> None:
     folds, method = np.arange(200) % 4, Method("per_label", PRECISION, at_least=0.8)
     rule = Decision.default(LABELS)
     tuned = tune(p, targets, rule, [method], folds)
-    for fold, thresholds in enumerate(fold_thresholds(p, targets, method, folds)):
+    for fold, thresholds in enumerate(FoldThresholds.of(p, targets, method, folds).chosen):
         decided = with_thresholds(rule, thresholds).decide(p[folds == fold])
         np.testing.assert_array_equal(decided, tuned.out_of_fold[folds == fold])
     np.testing.assert_array_equal(out_of_fold(p, targets, rule, [method], folds), tuned.out_of_fold)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tiny
-from emotune.cli.terminal import Unheeded, writing_results
+from emotune.cli.terminal import UnfailingStream, writing_results
 from emotune.errors import OutputError
 
 FULL = Path("/dev/full")
@@ -22,7 +22,7 @@ needs_a_full_device = pytest.mark.skipif(not FULL.exists(), reason="this system 
 
 
 def emotune(*args: object, full: str) -> tuple[int, str]:
-    """The exit code, and what was said on the streams that are not full; `full` names one that is."""
+    """Return the exit code, and the output on all streams but `full`, which cannot be written."""
     with FULL.open("w") as device:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | {full: device}
         command = [sys.executable, "-m", "emotune", *map(str, args)]
@@ -103,7 +103,7 @@ class Failing(io.StringIO):
 
 def test_talk_is_let_go_and_results_are_not() -> None:
     stream = Failing()
-    reporter = Unheeded(stream)
+    reporter = UnfailingStream(stream)
     print("so it goes", file=reporter, flush=True)  # type: ignore[arg-type]
     assert not reporter.isatty()
     with pytest.raises(OutputError, match="No space left") as caught, writing_results():

@@ -1,4 +1,4 @@
-"""Thresholds are the best ones for their rows, and what is said of them comes from rows they were not chosen on."""
+"""Thresholds are the best for their rows, and their scores come from rows they were not chosen on."""
 
 import itertools
 from dataclasses import replace
@@ -40,7 +40,7 @@ def coarse_rows(seed: int, rows: int = 7, num_labels: int = 3) -> tuple[np.ndarr
 
 
 def noisy_rows(n: int, num_labels: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities that say something of the targets, the targets, and three folds."""
+    """Probabilities that correlate with the targets, the targets, and three folds."""
     rng = np.random.default_rng(seed)
     targets = rng.random((n, num_labels)) < np.linspace(0.1, 0.4, num_labels)
     return expit(rng.normal(size=(n, num_labels)) + 1.5 * targets - 1), targets, rng.integers(0, 3, n)
@@ -51,7 +51,7 @@ def reached(targets: np.ndarray, decided: np.ndarray, objective: str) -> float:
 
 
 def all_thresholds(scores: np.ndarray) -> np.ndarray:
-    """Those that between them part the scores in every way a threshold can."""
+    """Thresholds that split the scores in every possible way."""
     return np.unique(np.concatenate([scores.ravel(), [0.0, 1.0]]))
 
 
@@ -297,7 +297,7 @@ def test_a_small_beta_prefers_precision() -> None:
 def test_a_method_that_is_none_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"no such method|beta is above 0"):
         Method(**{"name": "shrunk"} | wrong)
-    with pytest.raises(ValueError, match="thresholds of each label"):
+    with pytest.raises(ValueError, match="per_label"):
         Method("global", PRECISION)
 
 

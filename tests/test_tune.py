@@ -1,4 +1,4 @@
-"""`emotune tune`: objectives, calibration, and whole models of ours made of others, with `--out`."""
+"""`emotune tune`: objectives, calibration, and with `--out` emotune models made from others."""
 
 import json
 import shutil
@@ -31,13 +31,13 @@ def call(*args: object, code: int = 0) -> Result:
 
 
 def tuned(*args: object) -> dict[str, Any]:
-    """What `emotune tune … --json` says."""
+    """The JSON of `emotune tune … --json`."""
     (line,) = call("tune", *args, "--json").stdout.splitlines()
     return dict(json.loads(line, parse_constant=pytest.fail))
 
 
 def foreign_copy(model: Path, target: Path, **changes: Any) -> Path:
-    """The files that plain transformers would have written of a model of ours, with other keys in config.json."""
+    """The files of a model as plain transformers would write them, with other keys in config.json."""
     shutil.copytree(model, target, ignore=shutil.ignore_patterns(MANIFEST, DECISION, "README.md"))
     config = json.loads((target / "config.json").read_text()) | changes
     (target / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
@@ -46,7 +46,7 @@ def foreign_copy(model: Path, target: Path, **changes: Any) -> Path:
 
 @pytest.fixture
 def run(multi_label_run: Path, tmp_path: Path) -> Path:
-    """A multi-label run, to be changed."""
+    """A multi-label run that a test may change."""
     return tiny.copy(multi_label_run, tmp_path / "run")
 
 
@@ -90,7 +90,7 @@ def test_a_precision_is_reached_or_said_not_to_be(run: Path) -> None:
     rows = [f"{text},{int(i % 3 == 1)},{i % 7 // 6},{int(i % 3 == 0)},0" for i, text in enumerate(texts)]
     data.write_text("\n".join([",".join(["text", *NAMES]), *rows]) + "\n")
     result = call("tune", run, "--data", data, "--objective", "precision", "--at-least", "0.9")
-    assert "2 labels (fear, sadness) cannot reach a precision of 0.9 out of fold, and are never given" in result.stderr
+    assert "2 labels (fear, sadness) cannot reach a precision of 0.9 out of fold" in result.stderr
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert "1 (never predicted)" in lines["fear"]
     assert float(lines["anger"].split()[3]) >= 0.9
@@ -140,7 +140,7 @@ def test_training_tunes_for_the_objective(objective: str, tmp_path_factory: pyte
         (["--shrinkage", 3, "--method", "auto"], "--shrinkage belongs to the method shrunk"),
         (["--method", "none"], "leaves the thresholds as they are"),
         (["--calibrate"], "--out DIR"),
-        (["--temperatures", "per_label"], "--temperatures says how to --calibrate"),
+        (["--temperatures", "per_label"], "--temperatures requires --calibrate"),
         (["--task", "multi_class"], "knows its labels and its task"),
     ],
 )
@@ -168,7 +168,7 @@ def test_without_thresholds_to_choose_their_options_are_refused(
     for model in (run, multi_class_run):
         assert f"{named} would change nothing" in call("tune", model, *args, "--out", out, code=2).stderr
     refused = call("tune", multi_class_run, "--method", "shrunk", "--calibrate", "--out", out, code=2).stderr
-    assert "it has no thresholds to tune, and --method would change nothing" in refused
+    assert "no thresholds to tune, and --method would change nothing" in refused
     assert not out.exists()
     call("tune", run, "--calibrate", "--folds", 3, "--out", out)  # which says how to judge the temperature
 
@@ -312,7 +312,7 @@ def test_a_model_is_taken_over_without_any_data(foreign_classes: Path, foreign: 
 def test_classes_of_somebody_else_become_ours(foreign_classes: Path, multi_class_corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "ours"
     result = call("tune", foreign_classes, "--out", out, "--data", multi_class_corpus)
-    assert "warning: --data plays no part" in result.stderr
+    assert "warning: --data is ignored" in result.stderr
     assert load(out, device="cpu").labels.task is Task.MULTI_CLASS
     said = tuned(foreign_classes, "--calibrate", "--out", tmp_path / "calibrated", "--data", multi_class_corpus)
     assert said["calibration"]["after"]["nll"] < said["calibration"]["before"]["nll"]

@@ -1,4 +1,4 @@
-"""emotune: which emotions a text carries, and the classifiers that tell."""
+"""emotune: emotion classifiers for text. The public Python interface; heavy libraries are imported on use."""
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any

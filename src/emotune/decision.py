@@ -1,7 +1,7 @@
-"""The one place that turns logits into labels.
+"""The decision rule: the only place that turns logits into labels.
 
-Training-time evaluation, the tuner, the evaluator, the command line, the Python API and every backend call this, so
-that a threshold means the same everywhere. numpy only.
+Training, tuning, evaluation, the command line, the Python API and all backends use it, so that a threshold means the
+same everywhere. It needs numpy only.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from emotune.labels import LabelSet, Task
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-NEVER = 1.0  # the threshold of a label that is never given
+NEVER = 1.0  # the threshold of a label that is never predicted
 
 
 class Fallback(StrEnum):
-    """What to answer when no label reaches its threshold."""
+    """The prediction when no label reaches its threshold."""
 
     NOTHING = "nothing"
     BEST = "best"
@@ -30,12 +30,12 @@ class Fallback(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """How the labels of a text follow from its logits.
+    """The rule by which the labels of a text follow from its logits.
 
-    Multi-label: a label is given when its probability is at least its threshold (0 to 1; at 1 never); when none is,
-    `fallback` answers; with `neutral_excludes`, neutral is taken away wherever another label stands. Multi-class: the
-    label with the largest probability, the first of equals; thresholds play no part.
-    `tuning` records how the thresholds were chosen, and on what; empty for the customary 0.5.
+    Multi-label: a label is predicted when its probability is at least its threshold (0 to 1; with 1 it is never
+    predicted). `fallback` applies when no label is. With `neutral_excludes`, neutral is removed beside another label.
+    Multi-class: the label with the largest probability, the first of equals; thresholds are ignored.
+    `tuning` records how the thresholds were chosen and on which rows; it is empty for the default of 0.5.
     """
 
     labels: LabelSet
@@ -49,26 +49,26 @@ class Decision:
             raise ModelError(f"{len(self.thresholds)} thresholds for {len(self.labels)} labels")
         for name, threshold in zip(self.labels.names, self.thresholds, strict=True):
             if not 0.0 <= threshold <= 1.0:
-                raise UsageError(f"a threshold lies between 0 and 1; that of {name!r} is {threshold}")
+                raise UsageError(f"a threshold is between 0 and 1; that of {name!r} is {threshold}")
         needs_neutral = self.fallback is Fallback.NEUTRAL or self.neutral_excludes
         if needs_neutral and self.labels.neutral is None:
-            raise UsageError("the decision refers to the label 'neutral', which this model does not have")
+            raise UsageError("the decision rule uses the label 'neutral', which this model does not have")
 
     @classmethod
     def default(cls, labels: LabelSet, threshold: float = 0.5) -> "Decision":
-        """The same threshold for every label."""
+        """Return a rule with the same threshold for every label."""
         return cls(labels, (threshold,) * len(labels))
 
     def with_threshold(self, threshold: float) -> "Decision":
-        """This rule with one threshold for all labels."""
+        """Return this rule with one threshold for all labels."""
         return replace(self, thresholds=(threshold,) * len(self.labels), tuning={})
 
     def probabilities(self, logits: npt.ArrayLike) -> Floats:
-        """Logits of shape (n, labels) to probabilities: a sigmoid per label, or a softmax over the classes."""
+        """Turn logits of shape (n, labels) into probabilities: a sigmoid per label, or a softmax over the classes."""
         return probabilities(logits, self.labels.task)
 
     def decide(self, probabilities: npt.ArrayLike) -> Bools:
-        """Probabilities of shape (n, labels) to decisions of the same shape."""
+        """Turn probabilities of shape (n, labels) into decisions of the same shape."""
         p = np.asarray(probabilities, dtype=np.float64)
         if p.ndim != 2 or p.shape[1] != len(self.labels):
             raise ValueError(f"probabilities have shape {p.shape}, not (n, {len(self.labels)})")
@@ -89,12 +89,12 @@ class Decision:
         return passed
 
     def names(self, decided: Bools, probabilities: Floats) -> list[list[str]]:
-        """The names decided for each row, the most probable first (label order among equals)."""
+        """Return the predicted label names of each row, the most probable first (label order among equals)."""
         order = np.argsort(-probabilities, axis=1, kind="stable")
         return [[self.labels.names[j] for j in order[i] if decided[i, j]] for i in range(len(decided))]
 
     def to_json(self) -> dict[str, Any]:
-        """The content of `decision.json`."""
+        """Return the content of `decision.json`."""
         return {
             "task": str(self.labels.task),
             "thresholds": dict(zip(self.labels.names, self.thresholds, strict=True)),
@@ -105,15 +105,15 @@ class Decision:
 
     @classmethod
     def from_json(cls, content: Any) -> "Decision":
-        """Read `decision.json`; raises ModelError when it is not one."""
+        """Read the content of `decision.json`; raises ModelError when it is not valid."""
         found = content if isinstance(content, dict) else {}
         for name, kind in _FILE.items():
             if type(found.get(name)) is not kind:
-                raise ModelError(f"decision.json is not sound: {name!r} is missing, or not of type {kind.__name__}")
+                raise ModelError(f"decision.json is not valid: {name!r} is missing, or not of type {kind.__name__}")
         _check_tuning(found["tuning"])
         thresholds = found["thresholds"]
         if any(type(t) not in (int, float) for t in thresholds.values()):
-            raise ModelError("decision.json is not sound: a threshold is not a number")
+            raise ModelError("decision.json is not valid: a threshold is not a number")
         try:
             return cls(
                 labels=LabelSet(tuple(thresholds), Task(found["task"])),
@@ -123,23 +123,23 @@ class Decision:
                 tuning=found["tuning"],
             )
         except (EmotuneError, ValueError, OverflowError) as error:
-            raise ModelError(f"decision.json is not sound: {error}") from error
+            raise ModelError(f"decision.json is not valid: {error}") from error
 
 
 def _check_tuning(tuning: dict[str, Any]) -> None:
-    """Raise ModelError for a record of the rows tuned on without the figures that readers of it rely on."""
+    """Raise ModelError for a record of a tuning on known rows that lacks the figures shown to users."""
     for name in ("out_of_fold", "in_sample") if "data_sha256" in tuning else ():
         figures = tuning[name] if isinstance(tuning.get(name), dict) else {}
         numbers = all(type(figure) in (int, float, type(None)) for figure in figures.values())
         if not ({"macro_f1", "micro_f1"} <= figures.keys() and numbers):
-            raise ModelError(f"decision.json is not sound: 'tuning' has no figures {name!r}")
+            raise ModelError(f"decision.json is not valid: 'tuning' has no figures {name!r}")
 
 
 _FILE = {"task": str, "thresholds": dict, "when_nothing_passes": str, "neutral_excludes": bool, "tuning": dict}
 
 
 def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
-    """Logits of shape (n, labels) to probabilities: a sigmoid per label, or a softmax over the classes."""
+    """Turn logits of shape (n, labels) into probabilities: a sigmoid per label, or a softmax over the classes."""
     x = np.asarray(logits, dtype=np.float64)
     if task is Task.MULTI_CLASS:
         e = np.exp(x - x.max(axis=1, keepdims=True))
@@ -148,10 +148,16 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
     return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
 
 
-def passing(probabilities: Floats, thresholds: Floats) -> Bools:
-    """Which probabilities, shape (n, labels), are at least their label's threshold, before any policy.
+def logit(probabilities: Floats, clip: float) -> Floats:
+    """Return log(p / (1 - p)) of probabilities clipped to `clip` and 1 - `clip`."""
+    p = np.clip(probabilities, clip, 1 - clip)
+    return np.asarray(np.log(p / (1 - p)))
 
-    NEVER lets none pass: no probability is 1, though that of a logit above 37 is rounded to it.
+
+def passing(probabilities: Floats, thresholds: Floats) -> Bools:
+    """Return which probabilities, shape (n, labels), are at least the threshold of their label, before any policy.
+
+    None passes the threshold NEVER, not even a probability that float64 rounds to 1 (of a logit above 37).
     """
     return (probabilities >= thresholds) & (thresholds < NEVER)
 

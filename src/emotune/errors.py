@@ -1,14 +1,14 @@
-"""The one tree of exceptions, and the exit code that each becomes.
+"""The exception tree, with the exit code of each class.
 
-EmotuneError                 1   anything that emotune reports to its user
-├── UsageError               2   an option or argument that cannot be meant
-│   └── ConfigError          2   a recipe, YAML file or --set that is wrong
-├── DataError               65   a file of texts or labels that is wrong, with its place
-├── ModelError              65   a directory that is not a sound model of ours
-├── MissingInputError       66   a file, model or encoder that is not there
-│   ├── HubError            66   … because the hub could not give it
-│   └── DownloadError       66   … because a server or the way to it could not
-├── TrainingError           70   a run that cannot go on (a loss that is not finite)
+EmotuneError                 1   any failure that emotune reports to its user
+├── UsageError               2   an invalid option or argument
+│   └── ConfigError          2   an invalid recipe, YAML file or --set
+├── DataError               65   an invalid file of texts or labels, with its place
+├── ModelError              65   an invalid model directory
+├── MissingInputError       66   a file, model or encoder that does not exist
+│   ├── HubError            66   … or cannot be fetched from the hub
+│   └── DownloadError       66   … or cannot be downloaded
+├── TrainingError           70   a training that cannot continue (a loss that is not finite)
 └── OutputError             73   a place that cannot be written
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the input something stands: a file and, when known, a line (from 1) and a column name."""
+    """A place in the input: a file and, when known, a line (from 1) and a column name."""
 
     path: Path
     line: int | None = None
@@ -32,7 +32,7 @@ class Place:
 
 
 class EmotuneError(Exception):
-    """A failure with a message for the user: what was found, what is allowed, what to do next."""
+    """A failure with a message for the user: what was found, what is allowed, and a hint what to do next."""
 
     exit_code = 1
 
@@ -67,7 +67,7 @@ class HubError(MissingInputError):
 
 
 class DownloadError(MissingInputError):
-    """status: the HTTP status when a server refused; None when there was no answer."""
+    """`status`: the HTTP status of the answer; None without one."""
 
     def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -83,11 +83,11 @@ class OutputError(EmotuneError):
 
 
 class EmotuneWarning(UserWarning):
-    """Something the user should know that does not stop the work."""
+    """A warning for the user that does not stop the command."""
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """A sentence that names the nearest allowed name, whatever its case, or all of them when none is near."""
+    """Return a sentence with the nearest allowed name, ignoring case, or with all of them when none is near."""
     names = list(allowed)
     folded = {n.casefold(): n for n in names}
     near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)

@@ -1,11 +1,11 @@
-"""Label sets and the mappings between them: names carry the labels, never positions."""
+"""Label sets, and mappings to coarser ones. Labels are identified by name, never by position."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import category
 
 import numpy as np
@@ -13,35 +13,31 @@ import numpy.typing as npt
 
 from emotune.errors import DataError, UsageError, did_you_mean
 
-if TYPE_CHECKING:
-    pass
-
-
 NEUTRAL = "neutral"
 _LONGEST = 200
 _MOST_LISTED = 8
-_TURNING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # the direction of text
+_DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"<[A-Za-z/!?]")
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 
 
 class Task(StrEnum):
-    """Whether a text carries any number of labels, or exactly one."""
+    """Whether a text has any number of labels, or exactly one."""
 
     MULTI_LABEL = "multi_label"
     MULTI_CLASS = "multi_class"
 
 
 def is_label_name(name: str) -> bool:
-    """Whether a text can be a label's name, as `LabelSet` wants it."""
-    return _complaint(name) is None
+    """Whether a string is a valid label name for `LabelSet`."""
+    return _name_error(name) is None
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Ordered label names, and whether a text carries any number of them or exactly one.
+    """Ordered label names, and whether a text has any number of them or exactly one.
 
-    Raises DataError for an empty set, an empty name or a repeated one.
+    Raises DataError for too few names, and for an invalid or repeated one.
     """
 
     names: tuple[str, ...]
@@ -51,11 +47,11 @@ class LabelSet:
         if len(self.names) < (2 if self.task is Task.MULTI_CLASS else 1):
             raise DataError(f"a {self.task} label set needs more labels than {list(self.names)}")
         for name in self.names:
-            if complaint := _complaint(name):
-                raise DataError(complaint)
+            if error := _name_error(name):
+                raise DataError(error)
         if len(set(self.names)) != len(self.names):
             twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
-            raise DataError(f"label names stand twice: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}")
+            raise DataError(f"repeated label names: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -64,7 +60,7 @@ class LabelSet:
         return name in self.names
 
     def index(self, name: str) -> int:
-        """The position of `name`; raises DataError, naming the nearest label, when it is not one."""
+        """Return the position of `name`; raises DataError, with the nearest label, when it is unknown."""
         try:
             return self.names.index(name)
         except ValueError:
@@ -72,40 +68,40 @@ class LabelSet:
 
     @property
     def neutral(self) -> int | None:
-        """The position of the label `neutral`, None when there is none."""
+        """The position of the label `neutral`; None without it."""
         return self.names.index(NEUTRAL) if NEUTRAL in self.names else None
 
 
-def _complaint(name: str) -> str | None:
-    """What keeps a text from being a label's name; None when nothing does."""
+def _name_error(name: str) -> str | None:
+    """Return what is wrong with a label name; None for a valid one."""
     if len(name) > _LONGEST:
         return f"label name {name[:40]!r}… has {len(name):,} characters; allowed are {_LONGEST}"
-    if not name or name != name.strip() or any(category(c) in _UNPRINTABLE or c in _TURNING for c in name):
-        return f"label name {name!r} is empty, has blanks around it or control characters in it"
+    if not name or name != name.strip() or any(category(c) in _UNPRINTABLE or c in _DIRECTION_MARKS for c in name):
+        return f"label name {name!r} is empty, has blanks around it, or contains control characters"
     return f"label name {name!r} looks like HTML" if _MARKUP.search(name) else None
 
 
 @dataclass(frozen=True)
 class LabelMapping:
-    """How the labels of a coarser set are made of those of a finer one.
+    """A mapping from a fine label set to a coarser one (its `level`).
 
-    `members` gives, for each coarse label that the fine set can express, the fine labels it is made of. A fine label
-    that stands nowhere is dropped.
+    `members`: the fine labels of each coarse label. A fine label that belongs to none is dropped, and so is a coarse
+    label without members.
     """
 
     level: str
     members: Mapping[str, tuple[str, ...]]
 
     def label_set(self, fine: LabelSet) -> LabelSet:
-        """The coarse labels: multi-class when `fine` is, unless a text whose label is dropped is left without any."""
+        """Return the coarse labels: multi-class when `fine` is and none of its labels is dropped."""
         covered = {name for members in self.members.values() for name in members}
         task = fine.task if covered.issuperset(fine.names) else Task.MULTI_LABEL
         return LabelSet(tuple(self.members), task)
 
     def coarsen(self, values: npt.NDArray[Any], fine: LabelSet) -> npt.NDArray[Any]:
-        """Scores or decisions over `fine`, shape (n, fine), to (n, coarse): the largest of the members.
+        """Map values over `fine`, shape (n, fine), to (n, coarse), by the maximum over the members.
 
-        For scores that is the largest score, for 0/1 or boolean decisions the union.
+        For 0/1 or boolean decisions that is the union.
         """
         columns = [[fine.index(name) for name in members] for members in self.members.values()]
         return np.stack([values[:, column].max(axis=1) for column in columns], axis=1)
@@ -136,7 +132,7 @@ KNOWN: dict[str, LabelSet] = {
 
 
 def _mapping(level: str, **members: str) -> LabelMapping:
-    """The mapping, its coarse labels in the order of the known set of that name."""
+    """Return a mapping with the coarse labels in the order of the known set."""
     return LabelMapping(level, {coarse: _names(members[coarse]) for coarse in KNOWN[level].names if coarse in members})
 
 
@@ -150,8 +146,9 @@ _SURPRISES = "surprise realization confusion curiosity"
 _EKMAN = {"anger": _ANGERS, "fear": _FEARS, "joy": _JOYS, "sadness": _SADS, "surprise": _SURPRISES}
 _SAME = {name: name for name in SEMEVAL.names}
 _DAIR = _SAME | {"joy": "joy love"}
-# GoEmotions' own two mappings (Demszky et al. 2020, ekman_mapping.json and sentiment_mapping.json), with neutral kept;
-# the others are ours: dair and SemEval names stand for the Ekman group of that name, dair's love for love and caring.
+# goemotions → ekman and → sentiment are those of GoEmotions (Demszky et al. 2020, ekman_mapping.json and
+# sentiment_mapping.json), with neutral kept. The others are ours: a dair or SemEval label is the Ekman group of that
+# name, and dair's love is love and caring.
 MAPPINGS: dict[tuple[str, str], LabelMapping] = {
     ("goemotions", "ekman"): _mapping("ekman", **_EKMAN, disgust="disgust", neutral="neutral"),
     ("goemotions", "sentiment"): _mapping(
@@ -180,7 +177,7 @@ MAPPINGS: dict[tuple[str, str], LabelMapping] = {
 
 
 def label_difference(labels: LabelSet, others: LabelSet) -> str:
-    """In what two label sets differ but for their order, in words; empty when in nothing."""
+    """Return the difference of two label sets in words, ignoring the order; empty when there is none."""
     if labels.task is not others.task:
         return f"{str(labels.task).replace('_', '-')}, not {str(others.task).replace('_', '-')}"
     more = [name for name in labels.names if name not in others]
@@ -194,24 +191,24 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def in_order(values: npt.NDArray[Any], labels: LabelSet, order: LabelSet) -> npt.NDArray[Any]:
-    """Columns over `labels`, shape (n, labels), in the order of another set of the same names."""
+    """Return the columns of `values`, shape (n, labels), in the order of another set of the same names."""
     return values[:, [labels.index(name) for name in order.names]]
 
 
 def known_set(names: Iterable[str]) -> str | None:
-    """The name of the known label set that has exactly these names, in any order; None when there is none."""
+    """Return the known label set with exactly these names, in any order; None when there is none."""
     wanted = set(names)
     return next((key for key, labels in KNOWN.items() if set(labels.names) == wanted), None)
 
 
 def levels(labels: LabelSet) -> list[str]:
-    """The coarser levels at which a model of these labels can be scored."""
+    """Return the coarser levels at which a model with these labels can be scored."""
     source = known_set(labels.names)
     return [coarse for fine, coarse in MAPPINGS if fine == source]
 
 
 def mapping_to(level: str, labels: LabelSet) -> LabelMapping:
-    """The mapping from `labels` to a coarser level; raises UsageError when there is none."""
+    """Return the mapping from `labels` to a coarser level; raises UsageError when there is none."""
     source = known_set(labels.names)
     if source is not None and (source, level) in MAPPINGS:
         return MAPPINGS[source, level]
@@ -223,7 +220,7 @@ def mapping_to(level: str, labels: LabelSet) -> LabelMapping:
 
 
 def to_matrix(rows: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.float32]:
-    """Label positions of each row as 0/1 targets, shape (n, num_labels)."""
+    """Return the label positions of each row as 0/1 targets, shape (n, num_labels)."""
     targets = np.zeros((len(rows), num_labels), dtype=np.float32)
     for i, row in enumerate(rows):
         targets[i, list(row)] = 1.0
@@ -234,5 +231,5 @@ POSITIVE = 0.5
 
 
 def positives(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Which targets count as positive where a yes or no is needed: those of at least a half."""
+    """Return which targets count as positive where soft ones do not serve: those of at least a half."""
     return np.asarray(targets >= POSITIVE)

@@ -1,1 +1,1 @@
-"""The command line. Only this package prints and draws progress."""
+"""The command line. Only this package prints and shows progress bars."""

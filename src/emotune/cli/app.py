@@ -1,7 +1,8 @@
-"""`emotune`: one command, a verb for each job. Heavy libraries are imported when a verb runs, not before."""
+"""The command `emotune` and its subcommands. Heavy libraries are imported only when a subcommand runs."""
 
 import io
 import sys
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -15,13 +16,12 @@ from emotune.cli.inspect import inspect
 from emotune.cli.ladder import ladder
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
-from emotune.cli.terminal import unheed_talk
+from emotune.cli.terminal import ignore_stderr_failures
 from emotune.cli.train import train
 from emotune.cli.tune import tune
 
 app = typer.Typer(
     name="emotune",
-    help="Tell which emotions a text carries; train, tune and evaluate the classifiers that do.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,16 +29,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
-    app.command()(verb)
+for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
+    app.command()(command)
 app.add_typer(recipes, name="recipes")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from emotune import __version__
-
-        typer.echo(f"emotune {__version__}")  # which flushes, so that a reader that has gone shows here
+        typer.echo(f"emotune {metadata.version('emotune')}")  # echo flushes, so a closed pipe shows here
         raise typer.Exit
 
 
@@ -48,16 +46,16 @@ def options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Tell which emotions a text carries; train, tune and evaluate the classifiers that do."""
+    """Predict the emotions of texts; train, tune and evaluate the classifiers."""
 
 
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # a character that the terminal lacks, or an argument that is not UTF-8, must not end in a traceback
+            # characters that the terminal cannot show, and arguments that are not UTF-8, must not cause a traceback
             stream.reconfigure(errors="backslashreplace")
-    unheed_talk()
+    ignore_stderr_failures()
     app()
 
 

@@ -18,37 +18,41 @@ _CONFUSED, _DISAGREEMENTS = 3, 5
 @reported
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN RUN...", help="Run directories; with --data, models and hub ids too.")
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Run directories; with --data, also model directories and hub ids."),
     ],
     data: Annotated[
-        str | None, typer.Option(help="Run the models on this data [default: the validation rows that runs kept].")
+        str | None, typer.Option(help="Run the models on this data [default: the runs' cached validation logits].")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, valid or test, of --data or of the runs' own data.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, valid or test: a split of --data, or of the runs' own data.")
+    ] = None,
     level: Annotated[str | None, typer.Option(help="Compare at a coarser level: ekman, sentiment, …")] = None,
     metric: Annotated[
-        str | None, typer.Option(help="What ranks [default: macro_f1; accuracy where a text has one label].")
+        str | None, typer.Option(help="The ranking metric [default: macro_f1; multi-class: accuracy].")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Hold the others against this run [default: the best].")
+        str | None, typer.Option(metavar="RUN", help="The baseline for differences [default: the best run].")
     ] = None,
     resamples: Annotated[
         int | None,
         typer.Option(min=100, max=100_000, help="Bootstrap draws of the rows [default: 1000, more for many runs]."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap draws.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder for reports with pictures.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
     override: DataSetOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare runs on the same rows.
+    """Compare models on the same rows.
 
-    Scores with 95 % intervals, costs and the front of both; differences by the paired bootstrap, corrected for their
-    number; labels won and lost; the texts on which the runs disagree most.
+    Shows scores with 95 % intervals, costs and Pareto fronts; differences by the paired bootstrap, corrected for their
+    number; labels won and lost; and the texts on which the models disagree most.
 
-    Without --data, the runs' kept validation rows are compared, and models run on 512 of them at most, for their speed.
+    Without --data, the cached validation logits of the runs are compared, and each model reads at most 512 of the texts
+    to measure its speed.
     """
     from emotune.workflows import compare as workflow
 
@@ -78,7 +82,7 @@ def compare(
 
 
 def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
-    """The comparison on the terminal."""
+    """Print the comparison."""
     from emotune.reports import comparison as tables
 
     show_scores(report, terminal)
@@ -89,7 +93,7 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         terminal.table(tables.wins_table(report), "Labels by F1")
         terminal.paragraph(tables.how_won(report))
         emit("")
-    terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ clearly other than {report.reference}")
+    terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ significantly different from {report.reference}")
     for caption, table in tables.confusions_of_all(report, _CONFUSED):
         emit("")
         terminal.table(table, caption)
@@ -99,7 +103,7 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
 
 
 def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
-    """The tables of scores and costs on the terminal."""
+    """Print the tables of scores and costs."""
     from emotune.reports import comparison as tables
 
     terminal.table(
@@ -112,7 +116,7 @@ def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
 
 
 def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
-    """A sentence for each line on the terminal."""
+    """Print each line as a sentence."""
     for line in lines:
         terminal.paragraph(line[:1].upper() + line[1:].rstrip(".") + ".")
 

@@ -33,18 +33,16 @@ DataArgument = Annotated[
         metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
     ),
 ]
-OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Where to write: FILE.parquet or FILE.npz.")]
+OutOption = Annotated[Path, typer.Option(metavar="FILE", help="File to write: FILE.parquet or FILE.npz.")]
 SplitOption = Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")]
-RevisionOption = Annotated[str | None, typer.Option(help="Of the encoder on the hub: a branch, tag or commit.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Revision of the encoder on the hub: branch, tag or commit.")]
 LayersOption = Annotated[
-    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the top one.")
+    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the last layer.")
 ]
 LengthOption = Annotated[
     int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
 ]
-CacheOption = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Take embeddings from the user's cache folder, and keep new ones.")
-]
+CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Read cached embeddings, and cache new ones.")]
 
 
 @reported
@@ -54,21 +52,22 @@ def features(
     encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
     revision: RevisionOption = None,
     split: SplitOption = None,
-    pooling: Annotated[Pooling, typer.Option(help="Over the tokens of a text.")] = Pooling.mean,
+    pooling: Annotated[Pooling, typer.Option(help="How the tokens of a text are pooled.")] = Pooling.mean,
     layers: LayersOption = "-1",
-    layer_join: Annotated[Join, typer.Option(help="What becomes of several layers.")] = Join.concat,
+    layer_join: Annotated[Join, typer.Option(help="How several layers are joined.")] = Join.concat,
     max_length: LengthOption = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     override: DataSetOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing FILE.")] = False,
     cache: CacheOption = True,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write embeddings of labelled texts by a frozen encoder, for use elsewhere.
+    """Write embeddings of labelled texts.
 
-    A row has the text's id, text, labels, split and embedding. An .npz file is read with allow_pickle=False.
+    A frozen encoder computes them, for use elsewhere. A row has the text's id, text, labels, split and embedding. Read
+    an .npz file with allow_pickle=False.
     """
     from emotune.config.loading import override_data
     from emotune.config.schema import DataConfig

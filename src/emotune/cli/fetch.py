@@ -26,7 +26,7 @@ def fetch(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Download a published data set, verified, for `emotune train`.
+    """Download a published data set and verify it.
 
     An interrupted download is resumed. Files that are there are not downloaded again.
     """

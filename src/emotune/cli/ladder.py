@@ -38,7 +38,9 @@ def ladder(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train every approach within a time budget, and show whether the transformer is worth its cost.
+    """Train every approach within a time budget.
+
+    Shows whether the transformer is worth its cost.
 
     Each approach is trained once, cheapest first; more seeds follow while time is left. A training that would exceed
     the budget is stopped, not shortened; a larger --budget resumes it. All approaches are compared on the same

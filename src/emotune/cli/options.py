@@ -1,4 +1,4 @@
-"""What the verbs share: their common options, and how a failure is told."""
+"""Options that several commands share, and the reporting of failures."""
 
 import sys
 from collections.abc import Callable
@@ -7,29 +7,28 @@ from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
-from emotune.cli.terminal import let_go, printable, writing_results
+from emotune.cli.terminal import flush_or_discard, printable, writing_results
 from emotune.errors import EmotuneError
 
 INTERRUPTED = 130
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, …, mps.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Say only results and warnings.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a configuration key; may be repeated.")
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Set a configuration key; may be repeated.")
 ]
 DataSetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="DATA.B=C", help="How the data is read: a data.* key; may be repeated."),
+    typer.Option("--set", metavar="DATA.B=C", help="Set how the data is read, by a data.* key; may be repeated."),
 ]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a model directory or a hub id.")]
-
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def reported(command: Command) -> Command:
-    """Make every failure that the user can mend one message on stderr and an exit code; the rest are our own faults."""
+    """Turn an EmotuneError or Ctrl-C into one message on stderr and an exit code; other exceptions are bugs."""
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -39,17 +38,17 @@ def reported(command: Command) -> Command:
                 sys.stdout.flush()
         except EmotuneError as error:
             complain(str(error))
-            let_go(sys.stdout)
+            flush_or_discard(sys.stdout)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             complain("interrupted")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            let_go(sys.stdout)  # whoever read our output has seen enough
+            flush_or_discard(sys.stdout)  # the reader of our output has closed the pipe
 
     return cast(Command, run)
 
 
 def complain(message: str) -> None:
-    """Say on stderr what went wrong."""
+    """Print an error message on stderr."""
     sys.stderr.write(f"error: {printable(message)}\n")

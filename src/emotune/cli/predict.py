@@ -14,7 +14,7 @@ from emotune.errors import MissingInputError, UsageError
 @reported
 def predict(
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; without any, one a line from stdin.")
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")
     ] = None,
     model: Annotated[
         str | None,
@@ -22,45 +22,45 @@ def predict(
             "--model",
             "-m",
             envvar="EMOTUNE_MODEL",
-            help="Run directory, model directory or hub id [default: the newest in runs/].",
+            help="Run directory, model directory or hub id [default: the newest run in runs/].",
         ),
     ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show the k highest scores.")] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, max=1, help="One threshold instead of the tuned ones.")
+        float | None, typer.Option(min=0, max=1, help="Use this threshold for all labels, instead of the tuned ones.")
     ] = None,
-    level: Annotated[str | None, typer.Option(help="Answer at a coarser level: ekman, sentiment, …")] = None,
+    level: Annotated[str | None, typer.Option(help="Predict at a coarser level: ekman, sentiment, …")] = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell which emotions texts carry."""
+    """Predict the emotions of texts."""
     terminal = Terminal(quiet=quiet)
-    found = _texts(texts, terminal)
+    lines = _texts(texts, terminal)
     from emotune.artifact.opening import open_model
     from emotune.inference.classifier import run_model
 
     classifier = run_model(open_model(_model_or_newest(model, terminal)), device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
-        terminal.warn("--threshold plays no part: a multi-class model answers with the most probable label")
+        terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None
-    predictions = classifier.predict(found, threshold=threshold, level=level, batch_size=batch_size)
+    predictions = classifier.predict(lines, threshold=threshold, level=level, batch_size=batch_size)
     for prediction in predictions:
         if as_json:
             emit_json(prediction.to_json(top_k))
             continue
         shown = prediction.top(top_k) if top_k else {name: prediction.scores[name] for name in prediction.labels}
-        said = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
-        emit(f"{said}\t{on_one_line(prediction.text)}")
+        labels = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
+        emit(f"{labels}\t{on_one_line(prediction.text)}")
     long = sum(prediction.windows > 1 for prediction in predictions)
     if long:
         are = "1 text is" if long == 1 else f"{long:,} texts are"
-        terminal.warn(f"{are} longer than the model: read in overlapping windows, averaged")
+        terminal.warn(f"{are} longer than the model's input: read in overlapping windows, which are averaged")
 
 
 def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
-    """The texts of the arguments, or the lines of stdin."""
+    """Return the texts of the arguments, or the lines of stdin."""
     if texts and texts != ["-"]:
         return texts
     if sys.stdin.isatty():
@@ -84,6 +84,8 @@ def _model_or_newest(model: str | None, terminal: Terminal) -> str:
 
     newest = newest_model(Path("runs"))
     if newest is None:
-        raise MissingInputError("no model given, and none in runs/", hint="Pass one with -m, or: emotune train starter")
+        raise MissingInputError(
+            "no model given, and none in runs/", hint="Name one with -m, or train one: emotune train starter"
+        )
     terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
     return str(newest)

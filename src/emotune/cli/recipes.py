@@ -7,13 +7,13 @@ import typer
 from emotune.cli.options import JsonOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
-recipes = typer.Typer(help="List the recipes that come with emotune, or show one.", invoke_without_command=True)
+recipes = typer.Typer(help="List the shipped recipes, or show one.", invoke_without_command=True)
 
 
 @recipes.callback()
 @reported
 def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the recipes that come with emotune."""
+    """List the shipped recipes."""
     if context.invoked_subcommand is not None:
         return
     from emotune.config.loading import load_config, recipe_names
@@ -23,16 +23,16 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         emit_json(about)
     else:
-        Terminal().table(Table(("recipe", "what for"), tuple(about.items())))
+        Terminal().table(Table(("recipe", "description"), tuple(about.items())))
 
 
 @recipes.command()
 @reported
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A recipe's name or a YAML file.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a recipe, or a YAML file.")],
     override: SetOption = None,
 ) -> None:
-    """Print a recipe as resolved: every key with its value."""
+    """Print every key of a recipe with its value."""
     from emotune.config.loading import load_config
 
     emit(load_config(name, override or []).to_yaml().rstrip())

@@ -1,4 +1,4 @@
-"""What the terminal shows: results on stdout, messages, tables and progress on stderr."""
+"""Output: results and tables on stdout; messages, warnings and progress bars on stderr."""
 
 import json
 import os
@@ -35,18 +35,18 @@ _OF_AN_EPOCH = ("macro_f1", "micro_f1", "loss")
 
 
 def emit(text: str) -> None:
-    """A result, on stdout."""
+    """Print a result on stdout."""
     with writing_results():
         sys.stdout.write(printable(text) + "\n")
 
 
 def emit_json(content: Any) -> None:
-    """One JSON object on one line of stdout."""
+    """Print a JSON value on one line of stdout."""
     emit(json_safe(json.dumps(content, ensure_ascii=False, allow_nan=False)))
 
 
 class _Results(Console):
-    """The console that tables of results go to: stdout, of which a reader that has gone is told to whoever writes."""
+    """A console on stdout that raises BrokenPipeError when the reader has closed the pipe."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False, soft_wrap=True)
@@ -56,9 +56,9 @@ class _Results(Console):
 
 
 class Terminal:
-    """Reporter on stderr, colours only where it is a terminal, and a progress bar while something is trained.
+    """The reporter of the command line: messages on stderr, tables on stdout, progress bars on a terminal only.
 
-    quiet: warnings only.
+    quiet: no messages but warnings.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -70,35 +70,35 @@ class Terminal:
         self._seen = 0
 
     def info(self, message: str) -> None:
-        """One line about what is done."""
+        """Print a message."""
         if not self._quiet:
             self._console.print(Text(printable(message)))
 
     def warn(self, message: str) -> None:
-        """One line that matters also to the hurried."""
+        """Print a warning."""
         self._console.print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
 
     @property
     def width(self) -> int:
-        """Columns of the terminal that results go to; 80, or COLUMNS, where it is none."""
+        """Columns of the terminal on stdout; 80, or COLUMNS, without a terminal."""
         return Console().width
 
     @property
     def fold(self) -> int:
-        """Columns that sentences are folded to: those of the terminal, 40 at least."""
+        """Columns to which sentences are wrapped: those of the terminal, at least 40."""
         return max(40, self.width)
 
     def paragraph(self, text: str, *, first: str = "", others: str = "") -> None:
-        """A result in words, folded; `first` stands before its first line, `others` before those that follow."""
+        """Print a wrapped paragraph on stdout; `first` and `others` are the indents of its first and other lines."""
         emit(textwrap.fill(text, self.fold, initial_indent=first, subsequent_indent=others))
 
     def heading(self, title: str) -> None:
-        """What stands above a list of results, on stdout."""
+        """Print a heading on stdout."""
         with writing_results():
             _Results().print(Text(printable(title), style="bold"))
 
     def table(self, table: "Table", title: str = "") -> None:
-        """A table of results, on stdout; as wide as it needs, for a pipe or a narrow terminal must not lose figures."""
+        """Print a table on stdout, as wide as it needs: a pipe or a narrow terminal must not lose figures."""
         console = _Results()
         if title:
             self.heading(title)
@@ -112,7 +112,7 @@ class Terminal:
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """While entered, steps move a progress bar, on a terminal only."""
+        """Show a progress bar of the training while entered, on a terminal only."""
         shown = self._console.is_terminal and not self._quiet
         self._progress = Progress(
             TextColumn("epoch {task.fields[epoch]}"),
@@ -133,7 +133,7 @@ class Terminal:
 
     @contextmanager
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
-        """Entered, what is called with a file's name, bytes there and bytes of the whole; a bar on a terminal only."""
+        """Show progress bars of downloads; yields a function of a file's name, its bytes so far and in total."""
         shown = self._console.is_terminal and not self._quiet
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         tasks: dict[str, TaskID] = {}
@@ -148,7 +148,7 @@ class Terminal:
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Entered, what is called with how many are done, of how many; a bar on a terminal only."""
+        """Show a progress bar; yields a function of the number done and the total."""
         shown = self._console.is_terminal and not self._quiet
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
@@ -156,12 +156,12 @@ class Terminal:
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
 
     def on_step(self, report: "StepReport") -> None:
-        """Move the bar."""
+        """Move the progress bar of the training."""
         if self._progress is None:
             return
         if self._task is None:
             self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed=0.0)
-        elif report.step <= self._progress.tasks[0].completed:  # the next of several trainings
+        elif report.step <= self._progress.tasks[0].completed:  # the next training, such as of a fold
             self._progress.reset(self._task, total=report.num_steps)
         now = self._progress.get_time()
         if report.step % 20 == 1:
@@ -173,7 +173,7 @@ class Terminal:
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
 
     def on_epoch(self, report: "EpochReport") -> None:
-        """One short line an epoch; the log has all metrics."""
+        """Print a line for an epoch; the log has all metrics."""
         from emotune.scoring.metrics import metric_name
 
         shown = "  ".join(f"{metric_name(name)} {report.metrics[name]:.3f}" for name in _OF_AN_EPOCH)
@@ -184,28 +184,30 @@ class Terminal:
 
 
 def _padded(cell: str, width: int, right: bool) -> str:
-    """The cell with blanks on the left or the right of it, such that it takes `width` places on a terminal."""
+    """Pad a cell on the left (`right`-aligned) or on the right to `width` columns of a terminal."""
     blanks = " " * (width - cell_len(cell))
     return blanks + cell if right else cell + blanks
 
 
-_OBEYED = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
-_IN_LINES = re.compile(f"[{_OBEYED}]")
-_IN_ONE_LINE = re.compile(f"[{_OBEYED}\t\n]")
+# Labels, texts and file names may contain escape sequences that repaint the screen or rename the window, and marks that
+# change the direction of the text after them. All are printed as escapes.
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
+_IN_LINES = re.compile(f"[{_CONTROLS}]")
+_IN_ONE_LINE = re.compile(f"[{_CONTROLS}\t\n]")
 
 
 def printable(text: str) -> str:
-    """The text with every character that a terminal obeys, line breaks and tabs aside, shown as its escape."""
+    """Return the text with control characters and direction marks as escapes, except line breaks and tabs."""
     return _IN_LINES.sub(_escape, text)
 
 
 def on_one_line(text: str) -> str:
-    """As `printable`, with line breaks and tabs shown as escapes too."""
+    """Do as `printable`, with line breaks and tabs as escapes too."""
     return _IN_ONE_LINE.sub(_escape, text)
 
 
 def json_safe(text: str) -> str:
-    """JSON with the same meaning and none of those characters in it."""
+    """Return JSON of the same meaning with these characters as JSON escapes."""
     return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -213,20 +215,20 @@ def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
 
-class Unheeded:
-    """A stream for messages: what cannot be written there is let go, and is no reason to end what is being done."""
+class UnfailingStream:
+    """A stream for messages that ignores failures to write: a full disk or a closed pipe must not end a training."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, or not."""
+        """Write; ignore a failure."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush it, or not."""
+        """Flush; ignore a failure."""
         with suppress(OSError):
             self._stream.flush()
 
@@ -234,14 +236,14 @@ class Unheeded:
         return getattr(self._stream, name)
 
 
-def unheed_talk() -> None:
-    """Have whatever writes to stderr, libraries too, go on when it cannot."""
-    sys.stderr = cast(TextIO, Unheeded(sys.stderr))
+def ignore_stderr_failures() -> None:
+    """Make all writers to stderr, libraries too, ignore failures to write."""
+    sys.stderr = cast(TextIO, UnfailingStream(sys.stderr))
 
 
 @contextmanager
 def writing_results() -> Iterator[None]:
-    """Turn a failure to write to stdout into an OutputError; that nobody reads on (BrokenPipeError) is none."""
+    """Turn a failure to write to stdout into an OutputError; a closed pipe (BrokenPipeError) is passed on."""
     try:
         yield
     except BrokenPipeError:
@@ -250,8 +252,8 @@ def writing_results() -> Iterator[None]:
         raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
 
 
-def let_go(stream: TextIO) -> None:
-    """Write what is left; where that cannot be, have it go nowhere: the interpreter would complain at its exit."""
+def flush_or_discard(stream: TextIO) -> None:
+    """Flush the stream; if that fails, send the rest to the null device, or the interpreter reports it at exit."""
     try:
         stream.flush()
     except OSError:

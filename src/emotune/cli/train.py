@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Train a classifier and tune its thresholds.
 
-    Fits, calibrates, tunes, and writes a verified model directory.
+    Trains, calibrates, tunes, and writes a model directory with a manifest.
 
     Ctrl-C stops after the step at hand and keeps the best model so far. --resume goes on, also after a crash.
     """

@@ -15,9 +15,11 @@ from emotune.labels import Task
 if TYPE_CHECKING:
     from emotune.workflows.tune import TuneOutcome
 
+_WITHOUT_DATA = "Without --data, the validation split of the run is used."
+
 
 class Method(StrEnum):
-    """Threshold methods, as `tuning.method`."""
+    """Values of `tuning.method`."""
 
     auto = "auto"
     none = "none"
@@ -27,7 +29,7 @@ class Method(StrEnum):
 
 
 class Objective(StrEnum):
-    """What thresholds are chosen for, as `tuning.objective`."""
+    """Values of `tuning.objective`."""
 
     macro_f1 = "macro_f1"
     micro_f1 = "micro_f1"
@@ -37,40 +39,33 @@ class Objective(StrEnum):
 
 
 class Temperatures(StrEnum):
-    """How many temperatures a calibration fits."""
+    """The number of temperatures that are fitted."""
 
     one = "one"
     per_label = "per_label"
 
 
-class Labelling(StrEnum):
-    """Whether a text carries any number of labels, or exactly one."""
-
-    multi_label = "multi_label"
-    multi_class = "multi_class"
-
-
-MethodOption = Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as trained].")]
-ObjectiveOption = Annotated[Objective | None, typer.Option(help="What they are chosen for [default: as trained].")]
-BetaOption = Annotated[float | None, typer.Option(help="f_beta: how many times recall counts as much as precision.")]
+MethodOption = Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as in training].")]
+ObjectiveOption = Annotated[Objective | None, typer.Option(help="What they maximise [default: as in training].")]
+BetaOption = Annotated[float | None, typer.Option(help="f_beta: the weight of recall relative to precision.")]
 AtLeastOption = Annotated[
-    float | None, typer.Option(min=0, max=1, help="precision: what each label is to reach out of fold.")
+    float | None, typer.Option(min=0, max=1, help="precision: the least precision of each label, out of fold.")
 ]
 ShrinkageOption = Annotated[
-    float | None, typer.Option(min=0, help="shrunk: positives that make a label's own threshold count half.")
+    float | None, typer.Option(min=0, help="shrunk: positives at which a label's own threshold has weight one half.")
 ]
-DataOption = Annotated[str | None, typer.Option(help="Tune on this data instead of the run's validation split.")]
+DataOption = Annotated[str | None, typer.Option(help="Tune on this data [default: the validation split of the run].")]
 OutOption = Annotated[
-    Path | None, typer.Option(help="Write a whole model here, and leave MODEL as it is [default: change MODEL].")
+    Path | None, typer.Option(help="Write a new model here and leave MODEL unchanged [default: change MODEL].")
 ]
 CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; needs --out.")
+    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; requires --out.")
 ]
-TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate: one, or one for each label.")]
+TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate: one for all labels, or one each.")]
 LabelsOption = Annotated[
-    Path | None, typer.Option(help="Label names, one a line, for a model whose labels have numbers only.")
+    Path | None, typer.Option(help="File with the label names, one a line, for a model whose labels are only numbered.")
 ]
-TaskOption = Annotated[Labelling | None, typer.Option(help="For a model that does not say which it is.")]
+TaskOption = Annotated[Task | None, typer.Option(help="The task, for a model that does not state it.")]
 
 
 @reported
@@ -95,32 +90,31 @@ def tune(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Choose thresholds by cross-validation, and calibrate.
+    """Tune the thresholds of a model.
 
-    They are written into the model, or with --out into a new one: a whole model of ours also when MODEL is a classifier
-    that emotune did not write.
+    Thresholds are chosen by cross-validation and written into the model, or with --out into a new one. With
+    --calibrate, a temperature is fitted too. A classifier that emotune did not write becomes an emotune model.
 
-    The policies of the decision (what to answer when nothing passes) stay as they are.
+    The policies of the decision rule (such as the fallback when no label passes) do not change.
     """
     from emotune.workflows.tune import TuneRequest, tune_model
 
     if split is not None and data is None:
-        raise UsageError("--split names a split of --data; without it, the kept validation split is tuned on")
+        raise UsageError("--split names a split of --data, which is missing", hint=_WITHOUT_DATA)
     if override and data is None:
-        raise UsageError("--set says how --data is read; without it, the kept validation split is tuned on")
+        raise UsageError("--set tells how to read --data, which is missing", hint=_WITHOUT_DATA)
     if temperatures is not Temperatures.one and not calibrate:
-        raise UsageError("--temperatures says how to --calibrate")
+        raise UsageError("--temperatures requires --calibrate")
     terminal = Terminal(quiet=quiet)
-    asked = {"method": method, "objective": objective, "shrinkage": shrinkage, "folds": folds}
     request = TuneRequest(
         model,
-        _given(asked | {"beta": beta, "at_least": at_least}),
+        _given(method=method, objective=objective, shrinkage=shrinkage, folds=folds, beta=beta, at_least=at_least),
         data=data,
         split=split,
         overrides=override or (),
         out=out,
         labels_file=labels,
-        task=None if task is None else Task(task),
+        task=task,
         temperatures=str(temperatures) if calibrate else "none",
         device=device,
         batch_size=batch_size,
@@ -132,8 +126,8 @@ def tune(
         _show(outcome, terminal)
 
 
-def _given(asked: dict[str, Any]) -> dict[str, Any]:
-    """The settings that were asked for, as a configuration holds them; raises UsageError for what is no number."""
+def _given(**asked: Any) -> dict[str, Any]:
+    """Return the settings that are not None, as in a configuration; raises UsageError for a number out of range."""
     for name, number in asked.items():
         if isinstance(number, float) and not (math.isfinite(number) and (number > 0 or name == "shrinkage")):
             raise UsageError(f"--{name.replace('_', '-')} is a finite number above 0, not {number}")
@@ -144,25 +138,24 @@ def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:
     from emotune.labels import positives
     from emotune.reports.tables import calibration_table, chosen_thresholds, precision_table, tuned_table
     from emotune.scoring.thresholds import PRECISION
-    from emotune.workflows.tune import out_of_reach
 
     tuned, calibration, rows = outcome.tuned, outcome.calibration, outcome.rows
     title = "" if rows is None else f"Out of fold, {len(rows.targets):,} rows, {outcome.folds} folds"
     if calibration is not None:
         terminal.table(calibration_table(calibration), title)
         each = dict(zip(outcome.decision.labels.names, calibration.temperatures, strict=True))
-        one = len(set(each.values())) == 1
-        shown = (
-            f" {next(iter(each.values())):.3f}" if one else "s " + ", ".join(f"{k} {t:.3f}" for k, t in each.items())
-        )
-        emit(f"temperature{shown}, folded into the model")
+        if len(set(each.values())) == 1:
+            emit(f"temperature {calibration.temperatures[0]:.3f}, folded into the model")
+        else:
+            shown = ", ".join(f"{name} {temperature:.3f}" for name, temperature in each.items())
+            emit(f"temperatures {shown}, folded into the model")
     if tuned is not None and rows is not None:
         table = tuned_table(tuned)
         if tuned.method.objective == PRECISION:
             table = precision_table(tuned, positives(rows.targets), outcome.decision.labels)
         terminal.table(table, title)
         emit(chosen_thresholds(tuned))
-        for short in out_of_reach(outcome):
-            terminal.warn(short)
-    what = "thresholds" if tuned is not None else "the model"
-    terminal.info(f"{what} written into {outcome.model}")
+        for warning in outcome.precision_warnings():
+            terminal.warn(warning)
+    what = "thresholds" if tuned is not None else "model"
+    terminal.info(f"{what} written to {outcome.model}")

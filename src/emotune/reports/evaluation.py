@@ -39,7 +39,7 @@ from emotune.reports.writer import (
     Section,
     write_report,
 )
-from emotune.scoring import curves
+from emotune.scoring import metrics as curves
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
 from emotune.scoring.slices import (
     Confusions,

@@ -1,4 +1,4 @@
-"""The runs that are to be compared: opened, brought to one label set, and shown to be of the same rows."""
+"""The models of a comparison: opened, mapped to one label set, and checked to have the same rows."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -23,19 +23,21 @@ from emotune.runs import layout, log
 from emotune.runs.cached_logits import kept_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.comparison import Entry, Outcome
-from emotune.scoring.tuning import judged
+from emotune.scoring.tuning import decide_out_of_fold
 
 _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
 # notes of a comparison
-OUT_OF_FOLD = "thresholds that were tuned on these very rows are chosen out of fold (5 stratified folds, seed 0)"
-SPEED = "texts/s were measured once, on this machine with whatever else it did at the time"
+OUT_OF_FOLD = "thresholds that were tuned on these rows are chosen out of fold (5 stratified folds, seed 0)"
+SPEED = "texts/s were measured once, on this machine, under its load at the time"
 BEST_EPOCH = "chose the epoch on these rows, which inflates its score"  # after the name of a run
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one model: their number, their fingerprint, their targets over labels that all have in common, shape
-    (n, common labels), and where they can be read the rows themselves; fingerprint and records are of `labels`."""
+    """The rows of one model: their number, fingerprint, and targets over the common labels, (n, common labels).
+
+    `records`: the rows themselves, None when they cannot be read; they and the fingerprint are in the labels `labels`.
+    """
 
     number: int
     sha256: str
@@ -45,8 +47,10 @@ class Rows:
 
 
 def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
-    """In which rows two models differ, the first of them a line each; empty when both have the same texts and targets,
-    in one order. Where they cannot be shown to be the same, that."""
+    """Return a message with the first rows that differ; empty for the same texts and targets in the same order.
+
+    Without the texts, the message says that the rows cannot be shown to be the same.
+    """
     if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
         return ""
     numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
@@ -62,7 +66,7 @@ def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
 
 
 def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
-    """Whether rows that can be read have another's fingerprint once their labels stand in its order."""
+    """Whether readable rows have the fingerprint of the others, once their labels are in the others' order."""
     if read.records is None or set(read.labels.names) != set(other.labels.names):
         return False
     turned = relabelled(read.records, read.labels, other.labels)
@@ -70,7 +74,7 @@ def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
 
 
 def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """The first rows with another text or other labels, a line each; empty when there are none."""
+    """Return a line for each of the first rows with another text or other labels; empty without any."""
     assert mine.records is not None
     assert its.records is not None
     found: list[str] = []
@@ -95,19 +99,19 @@ def _quoted(record: Record) -> str:
     return f"“{cut}” ({record.place})"
 
 
-# of the coarser levels that a model may itself speak
+# the labels of each level, which may also be the labels of a model
 LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
 
 
 def chooses_epoch(config: Config) -> bool:
-    """Whether the validation rows say which epoch's weights a training keeps."""
+    """Whether a training chooses the epoch to keep by the validation rows."""
     stepwise = isinstance(find_kind(config.model.kind), TrainedKind)
     return stepwise and (config.training.keep == "best" or config.training.patience is not None)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to compare: as given, what it is called in tables, and the run around it (None: it stands alone)."""
+    """A model to compare: as given by the user, its short name, and its run (None: it is not in a run)."""
 
     given: str
     name: str
@@ -120,7 +124,7 @@ class Candidate:
 
     @property
     def chose_epoch(self) -> bool:
-        """Whether the validation rows of its run said which epoch's weights it keeps."""
+        """Whether its training chose the epoch by the validation rows."""
         return self.run is not None and chooses_epoch(layout.read_config(self.run))
 
     @property
@@ -130,29 +134,29 @@ class Candidate:
 
     @property
     def settings(self) -> TuningConfig:
-        """The settings by which its thresholds are chosen: those of its run, as far as `tune` has not changed them."""
+        """The tuning settings of its thresholds: those of its run, or of a later `emotune tune`."""
         config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
         tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
         return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
 
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
-        """Its labels for rows with that fingerprint, (n, labels): out of fold where its thresholds were tuned on them.
+        """Decide rows with this fingerprint, (n, labels): out of fold if the thresholds were tuned on these rows.
 
-        targets may be None where the rows' labels do not tell those of the model: then it was not tuned on them.
+        targets is None when the model's labels cannot be derived from those of the rows; then it was not tuned on them.
         """
         decision = self.found.decision
         if targets is not None and decision.tuning.get("data_sha256") == sha256:
-            return judged(logits, targets, decision, self.settings)
+            return decide_out_of_fold(logits, targets, decision, self.settings)
         return decision.decide(decision.probabilities(logits))
 
 
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
-    """Open what is to be compared; raises UsageError for fewer than two or the same one twice.
+    """Open the models to compare; raises UsageError for fewer than two, and for a repeated one.
 
-    Raises ModelError for a run that was not written to its end, with what to do.
+    Raises ModelError, with a remedy, for a run whose training did not finish.
     """
     if len(names) < 2:
-        raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
+        raise UsageError("a comparison needs at least two runs", hint="emotune compare RUN RUN …")
     opened = [(given, _open(given)) for given in names]
     places = Counter(found.directory.resolve() for _, found in opened)
     for given, found in opened:
@@ -192,8 +196,8 @@ def _require_whole(given: str, path: Path) -> None:
     except OutputError as error:
         hint = "Wait for it, or leave it out of the comparison."
         raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
-    message = f"run {given} is half-written: its training did not come to its end, so there is no model to compare"
-    remedy = f"Go on with it: emotune train --resume {given}. " if started else "Train it again. "
+    message = f"run {given} is half-written: its training did not finish, so there is no model to compare"
+    remedy = f"Resume it: emotune train --resume {given}. " if started else "Train it again. "
     raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
 
 
@@ -202,13 +206,13 @@ def _require_whole(given: str, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Common:
-    """The label set that all are compared in; `level` when it is coarser than that of some of them."""
+    """The label set of the comparison; `level` is set when it is coarser than that of some models."""
 
     labels: LabelSet
     level: str | None = None
 
     def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
-        """Scores or decisions over `labels`, shape (n, labels), as those over the common set."""
+        """Map scores or decisions over `labels`, shape (n, labels), to the common labels."""
         if set(labels.names) != set(self.labels.names):
             assert self.level is not None, "label sets that differ are compared at a level"
             mapping = mapping_to(self.level, labels)
@@ -217,7 +221,7 @@ class Common:
 
 
 def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
-    """What the candidates have in common; raises UsageError, naming the difference, when that is no label set."""
+    """Return the common labels of the candidates; raises UsageError with the difference when there are none."""
     sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
     first = sets[0]
     for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
@@ -231,7 +235,7 @@ def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
 def _at_level(candidate: Candidate, level: str) -> LabelSet:
     labels = candidate.labels
     if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
-        return labels  # it speaks that level already
+        return labels  # these are the labels of the level
     try:
         return mapping_to(level, labels).label_set(labels)
     except UsageError as error:
@@ -243,7 +247,7 @@ def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageErro
     mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
     return UsageError(
         f"{mine.name} is {said[Task.MULTI_CLASS]}, {its.name} is {said[Task.MULTI_LABEL]}: their scores do not mean "
-        "the same, for one must answer and the other may answer with nothing or with several",
+        "the same, because one predicts exactly one label and the other none or several",
         hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
     )
 
@@ -271,7 +275,7 @@ def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a run kept of its validation rows: logits and targets over its own labels, and the rows."""
+    """The cached validation rows of a run: logits and targets over its own labels, and the rows."""
 
     logits: npt.NDArray[np.float32]
     targets: npt.NDArray[np.float32]
@@ -279,14 +283,14 @@ class Kept:
 
 
 def kept_of(candidate: Candidate, common: Common) -> Kept:
-    """The validation rows that a run kept; raises MissingInputError for a model that kept none, with what to do."""
-    hint = "Say what to compare them on: --data PATH"
+    """Return the cached validation rows of a run; raises MissingInputError, with a remedy, without any."""
+    hint = "Name data to compare them on: --data PATH"
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
-        raise MissingInputError(f"{candidate.name} stands alone: no validation rows were kept with it", hint=hint)
+        raise MissingInputError(f"{candidate.name} is not in a run, so it has no cached validation logits", hint=hint)
     kept = kept_rows(run, manifest.data, labels).get(layout.VALID)
     if kept is None:
-        message = f"run {candidate.name} has not kept its validation rows ({layout.VALID})"
+        message = f"run {candidate.name} has no cached validation logits ({layout.VALID})"
         raise MissingInputError(message, hint=f"{hint}, or train it again.")
     number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
     if number != noted:
@@ -298,16 +302,16 @@ def kept_of(candidate: Candidate, common: Common) -> Kept:
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
-    """The rows of a split that was read."""
+    """Return the rows of a split."""
     records, labels = corpus.splits[split], corpus.labels
     targets = common.bring(positives(targets_of(records, len(labels))), labels)
     return Rows(len(records), fingerprint(records, labels), targets, labels, records)
 
 
 def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
-    """Rows that were read as data in a candidate's own labels; None where these are not said by those of the data."""
+    """Return rows in a candidate's own labels; None when these cannot be derived from the labels of the data."""
     labels, own = rows.labels, candidate.labels
-    assert rows.records is not None, "they were read"
+    assert rows.records is not None, "the rows were read"
     if set(labels.names) == set(own.names):
         return relabelled(rows.records, labels, own)
     if common.level not in levels(labels) or set(mapping_to(common.level, labels).members) != set(own.names):
@@ -318,7 +322,7 @@ def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Recor
 
 
 def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
-    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels, in one order."""
+    """Raise DataError with the first rows that differ, unless all have the same texts and labels in the same order."""
     for name, its in zip(names[1:], rows[1:], strict=True):
         if difference := row_difference(names[0], rows[0], name, its):
             raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")

@@ -1,6 +1,6 @@
-"""Temperature scaling (Guo et al. 2017): one number that makes probabilities honest without changing their order.
+"""Temperature scaling (Guo et al. 2017): logits are divided by one number, or by one for each label.
 
-Or one for each label of a multi-label model. What it is worth is measured out of fold.
+It changes the calibration of probabilities and not their order within a label. Its effect is measured out of fold.
 """
 
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import NEVER, probabilities
+from emotune.decision import NEVER, Bools, Floats, probabilities
 from emotune.labels import Task
-from emotune.scoring.metrics import Bools, Floats, brier, expected_calibration_error
+from emotune.scoring.metrics import brier, reliability
 
 _RANGE = (0.05, 20.0)
 _HALVINGS = 50
 
 
 def negative_log_likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], task: Task) -> float:
-    """Mean over cells (multi-label) or rows (multi-class) of -log of the probability of what was the case.
+    """Return the mean of -log(probability of the target), over cells (multi-label) or rows (multi-class).
 
-    logits, targets: (n, labels); NaN when there are no rows.
+    logits, targets: (n, labels); NaN without rows.
     """
     if not logits.size:
         return float("nan")
@@ -30,9 +30,9 @@ def negative_log_likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArra
 
 
 def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -> float:
-    """The temperature (0.05 to 20) for which logits / T have the least negative log likelihood.
+    """Return the temperature T, 0.05 to 20, for which logits / T have the smallest negative log likelihood.
 
-    logits, targets: (n, labels). 1 where every temperature is as good: no rows, or no logit but 0.
+    logits, targets: (n, labels). 1 without rows, and where all logits are 0.
     """
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     if not x.any():
@@ -40,7 +40,7 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -
     low, high = np.log(_RANGE[0]), np.log(_RANGE[1])
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        # the likelihood is convex in 1 / T, and this is its slope there: positive where T is too small
+        # the negative log likelihood is convex in 1 / T; this is its slope, positive where T is too small
         if ((probabilities(x / np.exp(middle), task) - y) * x).sum() > 0:
             low = middle
         else:
@@ -49,13 +49,13 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -
 
 
 def at_the_bound(temperature: float) -> bool:
-    """Whether a fitted temperature is the least or the largest that is tried: the likelihood wanted one beyond."""
+    """Whether a fitted temperature is at an end of its range, so that a better one may lie beyond."""
     return not _RANGE[0] * 1.001 < temperature < _RANGE[1] / 1.001
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature for each label, shape (labels,), and what it changes out of fold: nll, ece and brier."""
+    """A temperature for each label, shape (labels,), and nll, ece and brier before and after, out of fold."""
 
     temperatures: Floats
     before: dict[str, float]
@@ -71,11 +71,11 @@ def calibrate(
     *,
     per_label: bool = False,
 ) -> Calibration:
-    """Fit temperatures to all rows; `after` scores each fold with those fitted to the others.
+    """Fit temperatures to all rows; `after` scores each fold with temperatures fitted to the other folds.
 
-    logits, targets (which may be soft), positive (which of them count as positive): (n, labels); folds: (n,).
-    per_label: one for each label, of a multi-label model only; a label that is positive in all rows or in none takes
-    the common one.
+    logits, targets (they may be soft), positive (the targets that count as positive): (n, labels); folds: (n,).
+    per_label: one temperature for each label; a label that is positive in all rows or in none gets the common one.
+    Raises ValueError for a multi-class task with per_label.
     """
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     scaled = x.copy()
@@ -87,12 +87,12 @@ def calibrate(
 
 
 def _fitted(logits: Floats, targets: Floats, positive: Bools, task: Task, per_label: bool) -> Floats:
-    """Temperatures of shape (labels,)."""
+    """Return temperatures of shape (labels,)."""
     common = np.full(targets.shape[1], fit_temperature(logits, targets, task))
     if not per_label:
         return common
     if task is Task.MULTI_CLASS:
-        raise ValueError("the classes of a softmax share one temperature: with several, their order would change")
+        raise ValueError("the classes of a softmax share one temperature; with several, their order would change")
     both = positive.any(axis=0) & ~positive.all(axis=0)
     for j in np.flatnonzero(both):
         common[j] = fit_temperature(logits[:, [j]], targets[:, [j]], task)
@@ -103,15 +103,16 @@ def _figures(logits: Floats, targets: Floats, positive: Bools, task: Task) -> di
     p = probabilities(logits, task)
     return {
         "nll": negative_log_likelihood(logits, targets, task),
-        "ece": expected_calibration_error(positive, p, task),
+        "ece": reliability(positive, p, task).error,
         "brier": brier(positive, p, task),
     }
 
 
-def carried(thresholds: Floats, temperatures: Floats) -> Floats:
-    """The thresholds that decide the same when logits are divided by temperatures; shapes (…, labels), (labels,).
+def rescaled_thresholds(thresholds: Floats, temperatures: Floats) -> Floats:
+    """Return the thresholds that decide the same once logits are divided by `temperatures`.
 
-    As far as float64 tells probabilities near 1 apart: those of logits above 37 it does not.
+    thresholds: (…, labels); temperatures: (labels,). Logits above 37 are an exception: float64 rounds their
+    probability to 1.
     """
     with np.errstate(divide="ignore"):
         logits = np.log(thresholds) - np.log1p(-thresholds)

@@ -1,12 +1,19 @@
-"""Several approaches on the same rows: scores, differences that can be trusted, the front of quality and cost.
+"""Comparison of approaches on the same rows: scores, significant differences, Pareto fronts of quality and cost.
 
-All are judged by the same bootstrap draws of the rows, so that what is easy or hard in a draw is so for each of them
-(the paired bootstrap). An approach may have been trained with several seeds: its score is the mean over them, in every
-draw too, and intervals are of the rows; the spread over seeds stands beside them.
+All entries are scored on the same bootstrap draws of the rows (paired bootstrap). An entry with several seeds has the
+mean score over its seeds, in every draw too. Intervals and p-values are about other rows, not about other seeds; the
+standard deviation over seeds is given beside them.
 
-Differences (`scoring.differences` has the tests). Against a baseline that was named beforehand the family has one for
-each of the others. Against the best of these very rows it has all pairs, since any of them might have come out as the
-best; and that of the labels' F1 has every label of these pairs. All of this tells of other rows, not of other seeds.
+The p-value of a difference is the share of draws at least as far from it as it is from 0; the data count as one more
+draw (Efron and Tibshirani 1993, 16.4). p-values are corrected by Holm's step-down method (1979). Intervals hold for all
+differences of a family at once: ± c standard deviations, where c is the 95 % quantile of the largest studentized
+deviation (max-t; Montiel Olea and Plagborg-Møller 2019). With a named baseline the family has one difference for each
+other entry. Without one, the reference is the best entry on these rows; any could have been, so the family has all
+pairs.
+
+A bootstrap of few rows is overconfident. Where two entries differ on m rows, swapping their answers on any of these
+has 2^m outcomes, of which two are the most extreme. So no p-value is below 2^(1 - m), that of the sign test; and there
+is no interval for m below 6, where that is above 5 %, nor for draws that do not vary.
 """
 
 from collections.abc import Sequence
@@ -16,21 +23,26 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from emotune.decision import Bools, Floats
 from emotune.labels import LabelSet, Task
-from emotune.scoring.metrics import Bools, Counts, Floats, Sums, bootstrap, interval
+from emotune.scoring.metrics import Counts, bootstrap, interval
 from emotune.scoring.slices import Confusions
 
+Integers = npt.NDArray[np.int64]
 LOWER_IS_BETTER = ("hamming_loss",)
 COSTS = ("training_seconds", "num_bytes", "seconds_per_text")
-CLEAR = 0.05  # the corrected p-value below which a difference is called one
-FEWEST_POSITIVES = 5  # below which F1 hangs on single texts, and a label is neither won nor lost
-_FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p that Holm can give is then 0.01
+CLEAR = 0.05  # a difference with a corrected p-value below this is significant
+FEWEST_POSITIVES = 5  # with fewer, the F1 of a label depends on single texts, and the label is neither won nor lost
+FEWEST_ROWS = 6  # on which two entries differ, for an interval
+ROUNDING = 1e-12
+_LEVEL = 95  # percent
+_FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p-value after Holm's correction is then 0.01
 _MOST_ROWS, _MOST_PAIRS = 20, 10
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trained model said of the rows: decisions and probabilities, each of shape (n, labels)."""
+    """Decisions and probabilities of one trained model, each of shape (n, labels)."""
 
     decided: Bools
     probabilities: Floats
@@ -39,10 +51,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Entry:
-    """One approach: an outcome for each seed that it was trained with, and what it costs (None: not known).
+    """One approach: an outcome for each seed, and the costs of one model, their mean over the seeds (None: unknown).
 
-    Costs are those of one model, where there are several their mean: seconds of training, bytes of its files, and
-    texts a second when it is used.
+    Costs: seconds of training, bytes of the model's files, and texts a second in prediction.
     """
 
     name: str
@@ -52,7 +63,7 @@ class Entry:
     texts_per_second: float | None = None
 
     def cost(self, name: str) -> float | None:
-        """One of `COSTS`, to three digits: nobody is dearer by a few bytes; None when it is not known."""
+        """Return one of `COSTS` to three digits, so that a few bytes decide nothing; None when unknown."""
         if name == "seconds_per_text":
             value = None if self.texts_per_second is None else 1 / self.texts_per_second
         else:
@@ -62,10 +73,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Measured:
-    """One entry's scores: means over its seeds, with 95 % intervals of the rows and the sd over seeds (NaN for one).
+    """The scores of an entry: means over its seeds, 95 % intervals, and the sd over seeds (NaN for one seed).
 
     `f1` has shape (labels,), `f1_intervals` (labels, 2). `confusions` are counted over all seeds.
-    `fronts`: the costs (of `COSTS`) for which no other entry is as good and as cheap, and better in one of both.
+    `fronts`: the costs (of `COSTS`) for which the entry is Pareto-optimal.
     """
 
     entry: Entry
@@ -80,10 +91,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Difference:
-    """`entry` less `other` in the metric that ranks, its simultaneous interval, and its p-value before and after Holm.
+    """`entry` minus `other` in the ranking metric, its simultaneous interval, and its p-value before and after Holm.
 
-    Positions of entries; NaN where a score is not defined, and for an interval of which too few rows tell. `rows`: on
-    how many they differ.
+    `entry` and `other` are positions; `rows`: the number of rows on which they differ. NaN: undefined, or an interval
+    of too few rows.
     """
 
     entry: int
@@ -98,10 +109,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class LabelDifferences:
-    """F1 of each label, `entry` less the reference, with intervals that hold for all labels and entries at once.
+    """F1 of each label, `entry` minus the reference, with intervals that hold for all labels and entries at once.
 
-    Shape (labels,) each; NaN for a label without positives, and for an interval of which too few rows tell.
-    `enough`: whether positives, and rows on which the two differ, are enough for the label to be won or lost.
+    Shape (labels,) each; NaN for a label without positives, and for an interval of too few rows. `enough`: whether the
+    label has enough positives, and enough rows on which the two differ, to be won or lost.
     """
 
     entry: int
@@ -112,18 +123,18 @@ class LabelDifferences:
 
     @property
     def won(self) -> Bools:
-        """Where the entry is clearly better: the interval lies above 0, or each of enough rows speaks for the entry."""
+        """Labels on which the entry is significantly better; without an interval, all of enough rows favour it."""
         return np.asarray(self.enough & (self.values > 0) & ~(self.low <= 0))
 
     @property
     def lost(self) -> Bools:
-        """Where it is clearly worse."""
+        """Labels on which the entry is significantly worse."""
         return np.asarray(self.enough & (self.values < 0) & ~(self.high >= 0))
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A row on which entries differ: in how many labels two of them do on average (multi-class: the share of pairs)."""
+    """A row on which entries differ; `extent`: in how many labels on average (multi-class: the share of pairs)."""
 
     row: int
     extent: float
@@ -133,8 +144,8 @@ class Disagreement:
 class Comparison:
     """Entries compared on the same rows, in the order given.
 
-    `reference` is what the others are held against, the best by `metric` unless a baseline was named (`named`).
-    `differences` are the whole family that was corrected for. `resamples`: draws of the bootstrap.
+    `reference`: the baseline if one was named (`named`), else the best entry by `metric`. `differences`: the whole
+    family of the correction. `resamples`: the number of bootstrap draws.
     """
 
     labels: LabelSet
@@ -150,7 +161,7 @@ class Comparison:
 
     @property
     def too_few_draws(self) -> bool:
-        """Whether no difference, however large, could be told with so few draws for so many comparisons."""
+        """Whether there are too few draws for any difference to be significant after correction."""
         return len(self.differences) / (1 + self.resamples) >= CLEAR
 
     @property
@@ -160,27 +171,8 @@ class Comparison:
         return [int(i) for i in np.argsort(-np.array(scores), kind="stable")]
 
     def against_reference(self, entry: int) -> Difference | None:
-        """The difference of an entry and the reference; None for the reference itself."""
+        """Return the difference of an entry and the reference; None for the reference itself."""
         return next((d for d in self.differences if (d.entry, d.other) == (entry, self.reference)), None)
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """Scores of one entry in each draw: of metrics (draws,), F1 of labels (draws, labels); and its mean decisions over
-    seeds, (n, labels), which tell the rows on which it differs from another."""
-
-    metrics: dict[str, Floats]
-    f1: Floats
-    decided: Floats
-
-    def apart(self, other: "_Draws") -> Bools:
-        """In which cells two entries differ, (n, labels)."""
-        return np.asarray(np.abs(self.decided - other.decided) > ROUNDING)
-
-
-def default_metric(task: Task) -> str:
-    """What ranks unless something else is asked for."""
-    return "accuracy" if task is Task.MULTI_CLASS else "macro_f1"
 
 
 def compare(
@@ -193,64 +185,90 @@ def compare(
     resamples: int | None = None,
     seed: int = 0,
 ) -> Comparison:
-    """Compare entries on rows whose targets have shape (n, labels), by a metric of `scoring.metrics.Sums`.
+    """Compare entries on rows with targets of shape (n, labels), ranked by a metric of `scoring.metrics.Sums`.
 
-    resamples: draws of the bootstrap; None: 1,000, or as many as the number of comparisons needs.
-    Raises ValueError for decisions of another shape, names that stand twice, and an unknown baseline.
+    metric: None means accuracy for a multi-class task, else macro_f1. resamples: bootstrap draws; None means
+    `enough_draws`. Raises ValueError for decisions of another shape, repeated names and an unknown baseline.
     """
     _require_comparable(targets, entries)
-    ranks = metric or default_metric(labels.task)
-    number = enough_draws(len(entries), named=baseline is not None) if resamples is None else resamples
+    metric = metric or ("accuracy" if labels.task is Task.MULTI_CLASS else "macro_f1")
+    named = baseline is not None
+    number = enough_draws(len(entries), named=named) if resamples is None else resamples
     draws = _draw(targets, entries, number, seed)
-    found = [_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)]
-    measured = _with_fronts(found, ranks)
+    measured = _with_fronts([_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)], metric)
     names = [entry.name for entry in entries]
-    reference = names.index(baseline) if baseline is not None else _best(measured, ranks)
+    best = int(np.argmax([_quality(m, metric) for m in measured]))
+    reference = best if baseline is None else names.index(baseline)
+    pairs = _family(len(entries), reference, named=named)
     return Comparison(
         labels,
         targets,
-        ranks,
+        metric,
         tuple(measured),
         reference,
-        baseline is not None,
-        _differences(measured, draws, ranks, reference, named=baseline is not None),
-        _by_label(targets, measured, draws, reference, named=baseline is not None),
+        named,
+        _differences(measured, draws, metric, pairs),
+        _by_label(targets, measured, draws, pairs, reference),
         tuple(_disagreements(entries, labels.task)),
         number,
     )
 
 
 def enough_draws(entries: int, *, named: bool) -> int:
-    """As many draws as leave a p-value of 0.01 within reach of Holm's correction."""
-    family = entries - 1 if named else entries * (entries - 1) // 2
-    return max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * family)
+    """Return the draws that make a p-value of 0.01 possible after Holm's correction, at least 1,000."""
+    return max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * len(_family(entries, 0, named=named)))
 
 
 def _require_comparable(targets: Bools, entries: Sequence[Entry]) -> None:
     if not entries or len({entry.name for entry in entries}) != len(entries):
-        raise ValueError(f"entries are at least one, each with a name of its own: {[e.name for e in entries]}")
+        raise ValueError(f"a comparison needs entries with different names, not {[e.name for e in entries]}")
     for entry in entries:
         shapes = {outcome.decided.shape for outcome in entry.outcomes}
         if shapes != {targets.shape}:
             raise ValueError(f"decisions of {entry.name!r} have shape {shapes}, targets {targets.shape}")
 
 
+def _family(number: int, reference: int, *, named: bool) -> list[tuple[int, int]]:
+    """Return the pairs of entries that are compared: those with the reference first, then, unless named, the others."""
+    others = [i for i in range(number) if i != reference]
+    return [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
+
+
+# --- scores -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Scores of an entry in each draw, means over its seeds: metrics (draws,), F1 of labels (draws, labels).
+
+    `decided`: its decisions, mean over its seeds, (n, labels).
+    """
+
+    metrics: dict[str, Floats]
+    f1: Floats
+    decided: Floats
+
+    def differs(self, other: "_Draws") -> Bools:
+        """Return the cells in which two entries differ, (n, labels)."""
+        return np.asarray(np.abs(self.decided - other.decided) > ROUNDING)
+
+
 def _draw(targets: Bools, entries: Sequence[Entry], resamples: int, seed: int) -> list[_Draws]:
-    """The mean over seeds in every draw, which is the same for all entries and seeds."""
-    counts = [[Counts.of(targets, outcome.decided) for outcome in entry.outcomes] for entry in entries]
-    sums = iter(bootstrap([each for of_entry in counts for each in of_entry], resamples, seed))
-    return [_mean([next(sums) for _ in entry.outcomes], entry) for entry in entries]
-
-
-def _mean(sums: Sequence[Sums], entry: Entry) -> _Draws:
-    by_seed = [each.metrics() for each in sums]
-    metrics = {name: np.mean([metrics[name] for metrics in by_seed], axis=0) for name in by_seed[0]}
-    decided = np.mean([outcome.decided for outcome in entry.outcomes], axis=0)
-    return _Draws(metrics, np.mean([each.f1 for each in sums], axis=0), decided)
+    """Score all entries and seeds on the same draws."""
+    counts = [Counts.of(targets, outcome.decided) for entry in entries for outcome in entry.outcomes]
+    sums = iter(bootstrap(counts, resamples, seed))
+    found = []
+    for entry in entries:
+        own = [next(sums) for _ in entry.outcomes]
+        by_seed = [each.metrics() for each in own]
+        metrics = {name: np.mean([metrics[name] for metrics in by_seed], axis=0) for name in by_seed[0]}
+        decided = np.mean([outcome.decided for outcome in entry.outcomes], axis=0)
+        found.append(_Draws(metrics, np.mean([each.f1 for each in own], axis=0), decided))
+    return found
 
 
 def _measure(labels: LabelSet, targets: Bools, entry: Entry, draws: _Draws) -> Measured:
-    points = [Counts.of(targets, outcome.decided).sums(np.ones((1, len(targets)))) for outcome in entry.outcomes]
+    points = [Counts.of(targets, outcome.decided).total() for outcome in entry.outcomes]
     by_seed = {name: np.array([p.metrics()[name][0] for p in points]) for name in points[0].metrics()}
     every_decision = np.concatenate([outcome.decided for outcome in entry.outcomes])
     return Measured(
@@ -265,48 +283,39 @@ def _measure(labels: LabelSet, targets: Bools, entry: Entry, draws: _Draws) -> M
 
 
 def _quality(measured: Measured, metric: str) -> float:
-    """The metric such that more is better; -inf where it is not defined."""
+    """Return the metric such that more is better; -inf when undefined."""
     value = measured.metrics[metric]
     return -np.inf if np.isnan(value) else -value if metric in LOWER_IS_BETTER else value
-
-
-def _best(measured: Sequence[Measured], metric: str) -> int:
-    return int(np.argmax([_quality(m, metric) for m in measured]))
 
 
 def _with_fronts(measured: Sequence[Measured], metric: str) -> list[Measured]:
     quality = [_quality(m, metric) for m in measured]
     fronts = {cost: pareto_front(quality, [m.entry.cost(cost) for m in measured]) for cost in COSTS}
-    lying = [tuple(cost for cost in COSTS if fronts[cost][i]) for i in range(len(measured))]
-    return [replace(m, fronts=each) for m, each in zip(measured, lying, strict=True)]
+    return [replace(m, fronts=tuple(cost for cost in COSTS if fronts[cost][i])) for i, m in enumerate(measured)]
 
 
 def pareto_front(quality: Sequence[float], cost: Sequence[float | None]) -> list[bool]:
-    """Which have no other that is at least as good (more) and at most as dear, and better in one of both.
+    """Return which entries are Pareto-optimal: none is at least as good and as cheap, and better in one of both.
 
-    Who has no known cost lies on no front, and keeps nobody from it.
+    Entries of unknown cost are on no front, and are ignored.
     """
     known = [(q, c) for q, c in zip(quality, cost, strict=True) if c is not None]
 
-    def beaten(q: float, c: float) -> bool:
+    def dominated(q: float, c: float) -> bool:
         return any(oq >= q and oc <= c and (oq > q or oc < c) for oq, oc in known)
 
-    return [c is not None and not beaten(q, c) for q, c in zip(quality, cost, strict=True)]
+    return [c is not None and not dominated(q, c) for q, c in zip(quality, cost, strict=True)]
 
 
-def _family(number: int, reference: int, *, named: bool) -> list[tuple[int, int]]:
-    """Pairs of entries that are compared: those with the reference first, then, unless it was named, all others."""
-    others = [i for i in range(number) if i != reference]
-    return [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
+# --- differences ------------------------------------------------------------------------------------------------
 
 
 def _differences(
-    measured: Sequence[Measured], draws: Sequence[_Draws], metric: str, reference: int, *, named: bool
+    measured: Sequence[Measured], draws: Sequence[_Draws], metric: str, pairs: Sequence[tuple[int, int]]
 ) -> tuple[Difference, ...]:
-    pairs = _family(len(measured), reference, named=named)
     if not pairs:
         return ()
-    rows = np.array([draws[i].apart(draws[j]).any(axis=1).sum() for i, j in pairs])
+    rows = np.array([draws[i].differs(draws[j]).any(axis=1).sum() for i, j in pairs])
     values = np.array([measured[i].metrics[metric] - measured[j].metrics[metric] for i, j in pairs])
     drawn = np.stack([draws[i].metrics[metric] - draws[j].metrics[metric] for i, j in pairs], axis=1)
     low, high = simultaneous_intervals(values, drawn, rows)
@@ -318,56 +327,32 @@ def _differences(
 
 
 def _by_label(
-    targets: Bools, measured: Sequence[Measured], draws: Sequence[_Draws], reference: int, *, named: bool
+    targets: Bools,
+    measured: Sequence[Measured],
+    draws: Sequence[_Draws],
+    pairs: Sequence[tuple[int, int]],
+    reference: int,
 ) -> tuple[LabelDifferences, ...]:
-    pairs = _family(len(measured), reference, named=named)
+    """Return the differences of each entry and the reference; the intervals hold for all labels of all pairs."""
     if not pairs:
         return ()
-    # pair by pair: the draws of all of them at once would take pairs × draws × labels numbers
+    # pair by pair, because the draws of all of them would take pairs × draws × labels numbers
     values = [measured[i].f1 - measured[j].f1 for i, j in pairs]
     spreads = [Spread.of(v, draws[i].f1 - draws[j].f1) for v, (i, j) in zip(values, pairs, strict=True)]
     times, tests = critical(spreads), len(pairs) * targets.shape[1]
     found = []
     for spread, v, (i, j) in zip(spreads, values, pairs, strict=True):
         if j == reference:
-            rows = draws[i].apart(draws[j]).sum(axis=0)
+            rows = draws[i].differs(draws[j]).sum(axis=0)
             enough = (targets.sum(axis=0) >= FEWEST_POSITIVES) & (tests * smallest_p(rows) < CLEAR)
             found.append(LabelDifferences(i, v, *spread.interval(v, times, rows), enough))
     return tuple(found)
 
 
-def _disagreements(entries: Sequence[Entry], task: Task) -> list[Disagreement]:
-    """The rows on which entries differ most, by decisions and then by probabilities; the most first."""
-    extent = _distances([np.mean([o.decided for o in e.outcomes], axis=0) for e in entries], task)
-    apart = _distances([np.mean([o.probabilities for o in e.outcomes], axis=0) for e in entries], task)
-    order = np.lexsort((-apart, -extent))
-    return [Disagreement(int(i), float(extent[i])) for i in order[:_MOST_ROWS] if extent[i] > 0]
-
-
-def _distances(said: Sequence[npt.NDArray[np.float64]], task: Task) -> Floats:
-    """The mean distance between two of several arrays of shape (n, labels), row by row: shape (n,)."""
-    pairs = list(combinations(said, 2))
-    total = np.zeros(len(said[0]))
-    for first, second in pairs:
-        total += np.abs(first - second).sum(axis=1)
-    return total / max(len(pairs), 1) / (2 if task is Task.MULTI_CLASS else 1)
-
-
-ROUNDING = 1e-12
-FEWEST_ROWS = 6  # on which two differ, for an interval
-_LEVEL = 95  # percent
-Integers = npt.NDArray[np.int64]
-
-
-def smallest_p(rows: Integers) -> Floats:
-    """The smallest p-value that there can be where two differ on so many rows, 1 at most."""
-    return np.asarray(np.minimum(2.0 ** (1 - rows), 1.0))
-
-
 def p_values(values: Floats, draws: Floats, rows: Integers) -> Floats:
-    """Two-sided bootstrap p-values of differences of shape (m,) with draws of shape (draws, m); NaN without draws.
+    """Return two-sided bootstrap p-values of differences, shape (m,); NaN without draws.
 
-    rows: on how many the two of each differ, shape (m,).
+    values: (m,); draws: (draws, m); rows: the number on which the two of each difference differ, (m,).
     """
     defined = np.isfinite(draws)
     far = (np.abs(draws - values) >= np.abs(values) - ROUNDING) & defined
@@ -376,8 +361,13 @@ def p_values(values: Floats, draws: Floats, rows: Integers) -> Floats:
     return np.where(np.isfinite(values) & (counted > 0), p, np.nan)
 
 
+def smallest_p(rows: Integers) -> Floats:
+    """Return the smallest p-value that a sign test can give on this number of differing rows, at most 1."""
+    return np.asarray(np.minimum(2.0 ** (1 - rows), 1.0))
+
+
 def holm(p: Floats) -> Floats:
-    """p-values of shape (m,) corrected by Holm's step-down method; NaN is no test, and not counted as one."""
+    """Correct p-values of shape (m,) by Holm's step-down method; NaN is not counted as a test."""
     corrected = np.full(len(p), np.nan)
     order = [int(i) for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
     factors = np.arange(len(order), 0, -1)
@@ -386,9 +376,9 @@ def holm(p: Floats) -> Floats:
 
 
 def simultaneous_intervals(values: Floats, draws: Floats, rows: Integers) -> tuple[Floats, Floats]:
-    """Ends of intervals that hold for all of the values, shape (m,), at once; draws have shape (draws, m).
+    """Return the ends of intervals that hold for all values at once; arguments as for `p_values`.
 
-    rows: on how many the two of each differ, shape (m,). NaN as `Spread.interval` says.
+    NaN as in `Spread.interval`.
     """
     spread = Spread.of(values, draws)
     return spread.interval(values, critical([spread]), rows)
@@ -396,36 +386,58 @@ def simultaneous_intervals(values: Floats, draws: Floats, rows: Integers) -> tup
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations of draws, shape (m,), NaN where there are fewer than two; and the largest studentized
-    distance from the values in each draw, shape (draws,)."""
+    """The standard deviations of draws, shape (m,), and the largest studentized distance in each draw, (draws,).
+
+    A standard deviation is NaN for fewer than two draws.
+    """
 
     deviation: Floats
     largest: Floats
 
     @classmethod
     def of(cls, values: Floats, draws: Floats) -> "Spread":
-        """That of draws of shape (draws, m) around values of shape (m,)."""
+        """Measure draws of shape (draws, m) around values of shape (m,)."""
         defined = np.isfinite(draws) & np.isfinite(values)
         counted = defined.sum(axis=0)
-        held = np.where(defined, draws, 0.0)
-        mean = held.sum(axis=0) / np.maximum(counted, 1)
-        squares = np.where(defined, (held - mean) ** 2, 0.0).sum(axis=0)
+        filled = np.where(defined, draws, 0.0)
+        mean = filled.sum(axis=0) / np.maximum(counted, 1)
+        squares = np.where(defined, (filled - mean) ** 2, 0.0).sum(axis=0)
         deviation = np.sqrt(squares / np.maximum(counted - 1, 1))
-        distance = np.abs(held - np.where(defined, values, 0.0)) / np.maximum(deviation, ROUNDING)
+        distance = np.abs(filled - np.where(defined, values, 0.0)) / np.maximum(deviation, ROUNDING)
         largest = np.where(defined & (deviation > ROUNDING), distance, 0.0).max(axis=1, initial=0.0)
         return cls(np.where(counted > 1, deviation, np.nan), largest)
 
     def interval(self, values: Floats, times: float, rows: Integers) -> tuple[Floats, Floats]:
-        """values ± `times` standard deviations, shape (m,) each, where two differ on so many `rows`.
+        """Return values ± `times` standard deviations, shape (m,) each.
 
-        NaN where these are too few, though not none, and where a difference is the same in all draws.
+        NaN for 1 to `FEWEST_ROWS` - 1 differing rows, and for a difference other than 0 that is the same in all draws.
         """
-        told = (rows >= FEWEST_ROWS) & ((self.deviation > ROUNDING) | (values == 0))
-        reach = np.where(told | (rows == 0), times * self.deviation, np.nan)
+        known = (rows >= FEWEST_ROWS) & ((self.deviation > ROUNDING) | (values == 0))
+        reach = np.where(known | (rows == 0), times * self.deviation, np.nan)
         return values - reach, values + reach
 
 
 def critical(spreads: Sequence[Spread]) -> float:
-    """How many standard deviations hold for all values of all spreads at once; NaN without draws."""
+    """Return the number of standard deviations that holds for all values of all spreads at once; NaN without draws."""
     largest = np.max([spread.largest for spread in spreads], axis=0)
     return float(np.percentile(largest, _LEVEL)) if len(largest) else float("nan")
+
+
+# --- disagreements ----------------------------------------------------------------------------------------------
+
+
+def _disagreements(entries: Sequence[Entry], task: Task) -> list[Disagreement]:
+    """Return the rows on which entries differ most, by decisions and then by probabilities; the most first."""
+    extent = _distances([np.mean([o.decided for o in e.outcomes], axis=0) for e in entries], task)
+    distance = _distances([np.mean([o.probabilities for o in e.outcomes], axis=0) for e in entries], task)
+    order = np.lexsort((-distance, -extent))
+    return [Disagreement(int(i), float(extent[i])) for i in order[:_MOST_ROWS] if extent[i] > 0]
+
+
+def _distances(arrays: Sequence[Floats], task: Task) -> Floats:
+    """Return the mean distance between two of several arrays of shape (n, labels), for each row, shape (n,)."""
+    pairs = list(combinations(arrays, 2))
+    total = np.zeros(len(arrays[0]))
+    for first, second in pairs:
+        total += np.abs(first - second).sum(axis=1)
+    return total / max(len(pairs), 1) / (2 if task is Task.MULTI_CLASS else 1)

@@ -1,7 +1,7 @@
-"""Stratified splits and folds: each part has its share of every label.
+"""Stratified splits and folds, by iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011).
 
-Iterative stratification (Sechidis, Tsoumakas and Vlahavas 2011): the rarest label first, each of its rows to the part
-that wants that label most. For multi-class targets this is plain stratification.
+Labels are distributed one by one, the rarest first. Each row goes to the part that still lacks most of the label. For
+multi-class targets this is plain stratification.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,22 @@ Ints = npt.NDArray[np.int64]
 
 
 def stratified_parts(targets: npt.NDArray[np.float32], fractions: Sequence[float], seed: int) -> Ints:
-    """The part (0 to len(fractions) - 1) of each row of `targets` (positive from a half on), (n, labels) → (n,)."""
+    """Return the part of each row, 0 to len(fractions) - 1, shape (n,).
+
+    targets: (n, labels); a target of at least a half is positive.
+    """
     return _parts(positives(targets).astype(np.int64), np.ones(len(targets), dtype=np.int64), fractions, seed)
 
 
 def stratified_folds(targets: npt.NDArray[np.float32], folds: int, seed: int) -> Ints:
-    """The fold (0 to folds - 1) of each row."""
+    """Return the fold of each row, 0 to folds - 1, shape (n,)."""
     return stratified_parts(targets, [1.0] * folds, seed)
 
 
 def grouped_parts(
     targets: npt.NDArray[np.float32], groups: npt.NDArray[np.uint64], fractions: Sequence[float], seed: int
 ) -> Ints:
-    """As `stratified_parts`, with the rows of a group (equal texts) kept in one part."""
+    """Do as `stratified_parts`, and keep the rows of a group (such as equal texts) in one part; groups: (n,)."""
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     counts = np.zeros((len(sizes), targets.shape[1]), dtype=np.int64)
     np.add.at(counts, group, positives(targets))
@@ -35,31 +38,34 @@ def grouped_parts(
 
 
 def _parts(counts: Ints, sizes: Ints, fractions: Sequence[float], seed: int) -> Ints:
-    """The part of each group of rows: `counts` of each label in it, shape (groups, labels), and its size in rows."""
+    """Return the part of each group of rows.
+
+    counts: rows of the group with each label, shape (groups, labels); sizes: rows of the group, shape (groups,).
+    """
     rng = np.random.default_rng(seed)
     share = np.asarray(fractions, dtype=np.float64) / sum(fractions)
     parts = np.full(len(sizes), -1, dtype=np.int64)
     room = share * sizes.sum()
     wanted = np.outer(share, counts.sum(axis=0))
     order = rng.permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind="stable")]  # large groups first, the others even them out
+    order = order[np.argsort(-sizes[order], kind="stable")]  # large groups first: small ones balance them
     while True:
         left = counts[parts < 0].sum(axis=0)
         if not left.any():
             break
         label = int(np.where(left == 0, left.max() + 1, left).argmin())
         for i in order[(parts[order] < 0) & (counts[order, label] > 0)]:
-            parts[i] = part = _neediest(wanted[:, label], room, rng)
+            parts[i] = part = _emptiest(wanted[:, label], room, rng)
             wanted[part] -= counts[i]
             room[part] -= sizes[i]
     for i in order[parts[order] < 0]:
-        parts[i] = part = _neediest(room, room, rng)
+        parts[i] = part = _emptiest(room, room, rng)
         room[part] -= sizes[i]
     return parts
 
 
-def _neediest(wanted: npt.NDArray[np.float64], room: npt.NDArray[np.float64], rng: np.random.Generator) -> int:
-    """The part that wants most; of several, the one with most room; of several, any."""
+def _emptiest(wanted: npt.NDArray[np.float64], room: npt.NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Return the part that lacks most; ties go to the part with most room, then to a random one."""
     most = np.flatnonzero(wanted == wanted.max())
     if len(most) > 1:
         most = most[room[most] == room[most].max()]

@@ -1,24 +1,25 @@
-"""Where a model errs: scores of parts of a split, and its worst rows."""
+"""Error analysis: scores of slices of a split, the rows with the highest loss, and confusions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import Bools, Floats
+from emotune.decision import Bools, Floats, logit
 from emotune.labels import LabelSet, Task
 from emotune.scoring.metrics import Counts, confusion, interval
 
-_SMALLEST = 1e-12  # of a probability in a logarithm
+_SMALLEST = 1e-12  # probabilities are clipped to this before a logarithm
 SLICED = ("micro_f1", "macro_f1", "accuracy")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of the rows, or of the labels over all rows: its F1s and accuracy with 95 % intervals, NaN if undefined.
+    """Some of the rows, or some of the labels over all rows: F1s and accuracy with 95 % intervals (NaN: undefined).
 
-    `positives`: how often the labels of the part are given in its rows.
+    `positives`: the positive cells of the slice.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Slice:
 
 def _slice(name: str, targets: Bools, decided: Bools, resamples: int) -> Slice:
     counts = Counts.of(targets, decided)
-    sums, draws = counts.metrics(np.ones((1, len(targets)))), counts.bootstrap(resamples, 0).metrics()
+    sums, draws = counts.total().metrics(), counts.bootstrap(resamples, 0).metrics()
     return Slice(
         name,
         rows=len(targets),
@@ -43,9 +44,9 @@ def _slice(name: str, targets: Bools, decided: Bools, resamples: int) -> Slice:
 
 
 def by_length(lengths: Sequence[int], targets: Bools, decided: Bools, *, parts: int = 5, resamples: int) -> list[Slice]:
-    """Parts of about equally many rows by the length of their texts, the shortest first.
+    """Return slices of about equally many rows by text length, the shortest first.
 
-    Rows of one length stay together, so that there may be fewer parts. The name of a part is its range of lengths.
+    Rows of one length stay together, so there may be fewer slices than `parts`. A slice is named by its range.
     """
     values = np.asarray(lengths, dtype=np.int64)
     if not len(values):
@@ -62,9 +63,9 @@ def by_length(lengths: Sequence[int], targets: Bools, decided: Bools, *, parts: 
 
 
 def by_rarity(targets: Bools, decided: Bools, *, parts: int = 3, resamples: int) -> list[tuple[Slice, list[int]]]:
-    """Parts of about equally many labels by how often they are given, the rarest first, with the labels' positions.
+    """Return slices of about equally many labels by support, the rarest first, with the positions of the labels.
 
-    Labels that are never given are left out: they have no F1.
+    Labels without positives are left out, because their F1 is undefined.
     """
     support = targets.sum(axis=0)
     order = [int(j) for j in np.argsort(support, kind="stable") if support[j] > 0]
@@ -80,7 +81,7 @@ def by_rarity(targets: Bools, decided: Bools, *, parts: int = 3, resamples: int)
 
 
 def by_number_of_labels(targets: Bools, decided: Bools, *, most: int = 3, resamples: int) -> list[Slice]:
-    """Rows by how many labels they carry; those with `most` or more are one part."""
+    """Return a slice for each number of labels a row has; rows with `most` or more labels are one slice."""
     numbers = np.minimum(targets.sum(axis=1), most)
     found = []
     for number in np.unique(numbers):
@@ -91,15 +92,14 @@ def by_number_of_labels(targets: Bools, decided: Bools, *, most: int = 3, resamp
 
 
 def losses(targets: Bools, probabilities: Floats, task: Task) -> Floats:
-    """How surprised the model was by each row, shape (n,), in nats: the negative log of the probability that it gave to
-    all of what was the case (multi-class: to the class, multi-label: to every label being or not being there)."""
+    """Return the negative log likelihood of each row in nats, shape (n,); multi-label: summed over the labels."""
     p = np.clip(np.where(targets, probabilities, 1 - probabilities), _SMALLEST, 1.0)
-    surprise = -np.log(p)
-    return np.asarray(np.where(targets, surprise, 0).sum(axis=1) if task is Task.MULTI_CLASS else surprise.sum(axis=1))
+    cells = -np.log(p)
+    return np.asarray(np.where(targets, cells, 0).sum(axis=1) if task is Task.MULTI_CLASS else cells.sum(axis=1))
 
 
 def worst_rows(targets: Bools, decided: Bools, probabilities: Floats, task: Task, most: int) -> list[tuple[int, float]]:
-    """The wrong rows with the highest loss, and their losses; the highest first."""
+    """Return the wrong rows with the highest loss, and their losses; the highest first."""
     loss = losses(targets, probabilities, task)
     wrong = np.flatnonzero((targets != decided).any(axis=1))
     return [(int(i), float(loss[i])) for i in wrong[np.argsort(-loss[wrong], kind="stable")][:most]]
@@ -107,7 +107,7 @@ def worst_rows(targets: Bools, decided: Bools, probabilities: Floats, task: Task
 
 @dataclass(frozen=True)
 class Mistake:
-    """One wrong cell: `margin` is how far, in logits, its probability lies on the wrong side of the threshold."""
+    """A wrong cell; `margin` is the distance, in logits, of its probability beyond the threshold, on the wrong side."""
 
     row: int
     label: int
@@ -117,16 +117,14 @@ class Mistake:
 def far_from_threshold(
     targets: Bools, decided: Bools, probabilities: Floats, thresholds: Sequence[float], most: int
 ) -> tuple[list[Mistake], list[Mistake]]:
-    """The labels missed, and those given in error, that lie furthest from their thresholds; the furthest first.
+    """Return the missed labels and the wrongly predicted labels furthest from their thresholds, the furthest first.
 
-    Cells that only a policy decided (on the right side of the threshold for what was said) have a negative margin and
-    stand last. One mistake a row and list.
+    A cell that a policy decided, not its threshold, has a negative margin and comes last. A row has at most one mistake
+    in each list.
     """
-    distance = _logit(probabilities) - _logit(np.asarray(thresholds, dtype=np.float64))
-    return (
-        _furthest(targets & ~decided, -distance, most),
-        _furthest(decided & ~targets, distance, most),
-    )
+    clipped_thresholds = logit(np.asarray(thresholds, dtype=np.float64), _SMALLEST)
+    distance = logit(probabilities, _SMALLEST) - clipped_thresholds
+    return _furthest(targets & ~decided, -distance, most), _furthest(decided & ~targets, distance, most)
 
 
 def _furthest(wrong: Bools, distance: Floats, most: int) -> list[Mistake]:
@@ -137,16 +135,11 @@ def _furthest(wrong: Bools, distance: Floats, most: int) -> list[Mistake]:
     return [Mistake(i, int(label[i]), float(best[i])) for i in rows[:most]]
 
 
-def _logit(p: Floats) -> Floats:
-    clipped = np.clip(p, _SMALLEST, 1 - _SMALLEST)
-    return np.asarray(np.log(clipped / (1 - clipped)))
-
-
 @dataclass(frozen=True)
 class Confused:
-    """A label that was missed and one that was said instead, in how many texts, and the share of the missed label's.
+    """A missed label and the label predicted in its place (`said`), in one direction.
 
-    Multi-class: what it was, and what was predicted.
+    `texts`: the number of texts; `share`: their share of the missed label's texts. Multi-class: target and prediction.
     """
 
     missed: int
@@ -158,7 +151,7 @@ class Confused:
 def most_confused(
     confusion: npt.NDArray[np.int64], support: npt.NDArray[np.int64], most: int | None = None
 ) -> list[Confused]:
-    """The pairs most confused, one way each, the most frequent first.
+    """Return the most frequent confusions, each in one direction.
 
     confusion: counts of `metrics.confusion`, shape (labels, labels); support: texts of each label, shape (labels,).
     """
@@ -171,7 +164,7 @@ def most_confused(
 
 @dataclass(frozen=True)
 class Pair:
-    """Two labels taken for one another: `forth` is first → second, `back` second → first."""
+    """Two labels confused with each other: `forth` counts first → second, `back` second → first."""
 
     first: int
     second: int
@@ -184,24 +177,21 @@ class Pair:
 
 
 def confused_pairs(confusion: npt.NDArray[np.int64], most: int) -> list[Pair]:
-    """The pairs most often taken for one another, both directions together; the first of a pair is missed more often.
+    """Return the most frequent confusions, both directions together; the first label of a pair is missed more often.
 
     confusion: counts of `metrics.confusion`, shape (labels, labels).
     """
-    num_labels = len(confusion)
     pairs = []
-    for i in range(num_labels):
-        for j in range(i + 1, num_labels):
-            forth, back = int(confusion[i, j]), int(confusion[j, i])
-            if forth + back:
-                pairs.append(Pair(i, j, forth, back) if forth >= back else Pair(j, i, back, forth))
+    for i, j in combinations(range(len(confusion)), 2):
+        forth, back = int(confusion[i, j]), int(confusion[j, i])
+        if forth + back:
+            pairs.append(Pair(i, j, forth, back) if forth >= back else Pair(j, i, back, forth))
     return sorted(pairs, key=lambda pair: -pair.total)[:most]
 
 
 @dataclass(frozen=True)
 class TwoLabelError:
-    """Of texts with two labels of which one was found: the one that was missed, what was said in its place, and in how
-    many texts."""
+    """In texts with two labels of which one is found: the missed label, the one predicted instead, and the texts."""
 
     missed: int
     said: int
@@ -209,7 +199,7 @@ class TwoLabelError:
 
 
 def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int | None = None) -> list[TwoLabelError]:
-    """Of rows that carry two labels and were given one of them with a wrong one: what was mistaken for what.
+    """Return the confusions in rows with two labels, for which one of them and a wrong label are predicted.
 
     The most frequent first. Empty for multi-class.
     """
@@ -226,7 +216,7 @@ def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int
 
 @dataclass(frozen=True)
 class Confusions:
-    """What is taken for what, the most frequent first: one way, both ways together, and in texts of two labels."""
+    """Confusions, the most frequent first: in one direction, in both together, and in texts with two labels."""
 
     one_way: tuple[Confused, ...]
     pairs: tuple[Pair, ...]
@@ -234,7 +224,7 @@ class Confusions:
 
     @classmethod
     def of(cls, targets: Bools, decided: Bools, labels: LabelSet, most: int) -> "Confusions":
-        """Those of decisions of shape (n, labels), at most so many of each."""
+        """Count the confusions of decisions of shape (n, labels), at most `most` of each kind."""
         counts = confusion(targets, decided, labels.task)
         return cls(
             tuple(most_confused(counts, targets.sum(axis=0), most)),
@@ -243,5 +233,5 @@ class Confusions:
         )
 
     def first(self, most: int) -> "Confusions":
-        """The most frequent of each."""
+        """Return the `most` most frequent of each kind."""
         return Confusions(self.one_way[:most], self.pairs[:most], self.two_labels[:most])

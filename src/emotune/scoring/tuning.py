@@ -1,4 +1,4 @@
-"""Thresholds chosen on validation logits, and an honest figure of what they are worth."""
+"""Tuning as configured: from the section `tuning` and validation logits to a decision rule with its record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +13,12 @@ from emotune.labels import LabelSet, Task, positives
 from emotune.scoring import calibration, metrics
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import (
+    F_BETA,
     PRECISION,
     FoldThresholds,
     Method,
     Tuned,
     candidates,
-    fold_thresholds,
     out_of_fold,
     tune,
     with_thresholds,
@@ -28,17 +28,17 @@ FOLD_SEED, JUDGING_FOLDS = 0, 5
 
 
 def finite(values: dict[str, float]) -> dict[str, float | None]:
-    """The values for JSON: None for one that is not defined."""
+    """Return the values for JSON: None for an undefined one."""
     return {name: value if np.isfinite(value) else None for name, value in values.items()}
 
 
 def tuning_of(config: Config) -> TuningConfig:
-    """How a run of that configuration is tuned: not at all where its model says the labels themselves."""
+    """Return the tuning section of a configuration; method `none` for a model that decides without thresholds."""
     return config.tuning if config.model.takes_thresholds else config.tuning.model_copy(update={"method": "none"})
 
 
 def methods_of(config: TuningConfig) -> list[Method]:
-    """The methods that a configuration lets the tuner choose among; a precision is each label's own matter."""
+    """Return the methods that the tuner chooses among; the objective precision has one."""
     if config.objective == PRECISION:
         return [Method("per_label", PRECISION, at_least=config.at_least)]
     if config.method == "auto":
@@ -48,7 +48,7 @@ def methods_of(config: TuningConfig) -> list[Method]:
 
 
 def start_decision(labels: LabelSet, config: DecisionConfig) -> Decision:
-    """The rule before tuning: threshold 0.5, with the configured policies."""
+    """Return the rule before tuning: threshold 0.5 and the configured policies."""
     return replace(Decision.default(labels), fallback=config.fallback, neutral_excludes=config.neutral_excludes)
 
 
@@ -59,17 +59,16 @@ def tune_decision(
     config: TuningConfig,
     tuned_on: dict[str, Any],
 ) -> tuple[Decision, Tuned | None]:
-    """The tuned rule with its record, and the tuner's figures.
+    """Return the tuned rule with its record, and the tuner's scores.
 
-    logits, targets: (n, labels). A multi-class rule has no thresholds, and with method `none` there is nothing to
-    tune: the rule comes back as it is.
+    logits, targets: (n, labels). A multi-class rule, and any rule with method `none`, is returned unchanged, with None.
     """
     if start.labels.task is Task.MULTI_CLASS or config.method == "none":
         return start, None
     folds = stratified_folds(targets, config.folds, FOLD_SEED)
     probabilities, positive = start.probabilities(logits), positives(targets)
     tuned = tune(probabilities, positive, start, methods_of(config), folds)
-    stability = FoldThresholds(fold_thresholds(probabilities, positive, tuned.method, folds), positive.sum(axis=0))
+    stability = FoldThresholds.of(probabilities, positive, tuned.method, folds)
     record = {
         "method": str(tuned.method),
         **_objective(tuned, config, start.labels),
@@ -85,23 +84,20 @@ def tune_decision(
 
 
 def _objective(tuned: Tuned, config: TuningConfig, labels: LabelSet) -> dict[str, Any]:
-    """What thresholds were chosen for, as the record in `decision.json` tells."""
-    said: dict[str, Any] = {"objective": config.objective}
-    if config.objective in ("f_beta", "micro_f_beta"):
-        said["beta"] = config.beta
+    """Return the objective, as recorded in `decision.json`."""
     if config.objective == PRECISION:
         never = [name for name, t in zip(labels.names, tuned.thresholds, strict=True) if t == NEVER]
-        said |= {"at_least": config.at_least, "unreached": never}
-    return said
+        return {"objective": config.objective, "at_least": config.at_least, "unreached": never}
+    return {"objective": config.objective} | ({"beta": config.beta} if config.objective in F_BETA else {})
 
 
-def judged(
+def decide_out_of_fold(
     logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], start: Decision, config: TuningConfig
 ) -> npt.NDArray[np.bool_]:
-    """Decisions whose thresholds were chosen on other rows, for those that a model's own were chosen on: (n, labels).
+    """Decide, out of fold, the rows that a model's own thresholds were tuned on; shape (n, labels).
 
-    5 stratified folds, seed 0, whatever the folds of the tuning; the policies of `start` hold. A rule that is not tuned
-    decides as it is.
+    The thresholds come from 5 stratified folds, seed 0, whatever the folds of the tuning; the policies are those of
+    `start`. A rule without tuning decides as it is.
     """
     probabilities = start.probabilities(logits)
     if start.labels.task is Task.MULTI_CLASS or config.method == "none":
@@ -110,13 +106,13 @@ def judged(
     return out_of_fold(probabilities, positives(targets), start, methods_of(config), folds)
 
 
-def doubtful_temperatures(temperatures: Sequence[float]) -> list[str]:
-    """What to say of temperatures that would have been further from 1 if they could; nothing when there are none."""
+def temperature_warnings(temperatures: Sequence[float]) -> list[str]:
+    """Return a warning about temperatures at an end of their range, if there are any."""
     bound = sorted({t for t in temperatures if calibration.at_the_bound(t)})
     shown = " and ".join(f"{t:.3g}" for t in bound)
     return [
-        f"no temperature from 0.05 to 20 makes the probabilities honest, and {shown} was taken: few rows to fit it on, "
-        "rows that are all decided rightly, or a loss that does not aim at probabilities (asl)"
+        f"no temperature from 0.05 to 20 calibrates the probabilities; {shown} is used. Causes: few rows, rows that "
+        "are all decided correctly, or a loss that does not aim at probabilities (asl)"
     ] * bool(bound)
 
 
@@ -127,7 +123,7 @@ def validation_metrics(
     start: Decision,
     config: TuningConfig,
 ) -> dict[str, float]:
-    """Metrics of one epoch: decisions at thresholds tuned out of fold (multi-class: the largest logit), and loss."""
+    """Return the metrics of an epoch: decisions at out-of-fold thresholds (multi-class: argmax), and the loss."""
     probabilities, positive = start.probabilities(logits), positives(targets)
     if start.labels.task is Task.MULTI_CLASS or config.method == "none":
         decided = start.decide(probabilities)

@@ -1,12 +1,9 @@
-"""`emotune compare`: any runs on the same rows, what their differences are worth, and what they cost."""
+"""`emotune compare`: compare runs on the same rows, by their scores, costs and significant differences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from emotune.config.loading import override_data
 from emotune.data.corpus import load_corpus, resolve_data
@@ -47,11 +44,11 @@ _OWN_THRESHOLDS = "each model decides by its own thresholds"
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What to compare, and how.
+    """The runs to compare, the rows, and how.
 
-    names: runs; with `data`, models too. data, split, overrides (`data.key=value`): other rows than the validation
-    rows that the runs kept, on which the models are then run. level: a coarser label set. metric: what ranks (None: the
-    task's own). baseline: the name of the run that the others are held against (None: the best).
+    names: runs; with `data`, other models too. data, split, overrides (`data.key=value`): rows to run the models on; by
+    default the cached logits of the runs' validation rows are compared. level: a coarser label set. metric: the ranking
+    metric (None: that of the task). baseline: the run that the others are compared with (None: the best).
     """
 
     names: Sequence[str]
@@ -70,29 +67,29 @@ class CompareRequest:
 
 @dataclass(frozen=True)
 class CompareOutcome:
-    """The comparison, and the report to open (None: nothing was written)."""
+    """The comparison, and the page of its report (None: nothing was written)."""
 
     report: ComparisonReport
     page: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune compare --json` prints."""
+        """Return what `emotune compare --json` prints."""
         return self.report.to_json() | {"report": None if self.page is None else str(self.page)}
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """Entries in the common labels, and the rows that they are of."""
+    """Entries in the common labels, their rows, a description of these, and notes for the report."""
 
     entries: list[Entry]
     rows: Rows
-    named: str
+    description: str
     data: tuple[str, ...]
     notes: tuple[str, ...]
 
 
 def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
-    """Compare runs on the same rows, and write reports when `out` says where.
+    """Compare runs on the same rows, and write a report if the request names a folder.
 
     Raises UsageError for label sets or tasks that differ, DataError for rows that differ, ModelError for a run without
     a model.
@@ -101,15 +98,11 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     common = common_labels(candidates, request.level)
     _require_metric(request.metric, common.labels)
     baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
-    warnings = [*_interrupted(candidates)]
     if request.data is None and request.split in (None, "valid") and not request.overrides:
-        scored = _kept(request, candidates, common, reporter)
+        scored = _from_cache(request, candidates, common, reporter)
     else:
         scored = _run_all(request, candidates, common, reporter)
-    warnings += _leaks(candidates, scored.rows)
-    support = scored.rows.targets.sum(axis=0)
-    missing = without_positives([name for name, n in zip(common.labels.names, support, strict=True) if not n])
-    warnings += [missing] if missing else []
+    warnings = _warnings(candidates, common.labels, scored.rows)
     for warning in warnings:
         reporter.warn(warning)
     compared = scoring.compare(
@@ -123,7 +116,7 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     )
     report = ComparisonReport(
         compared,
-        scored.named,
+        scored.description,
         records=scored.rows.records,
         models=tuple(str(candidate.found.directory) for candidate in candidates),
         data=scored.data,
@@ -138,70 +131,67 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
 
 def _require_metric(metric: str | None, labels: LabelSet) -> None:
     if metric is not None and metric not in METRICS:
-        raise UsageError(f"no metric {metric!r} to rank by", hint=did_you_mean(metric, METRICS))
+        raise UsageError(f"unknown ranking metric {metric!r}", hint=did_you_mean(metric, METRICS))
     if metric is not None and labels.task is Task.MULTI_CLASS and metric.startswith("micro_"):
-        raise UsageError(
-            f"where each text has one class, {metric_name(metric)} is the accuracy", hint="--metric accuracy"
-        )
+        message = f"where each text has one class, {metric_name(metric)} is the accuracy"
+        raise UsageError(message, hint="--metric accuracy")
 
 
 def _baseline(name: str, candidates: Sequence[Candidate]) -> str:
-    """What the baseline is called in the tables; it may be named as given too."""
+    """Return the short name of the baseline, which the user may have named by its path."""
     for candidate in candidates:
         if name in (candidate.name, candidate.given):
             return candidate.name
     raise UsageError(f"no run {name!r} to compare with", hint=did_you_mean(name, [c.name for c in candidates]))
 
 
-def _interrupted(candidates: Sequence[Candidate]) -> list[str]:
-    return [
-        f"{candidate.name} was interrupted: its model is the best of what was trained until then "
-        f"(go on with it: emotune train --resume {candidate.given})"
+def _warnings(candidates: Sequence[Candidate], labels: LabelSet, rows: Rows) -> list[str]:
+    """Return warnings about interrupted runs, rows that models were trained on, and labels without positives."""
+    warnings = [
+        f"{candidate.name} was interrupted: its model is the best one until then "
+        f"(to resume: emotune train --resume {candidate.given})"
         for candidate in candidates
         if candidate.run is not None and log.was_interrupted(candidate.run)
     ]
-
-
-def _leaks(candidates: Sequence[Candidate], rows: Rows) -> list[str]:
-    """Who was trained on some of the texts."""
-    if rows.records is None:
-        return []
-    keys = text_keys(rows.records)
-    said = []
+    keys = None if rows.records is None else text_keys(rows.records)
     for candidate in candidates:
-        seen = layout.seen_in_training(candidate.run, keys)
+        seen = None if keys is None else layout.seen_in_training(candidate.run, keys)
         if seen is not None and seen.any():
-            said.append(f"{candidate.name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts")
-    return said
+            warnings.append(f"{candidate.name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts")
+    support = rows.targets.sum(axis=0)
+    missing = without_positives([name for name, n in zip(labels.names, support, strict=True) if not n])
+    return warnings + ([missing] if missing else [])
 
 
-# --- the rows that the runs kept ---------------------------------------------------------------------------------
+# --- cached logits of the validation rows -----------------------------------------------------------------------
 
 
-def _kept(request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter) -> _Scored:
-    """Entries from the validation logits that the runs kept: models are run for their speed only."""
+def _from_cache(
+    request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter
+) -> _Scored:
+    """Make entries of the cached validation logits; models are run to measure their speed only."""
     kept = [kept_of(candidate, common) for candidate in candidates]
     require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
     readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
-    speeds, told = _speeds(candidates, readable.records, request, reporter)
+    speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
         entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
         for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
     ]
-    return _Scored(entries, readable, "the validation rows that the runs kept", (), (*notes, *told))
+    return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))
 
 
 def _speeds(
     candidates: Sequence[Candidate], records: Sequence[Record] | None, request: CompareRequest, reporter: Reporter
 ) -> tuple[list[float | None], list[str]]:
-    """How many texts a second each model reads (None: not known), and what to say of these figures."""
+    """Return the texts a second of each model (None: unknown), and notes about these figures."""
     if records is None:
         if (request.device, request.batch_size) != (CompareRequest.device, CompareRequest.batch_size):
-            reporter.warn("--device and --batch-size play no part: no model is run, for there are no texts to read")
+            reporter.warn("--device and --batch-size are ignored: without the texts, no model is run")
         gone = "the data that the runs were trained from is gone or changed"
-        return [None] * len(candidates), [f"{gone}, so texts are told by their rows, and no speed is measured"]
+        return [None] * len(candidates), [f"{gone}, so rows are shown by number, and no speed is measured"]
     texts, speeds, failed = [record.text for record in records[:SAMPLE]], [], []
     for candidate in candidates:
         reporter.info(f"measuring the speed of {candidate.name}")
@@ -215,31 +205,22 @@ def _speeds(
     return speeds, [f"{SPEED}, on the first {len(texts):,} of these texts at most"] * measured + failed
 
 
-# --- other rows ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A split of data that was read, by its name."""
-
-    split: str
-    corpus: Corpus
-
-    @property
-    def records(self) -> list[Record]:
-        return self.corpus.splits[self.split]
+# --- other rows, on which the models are run --------------------------------------------------------------------
 
 
 def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter) -> _Scored:
-    """Entries from running each model, with its own thresholds."""
-    each = _read_all(request, candidates, common)
-    rows = [rows_of(read.corpus, read.split, common) for read in each]
+    """Make entries by running each model, with its own thresholds."""
+    split, corpora = _read_all(request, candidates, common)
+    rows = [rows_of(corpus, split, common) for corpus in corpora]
     require_same_rows([candidate.name for candidate in candidates], rows)
-    for line in each[0].corpus.description:
+    for line in corpora[0].description:
         reporter.info(line)
     entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, SPEED])
-    for candidate, read, its in zip(candidates, each, rows, strict=True):
-        logits, speed = _run(candidate, read.records, request, reporter)
+    for candidate, corpus, its in zip(candidates, corpora, rows, strict=True):
+        reporter.info(f"running {candidate.name}")
+        classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
+        texts = [record.text for record in corpus.splits[split]]
+        logits, speed = timed_logits(classifier, texts, request.batch_size)
         own = in_labels_of(candidate, its, common)
         targets = None if own is None else targets_of(own, len(candidate.labels))
         sha256 = its.sha256 if own is None else fingerprint(own, candidate.labels)
@@ -247,39 +228,29 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
         if candidate.found.decision.tuning.get("data_sha256") == sha256:
             notes[OUT_OF_FOLD] = None
     where = "" if request.data is None else f" of {request.data}"
-    return _Scored(entries, rows[0], f"{each[0].split}{where}", each[0].corpus.description, tuple(notes))
+    return _Scored(entries, rows[0], f"{split}{where}", corpora[0].description, tuple(notes))
 
 
-def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common) -> list[_Read]:
-    """For each candidate the rows that it is run on: the same data, or the same split of its own."""
+def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: Common) -> tuple[str, Sequence[Corpus]]:
+    """Return the name of the split, and for each candidate the data: --data, or the data of its own run."""
     if request.data is not None:
         sets = list(dict.fromkeys([*(candidate.labels for candidate in candidates), common.labels]))
-        run = candidates[0].run
-        read = _Read(*layout.read_other(run, request.data, sets, request.split, request.overrides))
-        return [read] * len(candidates)
+        split, corpus = layout.read_other(candidates[0].run, request.data, sets, request.split, request.overrides)
+        return split, [corpus] * len(candidates)
     if request.split is None:
-        raise UsageError("--set says how --data is read, or a --split of the runs' own data", hint="Name one of them.")
+        message = "--set tells how to read --data or a --split of the runs' own data; both are missing"
+        raise UsageError(message, hint="Name one of them.")
     if request.split not in SPLIT_NAMES:
         allowed = dict.fromkeys(SPLIT_NAMES.values())
         raise MissingInputError(f"no split {request.split!r}", hint=did_you_mean(request.split, allowed))
     split = SPLIT_NAMES[request.split]
-    return [_Read(split, _own(candidate, split, request.overrides)) for candidate in candidates]
+    return split, [_own(candidate, split, request.overrides) for candidate in candidates]
 
 
 def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
-    """A split of the data that a run was trained from."""
+    """Read a split of the data that a run was trained from."""
     if candidate.run is None:
-        hint = "Say what to compare them on: --data PATH"
-        raise MissingInputError(f"{candidate.name} stands alone: its data is not known", hint=hint)
+        hint = "Name data to compare them on: --data PATH"
+        raise MissingInputError(f"{candidate.name} is not in a run, so its data is unknown", hint=hint)
     config = override_data(layout.read_config(candidate.run).data, overrides)
     return load_corpus(resolve_data(config), (split,))
-
-
-def _run(
-    candidate: Candidate, records: Sequence[Record], request: CompareRequest, reporter: Reporter
-) -> tuple[npt.NDArray[np.float32], float | None]:
-    """The logits of a model, and how many texts a second it read, tokenizing included; the first batch is not timed."""
-    reporter.info(f"running {candidate.name}")
-    classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
-    texts = [record.text for record in records]
-    return timed_logits(classifier, texts, request.batch_size)

@@ -41,9 +41,9 @@ from emotune.scoring.metrics import counting_metrics, metric_name
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import (
     FOLD_SEED,
-    doubtful_temperatures,
     finite,
     start_decision,
+    temperature_warnings,
     tune_decision,
     tuning_of,
     validation_metrics,
@@ -335,7 +335,7 @@ class _Folds:
             self.reporter.info(
                 f"temperature {outcome.temperature:.3f}, fitted out of fold, folded into the members' weights"
             )
-        for warning in doubtful_temperatures([outcome.temperature]):
+        for warning in temperature_warnings([outcome.temperature]):
             self.reporter.warn(warning)
         if outcome.tuned is not None:
             self.reporter.info(chosen_thresholds(outcome.tuned))

@@ -34,7 +34,7 @@ from emotune.runs.layout import record_of_ids
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
-from emotune.scoring.tuning import doubtful_temperatures, finite, tune_decision
+from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
 from emotune.training.progress import Fitted, TrainingReporter
 from emotune.training.session import Session, Trained
 
@@ -130,7 +130,7 @@ def finish(
 def _tell(reporter: TrainingReporter, validation: dict[str, float], tuned: Tuned | None, temperature: float) -> None:
     if temperature != 1.0:
         reporter.info(f"temperature {temperature:.3f} folded into the model")
-    for warning in doubtful_temperatures([temperature]):
+    for warning in temperature_warnings([temperature]):
         reporter.warn(warning)
     if tuned is None:
         shown = (f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))

@@ -1,7 +1,7 @@
-"""`emotune tune`: a model's thresholds, and when asked its temperature, on its own validation rows or on other data.
+"""`emotune tune`: choose a model's thresholds, and on request fit a temperature, on its validation rows or other data.
 
-In place only the decision changes. With `out` a whole model of ours is written and the source is left as it is: that is
-how a classifier of somebody else becomes one of ours.
+In place, only the decision changes. With `out`, a whole model is written and the source is left unchanged; so a
+classifier that emotune did not write becomes an emotune model.
 """
 
 import re
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from emotune.artifact import ensemble
 from emotune.artifact.manifest import DECISION, copy_files, reseal, run_of, seal, versions
@@ -27,22 +26,24 @@ from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
-from emotune.runs.cached_logits import kept_rows
-from emotune.scoring.calibration import Calibration, calibrate, carried
+from emotune.runs.cached_logits import KeptRows, kept_rows
+from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
-from emotune.scoring.thresholds import PRECISION, FoldThresholds, Tuned, precision_and_recall
-from emotune.scoring.tuning import FOLD_SEED, doubtful_temperatures, finite, tune_decision
+from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned, precision_and_recall
+from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune_decision
 
-_OF_F_BETA = ("f_beta", "micro_f_beta")
+_CARD = "README.md"
+_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
+_FRONT_MATTER = 20_000
 
 
 @dataclass(frozen=True)
 class TuneRequest:
-    """What to do to which model.
+    """The model, and what to change.
 
-    asked: keys of the section `tuning`, laid over those of the model's run; temperatures: none, one or per_label; data:
-    labelled data instead of the run's validation rows; overrides (`data.key=value`): how that is read; out: where to
-    write a whole model; labels_file and task: what a model of somebody else does not tell.
+    asked: keys of the section `tuning`, which override those of the model's run. temperatures: none, one or per_label.
+    data: labelled data to use instead of the run's validation rows, read with `overrides` (`data.key=value`). out: the
+    place of a new model. labels_file and task: for a model of others that does not state them.
     """
 
     model: str
@@ -59,40 +60,28 @@ class TuneRequest:
 
 
 @dataclass(frozen=True)
-class Rows:
-    """What thresholds and temperatures are fitted on: logits and targets of shape (n, labels), and their record.
-
-    Targets may be soft: 0 to 1.
-    """
-
-    logits: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.float32]
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class TuneOutcome:
-    """The new decision rule, how it compares, and where it was written.
+    """The new decision rule, its scores, and where it was written.
 
-    `tuned` is None when no thresholds were chosen, `calibration` when no temperature was, `rows` when neither was.
+    `tuned` is None when no thresholds were chosen, `calibration` when no temperature was fitted, `rows` when neither.
     """
 
     model: Path
     decision: Decision
-    rows: Rows | None
+    rows: KeptRows | None
     tuned: Tuned | None
     calibration: Calibration | None
     folds: int
 
     @property
     def unreached(self) -> tuple[str, ...]:
-        """The labels that do not reach the precision asked for, and are never given."""
+        """The labels that do not reach the requested precision, and are never predicted."""
         return tuple(self.decision.tuning.get("unreached", ()))
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune tune --json` prints."""
+        """Return what `emotune tune --json` prints."""
         labels, tuned, calibration = self.decision.labels, self.tuned, self.calibration
-        said: dict[str, Any] = {
+        content: dict[str, Any] = {
             "model": str(self.model),
             "task": str(labels.task),
             "rows": 0 if self.rows is None else len(self.rows.targets),
@@ -102,7 +91,7 @@ class TuneOutcome:
             "calibration": None,
         }
         if tuned is not None:
-            said |= {
+            content |= {
                 "out_of_fold": finite(tuned.out_of_fold_f1),
                 "in_sample": finite(tuned.in_sample_f1),
                 "optimism": finite(tuned.optimism),
@@ -112,20 +101,41 @@ class TuneOutcome:
         if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
             each = precision_and_recall(tuned.out_of_fold, positives(self.rows.targets))
             for name, values in zip(("label_precision", "label_recall"), each, strict=True):
-                said[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
+                content[name] = finite(dict(zip(labels.names, values.tolist(), strict=True)))
         if calibration is not None:
-            said["calibration"] = {
+            content["calibration"] = {
                 "temperatures": dict(zip(labels.names, calibration.temperatures.tolist(), strict=True)),
                 "before": finite(calibration.before),
                 "after": finite(calibration.after),
             }
-        return said
+        return content
+
+    def precision_warnings(self) -> list[str]:
+        """Return warnings about labels that do not reach the requested precision, or may not on other rows."""
+        tuned, rows = self.tuned, self.rows
+        if tuned is None or rows is None or tuned.method.objective != PRECISION:
+            return []
+        at_least, warnings = tuned.method.at_least, []
+        if self.unreached:
+            are = "is" if len(self.unreached) == 1 else "are"
+            failed = f"{_listed(self.unreached)} cannot reach a precision of {at_least:g} out of fold"
+            warnings.append(f"{failed}, and {are} never predicted")
+        precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
+        by_name = zip(self.decision.labels.names, precision, strict=True)
+        below = [name for name, p in by_name if p < at_least and name not in self.unreached]
+        if below:
+            warnings.append(f"{_listed(below)} may not reach it on other rows; see the table")
+        return warnings
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)} label{'' if len(names) == 1 else 's'} ({', '.join(names)})"
 
 
 def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome:
-    """Fit what the request asks for and write it; `warn` is told what the user should know of the model.
+    """Fit what the request asks for and write it; the policies of the decision are kept.
 
-    The policies of the decision stay as they are. Raises UsageError for what cannot be asked of the model.
+    Raises UsageError for a request that does not fit the model.
     """
     names = None if request.labels_file is None else read_label_names(request.labels_file)
     found = open_model(request.model, labels=names, task=request.task)
@@ -138,44 +148,45 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
         rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
-        for warning in doubtful_temperatures(calibration.temperatures.tolist()):
+        for warning in temperature_warnings(calibration.temperatures.tolist()):
             warn(warning)
-        start = _carried(start, calibration)
+        start = _rescaled(start, calibration)
     decision, tuned = start, None
     if rows is not None:
         decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
     if request.out is None:
         _change_in_place(found, decision)
     else:
-        pass
-
-        write_model(found, request.out, decision, calibration)
+        _write_model(found, request.out, decision, calibration)
     return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
 
 
+# --- what is asked for ------------------------------------------------------------------------------------------
+
+
 def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
-    """The settings of the model's run with what is asked for laid over them; UsageError for what would have no use."""
+    """Return the tuning settings of the model's run with those of the request; UsageError for one without effect."""
     run = None if found.manifest is None else run_of(found.directory)
     start = TuningConfig(method="auto") if run is None else layout.read_config(run).tuning
     config, asked = TuningConfig(**(start.model_dump() | dict(request.asked))), request.asked
-    if "beta" in asked and config.objective not in _OF_F_BETA:
-        raise UsageError("--beta belongs to an F-beta", hint="Say so: --objective f_beta")
+    if "beta" in asked and config.objective not in F_BETA:
+        raise UsageError("--beta belongs to an F-beta", hint="Add: --objective f_beta")
     if config.objective == PRECISION and ("shrinkage" in asked or asked.get("method") in ("global", "shrunk")):
-        raise UsageError("a precision is reached by each label's own threshold", hint="Leave --method out.")
+        raise UsageError("the objective precision needs each label's own threshold", hint="Omit --method.")
     if "shrinkage" in asked and config.method != "shrunk":
-        raise UsageError("--shrinkage belongs to the method shrunk", hint="Say so: --method shrunk")
+        raise UsageError("--shrinkage belongs to the method shrunk", hint="Add: --method shrunk")
     if "at_least" in asked and config.objective != PRECISION:
-        raise UsageError("--at-least belongs to a precision", hint="Say so: --objective precision")
+        raise UsageError("--at-least belongs to a precision", hint="Add: --objective precision")
     return config
 
 
 def _require_possible(request: TuneRequest, found: FoundModel, config: TuningConfig) -> None:
     labels, out = found.decision.labels, request.out
     if out is None and found.manifest is None:
-        message = f"{found.name} was not written by emotune, and is left as it is"
-        raise UsageError(message, hint="Say where to write a model of ours made of it: --out DIR")
+        message = f"emotune did not write {found.name}, and does not change it"
+        raise UsageError(message, hint="Write an emotune model made from it: --out DIR")
     if out is None and request.temperatures != "none":
-        raise UsageError("a temperature changes the weights", hint="Say where to write the model: --out DIR")
+        raise UsageError("a temperature changes the weights of the model", hint="Write a new model: --out DIR")
     if out is not None:
         _require_free(out, found.directory)
     if found.unnamed:
@@ -186,23 +197,24 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
     if labels.task is Task.MULTI_CLASS:
         if request.temperatures == "per_label":
             raise UsageError("the classes of a multi-class model share one temperature", hint="--temperatures one")
-        _require_no_idle(
-            request, "a multi-class model decides by the largest probability: it has no thresholds to tune"
-        )
+        reason = "a multi-class model predicts the most probable label: it has no thresholds to tune"
+        _require_no_idle_option(request, reason)
     elif config.method == "none":
         reason = "tuning.method none leaves the thresholds as they are"
-        _require_no_idle(request, reason, hint="Choose one: --method shrunk")
+        _require_no_idle_option(request, reason, hint="Choose a method: --method shrunk")
 
 
-def _require_no_idle(request: TuneRequest, reason: str, hint: str | None = None) -> None:
-    """Raise UsageError with the reason when nothing is asked for but thresholds, which are not chosen."""
+def _require_no_idle_option(request: TuneRequest, reason: str, hint: str | None = None) -> None:
+    """Raise UsageError with the reason why no thresholds are chosen, if the request asks for nothing else.
+
+    Raise it too for options that only concern thresholds.
+    """
     if request.out is None:
         raise UsageError(reason, hint=hint)
-    folds_of_calibration = request.temperatures != "none"
     idle = [
         f"--{name.replace('_', '-')}"
         for name, value in request.asked.items()
-        if (name, value) != ("method", "none") and not (name == "folds" and folds_of_calibration)
+        if (name, value) != ("method", "none") and not (name == "folds" and request.temperatures != "none")
     ]
     if idle:
         raise UsageError(f"{reason}, and {' and '.join(idle)} would change nothing", hint=hint)
@@ -210,108 +222,91 @@ def _require_no_idle(request: TuneRequest, reason: str, hint: str | None = None)
 
 def _require_free(out: Path, source: Path) -> None:
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise OutputError("something is there already", place=Place(out), hint="Choose another place: --out DIR")
+        raise OutputError("already exists", place=Place(out), hint="Choose another place: --out DIR")
     if out.resolve().is_relative_to(source.resolve()):
-        message = "this lies within the model that is to be left as it is"
+        message = "this is within the source model, which must not change"
         raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
-def _rows(request: TuneRequest, found: FoundModel, config: TuningConfig, warn: Callable[[str], None]) -> Rows | None:
-    """What to fit on; None when nothing is to be fitted."""
+# --- fitting ----------------------------------------------------------------------------------------------------
+
+
+def _rows(
+    request: TuneRequest, found: FoundModel, config: TuningConfig, warn: Callable[[str], None]
+) -> KeptRows | None:
+    """Return the logits and targets to fit on; None when nothing is fitted."""
     labels = found.decision.labels
     thresholds = labels.task is Task.MULTI_LABEL and config.method != "none"
     if not thresholds and request.temperatures == "none":
         if request.data is not None:
-            warn("--data plays no part: neither thresholds nor a temperature are fitted")
+            warn("--data is ignored: neither thresholds nor a temperature are fitted")
         return None
     run = None if found.manifest is None else run_of(found.directory)
     if request.data is None:
         if run is None or found.manifest is None:
-            raise MissingInputError(
-                f"{found.directory} stands alone: no validation logits were kept with it",
-                hint="Say what to tune on: --data PATH",
-            )
+            message = f"{found.directory} is not in a run, so it has no validation logits"
+            raise MissingInputError(message, hint="Name data to tune on: --data PATH")
         for kept in kept_rows(run, found.manifest.data, labels).values():
-            return Rows(kept.logits, kept.targets, kept.record)
-        raise MissingInputError(f"{run} keeps no logits of validation rows", hint="Say what to tune on: --data PATH")
-    split = request.split or _usual_split(request.data)
+            return kept
+        raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
+    whole = hub_id(request.data) is not None or locate(request.data).is_dir()
+    split = request.split or ("valid" if whole else None)  # a file is one split
     name, corpus = layout.read_other(run, request.data, [labels], split, request.overrides)
     records = corpus.splits[name]
     classifier = run_model(replace(found, notes=()), device=request.device, warn=warn)
     logits = classifier.logits([r.text for r in records], batch_size=request.batch_size)
-    return Rows(logits, corpus.targets(name), {"split": name, "data_sha256": fingerprint(records, labels)})
+    return KeptRows(name, fingerprint(records, labels), logits, corpus.targets(name))
 
 
-def _usual_split(data: str) -> str | None:
-    """The validation split of a folder; a file is one split."""
-    return "valid" if hub_id(data) is not None or locate(data).is_dir() else None
-
-
-def _calibrated(rows: Rows, decision: Decision, temperatures: str, num_folds: int) -> tuple[Rows, Calibration]:
-    folds = stratified_folds(rows.targets, num_folds, FOLD_SEED)
-    per_label = temperatures == "per_label"
-    positive, task = positives(rows.targets), decision.labels.task
-    calibration = calibrate(rows.logits, rows.targets, positive, task, folds, per_label=per_label)
+def _calibrated(rows: KeptRows, decision: Decision, temperatures: str, folds: int) -> tuple[KeptRows, Calibration]:
+    """Fit temperatures, and divide the logits by them."""
+    calibration = calibrate(
+        rows.logits,
+        rows.targets,
+        positives(rows.targets),
+        decision.labels.task,
+        stratified_folds(rows.targets, folds, FOLD_SEED),
+        per_label=temperatures == "per_label",
+    )
     return replace(rows, logits=(rows.logits / calibration.temperatures).astype(np.float32)), calibration
 
 
-def _carried(decision: Decision, calibration: Calibration) -> Decision:
-    """The rule that decides the same on logits divided by the temperatures, its record of the folds likewise."""
+def _rescaled(decision: Decision, calibration: Calibration) -> Decision:
+    """Return the rule that decides the same on logits divided by the temperatures, with its fold thresholds."""
     names, tuning = decision.labels.names, dict(decision.tuning)
-    if kept := FoldThresholds.from_json(tuning, names):
-        tuning |= replace(kept, chosen=carried(kept.chosen, calibration.temperatures)).to_json(names)
-    thresholds = carried(np.asarray(decision.thresholds), calibration.temperatures)
+    if stable := FoldThresholds.from_json(tuning, names):
+        chosen = rescaled_thresholds(stable.chosen, calibration.temperatures)
+        tuning |= replace(stable, chosen=chosen).to_json(names)
+    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), calibration.temperatures)
     return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
 
 
+# --- writing ----------------------------------------------------------------------------------------------------
+
+
 def _change_in_place(found: FoundModel, decision: Decision) -> None:
-    assert found.manifest is not None, "only models of ours are changed"
+    assert found.manifest is not None, "only emotune models are changed"
     changed = {DECISION: json_text(decision.to_json())}
-    card = found.directory / "README.md"
+    card = found.directory / _CARD
     if card.is_file():
-        changed["README.md"] = update_card(card.read_text(encoding="utf-8"), decision)
+        changed[_CARD] = update_card(card.read_text(encoding="utf-8"), decision)
     reseal(found.directory, found.manifest, changed)
 
 
-def out_of_reach(outcome: TuneOutcome) -> list[str]:
-    """What to say of labels that do not reach the precision asked for, and of those that did so by luck."""
-    tuned, rows = outcome.tuned, outcome.rows
-    if tuned is None or rows is None or tuned.method.objective != PRECISION:
-        return []
-    at_least, names, said = tuned.method.at_least, outcome.decision.labels.names, []
-    if outcome.unreached:
-        never = "is never given" if len(outcome.unreached) == 1 else "are never given"
-        said.append(f"{_labels(outcome.unreached)} cannot reach a precision of {at_least:g} out of fold, and {never}")
-    precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
-    below = [name for name, p in zip(names, precision, strict=True) if p < at_least and name not in outcome.unreached]
-    if below:
-        said.append(f"{_labels(below)} may fall short of it on other rows, as the table shows")
-    return said
+def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
+    """Write the model to `out` with this decision, and with the temperatures folded into its last layer.
 
-
-def _labels(names: Sequence[str]) -> str:
-    return f"{len(names)} label{'' if len(names) == 1 else 's'} ({', '.join(names)})"
-
-
-_CARD = "README.md"
-_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
-_FRONT_MATTER = 20_000
-
-
-def write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
-    """Write the model with this decision, and with the temperatures folded into its last layer, to `out`.
-
-    Raises OutputError for a place that cannot be written, ModelError for an architecture that takes no temperature.
+    Raises OutputError for a place that cannot be written, ModelError for an architecture without such a layer.
     """
+    ours = found.manifest
     with staged(out) as stage:
-        if found.manifest is None or calibration is not None:
+        if ours is None or calibration is not None:
             max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
-            max_tokens = found.manifest.max_tokens
-            copy_files(found.directory, stage, found.manifest)
+            max_tokens = ours.max_tokens
+            copy_files(found.directory, stage, ours)
         write_json(stage / DECISION, decision.to_json())
         write_file(stage / _CARD, _card(found, decision, calibration))
-        ours = found.manifest
         seal(
             stage,
             kind="encoder" if ours is None else ours.kind,
@@ -324,11 +319,11 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
 
 
 def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
-    """Write the model anew with its temperatures folded in; the tokens that it takes at a time, None if all."""
+    """Write the weights with the temperatures folded in; return the most tokens of a text, None for no limit."""
     kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
     if isinstance(kind, EnsembleKind):
-        assert found.manifest is not None, "ensembles are ours"
-        assert calibration is not None, "without a temperature, files are copied as they are"
+        assert found.manifest is not None, "an ensemble is an emotune model"
+        assert calibration is not None, "without a temperature, files are copied"
         copy_files(found.directory, stage, found.manifest)
         weights = {member.name: member.weights / calibration.temperatures for member in found.members}
         ensemble.write_weights(stage, weights, decision.labels)
@@ -350,7 +345,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
 def _save_network(
     kind: TrainedKind, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
 ) -> int:
-    """Write a network and its tokenizer, in fp32, with the labels and the task of the decision."""
+    """Write a network in fp32 and its tokenizer, with the labels and the task of the decision."""
     from emotune.models import encoder as encoders
 
     model = kind.load(found.directory)
@@ -364,10 +359,10 @@ def _save_network(
 
 def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
     path = found.directory / _CARD
-    former = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if found.manifest is not None:
-        card = update_card(former, decision)
+        card = update_card(text, decision)
     else:
-        licence = _LICENCE.search(former[:_FRONT_MATTER])
+        licence = _LICENCE.search(text[:_FRONT_MATTER])
         card = adopted_card(found.name, decision, licence[1] if licence else None)
     return card if calibration is None else with_calibration(card, calibration, decision.labels)

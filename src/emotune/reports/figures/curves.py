@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from emotune.reports import figures as style
 from emotune.reports.figures import drawing
 from emotune.runs.log import Line, TrainingLog
-from emotune.scoring.curves import PrecisionRecall, Reliability
+from emotune.scoring.metrics import PrecisionRecall, Reliability
 
 _PANEL, _BETWEEN_PANELS, _HEADING = 1.15, 0.22, 0.36
 MOST_PANELS = 60
