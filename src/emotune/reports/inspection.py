@@ -314,10 +314,11 @@ def _pictures(inspection: Inspection) -> list[Picture]:
         return labels_per_text(found)
 
     unit = "words" if found.main.tokens is None else "tokens"
+    share = "Co-occurring labels, in % of the texts of the row"
     several = inspection.labels.task is Task.MULTI_LABEL
     pictures = [
         Picture("label_counts", f"Texts with each label, {found.main.name}", "The number of texts by label.", counts),
-        Picture("cooccurrence", "Co-occurring labels", "The share of each label's texts with another label.", together),
+        Picture("cooccurrence", share, "The share of each label's texts with another label.", together),
         Picture("lengths", f"Length of the texts in {unit}", "A histogram of lengths by split.", text_lengths),
         Picture("labels_per_text", "Labels per text", "The shares of texts by their number of labels.", numbers),
     ]
