@@ -258,7 +258,7 @@ def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
         result = call(*args(base, run), code=130)
     assert "interrupted in fold 1 of 2" in result.stderr
     assert [path.name for path in (run / "folds").iterdir()] == ["1"]
-    assert "fold 1 of 2 is trained" in call("train", "--resume", run).stderr
+    assert "fold 1 of 2 is already trained" in call("train", "--resume", run).stderr
 
 
 PLACES = (
@@ -277,7 +277,7 @@ def test_killed_in_one_place_after_the_other_the_bytes_are_the_same(base: Path, 
     for place in ("manifest.json synced", "emotune.workflows.cross_train.save_rows"):
         assert killing.emotune(args(base, run, "--resume"), said_of(run), kill=place) == -9, said_of(run).read_text()
     assert killing.emotune(["train", "--resume", str(run)], said_of(run)) == 0, said_of(run).read_text()
-    assert "fold 1 of 2 is trained\nfold 2 of 2 is trained" in said_of(run).read_text()
+    assert "fold 1 of 2 is already trained\nfold 2 of 2 is already trained" in said_of(run).read_text()
     require_equal(run, whole)
 
 
@@ -313,12 +313,12 @@ def stopped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def test_interrupted_it_goes_on_with_the_fold_at_hand(stopped: Path, whole: Path) -> None:
-    assert "did not come to its end" in call("train", "starter", "--out", stopped, code=73).stderr
+    assert "holds an unfinished run" in call("train", "starter", "--out", stopped, code=73).stderr
     result = call("train", "--resume", stopped)
-    assert "fold 1 of 2 is trained" in result.stderr
-    assert "going on from step 7" in result.stderr
+    assert "fold 1 of 2 is already trained" in result.stderr
+    assert "resuming from step 7" in result.stderr
     require_equal(stopped, whole)
-    assert "nothing to go on with" in call("train", "--resume", stopped).stderr
+    assert "nothing to resume" in call("train", "--resume", stopped).stderr
 
 
 def test_it_goes_on_with_the_same_data_and_configuration_only(stopped: Path, tmp_path: Path, base: Path) -> None:

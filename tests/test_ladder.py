@@ -337,7 +337,7 @@ def test_killed_in_a_rung_it_goes_on_from_the_checkpoint_to_the_same_weights(bas
     (out / "runs" / "dummy-0" / "valid.safetensors").write_bytes(b"torn")
     assert killing.emotune(command, Path("said")) == 0
     said = Path("said").read_text()
-    assert "going on from step" in said
+    assert "resuming from step" in said
     assert "dummy-0 is trained again" in said
     for file in ("model.safetensors", "decision.json"):
         assert (out / "runs/full-0/model" / file).read_bytes() == (climbed / "runs/full-0/model" / file).read_bytes()

@@ -1,4 +1,4 @@
-"""What keeps a run safe besides its checkpoints: the lock, refusals to go on, full disks, former runs."""
+"""What keeps a run safe besides its checkpoints: the lock, refusals to resume, full disks, backups."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path
 def test_killed_at_its_very_end_a_run_is_complete_and_tidied_up(base: Path) -> None:
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     Path("run/.lock").write_text(holder(pid=dead_process()))
-    assert "nothing to go on with" in call("train", "--resume", "run").stderr
+    assert "nothing to resume" in call("train", "--resume", "run").stderr
     assert not Path("run/.lock").exists()
 
 
@@ -244,7 +244,7 @@ def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monk
 
 def test_it_says_what_it_goes_on_from_and_logs_no_step_twice(stopped: Path) -> None:
     said = call("train", "--resume", "run").stderr
-    assert "\ngoing on from step 24 of 40 (epoch 2)\n" in said
+    assert "\nresuming from step 24 of 40 (epoch 2)\n" in said
     events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "step", "epoch", "resume", "step", "epoch", "end"]
     assert [event["step"] for event in events if "step" in event] == [1, 20, 24, 40]
@@ -293,7 +293,7 @@ def test_without_a_sound_checkpoint_it_begins_again(stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*/state.json"):
         path.unlink()
     said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=7").stderr
-    assert "no checkpoint to go on from: starting at the beginning" in said
+    assert "no checkpoint to resume from: starting from scratch" in said
     events = [json.loads(line)["event"] for line in Path("run/log.jsonl").read_text().splitlines()]
     assert events.count("start") == 1
     assert events.count("step") == 3
@@ -304,7 +304,7 @@ def test_a_complete_run_says_so(base: Path) -> None:
     before = tiny.contents(run)
     result = call("train", "--resume", "run")
     assert result.stdout == "model: run/model\n"
-    assert result.stderr == "run is complete: there is nothing to go on with\n"
+    assert result.stderr == "run is already finished; nothing to resume\n"
     assert json.loads(call("train", "run", "--resume", "--json").stdout)["complete"] is True
     assert tiny.contents(run) == before
 
@@ -316,7 +316,7 @@ def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base
     assert "training.epochs is 9, and 8 in the run" in said
     assert "training.epochs is 9" in call("train", "--resume", "run", "--set", "training.epochs=9", code=2).stderr
     assert tiny.contents(run) == before
-    assert "is complete" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+    assert "already finished" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
 
 
 def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
@@ -329,7 +329,7 @@ def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     for left in ("step-00000003", "notes", ".step-00000004.part"):
         (run / "checkpoints" / left).mkdir(parents=True)
-    assert "is complete" in call("train", "--resume", "run").stderr
+    assert "already finished" in call("train", "--resume", "run").stderr
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes"]
 
 
@@ -337,15 +337,15 @@ def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
 def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stopped: Path, base: Path) -> None:
     (stopped / name).write_text("mine")
     said = call("train", *options(base), "--overwrite", code=73).stderr
-    assert f"is not a run of emotune alone: it holds {name}\n  Move that away" in said
-    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+    assert f"holds other files than those of a run: {name}\n  Move them away" in said
+    assert "resuming from step 24 of 40" in call("train", "--resume", "run").stderr
     assert (stopped / name).read_text() == "mine"
 
 
 def test_a_checkpoint_from_before_a_key_was_there_is_gone_on_from(stopped: Path) -> None:
     edit_settings(stopped, lambda settings: settings["config"]["training"].pop("ema"))
     edit_settings(stopped, lambda settings: settings["config"].pop("tracking"))
-    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+    assert "resuming from step 24 of 40" in call("train", "--resume", "run").stderr
 
 
 def test_a_key_that_an_older_checkpoint_lacks_is_compared_by_its_default(stopped: Path) -> None:
@@ -426,9 +426,9 @@ def flip_weight(path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["starter", "--resume"], "--resume: of which run?"),
-        (["run", "--resume", "--overwrite"], "--resume goes on with a run, --overwrite replaces it"),
-        (["run", "--resume", "--out", "other"], "two runs to go on with: run and other"),
+        (["starter", "--resume"], "--resume: which run?"),
+        (["run", "--resume", "--overwrite"], "--resume continues a run, --overwrite replaces it"),
+        (["run", "--resume", "--out", "other"], "two runs to resume: run and other"),
     ],
 )
 def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
@@ -439,13 +439,13 @@ def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
 def test_a_run_that_never_began_cannot_go_on() -> None:
     Path("run").mkdir()
     assert "no such configuration file: run/config.yaml" in call("train", "run", "--resume", code=66).stderr
-    assert "no such run to go on with: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
+    assert "no such run to resume: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
 
 
 def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: Path) -> None:
     before = tiny.contents(stopped)
     said = call("train", *options(base), code=73).stderr
-    assert "did not come to its end\n  Go on with it: emotune train --resume run." in said
+    assert "holds an unfinished run\n  Resume it: emotune train --resume run." in said
     assert tiny.contents(stopped) == before
     call("train", *options(base, epochs=1), "--overwrite")
     assert not (stopped / "checkpoints").exists()
@@ -461,10 +461,10 @@ def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
         said = call("train", *options(base, "training.checkpoint_steps=15"), code=130).stderr
-    assert "\nto train on from where it stopped: emotune train --resume run\n" in said
+    assert "\nto resume the training: emotune train --resume run\n" in said
     verify(Path("run/model"))
     assert steps(Path("run")) == [20, 23]
-    assert "going on from step 23 of 40" in call("train", "--resume", "run").stderr
+    assert "resuming from step 23 of 40" in call("train", "--resume", "run").stderr
     assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
 
 
@@ -477,15 +477,15 @@ def test_without_checkpoints_an_interrupted_run_cannot_go_on(base: Path, monkeyp
     assert "--resume" not in said
     assert not Path("run/checkpoints").exists()
     said = call("train", "--resume", "run", code=66).stderr
-    assert "was interrupted and left no checkpoint to go on from" in said
+    assert "was interrupted and left no checkpoint to resume from" in said
 
 
 def test_checkpoints_stay_when_asked(base: Path) -> None:
     settings = ("training.keep_checkpoints=true", "training.checkpoint_steps=15")
     call("train", *options(base, *settings))
     assert steps(Path("run")) == [30, 40]
-    assert "is complete" in call("train", "--resume", "run").stderr
-    assert "is complete" in call("train", *options(base), "--resume").stderr
+    assert "already finished" in call("train", "--resume", "run").stderr
+    assert "already finished" in call("train", *options(base), "--resume").stderr
     assert steps(Path("run")) == [30, 40], "also when what asked for them is not said again"
 
 
@@ -520,7 +520,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(point: str, stopped: Path, 
         points(patch, fail)
         said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=3", code=73).stderr
     assert "cannot write: No space left on device" in said
-    assert "go on with: emotune train --resume run" in said
+    assert "resume with: emotune train --resume run" in said
     assert not list((stopped / "checkpoints").glob(".*"))
     assert checkpoint.newest(stopped / "checkpoints").step in (24, 39)
     call("train", "--resume", "run")
@@ -532,7 +532,7 @@ def test_a_log_that_cannot_be_written_says_how_to_go_on(number: int, stopped: Pa
     with monkeypatch.context() as patch:
         stop_at(patch, 30, error)
         said = call("train", "--resume", "run", code=73).stderr
-    assert said.endswith(f"error: {error}\n  When that is mended, go on with: emotune train --resume run\n")
+    assert said.endswith(f"error: {error}\n  When that is fixed, resume with: emotune train --resume run\n")
     call("train", "--resume", "run")
 
 
@@ -546,7 +546,7 @@ def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monke
         stop_at(patch, 3)
         result = CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
         assert isinstance(result.exception, Stop)
-    assert tiny.contents(run) == before, "nothing to go on from: the former run is back"
+    assert tiny.contents(run) == before, "nothing to resume from: the backup is restored"
     with monkeypatch.context() as patch:
         stop_at(patch, 25)
         CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
@@ -578,8 +578,8 @@ def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> No
         shutil.copy(run / ".former" / name, run / name)
     before = tiny.contents(run)
     said = call("train", *options(base), code=73).stderr
-    assert "holds a trained model, set aside" in said
-    assert "Get it back: mv run/.former ANOTHER-PLACE." in said
+    assert "holds the backup of a trained model" in said
+    assert "Restore it: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
     assert "was not written to its end\n  The run that it was to replace is whole, in run/.former" in said
     assert tiny.contents(run) == before
@@ -595,7 +595,7 @@ def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path
     moving.parent.mkdir(exist_ok=True)
     (run / "model").rename(moving)
     said = call("train", *options(base), code=73).stderr
-    command = said.partition("Get it back: ")[2].partition(". Or choose")[0]
+    command = said.partition("Restore it: ")[2].partition(". Or choose")[0]
     subprocess.run(command, shell=True, check=True)
     verify(run / "model")
 

@@ -162,7 +162,7 @@ def test_a_tracker_that_fails_is_left_out_and_said_once(
     result = train(tracked("wandb", "mlflow"))
     assert result.exit_code == 0, result.output
     assert result.stderr.count("warning: wandb failed to ") == 1
-    assert f"(cannot {verb}): going on without it" in result.stderr
+    assert f"(cannot {verb}): continuing without it" in result.stderr
     assert "second line" not in result.stderr
     failed, sound = fakes.made
     assert failed.calls.count(verb) == 1

@@ -14,7 +14,7 @@ from emotune.data.corpus import DataSource
 from emotune.data.records import Corpus
 from emotune.errors import EmotuneError, MissingInputError, ModelError, OutputError
 from emotune.inference.classifier import AT_LEAST, SAMPLE, run_model, timed_logits
-from emotune.runs import layout
+from emotune.runs import backup, layout
 from emotune.runs.compared import Candidate
 from emotune.runs.lock import require_unlocked
 from emotune.runs.resume import require_same_config
@@ -145,7 +145,7 @@ def look(step: Step, out: Path, seeds: int, read: ReadData, reporter: TrainingRe
         run = run_of(out, step.rung.name, seed)
         if not run.exists():
             continue
-        layout.require_begun(run)
+        backup.require_started(run)
         config = read.material(step.with_seed(seed)).resolved
         require_same_config(run, config)
         if _is_whole(run, config, reporter):
@@ -157,7 +157,7 @@ def _is_whole(run: Path, config: Config, reporter: TrainingReporter) -> bool:
         if not completed(run, config):
             return False
         open_model(str(run))
-        layout.read_arrays(run / layout.VALID)
+        layout.load_arrays(run / layout.VALID)
     except (ModelError, MissingInputError) as error:
         reporter.warn(f"{error.message.rstrip('.')}: {run} is trained again")
         return False
