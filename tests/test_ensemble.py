@@ -162,7 +162,9 @@ def test_models_that_stand_alone_are_tuned_on_data_that_is_named(
     run: Path, other: Path, base: Path, tmp_path: Path
 ) -> None:
     alone, out = tiny.copy(run / "model", tmp_path / "alone"), tmp_path / "run"
-    assert "alone has no cached logits of validation rows" in call("ensemble", other, alone, "--out", out, code=66).stderr
+    assert (
+        "alone has no cached logits of validation rows" in call("ensemble", other, alone, "--out", out, code=66).stderr
+    )
     assert "--data PATH" in call("ensemble", other, alone, "--out", out, code=66).stderr
     call("ensemble", alone, other / "model", "--out", out, "--data", tiny.multi_label(base) / "test.csv")
     assert len(load_file(out / "valid.safetensors")["logits"]) == tiny.SPLITS["test"]

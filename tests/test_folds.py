@@ -200,7 +200,7 @@ def test_data_without_a_validation_split_is_trained_on_whole(base: Path, tmp_pat
 def test_what_would_choose_by_the_held_out_rows_is_set_aside_aloud(base: Path, tmp_path: Path) -> None:
     more = ["--folds", "2", "--set", "training.keep=best", "--set", "training.patience=1"]
     result = call(*options(base, tmp_path / "run", *more, epochs=1))
-    assert "training.keep best and training.patience 1 would choose by the rows that are held out" in result.stderr
+    assert "training.keep best and training.patience 1 would choose on the held-out rows" in result.stderr
     quiet = call(*options(base, tmp_path / "other", "--folds", "2", "--quiet", "--set", "training.keep=last", epochs=1))
     assert "would choose" not in quiet.stderr
     assert quiet.stdout == f"model: {tmp_path / 'other' / 'model'}\n"

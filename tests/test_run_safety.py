@@ -316,7 +316,9 @@ def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base
     assert "training.epochs is 9, and 8 in the run" in said
     assert "training.epochs is 9" in call("train", "--resume", "run", "--set", "training.epochs=9", code=2).stderr
     assert tiny.contents(run) == before
-    assert "already finished" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+    assert (
+        "already finished" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+    )
 
 
 def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:

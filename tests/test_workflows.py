@@ -230,7 +230,7 @@ def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.
     verify(Path("run/model"))
 
 
-@pytest.mark.parametrize("moment", ["train.corpus_of", "finish.make_card"])
+@pytest.mark.parametrize("moment", ["train.corpus_of", "train.make_card"])
 def test_ctrl_c_outside_of_training_leaves_no_half_a_model(moment: str, base: Path, monkeypatch) -> None:
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,7 @@
-"""The runs that are to be compared: opened, brought to one label set, and shown to be of the same rows."""
+"""The runs to compare: opened, mapped to one label set, and checked to have the same rows.
+
+First the models, then their common labels, then their rows.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,8 +32,11 @@ _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one model: their number, their fingerprint, their targets over labels that all have in common, shape
-    (n, common labels), and where they can be read the rows themselves; fingerprint and records are of `labels`."""
+    """Rows of one model.
+
+    targets: over the labels that all models have in common, shape (n, common labels). sha256 and records are of
+    `labels`; records is None where the rows cannot be read.
+    """
 
     number: int
     sha256: str
@@ -40,24 +46,27 @@ class Rows:
 
 
 def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
-    """In which rows two models differ, the first of them a line each; empty when both have the same texts and targets,
-    in one order. Where they cannot be shown to be the same, that."""
+    """Describe the rows in which two models differ, the first of them a line each.
+
+    Empty when both have the same texts and targets in the same order. Rows that cannot be read count as different
+    unless the fingerprints prove that they are the same.
+    """
     if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
         return ""
     numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
     message = f"{one} and {other} are of different rows{numbers}"
     if mine.records is None or its.records is None:
-        if _told_by_fingerprint(mine, its) or _told_by_fingerprint(its, mine):
+        if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
             return ""
         lost = one if mine.records is None else other
         why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
-        return f"{message}: {why}; the data of {lost} is gone or changed, so no row can be shown"
+        return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
     found = _first_differences(one, mine, other, its)
     return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
 
 
-def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
-    """Whether rows that can be read have another's fingerprint once their labels stand in its order."""
+def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
+    """Return whether readable rows have the fingerprint of other rows, once their labels are in the same order."""
     if read.records is None or set(read.labels.names) != set(other.labels.names):
         return False
     turned = relabelled(read.records, read.labels, other.labels)
@@ -65,7 +74,7 @@ def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
 
 
 def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """The first rows with another text or other labels, a line each; empty when there are none."""
+    """Describe the first rows with another text or other labels, a line each; empty without any."""
     assert mine.records is not None
     assert its.records is not None
     found: list[str] = []
@@ -90,19 +99,19 @@ def _quoted(record: Record) -> str:
     return f"“{cut}” ({record.place})"
 
 
-# of the coarser levels that a model may itself speak
+# the label names of each level, which may also be those of a model
 LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
 
 
 def chooses_epoch(config: Config) -> bool:
-    """Whether the validation rows say which epoch's weights a training keeps."""
-    stepwise = isinstance(find_kind(config.model.kind), TrainedKind)
-    return stepwise and (config.training.keep == "best" or config.training.patience is not None)
+    """Return whether a training chooses the epoch whose weights it keeps on the validation rows."""
+    has_epochs = isinstance(find_kind(config.model.kind), TrainedKind)
+    return has_epochs and (config.training.keep == "best" or config.training.patience is not None)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to compare: as given, what it is called in tables, and the run around it (None: it stands alone)."""
+    """A model to compare: its argument, its name in tables, and its run (None: it is not in a run)."""
 
     given: str
     name: str
@@ -115,7 +124,7 @@ class Candidate:
 
     @property
     def chose_epoch(self) -> bool:
-        """Whether the validation rows of its run said which epoch's weights it keeps."""
+        """Whether its epoch was chosen on the validation rows of its run."""
         return self.run is not None and chooses_epoch(layout.read_config(self.run))
 
     @property
@@ -125,15 +134,15 @@ class Candidate:
 
     @property
     def settings(self) -> TuningConfig:
-        """The settings by which its thresholds are chosen: those of its run, as far as `tune` has not changed them."""
+        """The settings of its threshold tuning: those of its run, unless `emotune tune` has changed them."""
         config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
         tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
         return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
 
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
-        """Its labels for rows with that fingerprint, (n, labels): out of fold where its thresholds were tuned on them.
+        """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
 
-        targets may be None where the rows' labels do not tell those of the model: then it was not tuned on them.
+        targets: None where the labels of the rows do not determine those of the model; it was not tuned on them then.
         """
         decision = self.found.decision
         if targets is not None and decision.tuning.get("data_sha256") == sha256:
@@ -142,17 +151,14 @@ class Candidate:
 
 
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
-    """Open what is to be compared; raises UsageError for fewer than two or the same one twice.
-
-    Raises ModelError for a run that was not written to its end, with what to do.
-    """
+    """Open the models; raises UsageError for fewer than two or a duplicate, ModelError for an unfinished run."""
     if len(names) < 2:
         raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
     opened = [(given, _open(given)) for given in names]
     places = Counter(found.directory.resolve() for _, found in opened)
     for given, found in opened:
         if places[found.directory.resolve()] > 1:
-            raise UsageError(f"{given} is there twice", hint="Name each run once.")
+            raise UsageError(f"{given} is named twice", hint="Name each run once.")
     short = [_short_name(given, found) for given, found in opened]
     return [
         Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
@@ -178,7 +184,7 @@ def _open(given: str) -> FoundModel:
 
 
 def _require_whole(given: str, path: Path) -> None:
-    """Raise ModelError for a run without a model: one that is being trained, or stopped before its end."""
+    """Raise ModelError for a run without a model: one that is being trained, or that stopped before its end."""
     started = (path / layout.CONFIG).is_file()
     if not started and not (path / atomic.LOCK).is_file():
         return
@@ -187,23 +193,23 @@ def _require_whole(given: str, path: Path) -> None:
     except OutputError as error:
         hint = "Wait for it, or leave it out of the comparison."
         raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
-    message = f"run {given} is half-written: its training did not come to its end, so there is no model to compare"
-    remedy = f"Go on with it: emotune train --resume {given}. " if started else "Train it again. "
+    message = f"run {given} is unfinished: its training stopped before it wrote a model"
+    remedy = f"Resume it: emotune train --resume {given}. " if started else "Train it again. "
     raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
 
 
-# --- one label set ---------------------------------------------------------------------------------------------
+# One label set
 
 
 @dataclass(frozen=True)
 class Common:
-    """The label set that all are compared in; `level` when it is coarser than that of some of them."""
+    """The label set of the comparison; `level` when it is coarser than that of some of the models."""
 
     labels: LabelSet
     level: str | None = None
 
     def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
-        """Scores or decisions over `labels`, shape (n, labels), as those over the common set."""
+        """Return scores or decisions over `labels`, shape (n, labels), as those over the common set."""
         if set(labels.names) != set(self.labels.names):
             assert self.level is not None, "label sets that differ are compared at a level"
             mapping = mapping_to(self.level, labels)
@@ -212,7 +218,7 @@ class Common:
 
 
 def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
-    """What the candidates have in common; raises UsageError, naming the difference, when that is no label set."""
+    """Return the common label set of the candidates; raises UsageError, naming the difference, without one."""
     sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
     first = sets[0]
     for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
@@ -226,7 +232,7 @@ def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
 def _at_level(candidate: Candidate, level: str) -> LabelSet:
     labels = candidate.labels
     if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
-        return labels  # it speaks that level already
+        return labels  # they are those of the level already
     try:
         return mapping_to(level, labels).label_set(labels)
     except UsageError as error:
@@ -234,11 +240,11 @@ def _at_level(candidate: Candidate, level: str) -> LabelSet:
 
 
 def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
-    said = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
+    tasks = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
     mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
     return UsageError(
-        f"{mine.name} is {said[Task.MULTI_CLASS]}, {its.name} is {said[Task.MULTI_LABEL]}: their scores do not mean "
-        "the same, for one must answer and the other may answer with nothing or with several",
+        f"{mine.name} is {tasks[Task.MULTI_CLASS]}, {its.name} is {tasks[Task.MULTI_LABEL]}: their scores cannot be "
+        "compared, because one predicts exactly one label and the other any number",
         hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
     )
 
@@ -261,12 +267,12 @@ def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
     return set(mine.names) == set(its.names) and mine.task is its.task
 
 
-# --- their rows ------------------------------------------------------------------------------------------------
+# Their rows
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a run kept of its validation rows: logits and targets over its own labels, and the rows."""
+    """The cached validation rows of a run: logits and targets over its own labels, and the rows."""
 
     logits: npt.NDArray[np.float32]
     targets: npt.NDArray[np.float32]
@@ -274,14 +280,14 @@ class Kept:
 
 
 def kept_of(candidate: Candidate, common: Common) -> Kept:
-    """The validation rows that a run kept; raises MissingInputError for a model that kept none, with what to do."""
-    hint = "Say what to compare them on: --data PATH"
+    """Return the cached validation rows of a run; raises MissingInputError, with a remedy, for a model without any."""
+    hint = "Name rows to compare them on: --data PATH"
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
-        raise MissingInputError(f"{candidate.name} stands alone: no validation rows were kept with it", hint=hint)
+        raise MissingInputError(f"{candidate.name} is not in a run: it has no cached validation rows", hint=hint)
     kept = kept_rows(run, manifest.data, labels).get(layout.VALID)
     if kept is None:
-        message = f"run {candidate.name} has not kept its validation rows ({layout.VALID})"
+        message = f"run {candidate.name} has no cached validation rows ({layout.VALID})"
         raise MissingInputError(message, hint=f"{hint}, or train it again.")
     number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
     if number != noted:
@@ -293,14 +299,14 @@ def kept_of(candidate: Candidate, common: Common) -> Kept:
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
-    """The rows of a split that was read."""
+    """Return the rows of a split of a corpus."""
     records, labels = corpus.splits[split], corpus.labels
     targets = common.bring(positives(targets_of(records, len(labels))), labels)
     return Rows(len(records), fingerprint(records, labels), targets, labels, records)
 
 
 def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
-    """Rows that were read as data in a candidate's own labels; None where these are not said by those of the data."""
+    """Return rows of a corpus in a candidate's own labels; None where those of the corpus do not determine them."""
     labels, own = rows.labels, candidate.labels
     assert rows.records is not None, "they were read"
     if set(labels.names) == set(own.names):
@@ -308,12 +314,12 @@ def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Recor
     if common.level not in levels(labels) or set(mapping_to(common.level, labels).members) != set(own.names):
         return None
     coarse = Common(own, common.level).bring(positives(targets_of(rows.records, len(labels))), labels)
-    given = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
-    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, given, strict=True)]
+    own_labels = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
+    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, own_labels, strict=True)]
 
 
 def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
-    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels, in one order."""
+    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels in one order."""
     for name, its in zip(names[1:], rows[1:], strict=True):
         if difference := row_difference(names[0], rows[0], name, its):
             raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")
