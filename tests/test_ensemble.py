@@ -66,7 +66,7 @@ def test_its_logits_are_the_mean_of_its_members(run: Path, other: Path, joined: 
     assert max(model("so happy and glad")[0].scores.items(), key=lambda item: item[1])[0] == "joy"
 
 
-def test_its_thresholds_are_tuned_on_the_mean_of_the_kept_logits(run: Path, other: Path, joined: Path) -> None:
+def test_its_thresholds_are_tuned_on_the_mean_of_the_cached_logits(run: Path, other: Path, joined: Path) -> None:
     kept, *each = (load_file(path / "valid.safetensors") for path in (joined, run, other))
     assert np.allclose(kept["logits"], np.mean([rows["logits"] for rows in each], axis=0), atol=1e-6)
     decision = read_decision(joined / "model")
@@ -172,7 +172,7 @@ def test_models_that_stand_alone_are_tuned_on_data_that_is_named(
     assert json.loads(call("tune", out, "--json").stdout)["rows"] == tiny.SPLITS["test"]
 
 
-def test_untuned_it_decides_at_a_half_and_says_so(run: Path, tmp_path: Path) -> None:
+def test_untuned_it_decides_at_a_half_with_a_warning(run: Path, tmp_path: Path) -> None:
     alone = tiny.copy(run / "model", tmp_path / "alone")
     result = call("ensemble", run, alone, "--out", tmp_path / "run", "--untuned", "--json")
     assert "untuned, 0.5" in result.stderr

@@ -197,7 +197,7 @@ def test_data_without_a_validation_split_is_trained_on_whole(base: Path, tmp_pat
     assert "scored by the members" in call("evaluate", run).stderr
 
 
-def test_what_would_choose_by_the_held_out_rows_is_set_aside_aloud(base: Path, tmp_path: Path) -> None:
+def test_settings_that_choose_on_held_out_rows_are_ignored_with_a_message(base: Path, tmp_path: Path) -> None:
     more = ["--folds", "2", "--set", "training.keep=best", "--set", "training.patience=1"]
     result = call(*options(base, tmp_path / "run", *more, epochs=1))
     assert "training.keep best and training.patience 1 would choose on the held-out rows" in result.stderr
@@ -312,7 +312,7 @@ def stopped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return run
 
 
-def test_interrupted_it_goes_on_with_the_fold_at_hand(stopped: Path, whole: Path) -> None:
+def test_an_interrupted_run_resumes_the_current_fold(stopped: Path, whole: Path) -> None:
     assert "holds an unfinished run" in call("train", "starter", "--out", stopped, code=73).stderr
     result = call("train", "--resume", stopped)
     assert "fold 1 of 2 is already trained" in result.stderr
@@ -321,7 +321,7 @@ def test_interrupted_it_goes_on_with_the_fold_at_hand(stopped: Path, whole: Path
     assert "nothing to resume" in call("train", "--resume", stopped).stderr
 
 
-def test_it_goes_on_with_the_same_data_and_configuration_only(stopped: Path, tmp_path: Path, base: Path) -> None:
+def test_it_resumes_with_the_same_data_and_configuration_only(stopped: Path, tmp_path: Path, base: Path) -> None:
     assert "training.folds is 3, and 2 in the run" in call("train", "--resume", stopped, "--folds", 3, code=2).stderr
     data = tiny.copy(tiny.multi_label(base), tmp_path / "data")
     path = stopped / "config.yaml"
@@ -332,7 +332,7 @@ def test_it_goes_on_with_the_same_data_and_configuration_only(stopped: Path, tmp
     assert "the train split is not the one that the run began with (160 rows then, 161 now)" in result.stderr
 
 
-def test_overwrite_keeps_the_former_run_until_the_new_one_is_whole(crossed: Path, tmp_path: Path, base: Path) -> None:
+def test_overwrite_keeps_a_backup_until_the_new_run_has_succeeded(crossed: Path, tmp_path: Path, base: Path) -> None:
     run = tiny.copy(crossed, tmp_path / "run")
     assert "holds a trained model" in call(*options(base, run, "--folds", "2"), code=73).stderr
     missing = ["--set", "model.encoder=nowhere/at-all-12", "--overwrite"]

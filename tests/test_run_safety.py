@@ -57,7 +57,7 @@ class Stop(Exception):
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None = None) -> None:
-    """Have a training end after that step as if it had been killed."""
+    """Make a training end after that step as if it had been killed."""
 
     def on_step(self: Terminal, report: object) -> None:
         if report.step == step:
@@ -66,7 +66,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None 
     monkeypatch.setattr(Terminal, "on_step", on_step)
 
 
-def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path) -> None:
+def test_a_run_killed_between_its_first_two_files_can_be_resumed(base: Path) -> None:
     """Only the lock then tells it from a folder of somebody else, and looking whether it is free must not take it."""
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("former"))
     Path("run").mkdir()
@@ -78,7 +78,7 @@ def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path
     assert not Path("run/.lock").exists()
 
 
-def test_killed_at_its_very_end_a_run_is_complete_and_tidied_up(base: Path) -> None:
+def test_a_run_killed_at_its_very_end_is_finished_and_cleaned_up(base: Path) -> None:
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     Path("run/.lock").write_text(holder(pid=dead_process()))
     assert "nothing to resume" in call("train", "--resume", "run").stderr
@@ -239,10 +239,10 @@ def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monk
     require_unlocked(tmp_path)
 
 
-# Going on
+# Resuming
 
 
-def test_it_says_what_it_goes_on_from_and_logs_no_step_twice(stopped: Path) -> None:
+def test_it_reports_the_step_it_resumes_from_and_logs_no_step_twice(stopped: Path) -> None:
     said = call("train", "--resume", "run").stderr
     assert "\nresuming from step 24 of 40 (epoch 2)\n" in said
     events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
@@ -276,7 +276,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("what", "damage"), list(damages()), ids=lambda value: value if isinstance(value, str) else "")
-def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
+def test_an_incomplete_checkpoint_is_skipped(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*"):
         if path.name != "step-00000020" and what.startswith(checkpoint.KEPT):  # so that the other keeps its own
             shutil.copy(path / checkpoint.KEPT, "copy")
@@ -289,7 +289,7 @@ def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], ob
     assert checkpoint.newest(stopped / "checkpoints") is None
 
 
-def test_without_a_sound_checkpoint_it_begins_again(stopped: Path) -> None:
+def test_without_a_valid_checkpoint_it_starts_from_scratch(stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*/state.json"):
         path.unlink()
     said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=7").stderr
@@ -299,7 +299,7 @@ def test_without_a_sound_checkpoint_it_begins_again(stopped: Path) -> None:
     assert events.count("step") == 3
 
 
-def test_a_complete_run_says_so(base: Path) -> None:
+def test_a_finished_run_has_nothing_to_resume(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     result = call("train", "--resume", "run")
@@ -309,7 +309,7 @@ def test_a_complete_run_says_so(base: Path) -> None:
     assert tiny.contents(run) == before
 
 
-def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base: Path) -> None:
+def test_a_finished_run_of_another_configuration_is_refused(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     said = call("train", *options(base, epochs=9), "--resume", code=2).stderr
@@ -321,7 +321,7 @@ def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base
     )
 
 
-def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
+def test_a_directory_of_something_else_is_not_cleaned_up(base: Path) -> None:
     shutil.copytree(tiny.trained(base, tiny.multi_label(base)) / "model", "mine/model")
     Path("mine/checkpoints").mkdir()
     Path("mine/checkpoints/notes").write_text("mine")
@@ -336,7 +336,7 @@ def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "slurm-1.out", "notes.md"])
-def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stopped: Path, base: Path) -> None:
+def test_other_files_in_a_run_do_not_prevent_resuming(name: str, stopped: Path, base: Path) -> None:
     (stopped / name).write_text("mine")
     said = call("train", *options(base), "--overwrite", code=73).stderr
     assert f"holds other files than those of a run: {name}\n  Move them away" in said
@@ -344,7 +344,7 @@ def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stoppe
     assert (stopped / name).read_text() == "mine"
 
 
-def test_a_checkpoint_from_before_a_key_was_there_is_gone_on_from(stopped: Path) -> None:
+def test_a_checkpoint_from_before_a_key_existed_is_resumed_from(stopped: Path) -> None:
     edit_settings(stopped, lambda settings: settings["config"]["training"].pop("ema"))
     edit_settings(stopped, lambda settings: settings["config"].pop("tracking"))
     assert "resuming from step 24 of 40" in call("train", "--resume", "run").stderr
@@ -366,7 +366,7 @@ def edit_settings(run: Path, change: Callable[[dict[str, Any]], object]) -> None
         (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_another_number_of_threads_is_said(stopped: Path) -> None:
+def test_another_number_of_threads_is_reported(stopped: Path) -> None:
     threads = torch.get_num_threads()
     edit_settings(stopped, lambda settings: settings["environment"].update(threads=threads + 1))
     said = call("train", "--resume", "run").stderr
@@ -433,18 +433,18 @@ def flip_weight(path: Path) -> None:
         (["run", "--resume", "--out", "other"], "two runs to resume: run and other"),
     ],
 )
-def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
+def test_contradictory_options_are_refused(args: list[str], says: str) -> None:
     Path("run").mkdir()
     assert says in call("train", *args, code=2).stderr
 
 
-def test_a_run_that_never_began_cannot_go_on() -> None:
+def test_a_run_that_never_started_cannot_be_resumed() -> None:
     Path("run").mkdir()
     assert "no such configuration file: run/config.yaml" in call("train", "run", "--resume", code=66).stderr
     assert "no such run to resume: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
 
 
-def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: Path) -> None:
+def test_an_unfinished_run_is_replaced_only_when_asked(stopped: Path, base: Path) -> None:
     before = tiny.contents(stopped)
     said = call("train", *options(base), code=73).stderr
     assert "holds an unfinished run\n  Resume it: emotune train --resume run." in said
@@ -456,7 +456,7 @@ def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: P
 # Ctrl-C
 
 
-def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_ctrl_c_it_resumes_to_the_same_bytes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
     call("train", *options(base, "training.checkpoint_steps=15"), "--out", "whole")
@@ -470,7 +470,7 @@ def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypa
     assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
 
 
-def test_without_checkpoints_an_interrupted_run_cannot_go_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_checkpoints_an_interrupted_run_cannot_be_resumed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
     with monkeypatch.context() as patch:
@@ -529,7 +529,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(point: str, stopped: Path, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_a_log_that_cannot_be_written_says_how_to_go_on(number: int, stopped: Path, monkeypatch) -> None:
+def test_a_log_that_cannot_be_written_says_how_to_resume(number: int, stopped: Path, monkeypatch) -> None:
     error = OutputError(f"cannot write: {os.strerror(number)}")
     with monkeypatch.context() as patch:
         stop_at(patch, 30, error)
@@ -538,10 +538,10 @@ def test_a_log_that_cannot_be_written_says_how_to_go_on(number: int, stopped: Pa
     call("train", "--resume", "run")
 
 
-# Former runs
+# Backups
 
 
-def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backup_is_kept_until_the_new_run_has_succeeded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     with monkeypatch.context() as patch:
@@ -558,7 +558,7 @@ def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monke
     assert tiny.contents(run / "model") != {k.removeprefix("model/"): v for k, v in before.items() if "model/" in k}
 
 
-def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None:
+def test_a_backup_that_was_being_moved_is_restored_first(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     (run / ".former.moving").mkdir()
     (run / "model").rename(run / ".former.moving" / "model")
@@ -568,7 +568,7 @@ def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None
     verify(run / "model")
 
 
-def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> None:
+def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
     """As a kill leaves it before the first checkpoint of the run that is to replace it."""
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     whole = tiny.contents(run)
@@ -591,7 +591,7 @@ def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> No
 
 
 @pytest.mark.parametrize("place", [".former.moving", f".model.{os.getppid()}.former"])
-def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path) -> None:
+def test_a_model_that_was_being_moved_is_not_overwritten(place: str, base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     moving = run / place / "model" if place == ".former.moving" else run / place
     moving.parent.mkdir(exist_ok=True)
@@ -605,7 +605,7 @@ def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path
 # A model that was being replaced
 
 
-def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
+def test_a_model_that_was_being_replaced_is_restored(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     pid = dead_process()
@@ -655,7 +655,7 @@ def test_a_model_that_another_may_be_replacing_is_not_touched(locks: bool, base:
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_alone_writes_and_talks(base: Path) -> None:
+def test_of_several_processes_only_the_first_writes_and_reports(base: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -430,7 +430,7 @@ def test_out_of_memory_the_step_is_repeated_in_smaller_pieces(
     run.trainer.fit()
     assert asked[:4] == [8, 4, 2, 2]
     assert max(asked[2:20]) == 2
-    assert [said.partition(", and")[0] for said in run.seen.trouble] == [
+    assert [message.partition(" and")[0] for message in run.seen.trouble] == [
         "out of memory at 8 texts at a time: continuing with 4",
         "out of memory at 4 texts at a time: continuing with 2",
     ]

@@ -1,7 +1,7 @@
 """Atomic writes: a file or directory is replaced whole or not at all. Also: what killed processes left behind.
 
 A new version is written beside its place as `.NAME.PID@HOST.part`. A directory that is being replaced is renamed to
-`.NAME.PID@HOST.former`, its backup, until the new one stands in its place. The host is in the name because a process id
+`.NAME.PID@HOST.former`, its backup, until the new one is in its place. The host is in the name because a process id
 alone means nothing in another container, or on another machine with the same disk. Earlier versions left it out.
 """
 
@@ -79,7 +79,7 @@ def staged(target: Path) -> Iterator[Path]:
     stage = beside(target, "part")
     with writing(target):
         if target.exists() and not target.is_dir():
-            raise OutputError("cannot write: a file stands where a directory should", place=Place(target))
+            raise OutputError("cannot write: there is a file where a directory should be", place=Place(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent, target.name)
         stage.mkdir()

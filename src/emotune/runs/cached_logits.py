@@ -25,7 +25,7 @@ SPLITS = {OOF: "train", VALID: "valid"}  # the split of each cached file; the fi
 
 
 @dataclass(frozen=True)
-class KeptRows:
+class CachedRows:
     """Cached logits and targets (0 to 1), each of shape (n, labels); the rows' name and their sha256."""
 
     name: str
@@ -39,7 +39,7 @@ class KeptRows:
         return {"split": self.name, "data_sha256": self.sha256}
 
 
-def kept_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: LabelSet) -> dict[str, KeptRows]:
+def cached_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: LabelSet) -> dict[str, CachedRows]:
     """Return all cached rows of a run by file name, in the order of `SPLITS`; `data` is that of the model's manifest.
 
     Raises ModelError for a file that does not fit the model.
@@ -49,7 +49,7 @@ def kept_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: La
         if "sha256" in data.get(split, {}) and (run / file).is_file():
             logits, targets = read_valid(run, labels, file)
             name = OUT_OF_FOLD if file == OOF else split
-            found[file] = KeptRows(name, str(data[split]["sha256"]), logits, targets)
+            found[file] = CachedRows(name, str(data[split]["sha256"]), logits, targets)
     return found
 
 

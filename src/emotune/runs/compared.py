@@ -23,7 +23,7 @@ from emotune.errors import DataError, MissingInputError, ModelError, OutputError
 from emotune.hub import local_path
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
 from emotune.runs import layout
-from emotune.runs.cached_logits import kept_rows, records_of
+from emotune.runs.cached_logits import cached_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.tuning import judged
 
@@ -285,17 +285,17 @@ def kept_of(candidate: Candidate, common: Common) -> Kept:
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
         raise MissingInputError(f"{candidate.name} is not in a run: it has no cached validation rows", hint=hint)
-    kept = kept_rows(run, manifest.data, labels).get(layout.VALID)
-    if kept is None:
+    cached = cached_rows(run, manifest.data, labels).get(layout.VALID)
+    if cached is None:
         message = f"run {candidate.name} has no cached validation rows ({layout.VALID})"
         raise MissingInputError(message, hint=f"{hint}, or train it again.")
-    number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
+    number, noted = len(cached.logits), int(manifest.data["valid"].get("rows", len(cached.logits)))
     if number != noted:
         message = f"{number:,} validation rows, but the model was tuned on {noted:,}"
         raise ModelError(message, place=Place(run / layout.VALID), hint=f"{hint}, or train it again.")
-    shared = common.bring(positives(kept.targets), labels)
-    records = records_of(run, "valid", labels, kept.sha256)
-    return Kept(kept.logits, kept.targets, Rows(number, kept.sha256, shared, labels, records))
+    shared = common.bring(positives(cached.targets), labels)
+    records = records_of(run, "valid", labels, cached.sha256)
+    return Kept(cached.logits, cached.targets, Rows(number, cached.sha256, shared, labels, records))
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:

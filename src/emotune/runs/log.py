@@ -47,8 +47,8 @@ def cut_log(path: Path, step: int, epochs: int) -> None:
         return
     with writing(path):
         lines = path.read_bytes().splitlines(keepends=True)
-    kept = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
-    write_file(path, b"".join(kept))
+    earlier = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+    write_file(path, b"".join(earlier))
 
 
 def _is_before(line: bytes, step: int, epochs: int) -> bool:

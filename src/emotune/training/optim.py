@@ -93,8 +93,8 @@ class MovingAverage:
     def restore(self, steps: int, average: Sequence[Tensor]) -> None:
         """Restore what `state` returned."""
         self._steps = steps
-        for kept, value in zip(self._average, average, strict=True):
-            kept.copy_(value)
+        for current, value in zip(self._average, average, strict=True):
+            current.copy_(value)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -108,9 +108,9 @@ class MovingAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for weight, average in zip(self._trained, self._average, strict=True):
-            kept = weight.clone()
+            current = weight.clone()
             weight.copy_(average)
-            average.copy_(kept)
+            average.copy_(current)
 
 
 _HEAD, _ENCODER, _EMBEDDINGS = "head", "encoder", "embeddings"

@@ -29,7 +29,7 @@ from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
 from emotune.reports.tables import Table, members_table
 from emotune.runs import layout
-from emotune.runs.cached_logits import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
+from emotune.runs.cached_logits import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
 from emotune.runs.compared import Rows, row_difference
 from emotune.runs.log import Log, seconds_of_all
 from emotune.scoring.folds import stratified_folds
@@ -64,7 +64,7 @@ class EnsembleOutcome:
     run: Path
     models: dict[str, FoundModel]
     decision: Decision
-    rows: KeptRows | None
+    rows: CachedRows | None
     tuned: Tuned | None
     scores: dict[str, dict[str, float]]
 
@@ -110,9 +110,9 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
     config = _config(request, models)
     start = replace(first.decision, thresholds=(0.5,) * len(labels), tuning={})
     _report_policies(models, start, reporter)
-    kept = _rows(request, models, reporter)
+    cached = _rows(request, models, reporter)
     decision, tuned, scores = start, None, {}
-    rows = next(iter(kept.values()), None)
+    rows = next(iter(cached.values()), None)
     if rows is not None:
         settings = TuningConfig(method="none") if request.untuned else config.tuning
         decision, tuned = tune_decision(rows.mean.logits, rows.mean.targets, start, settings, rows.mean.record)
@@ -121,7 +121,7 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
         reporter.warn("the thresholds are untuned, 0.5 for every label: emotune tune chooses them")
     mean = None if rows is None else rows.mean
     outcome = EnsembleOutcome(request.out, models, decision, mean, tuned, scores)
-    _write(request.out, config, outcome, kept)
+    _write(request.out, config, outcome, cached)
     return outcome
 
 
@@ -187,7 +187,7 @@ class _Rows:
     """The logits of each model, by its name, and of their mean on the same rows, in the ensemble's label order."""
 
     each: dict[str, Floats]
-    mean: KeptRows
+    mean: CachedRows
 
 
 def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> dict[str, _Rows]:
@@ -195,31 +195,31 @@ def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: 
     if request.data is not None:
         return {layout.VALID: _rows_of_data(request, models, reporter)}
     labels = next(iter(models.values())).decision.labels
-    kept: dict[str, dict[str, KeptRows]] = {}
+    cached: dict[str, dict[str, CachedRows]] = {}
     for (name, model), run in zip(models.items(), _runs(models).values(), strict=True):
         assert model.manifest is not None
-        kept[name] = {} if run is None else kept_rows(run, model.manifest.data, model.decision.labels)
+        cached[name] = {} if run is None else cached_rows(run, model.manifest.data, model.decision.labels)
     found, difference = {}, ""
     for file in SPLITS:
-        if all(file in own for own in kept.values()):
-            each = {name: own[file] for name, own in kept.items()}
+        if all(file in own for own in cached.values()):
+            each = {name: own[file] for name, own in cached.items()}
             difference = _difference(models, each, SPLITS[file])
             if not difference:
                 logits = {n: in_order(rows.logits, models[n].decision.labels, labels) for n, rows in each.items()}
                 found[file] = _Rows(logits, replace(next(iter(each.values())), logits=_mean(logits)))
     if not found and not request.untuned:
-        raise _nothing_in_common(kept, difference)
+        raise _nothing_in_common(cached, difference)
     return found
 
 
-def _difference(models: Mapping[str, FoundModel], kept: Mapping[str, KeptRows], split: str) -> str:
+def _difference(models: Mapping[str, FoundModel], cached: Mapping[str, CachedRows], split: str) -> str:
     """Describe the difference between the cached rows of a split; empty when all models have the same."""
-    if len({rows.sha256 for rows in kept.values()}) == 1:
+    if len({rows.sha256 for rows in cached.values()}) == 1:
         return ""
-    first, *others = kept
+    first, *others = cached
     order, each = models[first].decision.labels, {}
     for name, run in _runs(models).items():
-        rows, labels = kept[name], models[name].decision.labels
+        rows, labels = cached[name], models[name].decision.labels
         assert run is not None, "only runs have cached rows"
         targets = in_order(positives(rows.targets), labels, order)
         records = records_of(run, split, labels, rows.sha256)
@@ -231,10 +231,12 @@ def _mean(logits: Mapping[str, Floats]) -> Floats:
     return combined([np.full(1, 1 / len(logits))] * len(logits), list(logits.values()))
 
 
-def _nothing_in_common(kept: Mapping[str, Mapping[str, KeptRows]], difference: str) -> UsageError | MissingInputError:
+def _nothing_in_common(
+    cached: Mapping[str, Mapping[str, CachedRows]], difference: str
+) -> UsageError | MissingInputError:
     """The error for models without common validation rows."""
     hint = "Name rows to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
-    for name, own in kept.items():
+    for name, own in cached.items():
         if not own:
             return MissingInputError(f"{name} has no cached logits of validation rows: it is not in a run", hint=hint)
     return UsageError(difference or "the models have no cached logits of the same rows", hint=hint)
@@ -262,8 +264,8 @@ def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], re
         classifier = run_model(replace(model, notes=()), device=request.device, warn=reporter.warn)
         own = classifier.logits([r.text for r in records], batch_size=request.batch_size)
         logits[name] = in_order(own, model.decision.labels, labels)
-    kept = KeptRows(split, fingerprint(records, labels), _mean(logits), corpus.targets(split))
-    return _Rows(logits, kept)
+    cached = CachedRows(split, fingerprint(records, labels), _mean(logits), corpus.targets(split))
+    return _Rows(logits, cached)
 
 
 def _scores(rows: _Rows, start: Decision, settings: TuningConfig) -> dict[str, dict[str, float]]:
@@ -274,20 +276,20 @@ def _scores(rows: _Rows, start: Decision, settings: TuningConfig) -> dict[str, d
     return {name: validation_metrics(logits, targets, folds, start, settings) for name, logits in each.items()}
 
 
-def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[str, _Rows]) -> None:
+def _write(out: Path, config: Config, outcome: EnsembleOutcome, cached: Mapping[str, _Rows]) -> None:
     """Write the run, whole or not at all."""
     labels, models = outcome.decision.labels, outcome.models
     rows = outcome.rows
     notes = ["scores: none, because nothing was scored"]
     if rows is not None:
         notes = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
-    data = _data(models, kept)
+    data = _data(models, cached)
     card = ensemble_card(config.name, notes, outcome.table, outcome.decision, _published(models.values()))
     with staged(out) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
         write_file(stage / layout.CONFIG, config.to_yaml())
         layout.write_data(stage, [f"the mean of {len(models)} models: {', '.join(models)}"], labels, data)
-        for file, common in kept.items():
+        for file, common in cached.items():
             save_rows(stage / file, common.mean.logits, common.mean.targets)
         runs = list(_runs(models).values())
         layout.merge_train_texts(stage, runs)
@@ -302,11 +304,11 @@ def _published(models: Iterable[FoundModel]) -> list[DataSet]:
     return list({data_set.name: data_set for of_card in named for data_set in of_card}.values())
 
 
-def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
+def _data(models: Mapping[str, FoundModel], cached: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
     """Return rows and sha256 of the splits that all models share, and of the rows that the run caches logits of."""
     each = [model.manifest.data for model in models.values() if model.manifest is not None]
     shared = {split: entry for split, entry in each[0].items() if all(data.get(split) == entry for data in each)}
     for file, split in SPLITS.items():
-        if file in kept:
-            shared[split] = {"rows": len(kept[file].mean.targets), "sha256": kept[file].mean.sha256}
+        if file in cached:
+            shared[split] = {"rows": len(cached[file].mean.targets), "sha256": cached[file].mean.sha256}
     return shared

@@ -27,7 +27,7 @@ from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
-from emotune.runs.cached_logits import kept_rows
+from emotune.runs.cached_logits import cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, carried
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import PRECISION, FoldThresholds, Tuned, precision_and_recall
@@ -231,7 +231,7 @@ def _rows(request: TuneRequest, found: FoundModel, config: TuningConfig, warn: C
                 f"{found.directory} stands alone: no validation logits were kept with it",
                 hint="Say what to tune on: --data PATH",
             )
-        for kept in kept_rows(run, found.manifest.data, labels).values():
+        for kept in cached_rows(run, found.manifest.data, labels).values():
             return Rows(kept.logits, kept.targets, kept.record)
         raise MissingInputError(f"{run} keeps no logits of validation rows", hint="Say what to tune on: --data PATH")
     split = request.split or _usual_split(request.data)
