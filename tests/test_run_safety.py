@@ -1,4 +1,4 @@
-"""What keeps a run safe besides its checkpoints: the lock, refusals to resume, full disks, backups."""
+"""The safety of a run besides its checkpoints: the lock, refusals to resume, full disks, backups."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def set_to(*settings: str) -> list[str]:
 
 
 class Stop(Exception):
-    """As a failure of ours: nothing that is caught."""
+    """An error that nothing catches."""
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None = None) -> None:
@@ -67,7 +67,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None 
 
 
 def test_a_run_killed_between_its_first_two_files_can_be_resumed(base: Path) -> None:
-    """Only the lock then tells it from a folder of somebody else, and looking whether it is free must not take it."""
+    """Only its lock distinguishes it from a directory of something else; checking the lock must not remove it."""
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("former"))
     Path("run").mkdir()
     Path("former/config.yaml").rename("run/config.yaml")
@@ -108,7 +108,7 @@ def holder(**changed: object) -> str:
 
 
 def mounts(kind: str) -> list[SimpleNamespace]:
-    """Everything on a disk of this machine, but for the tests' folder."""
+    """Everything is on a disk of this machine, except the tests' folder, which is of that kind."""
     return [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(Path.cwd()), fstype=kind)]
 
 
@@ -214,7 +214,7 @@ with open(sys.argv[1], "r+") as file:
 
 
 def test_the_lock_of_a_machine_that_has_our_disk_mounted_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server holds a client's lock as one of the other kind."""
+    """A file server locks for its clients with `lockf`."""
     monkeypatch.setattr("emotune.runs.lock.psutil.disk_partitions", lambda **_: mounts("ext4"))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(host="client"))
@@ -357,7 +357,7 @@ def test_a_key_that_an_older_checkpoint_lacks_is_compared_by_its_default(stopped
 
 
 def edit_settings(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what the checkpoints keep of how their run was made."""
+    """Change the settings in the checkpoints."""
     for path in run.glob("checkpoints/*"):
         state, manifest = (json.loads((path / name).read_text()) for name in (checkpoint.STATE, checkpoint.MANIFEST))
         change(state["settings"])
@@ -569,7 +569,7 @@ def test_a_backup_that_was_being_moved_is_restored_first(base: Path) -> None:
 
 
 def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
-    """As a kill leaves it before the first checkpoint of the run that is to replace it."""
+    """The state after a kill before the first checkpoint of the new run."""
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     whole = tiny.contents(run)
     entries = list(run.iterdir())

@@ -342,8 +342,8 @@ def _ignored(config: Config) -> str:
     ignored += [f"training.patience {config.training.patience}"] * (config.training.patience is not None)
     if not ignored:
         return ""
-    why = "would choose on the held-out rows, so each member trains all epochs and keeps the last"
-    return f"ignored: {' and '.join(ignored)} {why}"
+    why = "because the held-out rows must choose nothing: each member trains all epochs and keeps the last"
+    return f"ignored: {' and '.join(ignored)}, {why}"
 
 
 def _scored(logits: Floats, targets: Floats, decision: Decision) -> dict[str, float]:
