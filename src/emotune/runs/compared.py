@@ -28,77 +28,6 @@ from emotune.runs.lock import require_unlocked
 from emotune.scoring.tuning import judged
 
 _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one model.
-
-    targets: over the labels that all models have in common, shape (n, common labels). sha256 and records are of
-    `labels`; records is None where the rows cannot be read.
-    """
-
-    number: int
-    sha256: str
-    targets: Bools
-    labels: LabelSet
-    records: Sequence[Record] | None = None
-
-
-def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
-    """Describe the rows in which two models differ, the first of them a line each.
-
-    Empty when both have the same texts and targets in the same order. Rows that cannot be read count as different
-    unless the fingerprints prove that they are the same.
-    """
-    if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
-        return ""
-    numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
-    message = f"{one} and {other} are of different rows{numbers}"
-    if mine.records is None or its.records is None:
-        if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
-            return ""
-        lost = one if mine.records is None else other
-        why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
-        return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
-    found = _first_differences(one, mine, other, its)
-    return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
-
-
-def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
-    """Return whether readable rows have the fingerprint of other rows, once their labels are in the same order."""
-    if read.records is None or set(read.labels.names) != set(other.labels.names):
-        return False
-    turned = relabelled(read.records, read.labels, other.labels)
-    return fingerprint(turned, other.labels) == other.sha256 and np.array_equal(read.targets, other.targets)
-
-
-def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """Describe the first rows with another text or other labels, a line each; empty without any."""
-    assert mine.records is not None
-    assert its.records is not None
-    found: list[str] = []
-    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
-        if len(found) == _SHOWN_ROWS:
-            break
-        if a.text != b.text:
-            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
-        elif not np.array_equal(mine.targets[i], its.targets[i]):
-            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    if not found and mine.number != its.number:
-        longer, name = (mine, one) if mine.number > its.number else (its, other)
-        assert longer.records is not None
-        at = min(mine.number, its.number)
-        found.append(f"row {at + 1}: only {name} has {_quoted(longer.records[at])}")
-    return found
-
-
-def _quoted(record: Record) -> str:
-    text = " ".join(record.text.split())
-    cut = text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT].rstrip() + " …"
-    return f"“{cut}” ({record.place})"
-
-
 # the label names of each level, which may also be those of a model
 LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
 
@@ -179,11 +108,11 @@ def _short_name(given: str, found: FoundModel) -> str:
 def _open(given: str) -> FoundModel:
     path = local_path(given)
     if path is not None and not (path / "model" / MANIFEST).is_file():
-        _require_whole(given, path)
+        _require_finished(given, path)
     return open_model(given)
 
 
-def _require_whole(given: str, path: Path) -> None:
+def _require_finished(given: str, path: Path) -> None:
     """Raise ModelError for a run without a model: one that is being trained, or that stopped before its end."""
     started = (path / layout.CONFIG).is_file()
     if not started and not (path / atomic.LOCK).is_file():
@@ -268,6 +197,75 @@ def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
 
 
 # Their rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one model.
+
+    targets: over the labels that all models have in common, shape (n, common labels). sha256 and records are of
+    `labels`; records is None where the rows cannot be read.
+    """
+
+    number: int
+    sha256: str
+    targets: Bools
+    labels: LabelSet
+    records: Sequence[Record] | None = None
+
+
+def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
+    """Describe the rows in which two models differ, the first of them a line each.
+
+    Empty when both have the same texts and targets in the same order. Rows that cannot be read count as different
+    unless the fingerprints prove that they are the same.
+    """
+    if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
+        return ""
+    numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
+    message = f"{one} and {other} are of different rows{numbers}"
+    if mine.records is None or its.records is None:
+        if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
+            return ""
+        lost = one if mine.records is None else other
+        why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
+        return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
+    found = _first_differences(one, mine, other, its)
+    return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
+
+
+def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
+    """Return whether readable rows have the fingerprint of other rows, once their labels are in the same order."""
+    if read.records is None or set(read.labels.names) != set(other.labels.names):
+        return False
+    turned = relabelled(read.records, read.labels, other.labels)
+    return fingerprint(turned, other.labels) == other.sha256 and np.array_equal(read.targets, other.targets)
+
+
+def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
+    """Describe the first rows with another text or other labels, a line each; empty without any."""
+    assert mine.records is not None
+    assert its.records is not None
+    found: list[str] = []
+    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
+        if len(found) == _SHOWN_ROWS:
+            break
+        if a.text != b.text:
+            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
+        elif not np.array_equal(mine.targets[i], its.targets[i]):
+            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
+    if not found and mine.number != its.number:
+        longer, name = (mine, one) if mine.number > its.number else (its, other)
+        assert longer.records is not None
+        at = min(mine.number, its.number)
+        found.append(f"row {at + 1}: only {name} has {_quoted(longer.records[at])}")
+    return found
+
+
+def _quoted(record: Record) -> str:
+    text = " ".join(record.text.split())
+    cut = text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT].rstrip() + " …"
+    return f"“{cut}” ({record.place})"
 
 
 @dataclass(frozen=True)
