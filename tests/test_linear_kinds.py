@@ -99,7 +99,7 @@ def test_it_says_before_the_first_step_and_in_card_and_manifest_that_transformer
 
 def test_settings_that_play_no_part_are_named_in_one_sentence(run_of_kind: Path) -> None:
     said = run_of_kind.with_suffix(".stderr").read_text()
-    (line,) = [line for line in said.splitlines() if "play no part" in line]
+    (line,) = [line for line in said.splitlines() if "ignored for this kind" in line]
     assert "optimizer.lr" in line
     assert "training.epochs" in line
     assert "training.seed" not in line
@@ -109,19 +109,19 @@ def test_a_run_that_stopped_begins_again_and_a_complete_one_does_not(tfidf: Path
     run = tiny.copy(tfidf, tmp_path / "run")
     complete = call("train", "--resume", run)
     assert complete.exit_code == 0
-    assert "is complete" in complete.stderr
+    assert "already finished" in complete.stderr
     whole = tiny.contents(run / "model")
     (run / "model" / "emotune.json").unlink()
     resumed = call("train", "--resume", run)
     assert resumed.exit_code == 0, resumed.stderr
-    assert "starting at the beginning" in resumed.stderr
+    assert "starting from scratch" in resumed.stderr
     assert tiny.contents(run / "model") == whole
 
 
 def test_training_prints_json(base: Path, tmp_path: Path) -> None:
     data = tiny.multi_label(base)
     result = call("train", "semeval2025-tfidf", "--data", data, "--out", tmp_path / "run", "--json", "--device", "cpu")
-    assert "play no part: --device" in result.stderr
+    assert "ignored for this kind of model: --device" in result.stderr
     content = json.loads(result.stdout)
     assert content["epochs"] == []
     assert content["validation"]["macro_f1"] > 0.9
@@ -130,7 +130,7 @@ def test_training_prints_json(base: Path, tmp_path: Path) -> None:
 def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path, tmp_path: Path) -> None:
     result = call("train", "emotion-dummy", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert "play no part" not in result.stderr
+    assert "ignored for this kind" not in result.stderr
     answers = emotune.load(tmp_path / "run")(TEXTS)
     assert {answer.labels for answer in answers} == {("anger",)}
     assert answers[0].scores["anger"] == max(answers[0].scores.values())

@@ -12,7 +12,7 @@ no code that comes with a model is ever run.
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -31,16 +31,7 @@ from emotune.artifact.safety.directory import (
     shard_names,
 )
 from emotune.artifact.safety.json_files import read_object
-from emotune.atomic import (
-    FORMER,
-    bring_back,
-    former_of,
-    json_text,
-    link_or_copy,
-    staged,
-    write_file,
-)
-from emotune.atomic import writing as writing
+from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -130,8 +121,8 @@ def find_model(name: str) -> Path:
     path = local_path(name)
     if path is None or not (path / MANIFEST).is_file():
         with suppress(OSError, ValueError, RuntimeError):  # no such place
-            bring_back(Path(name).expanduser())
-            bring_back(Path(name).expanduser() / "model")
+            restore(Path(name).expanduser())
+            restore(Path(name).expanduser() / "model")
         path = local_path(name)
     if path is not None and path.is_dir():
         return _find_in(path)
@@ -160,9 +151,9 @@ def _find_in(path: Path) -> Path:
 
 def _former_hint(path: Path) -> str | None:
     """How to get at the model that was to be replaced by the one that is missing; None without one."""
-    if (path / FORMER / "model").is_dir():
-        return f"The run that it was to replace is whole, in {path / FORMER}: move that to another place, or name it."
-    former = former_of(path / "model")
+    if (path / BACKUP / "model").is_dir():
+        return f"The run that it was to replace is whole, in {path / BACKUP}: move that to another place, or name it."
+    former = backup_of(path / "model")
     if former is None:
         return None
     return f"A process may be replacing it. If none is at work any more: mv {former} {path / 'model'}"
@@ -302,12 +293,12 @@ def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
 _LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
-def versions() -> dict[str, str]:
-    """The versions of emotune and of the libraries that make its models, those that are installed."""
+def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Return the versions of emotune and of those libraries that are installed; the default: those of its models."""
     from emotune import __version__
 
     found = {"emotune": __version__}
-    for name in _LIBRARIES:
+    for name in libraries:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

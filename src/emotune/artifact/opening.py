@@ -58,6 +58,11 @@ class FoundModel:
     unnamed: bool = False
     members: tuple[Member, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """The name of its kind of model."""
+        return "encoder" if self.manifest is None else self.manifest.kind
+
 
 def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | None = None) -> FoundModel:
     """Find a model by path or hub id and check all that it consists of; no torch.

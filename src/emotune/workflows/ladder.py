@@ -385,7 +385,7 @@ class _Ladder:
             try:
                 if completed(run, config):
                     open_model(str(run))
-                    layout.read_arrays(run / layout.VALID)
+                    layout.load_arrays(run / layout.VALID)
                     approach.trained[seed] = run
             except (ModelError, MissingInputError) as error:
                 self.reporter.warn(f"{error.message.rstrip('.')}: {run} is trained again")
