@@ -151,7 +151,7 @@ WEIGHTS = {
     "a header of 17 MB": Kind(
         write("model.safetensors", lambda _: tensors(b" " * (17 << 20))), "allowed are 16,777,216"
     ),
-    "a header that is no JSON": weights(b"{]", "not sound safetensors"),
+    "a header that is no JSON": weights(b"{]", "not a valid safetensors file"),
     "a header that is a list": weights([], "not a JSON object"),
     "no tensors": weights({"__metadata__": {}}, "0 tensors"),
     "tensors that overlap": weights({"a": entry([4], 0, 16), "b": entry([2], 8, 16)}, "overlaps another"),
@@ -160,15 +160,15 @@ WEIGHTS = {
     "tensors past the end": weights({"a": entry([8], 0, 32)}, "end at byte"),
     "a shape that lies": weights({"a": entry([1000], 0, 16)}, "does not fit its bytes"),
     "a type that lies": weights({"a": entry([4], 0, 16, "F64")}, "does not fit its bytes"),
-    "a type that there is not": weights({"a": entry([4], 0, 16, "PICKLE")}, "is of type 'PICKLE'"),
+    "a type that there is not": weights({"a": entry([4], 0, 16, "PICKLE")}, "has type 'PICKLE'"),
     "a shape beyond all numbers": weights({"a": entry([2**40, 2**40], 0, 16)}, "does not fit its bytes"),
     "a shape below zero": weights({"a": entry([-4], 0, 16)}, "has no dtype, shape and data_offsets"),
     "offsets that are words": weights({"a": entry([4], "0", "16")}, "has no dtype, shape and data_offsets"),
     "a tensor twice": weights(b'{"a": {}, "a": {}}', "the key 'a' stands twice"),
-    "a header that nests": weights(nested(), "not sound safetensors"),
+    "a header that nests": weights(nested(), "not a valid safetensors file"),
     "a million tensors": Kind(write("model.safetensors", many_tensors), "far too large"),
-    "weights that are no numbers": Kind(one_weight(b"\0\0\xc0\x7f"), "infinite or not numbers"),
-    "weights that are infinite": Kind(one_weight(b"\0\0\x80\xff"), "infinite or not numbers"),
+    "weights that are no numbers": Kind(one_weight(b"\0\0\xc0\x7f"), "infinite or NaN"),
+    "weights that are infinite": Kind(one_weight(b"\0\0\x80\xff"), "infinite or NaN"),
     "weights of 8 TB": Kind(sparse("model.safetensors", 8 << 40), "mostly holes", sealed=False),
     "an index that leads out": Kind(
         write("model.safetensors.index.json", b'{"weight_map": {"a": "../../secret.safetensors"}}'),

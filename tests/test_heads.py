@@ -13,7 +13,8 @@ from scipy.special import erf, expit
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from emotune.config.schema import ModelConfig, OptimizerConfig
+from emotune.config.kinds import EncoderConfig
+from emotune.config.schema import OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
@@ -43,7 +44,7 @@ OWN = {"bert": "tanh", "roberta": "tanh", "distilbert": "relu", "electra": "gelu
 
 def build(source: Path, **settings: Any) -> PreTrainedModel:
     torch.manual_seed(1)
-    return encoders.build(source, ModelConfig(**{"head": "mlp"} | settings), LABELS, torch.device("cpu"))
+    return encoders.build(source, EncoderConfig(**{"head": "mlp"} | settings), LABELS, torch.device("cpu"))
 
 
 def stepped(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> None:
@@ -129,12 +130,16 @@ def test_a_class_that_takes_any_activation_gets_the_one_that_is_wanted(
 @pytest.mark.parametrize(
     ("family", "settings", "message"),
     [
-        ("bert", {"head_hidden": 33}, "model.head_hidden 33 cannot be expressed by the head of bert"),
+        ("bert", {"head_hidden": 33}, "model.head_hidden 33 is not supported by the head of bert"),
         ("bert", {"head_hidden": 33}, "It can be 1 to 32"),
         ("modernbert", {"head_hidden": 16}, "It can be 32 only, because its head normalises over all units"),
-        ("bert", {"head_activation": "gelu"}, "The class of bert knows tanh only: set model.head_activation to auto"),
-        ("distilbert", {"head_activation": "tanh"}, "The class of distilbert knows relu only"),
-        ("bert", {"head_init": "checkpoint"}, "which model.head_init checkpoint contradicts"),
+        (
+            "bert",
+            {"head_activation": "gelu"},
+            "The class of bert supports only tanh: set model.head_activation to auto",
+        ),
+        ("distilbert", {"head_activation": "tanh"}, "The class of distilbert supports only relu"),
+        ("bert", {"head_init": "checkpoint"}, "cannot be combined with model.head_init checkpoint"),
         ("bert", {"head": "linear", "head_hidden": 8}, "are for model.head mlp, not linear"),
         ("bert", {"head": "linear", "head_activation": "tanh"}, "are for model.head mlp, not linear"),
     ],
@@ -152,7 +157,7 @@ def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
     if family == "distilbert":
         sizes = {"n_layers": 1, "n_heads": 4, "dim": WIDTH, "hidden_dim": 16}
     settings = AutoConfig.for_model(family, vocab_size=20, num_labels=3, **sizes)
-    heads.prepare(settings, ModelConfig(head="mlp", head_hidden=5))
+    heads.prepare(settings, EncoderConfig(head="mlp", head_hidden=5))
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(settings).eval()
     (dense,), last = encoders._dense_layers(model), encoders.final_linear(model)
@@ -171,5 +176,5 @@ def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
 def test_a_class_that_is_not_known_is_refused() -> None:
     from transformers import XLNetConfig
 
-    with pytest.raises(ConfigError, match=r"cannot be put into the head of xlnet\s+It can for bert, camembert, deb"):
-        heads.prepare(XLNetConfig(), ModelConfig(head="mlp"))
+    with pytest.raises(ConfigError, match=r"is not supported for xlnet\s+It is supported for bert, camembert, deb"):
+        heads.prepare(XLNetConfig(), EncoderConfig(head="mlp"))

@@ -13,7 +13,7 @@ import pytest
 from emotune import hub as hub_module
 from emotune.artifact.manifest import DECISION, MANIFEST, find_model, reseal, seal, verify
 from emotune.artifact.opening import open_model
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import EmotuneWarning, HubError, ModelError, OutputError
 from emotune.hub import fetch_model, resolve_encoder
 from emotune.inference.classifier import load

@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from emotune.artifact import manifest
 from emotune.artifact.manifest import DECISION, read_json, reseal, verify
 from emotune.atomic import json_text, write_json
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
 from emotune.inference.classifier import EmotionClassifier, load
@@ -216,7 +216,7 @@ def goemotions(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory)
     """A model of GoEmotions' 28 labels, never trained, with a different bias for each label."""
     directory = tmp_path_factory.mktemp("goemotions")
     torch.manual_seed(0)
-    model = encoders.build(checkpoint("bert"), ModelConfig(), GOEMOTIONS, torch.device("cpu"))
+    model = encoders.build(checkpoint("bert"), EncoderConfig(), GOEMOTIONS, torch.device("cpu"))
     torch.nn.init.normal_(model.classifier.bias, std=2.0)
     seal(model, checkpoint("bert"), Decision.default(GOEMOTIONS, 0.6), directory)
     return load(directory, device="cpu")

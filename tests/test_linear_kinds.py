@@ -258,14 +258,14 @@ def test_settings_that_make_no_sense_are_refused(keys: dict[str, object], said: 
 
 
 def test_texts_without_a_common_term_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no term stands in 2 training texts") as caught:
+    with pytest.raises(ConfigError, match="no n-gram occurs in 2 training texts") as caught:
         fitted("tfidf", lesson(["one", "two"], [[1, 0], [0, 1]]), char_ngrams=None)
     assert "model.min_df=1" in str(caught.value)
 
 
 def test_more_terms_than_a_model_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emotune.models.tfidf._MOST_TERMS", 3)
-    with pytest.raises(ConfigError, match="6 terms stand in 1 training texts or more") as caught:
+    monkeypatch.setattr("emotune.models.tfidf._MAX_TERMS", 3)
+    with pytest.raises(ConfigError, match="6 n-grams occur in 1 training texts or more") as caught:
         fitted("tfidf", lesson(["one two", "three four"], [[1, 0], [0, 1]]), char_ngrams=None, min_df=1)
     assert "model.max_features" in str(caught.value)
 

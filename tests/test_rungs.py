@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from emotune.config.schema import CheckpointConfig, Config, DataConfig, ModelConfig, NetworkConfig
+from emotune.config.kinds import CheckpointConfig, EncoderConfig, NetworkConfig
+from emotune.config.schema import Config, DataConfig
 from emotune.errors import ConfigError, UsageError
 from emotune.labels import Task
 from emotune.workflows.rungs import NAMES, RUNGS, Rung, Shape, chosen, configuration, require_overrides
@@ -21,8 +22,8 @@ def configured(
     return configuration(rung, DataConfig(path="data"), rows, task, shape, "some/encoder", overrides)
 
 
-def model(config: Config) -> ModelConfig:
-    assert isinstance(config.model, ModelConfig)
+def model(config: Config) -> EncoderConfig:
+    assert isinstance(config.model, EncoderConfig)
     return config.model
 
 

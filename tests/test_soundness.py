@@ -17,7 +17,7 @@ from emotune.artifact.safety.json_files import read_object
 from emotune.artifact.safety.tokenizer import require_sound_tokenizer, why_slow
 from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.terminal import json_safe, on_one_line, printable
-from emotune.config.schema import DEFAULT_ENCODER, ModelConfig
+from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder
 from emotune.labels import EKMAN, LabelSet
@@ -79,7 +79,7 @@ def test_every_architecture_is_sound(family: str, checkpoint: Callable[[str], Pa
     from emotune.models import encoder as encoders
 
     source = checkpoint(family)
-    model = encoders.build(source, ModelConfig(), EKMAN, torch.device("cpu"))
+    model = encoders.build(source, EncoderConfig(), EKMAN, torch.device("cpu"))
     encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
     assert require_sound_model(tmp_path)["model_type"] == family
 
@@ -106,7 +106,7 @@ def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
         for odd in (np.nan, np.inf, -np.inf):
             large[-1, -1] = odd
             save_file({"a": large}, path)
-            with pytest.raises(ModelError, match="'a' hold numbers"):
+            with pytest.raises(ModelError, match="'a' have infinite or NaN"):
                 require_finite(path, read_header(path))
         large[-1, -1] = np.finfo(dtype).max
         save_file({"a": large}, path)

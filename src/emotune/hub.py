@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import EmotuneError, HubError, MissingInputError, ModelError, OutputError, Place
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")

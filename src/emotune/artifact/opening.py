@@ -86,7 +86,7 @@ def _ours(name: str, directory: Path, manifest: Manifest, *, within: bool = Fals
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     elif not within:
         require_sound_parts(directory)
-    members = _members(directory, manifest, decision.labels) if manifest.kind == ensemble.KIND.name else ()
+    members = _members(directory, manifest, decision.labels) if manifest.kind == ensemble.KIND else ()
     return FoundModel(name, directory, manifest, decision, members=members)
 
 
@@ -96,7 +96,7 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
     for name, weights in ensemble.read_weights(directory, labels).items():
         part = f"{ensemble.MEMBERS}/{name}"
         inner = ensemble.verify_member(directory, name, manifest)
-        if inner.kind == ensemble.KIND.name:
+        if inner.kind == ensemble.KIND:
             raise ModelError("an ensemble within an ensemble: members are single models", place=Place(directory / part))
         model = _ours(part, directory / part, inner, within=True)
         if difference := label_difference(model.decision.labels, labels):

@@ -8,12 +8,12 @@ import typer
 
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import UsageError
 
 
 class Pooling(StrEnum):
-    """How the outputs for a text's tokens become one, as `model.pooling`."""
+    """Pooling over the tokens of a text, as `model.pooling`."""
 
     cls = "cls"
     mean = "mean"
@@ -21,7 +21,7 @@ class Pooling(StrEnum):
 
 
 class Join(StrEnum):
-    """How several layers become one embedding, as `model.layer_join`."""
+    """How several layers are joined, as `model.layer_join`."""
 
     concat = "concat"
     average = "average"
@@ -33,17 +33,17 @@ DataArgument = Annotated[
         metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
     ),
 ]
-OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Where to write: FILE.parquet or FILE.npz.")]
-SplitOption = Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")]
-RevisionOption = Annotated[str | None, typer.Option(help="Of the encoder on the hub: a branch, tag or commit.")]
+OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Output file: FILE.parquet or FILE.npz.")]
+SplitOption = Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated [default: all].")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder on the hub.")]
 LayersOption = Annotated[
-    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the top one.")
+    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: first layer, …; -1: top layer.")
 ]
 LengthOption = Annotated[
-    int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
+    int, typer.Option(min=8, help="Tokens of a window; longer texts are read in windows, averaged by tokens.")
 ]
 CacheOption = Annotated[
-    bool, typer.Option("--cache/--no-cache", help="Take embeddings from the user's cache folder, and keep new ones.")
+    bool, typer.Option("--cache/--no-cache", help="Use the cache of embeddings in the user's cache folder.")
 ]
 
 
@@ -54,13 +54,13 @@ def features(
     encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
     revision: RevisionOption = None,
     split: SplitOption = None,
-    pooling: Annotated[Pooling, typer.Option(help="Over the tokens of a text.")] = Pooling.mean,
+    pooling: Annotated[Pooling, typer.Option(help="Pooling over the tokens of a text.")] = Pooling.mean,
     layers: LayersOption = "-1",
-    layer_join: Annotated[Join, typer.Option(help="What becomes of several layers.")] = Join.concat,
+    layer_join: Annotated[Join, typer.Option(help="How several layers are joined.")] = Join.concat,
     max_length: LengthOption = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     override: DataSetOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE when it is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     cache: CacheOption = True,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -68,19 +68,19 @@ def features(
 ) -> None:
     """Write embeddings of labelled texts by a frozen encoder, for use elsewhere.
 
-    A row has the text's id, text, labels, split and embedding. An .npz file is read with allow_pickle=False.
+    A row has id, text, labels, split and embedding. Read an .npz file with allow_pickle=False.
     """
+    from emotune.config.kinds import EmbeddingConfig
     from emotune.config.loading import override_data
     from emotune.config.schema import DataConfig
-    from emotune.models.embedding import Reading
     from emotune.workflows.features import FeaturesRequest, write_features
 
     terminal = Terminal(quiet=quiet)
-    how = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
+    settings = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
     request = FeaturesRequest(
         override_data(DataConfig(path=data), override or ()),
         encoder,
-        Reading.model_validate(how | {"max_length": max_length}),
+        EmbeddingConfig.model_validate(settings | {"max_length": max_length}),
         out,
         revision=revision,
         splits=split or (),

@@ -18,7 +18,8 @@ from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
 from emotune.config.kinds import KINDS, Kind, find_kind
-from emotune.config.schema import Config, DataConfig, Section
+from emotune.config.schema import Config, DataConfig
+from emotune.config.section import Section
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20

@@ -16,6 +16,7 @@ from emotune.artifact.ensemble import combined, free_name
 from emotune.artifact.manifest import DECISION, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, Member, open_model
 from emotune.atomic import staged, write_file, write_json
+from emotune.config.kinds import find_kind
 from emotune.config.loading import config_from, override_data
 from emotune.config.schema import Config, TuningConfig
 from emotune.data.corpus import hub_id, locate
@@ -143,7 +144,7 @@ def compose(
     ensemble.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
     write_json(stage / DECISION, decision.to_json())
     write_file(stage / "README.md", card)
-    kind = ensemble.KIND
+    kind = find_kind(ensemble.KIND)
     described = {"kind": kind.name, "portability": kind.portability, "encoder": "", "max_tokens": None}
     seal(stage, **described, versions=versions(), data=data)
 
@@ -217,7 +218,7 @@ def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Confi
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
         "data": data.model_dump(mode="json"),
-        "model": {"kind": ensemble.KIND.name, "members": [str(m.directory.resolve()) for m in models.values()]},
+        "model": {"kind": ensemble.KIND, "members": [str(m.directory.resolve()) for m in models.values()]},
     }
     return config_from({key: content[key] for key in ("name", "about", "data", "model", "tuning", "decision")})
 

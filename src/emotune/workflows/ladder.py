@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emotune import hub
+from emotune.config.kinds import DEFAULT_ENCODER, CheckpointConfig
 from emotune.config.loading import override_data
-from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, DataConfig
+from emotune.config.schema import DataConfig
 from emotune.data.corpus import fingerprints, resolve_data
 from emotune.data.records import Corpus
 from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError
