@@ -133,8 +133,8 @@ def test_labels_without_names_are_said_to_be_so(foreign: Path) -> None:
     ("changes", "message"),
     [
         ({"problem_type": "regression"}, "problem_type is 'regression'"),
-        ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, not a classifier"),
-        ({"id2label": {"0": "anger", "2": "joy"}}, "a name to each id from 0 to 1"),
+        ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, not a text classifier"),
+        ({"id2label": {"0": "anger", "2": "joy"}}, "does not name each id from 0 to 1"),
         ({"id2label": ["anger", "joy"]}, "id2label names no labels"),
         (named("anger", "anger ", "joy", "sadness"), "blanks around it"),
         ({"id2label": {"0": "joy", "1": "joy", "2": "a", "3": "b"}}, "stand twice: joy"),

@@ -311,7 +311,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a changed threshold": (change_a_threshold, "decision.json: the file differs from its sha256"),
     "a pickle": (
         lambda model: (model / "pytorch_model.bin").write_bytes(b"x"),
-        "pytorch_model.bin: a pickle has no place",
+        "pytorch_model.bin: a pickle is not allowed",
     ),
     "a deleted file": (lambda model: (model / "tokenizer.json").unlink(), "the manifest lists 'tokenizer.json'"),
     "other labels": (swap_the_labels, "do not name the same labels"),

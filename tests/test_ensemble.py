@@ -292,8 +292,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a weight of zero": (weighted(lambda w: w["other"].update(joy=0)), "not a number above 0"),
     "a weight that is true": (weighted(lambda w: w["other"].update(joy=True)), "not a number above 0"),
     "a weight beyond measure": (weighted(lambda w: w["other"].update(joy=1e300)), "not a number above 0"),
-    "code in a member": (in_member(coded), "wants code of its own"),
-    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle has no place"),
+    "code in a member": (in_member(coded), "needs its own code"),
+    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle is not allowed"),
     "other labels in a member": (in_member(relabelled), "calm in addition; fear missing"),
     "a member that is none of ours": (in_member(lambda m: (m / "emotune.json").unlink(), reseal=False), "no such file"),
     "a damaged member": (

@@ -41,7 +41,7 @@ def more_labels(model: Path) -> None:
 
 OF_ANY = {
     "a pickle as weights": Kind(write(WEIGHTS, hostile.bomb), "it looks like a pickle"),
-    "a pickle beside": unsealed("a pickle has no place", write("model.pkl", hostile.bomb)),
+    "a pickle beside": unsealed("a pickle is not allowed", write("model.pkl", hostile.bomb)),
     "a header of 2**63 bytes": hostile.weights({}, "longer than the file", length=2**63),
     "a shape that lies": hostile.weights({"bias": hostile.entry([1000], 0, 16)}, "does not fit its bytes"),
     "weights that are no numbers": Kind(arrays(bias=lambda a: a * np.nan), "infinite or NaN"),
@@ -54,7 +54,7 @@ OF_ANY = {
         lambda model: save_file({"a": np.full(3, np.inf, np.float32)}, model / "other.safetensors"), "infinite"
     ),
     "a configuration with code": Kind(
-        write("config.json", b'{"auto_map": {"AutoModel": "own.py"}}'), "code of its own"
+        write("config.json", b'{"auto_map": {"AutoModel": "own.py"}}'), "needs its own code"
     ),
     "a file that nests": Kind(write("other.json", hostile.nested()), "not valid JSON"),
     "a tokenizer that never ends": Kind(
@@ -62,8 +62,8 @@ OF_ANY = {
         "repeats what itself repeats",
     ),
     "a label too many": Kind(more_labels, "this model gives 3 scores, and its decision.json names 4 labels"),
-    "a link": unsealed("a link has no place", hostile.linked(WEIGHTS, "/dev/zero")),
-    "a hole of 8 TB": unsealed("mostly holes", hostile.sparse(WEIGHTS, 8 << 40)),
+    "a link": unsealed("a link is not allowed", hostile.linked(WEIGHTS, "/dev/zero")),
+    "a hole of 8 TB": unsealed("a sparse file", hostile.sparse(WEIGHTS, 8 << 40)),
 }
 OF_TFIDF = {
     "fewer weights than terms": Kind(arrays(weights=lambda a: a[:-1]), "weights is F32 of shape"),

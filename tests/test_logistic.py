@@ -100,25 +100,3 @@ def test_a_temperature_divides_the_logits() -> None:
     found.divide(np.array([1.0, 2.0, 0.5]))
     np.testing.assert_allclose(ROWS @ found.weights + found.bias, before / [1.0, 2.0, 0.5], rtol=1e-4, atol=1e-6)
     assert {name: tensor.dtype for name, tensor in found.tensors().items()} == {"weights": "f4", "bias": "f4"}
-
-
-@pytest.mark.parametrize("class_weight", ["none", "balanced"])
-def test_labels_fitted_together_are_those_that_scikit_learn_fits(class_weight: str) -> None:
-    """The labels of a dense matrix are fitted together, those of a sparse one by scikit-learn."""
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(400, 6)).astype(np.float32)
-    chance = 1 / (1 + np.exp(-rows @ rng.normal(size=(6, 5)) + [0, 1, 2, 0, 0]))
-    targets = (rng.random(chance.shape) < chance).astype(np.float32)
-    targets[:, 2] = targets[:, 2] * 0.75  # soft
-    targets[:, 3], targets[:, 4] = 0, 1
-    settings = {"C": 0.5, "class_weight": class_weight}
-    ours, its = (fitted(targets, MULTI_LABEL, matrix, **settings) for matrix in (rows, sparse.csr_matrix(rows)))
-    np.testing.assert_allclose(ours.weights, its.weights, atol=5e-3)
-    np.testing.assert_allclose(ours.bias, its.bias, atol=5e-3)
-
-
-def test_labels_fitted_together_that_did_not_converge_are_reported() -> None:
-    rng, said = np.random.default_rng(0), []
-    rows, targets = rng.normal(size=(50, 9)).astype(np.float32), (rng.random((50, 3)) < 0.5).astype(np.float32)
-    fit(rows, targets, MULTI_LABEL, config(C=100, max_iter=3), said.append)
-    assert said == ["3 of 3 logistic regressions stopped after 3 iterations (model.max_iter) without converging"]

@@ -581,7 +581,7 @@ def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> No
     assert "holds a trained model, set aside" in said
     assert "Get it back: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert "was not written to its end\n  The run that it was to replace is whole, in run/.former" in said
+    assert "this model is incomplete\n  The backup of the former run is in run/.former" in said
     assert tiny.contents(run) == before
     call("predict", "-m", "run/.former", "happy")
     Path("run/.former").rename("elsewhere")

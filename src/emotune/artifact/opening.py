@@ -18,9 +18,9 @@ from emotune.artifact.safety.directory import (
     CONFIG,
     label_names,
     require_classifier,
-    require_plain,
-    require_sound_model,
-    require_sound_parts,
+    require_regular,
+    require_safe_model,
+    require_safe_parts,
 )
 from emotune.artifact.safety.json_files import read_object
 from emotune.config.kinds import TrainedKind, find_kind
@@ -81,11 +81,11 @@ def _ours(name: str, directory: Path, manifest: Manifest, *, within: bool = Fals
     """
     decision = read_decision(directory)
     if _is_network(manifest.kind):
-        config = read_object(directory / CONFIG) if within else require_sound_model(directory)
+        config = read_object(directory / CONFIG) if within else require_safe_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     elif not within:
-        require_sound_parts(directory)
+        require_safe_parts(directory)
     members = _members(directory, manifest, decision.labels) if manifest.kind == ensemble.KIND else ()
     return FoundModel(name, directory, manifest, decision, members=members)
 
@@ -115,8 +115,8 @@ def _is_network(kind: str) -> bool:
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:
-    require_plain(directory)
-    config = require_sound_model(directory)
+    require_regular(directory)
+    config = require_safe_model(directory)
     place = Place(directory / CONFIG)
     require_classifier(config, place.path)
     found = label_names(config, place.path) or ("LABEL_0", "LABEL_1")  # what transformers makes of a missing id2label

@@ -2,6 +2,7 @@
 
 import io
 import sys
+from importlib import metadata
 from typing import Annotated
 
 import typer
@@ -36,9 +37,7 @@ app.add_typer(recipes, name="recipes")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from emotune import __version__
-
-        typer.echo(f"emotune {__version__}")  # which flushes, so that a reader that has gone shows here
+        typer.echo(f"emotune {metadata.version('emotune')}")  # echo flushes, so a closed pipe shows here
         raise typer.Exit
 
 

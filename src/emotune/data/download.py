@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from typing import Protocol
 from urllib.error import HTTPError, URLError
@@ -84,11 +85,9 @@ def _etag_file(part: Path) -> Path:
 
 def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
     """One request, its answer appended to `part`, or written in its stead when the server starts from the beginning."""
-    from emotune import __version__
-
     start = length_of(part)
     # a compressed answer would have other lengths and ranges than the file
-    headers = {"User-Agent": f"emotune/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"emotune/{metadata.version('emotune')}", "Accept-Encoding": "identity"}
     with _answer(Request(url, headers=headers | _from_here(part, start)), part) as answer:  # noqa: S310 - http(s) only
         if answer is None:
             return

@@ -3,9 +3,8 @@
     fitted = fit(matrix, data.targets, data.labels.task, config, data.info)
 
 returns a `Linear`, such that `matrix @ fitted.weights + fitted.bias` are logits: for a sigmoid of each label, or a
-softmax over the classes. The settings of a kind that uses it inherit `LogisticConfig`. scikit-learn fits; all labels of
-a dense matrix are fitted together by scipy, which is faster (benchmarks/dense_logistic.py). Running a model needs
-neither.
+softmax over the classes. The settings of a kind that uses it inherit `LogisticConfig`. scikit-learn fits; running a
+model does not need it.
 """
 
 import warnings
@@ -26,7 +25,6 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 # added to counts, so that a label without a positive (or a negative) row has a finite logit
 HALF_A_ROW = 0.5
-_TOLERANCE = 1e-4  # scikit-learn's: of the gradient of the mean loss over rows
 
 
 @dataclass
@@ -77,10 +75,6 @@ def fit(matrix: Any, targets: Floats, task: Task, config: LogisticConfig, info: 
     """
     if task is Task.MULTI_CLASS:
         return _fit_classes(matrix, targets, config, info)
-    positives = targets.sum(axis=0, dtype=np.float64)
-    varied = (positives > 0) & (positives < len(targets))
-    if isinstance(matrix, np.ndarray) and varied.sum() > 1:
-        return _fit_together(matrix, targets, varied, config, info)
     weights = np.zeros((matrix.shape[1], targets.shape[1]), dtype=np.float32)
     bias = np.zeros(targets.shape[1], dtype=np.float32)
     unconverged = 0
@@ -154,67 +148,3 @@ def _regression(matrix: Any, shares: Doubles, config: LogisticConfig) -> _Fit:
         warnings.simplefilter("ignore", ConvergenceWarning)  # `_report` says it once for all fits
         model.fit(matrix, classes, sample_weight=weights)
     return _Fit(model.coef_.T, model.intercept_, bool(model.n_iter_.max() >= config.max_iter))
-
-
-def _fit_together(
-    matrix: Floats, targets: Floats, varied: npt.NDArray[np.bool_], config: LogisticConfig, info: Callable[[str], None]
-) -> Linear:
-    """Fit the labels of a dense matrix in one L-BFGS run, with the loss that scikit-learn minimises for each label.
-
-    A step takes two products with the matrix for all labels in fp32, instead of two for each label.
-    varied: the labels that have positives and negatives, shape (labels,); the others have constant logits.
-    """
-    from scipy.optimize import minimize
-
-    weights = np.zeros((matrix.shape[1], targets.shape[1]), dtype=np.float32)
-    bias = np.zeros(targets.shape[1], dtype=np.float32)
-    for label in np.flatnonzero(~varied):
-        bias[label] = _fit_label(matrix, targets[:, label].astype(np.float64), config).bias
-    loss = _Loss(matrix, targets[:, varied], config)
-    start = loss.start()
-    options = {"maxiter": config.max_iter, "maxfun": 10 * config.max_iter, "gtol": _TOLERANCE, "ftol": 1e-10}
-    found: Any = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options=options)
-    if found.nit >= config.max_iter:
-        _report(start.shape[1], start.shape[1], config, info)
-    parameters = np.asarray(found.x).reshape(start.shape)
-    weights[:, varied], bias[varied] = parameters[:-1], parameters[-1]
-    return Linear(weights, bias)
-
-
-class _Loss:
-    """The sum over labels of the mean cross-entropy and the penalty of the weights.
-
-    Parameters are weights and, in the last row, biases: shape (features + 1, labels).
-    """
-
-    def __init__(self, matrix: Floats, targets: Floats, config: LogisticConfig) -> None:
-        self._matrix, self._penalty = matrix, 1 / (config.C * len(matrix))
-        positives = targets.sum(axis=0, dtype=np.float64)
-        self._log_odds = np.log(positives / (len(targets) - positives))
-        balanced = config.class_weight == "balanced"
-        weight = len(targets) / 2 / np.stack([positives, len(targets) - positives]) if balanced else np.ones((2, 1))
-        if balanced:
-            self._log_odds = np.zeros_like(self._log_odds)
-        positive, negative = weight.astype(np.float32)
-        self._hit = positive * targets
-        self._cells = self._hit + negative * (1 - targets)
-
-    def start(self) -> Doubles:
-        """Return weights of 0 and the log-odds of the labels."""
-        return np.vstack([np.zeros((self._matrix.shape[1], self._hit.shape[1])), self._log_odds])
-
-    def __call__(self, flat: Doubles) -> tuple[float, Doubles]:
-        """Return the loss at the flattened parameters, and its flattened gradient."""
-        parameters = flat.reshape(-1, self._hit.shape[1])
-        weights, rows = parameters[:-1], len(self._matrix)
-        logits = self._matrix @ weights.astype(np.float32) + parameters[-1].astype(np.float32)
-        decay = np.exp(-np.abs(logits))
-        # log(1 + exp(z)) and the sigmoid of z, in forms that do not overflow
-        softplus = np.maximum(logits, 0) + np.log1p(decay)
-        sigmoid = np.where(logits >= 0, 1, decay) / (1 + decay)
-        value = (self._cells * softplus - self._hit * logits).sum(dtype=np.float64) / rows
-        slope = self._cells * sigmoid - self._hit
-        gradient = np.empty_like(parameters)
-        gradient[:-1] = (self._matrix.T @ slope) / rows + self._penalty * weights
-        gradient[-1] = slope.sum(axis=0, dtype=np.float64) / rows
-        return float(value + self._penalty / 2 * (weights**2).sum()), gradient.ravel()

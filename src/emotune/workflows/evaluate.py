@@ -323,9 +323,7 @@ def _training(run: Path | None) -> TrainingLog | None:
 
 
 def _versions() -> dict[str, str]:
-    from emotune import __version__
-
-    found = {"emotune": __version__, "Python": platform.python_version()}
+    found = {"emotune": version("emotune"), "Python": platform.python_version()}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)
