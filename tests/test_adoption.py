@@ -117,7 +117,7 @@ def test_the_task_is_told_or_follows_a_stated_rule(
 ) -> None:
     found = open_model(str(configure(foreign, problem_type=problem, **named(*names))))
     assert (found.decision.labels.task, found.decision.labels.names) == (task, names)
-    assert ("taken to be" in found.notes[0]) == (problem is None)
+    assert ("so emotune treats it" in found.notes[0]) == (problem is None)
     assert ("--task" in found.notes[0]) == (problem is None)
 
 

@@ -338,7 +338,7 @@ def test_a_hub_that_is_out_of_reach(verb: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emotune", *verb.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert (done.returncode, done.stdout) == (MISSING, "")
-    assert done.stderr.startswith("error: owner/model is not in the local cache, and the hub could not give it (")
+    assert done.stderr.startswith("error: owner/model is not in the local cache, and the hub failed (")
     assert "Traceback" not in done.stderr
 
 

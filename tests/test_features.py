@@ -142,7 +142,7 @@ def with_head(change: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]) 
 SPOILT = {
     "no head": (lambda m: (m / "head.safetensors").unlink(), "head.safetensors"),
     "a head of another width": (with_head(lambda t: t | {"weights": t["weights"][1:]}), "expected (is|are)"),
-    "a head of other labels": (with_head(lambda t: {k: v[..., :2].copy() for k, v in t.items()}), "names 3 labels"),
+    "a head of other labels": (with_head(lambda t: {k: v[..., :2].copy() for k, v in t.items()}), "has 3 labels"),
     "a head in halves": (with_head(lambda t: {k: v.astype(np.float16) for k, v in t.items()}), "F32 or F64"),
     "a head of huge doubles": (with_head(lambda t: t | {"weights": t["weights"] + np.float64(1e300)}), "too large"),
     "a head that is no number": (with_head(lambda t: t | {"bias": t["bias"] * np.nan}), "infinite or NaN"),

@@ -61,7 +61,7 @@ OF_ANY = {
         write("tokenizer.json", json.dumps({"model": {"vocab": ["a"]}, "normalizer": {"Regex": "(a+)+$"}}).encode()),
         "repeats what itself repeats",
     ),
-    "a label too many": Kind(more_labels, "this model gives 3 scores, and its decision.json names 4 labels"),
+    "a label too many": Kind(more_labels, "this model has 3 scores, but its decision.json has 4 labels"),
     "a link": unsealed("a link is not allowed", hostile.linked(WEIGHTS, "/dev/zero")),
     "a hole of 8 TB": unsealed("a sparse file", hostile.sparse(WEIGHTS, 8 << 40)),
 }
