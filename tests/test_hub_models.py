@@ -164,10 +164,10 @@ def test_of_weights_in_parts_all_are_fetched(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": b'{"architectures": ["BertModel"]}'}, "BertModel, not a classifier"),
+        ({"config.json": b'{"architectures": ["BertModel"]}'}, "BertModel, not a text classifier"),
         ({"config.json": b'{"auto_map": {"AutoModel": "own.Model"}}'}, "auto_map"),
         ({"config.json": b"<html>"}, "not valid JSON"),
-        ({"model.safetensors.index.json": b'{"weight_map": {"a": "../../a.safetensors"}}'}, "lie beside their index"),
+        ({"model.safetensors.index.json": b'{"weight_map": {"a": "../../a.safetensors"}}'}, "beside their index"),
         ({"config.json": None}, "neither emotune.json nor config.json"),
     ],
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from emotune.artifact.safety.directory import require_safe_model, weight_files
-from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.json_files import read_json
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
 from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.terminal import json_safe, on_one_line, printable
@@ -119,14 +119,14 @@ def test_every_finite_number_is_valid(dtype: type, tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_json_reads_as_it_was_written(content: dict) -> None:
-    from emotune.artifact.safety.json_files import parse_object
+    from emotune.artifact.safety.json_files import parse_json
 
-    assert parse_object(json.dumps(content).encode()) == content
+    assert parse_json(json.dumps(content).encode()) == content
 
 
 def test_json_is_read_from_files_alone(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
-        read_object(tmp_path)
+        read_json(tmp_path)
 
 
 # What is shown

@@ -30,7 +30,7 @@ from emotune.artifact.safety.directory import (
     require_classifier,
     shard_names,
 )
-from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.json_files import read_json as read_json
 from emotune.atomic import (
     FORMER,
     bring_back,
@@ -39,8 +39,8 @@ from emotune.atomic import (
     link_or_copy,
     staged,
     write_file,
+    writing,
 )
-from emotune.atomic import writing as writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -83,11 +83,6 @@ class Manifest(BaseModel):
     data: dict[str, dict[str, str | int]]
     files: dict[str, FileEntry]
     digest: str | None = None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON object; raises ModelError with the place if it is not one."""
-    return read_object(path)
 
 
 def seal(directory: Path, **fields: Any) -> Manifest:
@@ -175,7 +170,7 @@ def _find_on_hub(name: str) -> Path:
         return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
     if not (directory / CONFIG).is_file():
         raise ModelError(f"{name} on the hub is not a model: it has neither {MANIFEST} nor {CONFIG}")
-    config = read_object(directory / CONFIG)
+    config = read_json(directory / CONFIG)
     refuse_code(config, directory / CONFIG)
     require_classifier(config, directory / CONFIG)
     index = directory / WEIGHTS_INDEX

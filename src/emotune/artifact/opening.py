@@ -21,7 +21,7 @@ from emotune.artifact.safety.directory import (
     require_safe_model,
     require_safe_parts,
 )
-from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.json_files import read_json
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
@@ -80,7 +80,7 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
     """
     decision = read_decision(directory)
     if _is_network(manifest.kind):
-        config = read_object(directory / CONFIG) if within else require_safe_model(directory)
+        config = read_json(directory / CONFIG) if within else require_safe_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     elif not within:

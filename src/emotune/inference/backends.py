@@ -120,12 +120,12 @@ def _kind(found: FoundModel) -> Kind:
 
 
 def _in_torch(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
-    from emotune.models.encoder import TorchBackend
+    from emotune.models import encoder as encoders
 
-    backend = TorchBackend(kind.load(found.directory), device)
+    backend = encoders.TorchBackend(kind.load(found.directory), device)
     with tokenizing():
         if found.manifest is None or found.manifest.max_tokens is None:
-            encoder = backend.text_encoder(found.directory)
+            encoder = encoders.text_encoder(found.directory, backend.model)
         else:
             encoder = _own_text_encoder(found.directory, found.manifest.max_tokens)
     return Windowed(backend, encoder), encoder.max_tokens

@@ -432,10 +432,6 @@ class TorchBackend:
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
 
-    def text_encoder(self, directory: Path) -> TextEncoder:
-        """Return the tokenizer of a directory without a manifest, with the model's maximum number of tokens."""
-        return text_encoder(directory, self.model)
-
     def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
         """Return logits of shape (rows, labels); batches have rows of similar length.
 

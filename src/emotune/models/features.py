@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.safety.json_files import read_object, validated
+from emotune.artifact.safety.json_files import read_json, validated
 from emotune.artifact.safety.weights import read_arrays
 from emotune.atomic import write_json
 from emotune.config.kinds import EmbeddingConfig, FeaturesConfig, FitData
@@ -102,7 +102,7 @@ def _quarterly(info: Callable[[str], None]) -> Callable[[int, int], None]:
 def load(directory: Path, device: str) -> FeaturesModel:
     """Read what `save` wrote; raises ModelError for files that are invalid or do not fit each other."""
     path = directory / _SETTINGS
-    settings = validated(EmbeddingConfig, read_object(path), Place(path))
+    settings = validated(EmbeddingConfig, read_json(path), Place(path))
     try:
         embedder = Embedder(directory / _ENCODER, settings, device)
     except ConfigError as error:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import VOCABULARY, WEIGHTS
-from emotune.artifact.safety.json_files import read_object, read_vocabulary, validated
+from emotune.artifact.safety.json_files import read_json, read_vocabulary, validated
 from emotune.artifact.safety.weights import read_arrays
 from emotune.atomic import write_json
 from emotune.config.kinds import FitData, TfidfConfig
@@ -177,7 +177,7 @@ def fit(data: FitData, config: TfidfConfig) -> TfidfModel:
 
 def load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- it runs on the CPU alone
     """Read what `save` wrote; raises ModelError for files that are invalid or do not fit each other."""
-    config = validated(TfidfConfig, read_object(directory / SETTINGS), Place(directory / SETTINGS))
+    config = validated(TfidfConfig, read_json(directory / SETTINGS), Place(directory / SETTINGS))
     found = read_vocabulary(directory / VOCABULARY)
     vocabularies = {terms: _vocabulary(found, terms, Place(directory / VOCABULARY)) for terms in _terms(config)}
     idf: dict[str, tuple[int | None, ...]] = {_idf(terms): (len(words),) for terms, words in vocabularies.items()}

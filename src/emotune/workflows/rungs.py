@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.json_files import read_json
 from emotune.config.kinds import Kind, TrainedKind, find_kind
 from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config, DataConfig
@@ -145,7 +145,7 @@ class Shape:
     def read(cls, source: Path) -> "Shape":
         """The shape of a checkpoint's folder."""
         try:
-            found = read_object(source / "config.json")
+            found = read_json(source / "config.json")
         except ModelError:  # who builds the model will say it
             return cls()
         width, layers = (

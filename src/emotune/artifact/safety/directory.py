@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.safety.json_files import read_object, read_vocabulary
+from emotune.artifact.safety.json_files import read_json, read_vocabulary
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
 from emotune.artifact.safety.weights import Tensor, read_header, require_finite
 from emotune.errors import ModelError, Place
@@ -106,10 +106,10 @@ def require_safe_model(directory: Path) -> dict[str, Any]:
         if (directory / name).exists():
             message = "this is an adapter for another model, not a complete model; merge the two first"
             raise ModelError(message, place=Place(directory / name))
-    config = read_object(directory / CONFIG)
+    config = read_json(directory / CONFIG)
     refuse_code(config, directory / CONFIG)
     if (directory / TOKENIZER_CONFIG).exists():
-        refuse_code(read_object(directory / TOKENIZER_CONFIG), directory / TOKENIZER_CONFIG)
+        refuse_code(read_json(directory / TOKENIZER_CONFIG), directory / TOKENIZER_CONFIG)
     files = {path: read_header(path) for path in weight_files(directory)}
     tensors: dict[str, Tensor] = {}
     for found in files.values():
@@ -142,7 +142,7 @@ def require_safe_parts(directory: Path) -> None:
         elif path.name == VOCABULARY:
             read_vocabulary(path)
         elif path.suffix == ".json":
-            content = read_object(path)
+            content = read_json(path)
             if path.name in (CONFIG, TOKENIZER_CONFIG):
                 refuse_code(content, path)
 
@@ -166,7 +166,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 def shard_names(index: Path) -> list[str]:
     """Return the files in an index of sharded weights; raises ModelError for a path out of the directory."""
-    mapped = read_object(index).get("weight_map")
+    mapped = read_json(index).get("weight_map")
     names = sorted(set(map(str, mapped.values()))) if isinstance(mapped, dict) else []
     if not names:
         raise ModelError("it lists no files of weights (weight_map)", place=Place(index))

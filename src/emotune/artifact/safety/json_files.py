@@ -16,7 +16,7 @@ _MAX_VALUES = 400_000
 _VOCABULARY_BYTES, _VOCABULARY_VALUES = 32 << 20, 2_000_000
 
 
-def read_object(
+def read_json(
     path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _MAX_VALUES, repeats: bool = False
 ) -> dict[str, Any]:
     """Read the JSON object in a file; raises ModelError with the place for other content or a file too large.
@@ -29,7 +29,7 @@ def read_object(
         if path.stat().st_size > max_bytes:
             message = f"this JSON file is far too large: {path.stat().st_size:,} bytes, allowed are {max_bytes:,}"
             raise ModelError(message, place=Place(path))
-        content = parse_object(path.read_bytes(), max_values=max_values, repeats=repeats)
+        content = parse_json(path.read_bytes(), max_values=max_values, repeats=repeats)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
     except OSError as error:
@@ -40,8 +40,8 @@ def read_object(
 
 
 def read_vocabulary(path: Path) -> dict[str, Any]:
-    """Read a vocabulary as `read_object` does, with larger bounds."""
-    return read_object(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
+    """Read a vocabulary as `read_json` does, with larger bounds."""
+    return read_json(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
 
 
 def validated(model: type[Model], content: Any, place: Place, hint: str | None = None) -> Model:
@@ -54,7 +54,7 @@ def validated(model: type[Model], content: Any, place: Place, hint: str | None =
         raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place, hint=hint) from None
 
 
-def parse_object(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
+def parse_json(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
     """Return the value of a JSON text; raises ValueError or RecursionError for invalid JSON or too many values."""
     # counted before parsing: an empty list takes 2 bytes in the file and 64 in memory
     values = sum(map(text.count, (b",", b"[", b"{")))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.safety.json_files import read_object
+from emotune.artifact.safety.json_files import read_json
 from emotune.errors import ModelError, Place
 
 # the largest in use, with 256,000 tokens, has 34 MB and 2 million values
@@ -23,7 +23,7 @@ _STEPS = ("normalizer", "pre_tokenizer", "post_processor")
 
 def require_safe_tokenizer(path: Path) -> None:
     """Raise ModelError for a tokenizer that is too large, makes texts grow, or has a slow regular expression."""
-    content = read_object(path, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES, repeats=True)
+    content = read_json(path, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES, repeats=True)
     try:
         _check_model(content.get("model"))
         _check_added(content.get("added_tokens"))

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from emotune.artifact.safety.json_files import parse_object
+from emotune.artifact.safety.json_files import parse_json
 from emotune.errors import ModelError, Place
 
 _MAX_HEADER = 16 << 20
@@ -75,7 +75,7 @@ def _other_format(start: bytes) -> str | None:
 
 
 def _tensors(header: bytes, offset: int, size: int) -> dict[str, Tensor]:
-    content = parse_object(header, max_values=_MAX_TENSORS * (_MAX_DIMENSIONS + 6))
+    content = parse_json(header, max_values=_MAX_TENSORS * (_MAX_DIMENSIONS + 6))
     if not isinstance(content, dict):
         raise ValueError("the header is not a JSON object")
     content.pop("__metadata__", None)
