@@ -1,7 +1,7 @@
-"""Model directories that mean harm, or that an accident has made: 70 kinds, each with what is to be said against it.
+"""Harmful or damaged model directories: 70 kinds, each with a part of the expected error.
 
-Each takes a sound model directory and spoils it. Sealed anew they are as their maker would publish them, with digests
-that are right; `WAS_RUN` is the file that appears if any code of theirs is run.
+Each kind changes a valid model directory. Most are sealed again, so that their digests are right. `WAS_RUN` is the file
+that appears if code of the model is run.
 """
 
 import json
@@ -24,7 +24,7 @@ CATASTROPHE = "(a+)+$"
 
 @dataclass(frozen=True)
 class Kind:
-    """What to do to a model directory, a part of the refusal, and whether the manifest is made to agree."""
+    """A change of a model directory, a part of the expected error, and whether the directory is sealed again."""
 
     spoil: Callable[[Path], object]
     refusal: str
@@ -32,7 +32,7 @@ class Kind:
 
 
 def spoil(kind: Kind, model: Path) -> Path:
-    """Spoil a model in place; what is to be named as MODEL."""
+    """Change a model in place; return the MODEL argument."""
     manifest = json.loads((model / MANIFEST).read_text())
     named = kind.spoil(model)
     if kind.sealed:
@@ -64,7 +64,7 @@ def write(name: str, content: bytes | Callable[[Path], bytes]) -> Callable[[Path
 
 
 def configure(name: str, **changes: Any) -> Callable[[Path], None]:
-    """Lay keys over those of a JSON file; a callable makes the new value of the old."""
+    """Override keys of a JSON file; a callable computes the new value from the old."""
 
     def change(model: Path) -> None:
         content = json.loads((model / name).read_text())
@@ -90,7 +90,7 @@ def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def tensors(header: Any, data: bytes = b"\0" * 16, length: int | None = None) -> bytes:
-    """A safetensors file with any header, and any length told of it."""
+    """A safetensors file with any header and any header length."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -114,7 +114,7 @@ def one_weight(bits: bytes) -> Callable[[Path], None]:
 
 
 def sparse(name: str, size: int) -> Callable[[Path], None]:
-    """A file with a hole of that size, which takes no room on the disk."""
+    """A sparse file."""
 
     def change(model: Path) -> None:
         (model / name).touch()
@@ -191,7 +191,7 @@ def config(refusal: str, **changes: Any) -> Kind:
 
 
 def labelled(*names: str) -> Callable[[Path], None]:
-    """The model's labels renamed, where transformers and where emotune read them."""
+    """Rename the model's labels in config.json and decision.json."""
     return both(
         configure("config.json", id2label={str(i): name for i, name in enumerate(names)}, label2id=None),
         configure(DECISION, thresholds=dict.fromkeys(names, 0.5), tuning={}),
@@ -199,7 +199,7 @@ def labelled(*names: str) -> Callable[[Path], None]:
 
 
 def numbered(number: int) -> Callable[[Path], None]:
-    """As many labels as that, in config.json."""
+    """Write that number of labels to config.json."""
 
     def content(_: Path) -> bytes:
         return ('{"id2label": {' + ", ".join(f'"{i}": "label {i}"' for i in range(number)) + "}}").encode()

@@ -1,4 +1,4 @@
-"""Classifiers that emotune did not write: used as they are, and made whole models of ours by `tune --out`."""
+"""Classifiers of other software are used as they are; `tune --out` makes them models of emotune."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def call(*args: object, code: int = 0) -> Result:
 
 
 def foreign_copy(model: Path, target: Path) -> Path:
-    """The files that plain transformers would have written of a model of ours."""
+    """The files of a model of emotune that plain transformers would write."""
     ours = shutil.ignore_patterns(MANIFEST, DECISION, "README.md")
     return Path(shutil.copytree(model, target, ignore=ours))
 

@@ -1,4 +1,4 @@
-"""The model directory: sealed, verified, written whole or not at all, and found by name."""
+"""The model directory is sealed, verified, and found by name."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def edit_manifest(model: Path, **changes: Any) -> None:
-    """Change the manifest as an attacker would, who leaves out what it says of itself."""
+    """Change the manifest as an attacker would, without its own digest."""
     content = json.loads((model / MANIFEST).read_text()) | changes
     content.pop("digest", None)
     (model / MANIFEST).write_text(json.dumps(content))

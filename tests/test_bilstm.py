@@ -1,4 +1,4 @@
-"""The BiLSTM: padding is never read, both poolings are what they say, and its models go the way of all models."""
+"""The BiLSTM: padding is ignored, both poolings are correct, and every verb takes its models."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def network(base: Path, **changes: Any) -> bilstm.BilstmClassifier:
 
 
 def packed(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """What torch makes of packed texts; zeros behind them."""
+    """torch's outputs for packed texts, padded with zeros."""
     states, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
     return pad_packed_sequence(states, total_length=len(x))[0]
 

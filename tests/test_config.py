@@ -1,4 +1,4 @@
-"""Recipes, YAML files and `--set`: what is read, and how everything else is refused, with its place."""
+"""Recipes, YAML files and `--set`: valid ones are read, others are refused with their place."""
 
 from contextlib import suppress
 from itertools import pairwise
@@ -26,7 +26,7 @@ def write(tmp_path: Path):
 
 
 def refusal(recipe: str, *overrides: str) -> str:
-    """What is said against a configuration, without the folder of its file."""
+    """The error of a configuration, without the folder of its file."""
     with pytest.raises(ConfigError) as caught:
         load_config(recipe, overrides)
     assert caught.value.exit_code == 2

@@ -1,4 +1,4 @@
-"""Embeddings: right about layers, pooling, padding and long texts, and kept on the disk without harm."""
+"""Embeddings: layers, pooling, padding and long texts are correct; the cache is safe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONG = " ".join(FILLERS[:30])
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """An empty cache."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / FOLDER
 
@@ -120,14 +120,14 @@ def test_without_a_pooler_it_is_saved_and_read_as_the_same_encoder(checkpoint: C
 
 
 def read(model: Embedder, texts: list[str], *, cached: bool = True) -> tuple[np.ndarray, list[str]]:
-    """The embeddings of texts, and what was said."""
+    """The embeddings of texts, and the messages."""
     said: list[str] = []
     return embed_texts(model, texts, batch_size=8, cached=cached, info=said.append), said
 
 
 @pytest.fixture
 def counted(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Embedder, list[str]]]:
-    """An embedder, and every text that it has read."""
+    """An embedder, and the texts that it has embedded."""
     model, seen = embedder(checkpoint("bert")), []
     embed = model.embed
     monkeypatch.setattr(model, "embed", lambda texts, size: (seen.extend(texts), embed(texts, size))[1])

@@ -1,4 +1,4 @@
-"""The kind `features` and the verb of that name, from end to end."""
+"""The kind `features` and the verb `features`, from end to end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def emotune(*args: object) -> Result:
 
 
 def trained(base: Path, data: Path, *more: str) -> Path:
-    """A run on that data, trained once a session."""
+    """A run on a corpus, trained once a session."""
 
     def build(path: Path) -> None:
         keys = ("model.kind=features", f"model.encoder={tiny.encoder(base)}", "tuning.folds=3", *more)
@@ -53,7 +53,7 @@ def run(base: Path) -> Path:
 
 @pytest.fixture
 def model(run: Path, tmp_path: Path) -> Path:
-    """A model to be spoilt."""
+    """A model to be changed."""
     return tiny.copy(run / "model", tmp_path / "model")
 
 
@@ -107,8 +107,8 @@ def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> No
     texts = tiny.texts(60, lambda i: [tiny.CUES["joy"][0]] if i % 2 else [])
     targets = np.array([[i % 2, rng.random()] for i in range(60)], dtype=np.float32)  # the second one soft
     labels = LabelSet(("joy", "fear"))
-    lesson = FitData(texts, targets, labels, tiny.encoder(base), 0, "cpu", lambda _: None)
-    made = kind.fit(lesson, kind.settings.model_validate({"pooling": "cls", "C": 0.1}))
+    fit_data = FitData(texts, targets, labels, tiny.encoder(base), 0, "cpu", lambda _: None)
+    made = kind.fit(fit_data, kind.settings.model_validate({"pooling": "cls", "C": 0.1}))
     made.save(tmp_path)
     again = kind.load(tmp_path, "cpu")
     np.testing.assert_allclose(again.logits(TEXTS, 3), made.logits(TEXTS, 3), atol=1e-6)
@@ -117,7 +117,7 @@ def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> No
 
 
 def test_standardising_changes_what_is_fitted_and_not_what_it_means(base: Path) -> None:
-    """Without a penalty to speak of, both are the same classifier."""
+    """With almost no penalty, both are the same classifier."""
     from emotune.config.kinds import FitData, FittedKind, find_kind
     from emotune.labels import LabelSet
 
@@ -125,9 +125,9 @@ def test_standardising_changes_what_is_fitted_and_not_what_it_means(base: Path) 
     assert isinstance(kind, FittedKind)
     texts = tiny.texts(300, lambda i: [tiny.CUES["joy"][0]] if i % 2 else [])
     targets = np.array([[(i % 2) ^ (i % 5 == 0)] for i in range(300)], dtype=np.float32)  # not to be separated
-    lesson = FitData(texts, targets, LabelSet(("joy",)), tiny.encoder(base), 0, "cpu", lambda _: None)
+    fit_data = FitData(texts, targets, LabelSet(("joy",)), tiny.encoder(base), 0, "cpu", lambda _: None)
     keys = {"C": 1e4, "max_iter": 5000, "cache": False}
-    both = [kind.fit(lesson, kind.settings.model_validate(keys | {"standardise": s})) for s in (True, False)]
+    both = [kind.fit(fit_data, kind.settings.model_validate(keys | {"standardise": s})) for s in (True, False)]
     decided = [made.logits(texts, 64) > 0 for made in both]
     assert (decided[0] == decided[1]).mean() > 0.97
 

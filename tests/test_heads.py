@@ -1,4 +1,4 @@
-"""MLP heads: a narrow one hidden in the class's own is what it should be, stays so, and plain transformers reads it."""
+"""A narrow MLP head within the wider head of a class computes the same, also after training and in plain transformers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def build(source: Path, **settings: Any) -> PreTrainedModel:
 
 
 def stepped(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> None:
-    """A few steps with dropout and decay, far enough to show whatever can move."""
+    """Train a few steps with dropout and decay."""
     optimizer = make_optimizer(model.train(), OptimizerConfig(name=name, lr=1e-2, head_lr=1e-2, weight_decay=0.1))
     for _ in range(4):
         model(**batch).logits.square().sum().backward()
@@ -68,7 +68,7 @@ def batch_of(source: Path, model: PreTrainedModel) -> dict[str, Tensor]:
 def test_a_narrow_head_is_trained_and_saved_as_one(
     family: str, optimizer: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """What plain transformers computes from the saved directory is a head of five units, in numpy."""
+    """Plain transformers computes from the saved directory the same as a head of five units in numpy."""
     source = checkpoint(family)
     model = build(source, head_hidden=5)
     start = encoders.final_linear(model).weight.detach().clone()

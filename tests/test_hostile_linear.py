@@ -1,4 +1,4 @@
-"""Hostile variants of models that are no networks: each is refused with a reason and its place, and nothing is run."""
+"""Hostile models of kinds without a network are refused with a reason and a place, and their code is not run."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ WEIGHTS, SETTINGS, VOCABULARY = "model.safetensors", "tfidf.json", "vocabulary.j
 
 
 def arrays(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Arrays of the weights made anew of those that are there; what becomes None is taken away."""
+    """Replace arrays of the weights by functions of them; remove an array for None."""
 
     def change(model: Path) -> None:
         found = load_file(model / WEIGHTS)

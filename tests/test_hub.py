@@ -1,4 +1,4 @@
-"""Encoders by name, against a hub of our own on this machine: what is fetched, from where, what fails."""
+"""Finding encoders by name, with a local hub: files, sources and errors."""
 
 import socket
 import time
@@ -28,7 +28,7 @@ from sealed import failing_with
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The hub's cache, empty; the hub is a port where nobody answers."""
+    """The hub's cache, empty; the hub does not answer."""
     with empty_cache(tmp_path, monkeypatch) as folder:
         yield folder
 

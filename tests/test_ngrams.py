@@ -1,4 +1,4 @@
-"""Weighted n-grams are those of scikit-learn, whatever the texts and the settings."""
+"""TF-IDF weights equal those of scikit-learn for any texts and settings."""
 
 import numpy as np
 import pytest

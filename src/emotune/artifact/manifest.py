@@ -58,6 +58,7 @@ _TOKENIZER_FILES = (
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
+_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
 class FileEntry(BaseModel):
@@ -291,9 +292,6 @@ def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(directory / name, target / name)
-
-
-_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
 def versions() -> dict[str, str]:

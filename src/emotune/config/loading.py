@@ -24,6 +24,7 @@ from emotune.config.section import Section
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20
+_DEFAULT_KIND, _KIND = "encoder", "model.kind"
 Key = tuple[str | int, ...]
 Places = dict[Key, Place | None]
 
@@ -138,9 +139,6 @@ class _Loader(yaml.SafeLoader):
 
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.file, node.start_mark.line + 1)
-
-
-_DEFAULT_KIND, _KIND = "encoder", "model.kind"
 
 
 def recipe_names() -> list[str]:

@@ -1,4 +1,4 @@
-"""The configuration of a run, section by section; `kinds` has the sections `model`, `loading` reads the files."""
+"""The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
 from typing import Annotated, Literal
 
@@ -8,6 +8,17 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig
 from emotune.config.section import Number, Section
 from emotune.decision import Fallback
+
+# settings of the loss that apply only with one choice of another setting
+_USED_WITH = {
+    "beta": ("weights", "effective_number"),
+    "focal_gamma": ("name", "focal"),
+    "gamma_pos": ("name", "asl"),
+    "gamma_neg": ("name", "asl"),
+    "clip": ("name", "asl"),
+}
+# arguments of the optimizers
+_ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
 
 
 class DataConfig(Section):
@@ -91,16 +102,6 @@ class LossConfig(Section):
         if value != cls.model_fields[key].default and info.data.get(chooser, choice) != choice:
             raise ValueError(f"applies only with loss.{chooser} {choice}, not with {info.data[chooser]}")
         return value
-
-
-_USED_WITH = {
-    "beta": ("weights", "effective_number"),
-    "focal_gamma": ("name", "focal"),
-    "gamma_pos": ("name", "asl"),
-    "gamma_neg": ("name", "asl"),
-    "clip": ("name", "asl"),
-}
-_ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
 
 
 class OptimizerConfig(Section):

@@ -18,6 +18,9 @@ from emotune.inference.backends import Backend, open_backend
 from emotune.labels import LabelSet, Task, mapping_to
 
 DEFAULT_BATCH_SIZE = 32
+SAMPLE = 512  # maximum number of texts to measure speed on
+AT_LEAST = 0.5  # minimum seconds of a measurement
+_FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
 
 
 @dataclass(frozen=True)
@@ -159,11 +162,6 @@ def _without_manifest(name: str, max_tokens: int | None) -> Manifest:
         data={},
         files={},
     )
-
-
-SAMPLE = 512  # maximum number of texts to measure speed on
-AT_LEAST = 0.5  # minimum seconds of a measurement
-_FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
 
 
 def timed_logits(
