@@ -1,4 +1,4 @@
-"""A narrow MLP head within the wider head of a class computes the same, also after training and in plain transformers."""
+"""A narrow MLP head within the head of a class computes the same, also after training and in plain transformers."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ encoder or model are fetched, or the files in a model's manifest.
 import errno
 import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -85,16 +85,27 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
             f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
             hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
         )
-    kept = cached(name, revision, _ENCODER_FILES)
-    if kept is not None and _is_encoder(kept):
+    found = _find_installed(name, revision, _ENCODER_FILES, _is_encoder)
+    if found is None:
+        found = _fetch(name, revision, _ENCODER_FILES)
+        _require_encoder(found.directory)
+    return found
+
+
+def _find_installed(
+    name: str, revision: str | None, wanted: Selection, is_complete: Callable[[Path], bool]
+) -> Source | None:
+    """Return an encoder in the hub's cache or in the pip package; None if neither has it."""
+    kept = cached(name, revision, wanted)
+    if kept is not None and is_complete(kept):
         return Source(kept, f"hub cache, revision {kept.name}")
-    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
-        packaged = _from_wheel()
-        if packaged is not None:
-            return Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
-    fetched = _fetched(name, revision, _ENCODER_FILES)
-    _require_encoder(fetched)
-    return Source(fetched, f"the hub, revision {fetched.name}")
+    packaged = _from_wheel() if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION) else None
+    return None if packaged is None else Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
+
+
+def _fetch(name: str, revision: str | None, wanted: Selection) -> Source:
+    directory = _fetched(name, revision, wanted)
+    return Source(directory, f"the hub, revision {directory.name}")
 
 
 def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) -> Source | None:
@@ -107,17 +118,10 @@ def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) ->
     local = local_path(name)
     if local is not None:
         return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
-    kept = cached(name, revision, wanted)
-    if kept is not None and (kept / _TOKENIZER).is_file():
-        return Source(kept, f"hub cache, revision {kept.name}")
-    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
-        packaged = _from_wheel()
-        if packaged is not None:
-            return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
-    if not fetch:
-        return None
-    found = _fetched(name, revision, wanted)
-    return _with_tokenizer(Source(found, f"the hub, revision {found.name}"))
+    found = _find_installed(name, revision, wanted, lambda directory: (directory / _TOKENIZER).is_file())
+    if found is None and fetch:
+        found = _fetch(name, revision, wanted)
+    return None if found is None else _with_tokenizer(found)
 
 
 def _with_tokenizer(source: Source) -> Source:
