@@ -1,4 +1,4 @@
-"""emotune: which emotions a text carries, and the classifiers that tell."""
+"""emotune: train, tune, evaluate and run classifiers of emotions in texts."""
 
 from importlib import metadata
 from typing import TYPE_CHECKING, Any

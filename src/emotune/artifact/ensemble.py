@@ -10,7 +10,6 @@ weights, so a member is always a single model.
 """
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.manifest import MANIFEST, Manifest, read_json, read_manifest
-from emotune.atomic import link_or_copy, write_json, writing
+from emotune.atomic import write_json
 from emotune.errors import ModelError, Place
 from emotune.labels import LabelSet
 
@@ -44,14 +43,6 @@ def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
             message = f"it differs from the manifest of the ensemble in {file!r}"
             raise ModelError(message, place=Place(directory / part / MANIFEST))
     return inner
-
-
-def copy_member(directory: Path, target: Path, manifest: Manifest, *, link: bool) -> None:
-    """Copy a model with its manifest, by hard links if `link`; raises OutputError."""
-    for name in [*manifest.files, MANIFEST]:
-        with writing(target / name):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (link_or_copy if link else shutil.copyfile)((directory / name).resolve(), target / name)
 
 
 def free_name(wanted: str, taken: Mapping[str, object]) -> str:

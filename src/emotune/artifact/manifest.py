@@ -12,13 +12,13 @@ that comes with a model is ever run.
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from emotune.artifact.safety.directory import (
     CONFIG,
@@ -31,6 +31,7 @@ from emotune.artifact.safety.directory import (
     shard_names,
 )
 from emotune.artifact.safety.json_files import read_json as read_json
+from emotune.artifact.safety.json_files import validated
 from emotune.atomic import (
     FORMER,
     bring_back,
@@ -208,12 +209,7 @@ def read_manifest(directory: Path) -> Manifest:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
         raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ModelError(f"{where}: {problem['msg']}", place=place) from None
+    manifest = validated(Manifest, content, place)
     _check_manifest(manifest, place)
     if manifest.digest is not None and (directory / MANIFEST).read_bytes() != _resealed_text(manifest).encode():
         raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
@@ -286,12 +282,12 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         _write_manifest(stage, manifest.model_copy(update={"files": entries}))
 
 
-def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
-    """Copy the files in a manifest to another directory, to be changed and sealed; raises OutputError."""
-    for name in manifest.files:
+def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:
+    """Copy files of a model to another directory, by hard links if `link`; raises OutputError."""
+    for name in names:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(directory / name, target / name)
+            (link_or_copy if link else shutil.copyfile)((directory / name).resolve(), target / name)
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from emotune.artifact import ensemble
 from emotune.artifact.ensemble import combined, free_name
-from emotune.artifact.manifest import DECISION, run_of, seal, versions
+from emotune.artifact.manifest import DECISION, MANIFEST, copy_files, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, Member, open_model
 from emotune.atomic import staged, write_file, write_json
 from emotune.config.kinds import find_kind
@@ -140,7 +140,7 @@ def compose(
     for member in members:
         assert member.model.manifest is not None, "members are models of ours"
         target = stage / ensemble.MEMBERS / member.name
-        ensemble.copy_member(member.model.directory, target, member.model.manifest, link=link)
+        copy_files(member.model.directory, target, [*member.model.manifest.files, MANIFEST], link=link)
     ensemble.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
     write_json(stage / DECISION, decision.to_json())
     write_file(stage / "README.md", card)

@@ -308,7 +308,7 @@ def write_model(found: FoundModel, out: Path, decision: Decision, calibration: C
             max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
             max_tokens = found.manifest.max_tokens
-            copy_files(found.directory, stage, found.manifest)
+            copy_files(found.directory, stage, found.manifest.files)
         write_json(stage / DECISION, decision.to_json())
         write_file(stage / _CARD, _card(found, decision, calibration))
         ours = found.manifest
@@ -329,7 +329,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
     if isinstance(kind, EnsembleKind):
         assert found.manifest is not None, "ensembles are ours"
         assert calibration is not None, "without a temperature, files are copied as they are"
-        copy_files(found.directory, stage, found.manifest)
+        copy_files(found.directory, stage, found.manifest.files)
         weights = {member.name: member.weights / calibration.temperatures for member in found.members}
         ensemble.write_weights(stage, weights, decision.labels)
         return None
