@@ -283,28 +283,28 @@ def coded(member: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (changed(weights=None), "it gives no weights"),
-    "no members": (changed(weights={}), "it gives no weights"),
+    "no weights": (changed(weights=None), "it has no weights"),
+    "no members": (changed(weights={}), "it has no weights"),
     "a member that leads out": (weighted(lambda w: w.update({"../../other": w.pop("other")})), "cannot be the name"),
     "a hidden member": (weighted(lambda w: w.update({".other": w.pop("other")})), "cannot be the name"),
     "a member that is not there": (weighted(lambda w: w.update(more=w["other"])), "'more' is not in members/"),
     "a member that does not count": (weighted(lambda w: w.pop("other")), "'other' has no weights"),
     "a label without a weight": (weighted(lambda w: w["other"].pop("joy")), "are not one for each label"),
-    "a weight that is a word": (weighted(lambda w: w["other"].update(joy="1")), "no number above 0"),
-    "a weight of zero": (weighted(lambda w: w["other"].update(joy=0)), "no number above 0"),
-    "a weight that is true": (weighted(lambda w: w["other"].update(joy=True)), "no number above 0"),
-    "a weight beyond measure": (weighted(lambda w: w["other"].update(joy=1e300)), "no number above 0"),
-    "code in a member": (in_member(coded), "wants code of its own"),
-    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle has no place"),
+    "a weight that is a word": (weighted(lambda w: w["other"].update(joy="1")), "not a number above 0"),
+    "a weight of zero": (weighted(lambda w: w["other"].update(joy=0)), "not a number above 0"),
+    "a weight that is true": (weighted(lambda w: w["other"].update(joy=True)), "not a number above 0"),
+    "a weight beyond measure": (weighted(lambda w: w["other"].update(joy=1e300)), "not a number above 0"),
+    "code in a member": (in_member(coded), "needs its own code"),
+    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle is not allowed"),
     "other labels in a member": (in_member(relabelled), "calm in addition; fear missing"),
     "a member that is none of ours": (in_member(lambda m: (m / "emotune.json").unlink(), reseal=False), "no such file"),
     "a damaged member": (
         in_member(lambda m: (m / "README.md").write_text("other"), reseal=False),
-        "does not tell the same of 'README.md'",
+        "the manifest of the ensemble in 'README.md'",
     ),
     "a file beside a member's": (
         in_member(lambda m: (m / "more.json").write_text("{}"), reseal=False),
-        "does not tell the same of 'more.json'",
+        "the manifest of the ensemble in 'more.json'",
     ),
     "an ensemble within": (in_member(nested, reseal=False), "members are single models"),
 }
@@ -349,7 +349,7 @@ def test_in_the_cache_of_the_hub_which_is_made_of_links_it_is_read(joined: Path,
 @pytest.fixture
 def cues(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that train a kind of model that is fitted at once."""
-    monkeypatch.setitem(KINDS, cue_kind.NAME, "cue_kind")
+    monkeypatch.setitem(KINDS, cue_kind.NAME, cue_kind.KIND)
     return ["--set", f"model.kind={cue_kind.NAME}"]
 
 

@@ -583,7 +583,7 @@ def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
     assert "holds the backup of a trained model" in said
     assert "Restore it: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert "was not written to its end\n  The run that it was to replace is whole, in run/.former" in said
+    assert "this model is incomplete\n  The backup of the former run is in run/.former" in said
     assert tiny.contents(run) == before
     call("predict", "-m", "run/.former", "happy")
     Path("run/.former").rename("elsewhere")

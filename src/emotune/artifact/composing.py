@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emotune.artifact.ensemble import KIND, MEMBERS, MOST_MEMBERS, copy_member, free_name, write_weights
-from emotune.artifact.manifest import DECISION, seal, versions
+from emotune.artifact.ensemble import KIND, MEMBERS, MOST_MEMBERS, free_name, write_weights
+from emotune.artifact.manifest import DECISION, MANIFEST, copy_files, seal, versions
 from emotune.artifact.opening import FoundModel, Member
 from emotune.atomic import write_file, write_json
+from emotune.config.kinds import find_kind
 from emotune.decision import Decision
 from emotune.errors import UsageError
 from emotune.labels import LabelSet, in_order
@@ -44,9 +45,9 @@ def compose(
     for member in members:
         assert member.model.manifest is not None, "members are models of ours"
         target = stage / MEMBERS / member.name
-        copy_member(member.model.directory, target, member.model.manifest, link=link)
+        copy_files(member.model.directory, target, [*member.model.manifest.files, MANIFEST], link=link)
     write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
     write_json(stage / DECISION, decision.to_json())
     write_file(stage / "README.md", card)
-    described = {"kind": KIND.name, "portability": KIND.portability, "encoder": "", "max_tokens": None}
+    described = {"kind": KIND, "portability": find_kind(KIND).portability, "encoder": "", "max_tokens": None}
     seal(stage, **described, versions=versions(), data=data)

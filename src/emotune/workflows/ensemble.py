@@ -167,7 +167,7 @@ def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Confi
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
         "data": data.model_dump(mode="json"),
-        "model": {"kind": KIND.name, "members": [str(m.directory.resolve()) for m in models.values()]},
+        "model": {"kind": KIND, "members": [str(m.directory.resolve()) for m in models.values()]},
     }
     return config_from({key: content[key] for key in ("name", "about", "data", "model", "tuning", "decision")})
 

@@ -304,7 +304,7 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
             max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
             max_tokens = ours.max_tokens
-            copy_files(found.directory, stage, ours)
+            copy_files(found.directory, stage, ours.files)
         write_json(stage / DECISION, decision.to_json())
         write_file(stage / _CARD, _card(found, decision, calibration))
         seal(
@@ -324,7 +324,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
     if isinstance(kind, EnsembleKind):
         assert found.manifest is not None, "an ensemble is an emotune model"
         assert calibration is not None, "without a temperature, files are copied"
-        copy_files(found.directory, stage, found.manifest)
+        copy_files(found.directory, stage, found.manifest.files)
         weights = {member.name: member.weights / calibration.temperatures for member in found.members}
         ensemble.write_weights(stage, weights, decision.labels)
         return None
