@@ -20,7 +20,6 @@ from emotune.reports import tables
 from emotune.reports.card import update_card
 from emotune.reports.evaluation import Evaluation, describe, write_evaluation
 from emotune.reports.provenance import Background
-from emotune.reports.rendering import variables
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
     Block,
@@ -34,6 +33,7 @@ from emotune.reports.writer import (
     Section,
     report_html,
     report_markdown,
+    variables,
 )
 from emotune.runs.log import read_training_log
 from emotune.scoring.metrics import confusion, score

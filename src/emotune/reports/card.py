@@ -11,8 +11,8 @@ from markupsafe import Markup
 from emotune.data.published import CATALOG, DataSet
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
-from emotune.reports.rendering import render_markdown
 from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies
+from emotune.reports.writer import render_markdown
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import metric_name
 

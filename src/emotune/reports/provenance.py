@@ -1,7 +1,7 @@
 """The provenance of a model, as sections of a report: thresholds, training, configuration, data and versions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,10 +55,12 @@ class Background:
 
 def sections(background: Background) -> list[Section]:
     """All sections; those without any content are left out when they are written."""
+    config = background.config
+    config = config if len(config) <= _MOST_CONFIG else config[:_MOST_CONFIG] + "\n…"
     return [
         Section("decision", "Decision", _decision(background)),
         Section("training", "Training", _training(background.training)),
-        Section("configuration", "Configuration", _configuration(background.config)),
+        Section("configuration", "Configuration", [Code(config, "Configuration")] if config else []),
         Section("data", "Data", _data(background)),
         Section("versions", "Versions", _versions(background)),
     ]
@@ -84,11 +86,9 @@ def _decision(background: Background) -> list[Block]:
 
 def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
     """How thresholds were chosen, as far as the model records it."""
-    names = {"method": "method", "objective": "objective", "folds": "folds", "rows": "rows", "split": "split"}
-    names |= {"beta": "beta", "at_least": "precision of at least"}
     found = []
-    for key, name in names.items():
-        value = tuning.get(key)
+    for key in ("method", "objective", "folds", "rows", "split", "beta", "at_least"):
+        value, name = tuning.get(key), "precision of at least" if key == "at_least" else key
         if isinstance(value, str):
             found.append((name, metric_name(value)))
         elif isinstance(value, int | float):
@@ -123,12 +123,11 @@ def _thresholds(background: Background) -> Table:
 
 
 def _stability_picture(rule: Decision, folds: FoldThresholds) -> Picture:
-    names, title = rule.labels.names, "Thresholds by fold"
-    spread = np.ptp(folds.chosen, axis=0)
+    names, title, spread = rule.labels.names, "Thresholds by fold", np.ptp(folds.chosen, axis=0)
     widest = int(spread.argmax())
 
     def draw() -> "Figure":
-        from emotune.reports.figures.decisions import threshold_stability
+        from emotune.reports.figures.scores import threshold_stability
 
         return threshold_stability(np.array(rule.thresholds), folds.chosen, folds.positives, names, title)
 
@@ -165,19 +164,13 @@ def _training(log: TrainingLog | None) -> list[Block]:
     return [Columns(((Picture("training", "Training", alt, draw),), (epochs,)))]
 
 
-def _configuration(text: str) -> list[Block]:
-    """The configuration of the run with every key."""
-    cut = text if len(text) <= _MOST_CONFIG else text[:_MOST_CONFIG] + "\n…"
-    return [Code(cut, "Configuration")] if text else []
-
-
 def _data(background: Background) -> list[Block]:
     """How the files were read, warnings about them, and the digests that identify their rows."""
     found: list[Block] = []
-    if background.description:
-        found.append(_bullets(background.description))
-    if background.findings:
-        found += [Heading("Warnings"), _bullets(background.findings[:_MOST_FINDINGS])]
+    for heading, lines in ("", background.description), ("Warnings", background.findings[:_MOST_FINDINGS]):
+        if lines:
+            found += [Heading(heading)] if heading else []
+            found.append(Bullets(tuple((line, ()) for line in lines)))
     rows = [
         (split, f"{entry['rows']:,}" if isinstance(entry.get("rows"), int) else "", str(entry.get("sha256", "")))
         for split, entry in background.data.items()
@@ -187,10 +180,6 @@ def _data(background: Background) -> list[Block]:
         rows.append((f"scored here{f' (the same as {same[0]})' if same else ''}", "", background.fingerprint))
     table = Table(("split", "rows", "sha256"), tuple(rows))
     return [*found, CaptionedTable("Fingerprints of texts and labels, in order", table)]
-
-
-def _bullets(lines: Sequence[str]) -> Bullets:
-    return Bullets(tuple((line, ()) for line in lines))
 
 
 def _versions(background: Background) -> list[Block]:

@@ -73,7 +73,7 @@ def precision_recall_panel(curve: LabelCurve) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
     axes.tick_params(length=0)
@@ -124,18 +124,11 @@ def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()
     axes.spines["left"].set_visible(False)
-    axes.bar(
-        edges[:-1],
-        np.maximum(bins.counts, 0.5),
-        width=np.diff(edges),
-        align="edge",
-        color=style.BLUE,
-        edgecolor=style.RULE,
-    )
+    look: dict[str, Any] = {"align": "edge", "color": style.BLUE, "edgecolor": style.RULE}
+    axes.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), **look)
+    words: dict[str, Any] = {"size": 6.5, "color": style.QUIET, "ha": "center", "va": "bottom", "rotation": 90}
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
-        axes.text(
-            x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=style.QUIET, ha="center", va="bottom", rotation=90
-        )
+        axes.text(x, max(count, 0.5) * 1.5, f"{count:,}", **words)
     axes.set_xlabel("predicted probability")
     axes.set_ylabel("count (log)")
 
