@@ -244,17 +244,15 @@ def _overall(evaluation: Evaluation) -> list[Block]:
     scores = evaluation.scores
     names = {key: metric_name(key) for key in _HEADLINES}
     names |= {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
-    items = (Headline(name, percent(scores.overall[key]), _interval(scores, key)) for key, name in names.items())
+    items = (
+        Headline(name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items()
+    )
     table = tables.overall_table(scores, multi_label=evaluation.multi_label)
     return [
         Headlines(tuple(items)),
         Paragraph("Ranges are 95 % intervals from bootstrap draws of the rows.", quiet=True),
         Details("All metrics", (CaptionedTable("All metrics", table),)),
     ]
-
-
-def _interval(scores: Scores, key: str) -> str:
-    return tables.interval(*scores.intervals.get(key, (math.nan, math.nan)))
 
 
 def _by_label(evaluation: Evaluation) -> list[Block]:
@@ -411,7 +409,7 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
     rows = []
     for evaluation in levels:
         scores = evaluation.scores
-        pairs = ((percent(scores.overall[key]), _interval(scores, key)) for key in _LEVEL_METRICS)
+        pairs = ((percent(scores.overall[key]), tables.interval_of(scores, key)) for key in _LEVEL_METRICS)
         name = _LEVEL_NAMES.get(evaluation.level or "", evaluation.level or "as trained")
         rows.append((name, f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair)))
     exact = "subset accuracy" if levels[0].multi_label else "accuracy"

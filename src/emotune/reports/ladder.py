@@ -135,28 +135,21 @@ def _costs(encoder: Entry, other: Entry) -> str:
     ):
         ours, its = encoder.cost(cost), other.cost(cost)
         if ours and its and max(ours / its, its / ours) > _EQUAL:
-            parts.append(f"{_times(ours / its)} {word} ({shown(ours)} instead of {shown(its)})")
+            ratio = ours / its
+            times = f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" if ratio >= 1 else f"{ratio:.2g} ×"
+            parts.append(f"{times} {word} ({shown(ours)} instead of {shown(its)})")
     return ", ".join(parts)
 
 
-def _times(ratio: float) -> str:
-    """Return 1.5 ×, 41 ×, 1,900 ×, 0.4 ×."""
-    return f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" if ratio >= 1 else f"{ratio:.2g} ×"
-
-
-def approach_table(approaches: Sequence[ApproachLine]) -> Table:
-    """Return a row for each approach: what it is, its seconds, its seeds, and why it was skipped."""
-    rows = [
-        (
-            each.name,
-            each.about,
-            "" if each.seconds is None else duration(each.seconds),
-            ", ".join(map(str, each.seeds)) or "none",
-            each.skipped or ("" if each.failed is None else f"seed {each.failed[0]}: {each.failed[1]}"),
-        )
-        for each in approaches
-    ]
-    return Table(("approach", "what it is", "one seed", "seeds", "skipped because"), tuple(rows))
+def approach_table(approaches: Sequence[ApproachLine], *, reasons: bool = True) -> Table:
+    """Return a row for each approach: what it is, its seconds, its seeds, and, with `reasons`, why it was skipped."""
+    columns = 5 if reasons else 4
+    rows = []
+    for each in approaches:
+        reason = each.skipped or ("" if each.failed is None else f"seed {each.failed[0]}: {each.failed[1]}")
+        seeds = ", ".join(map(str, each.seeds)) or "none"
+        rows.append((each.name, each.about, duration(each.seconds), seeds, reason)[:columns])
+    return Table(("approach", "what it is", "one seed", "seeds", "skipped because")[:columns], tuple(rows))
 
 
 def approach_section(approaches: Sequence[ApproachLine]) -> Section:

@@ -9,7 +9,7 @@ import numpy as np
 
 from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.reports.tables import OPTIMISM, Table, percent, policies
+from emotune.reports.tables import OPTIMISM, Table, percent, policies, threshold_table
 from emotune.reports.writer import (
     Block,
     Bullets,
@@ -111,13 +111,12 @@ def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
 
 def _thresholds(background: Background) -> Table:
     rule, folds = background.decision, background.fold_thresholds
-    pairs = list(zip(rule.labels.names, rule.thresholds, strict=True))
     if folds is None:
-        return Table(("label", "threshold"), tuple((name, f"{value:.3f}") for name, value in pairs))
+        return threshold_table(rule)
     low, high = folds.chosen.min(axis=0), folds.chosen.max(axis=0)
     rows = [
         (name, f"{value:.3f}", f"{low[i]:.3f}–{high[i]:.3f}", f"{high[i] - low[i]:.3f}", f"{folds.positives[i]:,}")
-        for i, (name, value) in enumerate(pairs)
+        for i, (name, value) in enumerate(zip(rule.labels.names, rule.thresholds, strict=True))
     ]
     return Table(("label", "threshold", "without each fold", "spread", "positives"), tuple(rows))
 
