@@ -1,9 +1,8 @@
 """The report of a comparison: its JSON, its tables, its pictures, and the description of all of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    write_report,
 )
 from emotune.scoring.comparison import (
     CLEAR,
@@ -378,18 +376,8 @@ def answers(report: ComparisonReport, row: int) -> list[str]:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def write_comparison(
-    report: ComparisonReport, folder: Path, warn: Callable[[str], None], more: Sequence[Section] = ()
-) -> Path:
-    """Write comparison.json, report.md, report.html and pictures to a folder, and return the page to open.
-
-    `more`: further sections, before those of the labels.
-    """
-    return write_report(describe(report, more), folder, warn)
-
-
-def describe(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
-    """The description of the report; `more` as for `write_comparison`."""
+def comparison_report(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
+    """The report: comparison.json, Markdown, a page, and pictures. `more`: sections before those of the labels."""
     main = CaptionedTable("The best first", main_table(report, headline_metrics(report), further_metrics(report)))
     differences: list[Block] = []
     if report.comparison.differences:

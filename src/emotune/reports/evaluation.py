@@ -3,11 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from emotune.reports.writer import (
     Details,
     Facts,
     Heading,
-    Headline,
     Headlines,
     Mark,
     Panel,
@@ -37,7 +35,6 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    write_report,
 )
 from emotune.scoring import metrics as curves
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
@@ -104,18 +101,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All figures; an undefined one is null. `confusion`: for multi-label, pairs of a missed and an extra label."""
-        each = self.scores.per_label
-        columns = {
-            "support": each.support,
-            "predicted": each.predicted,
-            "precision": each.precision,
-            "recall": each.recall,
-            "f1": each.f1,
-            "f1_low": each.f1_low,
-            "f1_high": each.f1_high,
-            "average_precision": each.average_precision,
-            "auroc": each.auroc,
-        }
+        columns = vars(self.scores.per_label)
         return {
             "model": self.model,
             "split": self.split,
@@ -191,20 +177,10 @@ def predictions_csv(evaluation: Evaluation) -> str:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def write_evaluation(
-    evaluation: Evaluation,
-    background: Background,
-    coarser: Sequence[Evaluation],
-    folder: Path,
-    warn: Callable[[str], None],
-    resamples: int,
-) -> Path:
-    """Write all reports of an evaluation to a folder, and return the page to open; the rest as for `describe`."""
-    return write_report(describe(evaluation, background, coarser, resamples), folder, warn)
-
-
-def describe(evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int) -> Report:
-    """The description of the report.
+def evaluation_report(
+    evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int
+) -> Report:
+    """The report: metrics.json, predictions.csv, Markdown, a page, and pictures.
 
     coarser: the same decisions at coarser levels of the taxonomy, the finest first. resamples: bootstrap draws for the
     intervals of the slices.
@@ -244,12 +220,10 @@ def _overall(evaluation: Evaluation) -> list[Block]:
     scores = evaluation.scores
     names = {key: metric_name(key) for key in _HEADLINES}
     names |= {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
-    items = (
-        Headline(name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items()
-    )
+    figures = ((name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items())
     table = tables.overall_table(scores, multi_label=evaluation.multi_label)
     return [
-        Headlines(tuple(items)),
+        Headlines(Table(("metric", "value", "95 % interval"), tuple(figures))),
         Paragraph("Ranges are 95 % intervals from bootstrap draws of the rows.", quiet=True),
         Details("All metrics", (CaptionedTable("All metrics", table),)),
     ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
@@ -34,47 +34,50 @@ _MAX_ROWS = 300  # of one table in the page
 # --- blocks ----------------------------------------------------------------------------------------------------
 
 
+class Block:
+    """A part of a section; the templates choose by its kind, the name of its class."""
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+
 @dataclass(frozen=True)
-class Paragraph:
+class Paragraph(Block):
     """A paragraph of plain text. `quiet`: small and grey, for notes."""
 
     text: str
     quiet: bool = False
-    kind: ClassVar[str] = "paragraph"
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(Block):
     """A heading within a section."""
 
     text: str
-    kind: ClassVar[str] = "heading"
 
 
 @dataclass(frozen=True)
-class Bullets:
+class Bullets(Block):
     """A list of sentences, each with examples."""
 
     items: tuple[tuple[str, tuple[str, ...]], ...]
-    kind: ClassVar[str] = "bullets"
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Block):
     """Names and values. An empty name continues the value above it."""
 
     pairs: tuple[tuple[str, str], ...]
-    kind: ClassVar[str] = "facts"
 
 
 @dataclass(frozen=True)
-class CaptionedTable:
+class CaptionedTable(Block):
     """A table with a caption. `words`: the columns that hold running text. Without rows it is left out."""
 
     caption: str
     table: Table
     words: tuple[int, ...] = ()
-    kind: ClassVar[str] = "table"
 
     @property
     def classes(self) -> list[str]:
@@ -85,20 +88,10 @@ class CaptionedTable:
 
 
 @dataclass(frozen=True)
-class Headline:
-    """A key figure with its interval ("" where there is none)."""
+class Headlines(Block):
+    """Key figures in large print: names, values, intervals. The Markdown leaves them out: a table below has them."""
 
-    name: str
-    value: str
-    interval: str
-
-
-@dataclass(frozen=True)
-class Headlines:
-    """Key figures in large print. The Markdown leaves them out: the table below them has them all."""
-
-    items: tuple[Headline, ...]
-    kind: ClassVar[str] = "headlines"
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -125,20 +118,18 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
+class Cases(Block):
     """Single texts."""
 
     cases: tuple[Case, ...]
-    kind: ClassVar[str] = "cases"
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Block):
     """Preformatted text. `label`: what it is, for screen readers."""
 
     text: str
     label: str
-    kind: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
@@ -152,7 +143,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Block):
     """A picture: the stem of its file's name, its title, a text that stands in for it, and how it is drawn.
 
     `draw` may import matplotlib. `note`: a sentence above it. `wide`: the page scrolls it instead of shrinking it.
@@ -166,28 +157,22 @@ class Picture:
     note: str = ""
     wide: bool = False
     panels: Callable[[], Sequence[Panel]] | None = None
-    kind: ClassVar[str] = "picture"
 
 
 @dataclass(frozen=True)
-class Details:
+class Details(Block):
     """Blocks that the page shows on demand. `again`: they repeat others, so that paper and Markdown leave them out."""
 
     summary: str
-    blocks: "tuple[Block, ...]"
+    blocks: tuple[Block, ...]
     again: bool = False
-    kind: ClassVar[str] = "details"
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Block):
     """Blocks beside each other where there is room, a tuple for each column."""
 
-    columns: "tuple[tuple[Block, ...], ...]"
-    kind: ClassVar[str] = "columns"
-
-
-Block = Paragraph | Heading | Bullets | Facts | CaptionedTable | Headlines | Cases | Code | Picture | Details | Columns
+    columns: tuple[tuple[Block, ...], ...]
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,10 @@ from emotune.labels import Task, positives
 from emotune.models.embedding import Embedder, Reading
 from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
-from emotune.reports.comparison import ComparisonReport, write_comparison
+from emotune.reports.comparison import ComparisonReport, comparison_report
 from emotune.reports.ladder import ApproachLine, Worth, approach_section, worth
 from emotune.reports.tables import duration
+from emotune.reports.writer import write_report
 from emotune.runs import layout, tracking
 from emotune.runs.cached_logits import read_valid
 from emotune.runs.compared import BEST_EPOCH, OUT_OF_FOLD, SPEED, Candidate, Common, chooses_epoch, entry_of, over_seeds
@@ -561,8 +562,8 @@ class _Ladder:
             heading="Ladder",
         )
         judged = worth(report, lines)
-        folder, warn = self.request.out / REPORT, self.reporter.warn
-        page = write_comparison(replace(report, lead=judged.sentence), folder, warn, [approach_section(lines)])
+        described = comparison_report(replace(report, lead=judged.sentence), [approach_section(lines)])
+        page = write_report(described, self.request.out / REPORT, self.reporter.warn)
         self.save()
         return LadderOutcome(report, lines, judged, page, self.request.budget, self.state.spent)
 
