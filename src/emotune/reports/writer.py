@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
@@ -204,24 +205,17 @@ class Report:
     page: bool = True
 
     @property
-    def pictures(self) -> "Iterator[Picture]":
-        """All pictures of all sections."""
-        return (block for section in self.sections for block in _all(section.blocks) if isinstance(block, Picture))
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures of all sections and their columns."""
+        for block in (block for section in self.sections for block in section.blocks):
+            blocks = chain(*block.columns) if isinstance(block, Columns) else (block,)
+            yield from (found for found in blocks if isinstance(found, Picture))
 
     def with_pictures(self, stems: Iterable[str]) -> "Report":
         """The report with these pictures only, and without what is empty."""
         kept = frozenset(stems)
         sections = [replace(section, blocks=_filled(section.blocks, kept)) for section in self.sections]
         return replace(self, sections=tuple(section for section in sections if section.blocks))
-
-
-def _all(blocks: Sequence[Block]) -> Iterator[Block]:
-    """The blocks and those in their columns."""
-    for block in blocks:
-        yield block
-        if isinstance(block, Columns):
-            for column in block.columns:
-                yield from _all(column)
 
 
 def _filled(blocks: Sequence[Block], stems: frozenset[str]) -> tuple[Block, ...]:

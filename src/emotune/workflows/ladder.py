@@ -55,7 +55,7 @@ from emotune.models.embedding import Embedder, Reading
 from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
 from emotune.reports.comparison import ComparisonReport, comparison_report
-from emotune.reports.ladder import ApproachLine, Worth, approach_section, worth
+from emotune.reports.ladder import Approach, Worth, approach_section, worth
 from emotune.reports.tables import duration
 from emotune.reports.writer import write_report
 from emotune.runs import layout, tracking
@@ -103,7 +103,7 @@ class LadderOutcome:
     """The comparison, the approaches, the page to open, and the seconds allowed and used by all processes."""
 
     report: ComparisonReport
-    approaches: tuple[ApproachLine, ...]
+    approaches: Sequence[Approach]
     worth: Worth
     page: Path
     budget: float
@@ -162,21 +162,12 @@ _RESERVED = {
 
 
 @dataclass
-class _Approach:
-    """An approach and its progress.
+class _Approach(Approach):
+    """late: the seconds that its first seed still needs, where it is skipped for lack of time; 0 when unknown."""
 
-    skipped: why no seed of it is trained any more. late: the seconds that its first seed still needs, where it is
-    skipped for lack of time; 0 when unknown. trained: the run of each seed. failed: a later seed that failed, and why.
-    """
-
-    name: str
-    about: str
     kind: Kind | None = None
     config: Config | None = None
-    skipped: str | None = None
     late: float | None = None
-    trained: dict[int, Path] = field(default_factory=dict)
-    failed: tuple[int, str] | None = None
 
     @property
     def settings(self) -> Config:
@@ -215,6 +206,7 @@ def _chosen(request: LadderRequest) -> list[_Approach]:
     for approach in approaches:
         try:
             approach.kind = find_kind(known[approach.name]["model"]["kind"])
+            approach.transformer = approach.kind.name == "encoder"
             keys.update(approach.kind.settings.keys())
         except EmotuneError as error:
             approach.skipped = _with_hint(error)
@@ -543,10 +535,11 @@ class _Ladder:
 
     def conclude(self) -> LadderOutcome:
         """Compare the trained models and write the report; raises EmotuneError when there are none."""
-        lines = tuple(map(self.line, self.approaches))
+        for approach in self.approaches:
+            approach.seconds = self.speed(approach).seconds()
         trained = [approach for approach in self.approaches if approach.trained]
         if not trained:
-            reasons = "\n  ".join(f"{line.name}: {line.skipped}" for line in lines)
+            reasons = "\n  ".join(f"{approach.name}: {approach.skipped}" for approach in self.approaches)
             hint = "Give it more time (--budget), or rows and settings that suit one of the approaches."
             raise EmotuneError(f"no approach was trained:\n  {reasons}", hint=hint)
         self.reporter.info("comparing")
@@ -561,19 +554,11 @@ class _Ladder:
             warnings=tuple(self.findings),
             heading="Ladder",
         )
-        judged = worth(report, lines)
-        described = comparison_report(replace(report, lead=judged.sentence), [approach_section(lines)])
+        judged = worth(report, self.approaches)
+        described = comparison_report(replace(report, lead=judged.sentence), [approach_section(self.approaches)])
         page = write_report(described, self.request.out / REPORT, self.reporter.warn)
         self.save()
-        return LadderOutcome(report, lines, judged, page, self.request.budget, self.state.spent)
-
-    def line(self, approach: _Approach) -> ApproachLine:
-        trained, seconds = dict(sorted(approach.trained.items())), self.speed(approach).seconds()
-        transformer = approach.kind is not None and approach.kind.name == "encoder"
-        line = ApproachLine(approach.name, approach.about, transformer, seconds, failed=approach.failed)
-        if not trained:
-            return replace(line, skipped=approach.skipped)
-        return replace(line, seeds=tuple(trained), runs=tuple(map(str, trained.values())))
+        return LadderOutcome(report, self.approaches, judged, page, self.request.budget, self.state.spent)
 
     def entry(self, approach: _Approach) -> Entry:
         """Return the entry of an approach: the outcome of each seed, and the mean of their costs."""

@@ -110,27 +110,22 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
     upper.plot(where, share, "o-", color=style.BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
     errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
     upper.text(0, 1.03, errors, color=style.INK, va="bottom", transform=upper.transAxes)
-    _draw_bin_counts(style.place_axes(figure, left, bottom, width, below), bins)
-    return figure
-
-
-def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
-    """A bar for each bin on a log scale, since most cells of a multi-label task are near 0; above it, in the upper half
-    of the axes at most, the count."""
-    edges = np.linspace(0, 1, len(bins.counts) + 1)
-    top = float(bins.counts.max())
-    axes.set_yscale("log")
-    axes.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.minorticks_off()
-    axes.spines["left"].set_visible(False)
+    # a bar for each bin on a log scale, since most cells of a multi-label task are near 0; the counts stand above, the
+    # bars take half the axes at most
+    lower = style.place_axes(figure, left, bottom, width, below)
+    edges, top = np.linspace(0, 1, len(bins.counts) + 1), float(bins.counts.max())
+    lower.set_yscale("log")
+    lower.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
+    lower.yaxis.set_minor_formatter(NullFormatter())
+    lower.minorticks_off()
+    lower.spines["left"].set_visible(False)
     look: dict[str, Any] = {"align": "edge", "color": style.BLUE, "edgecolor": style.RULE}
-    axes.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), **look)
+    lower.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), **look)
     words: dict[str, Any] = {"size": 6.5, "color": style.QUIET, "ha": "center", "va": "bottom", "rotation": 90}
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
-        axes.text(x, max(count, 0.5) * 1.5, f"{count:,}", **words)
-    axes.set_xlabel("predicted probability")
-    axes.set_ylabel("count (log)")
+        lower.text(x, max(count, 0.5) * 1.5, f"{count:,}", **words)
+    lower.set(xlabel="predicted probability", ylabel="count (log)")
+    return figure
 
 
 # --- training --------------------------------------------------------------------------------------------------

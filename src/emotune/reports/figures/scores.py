@@ -34,30 +34,26 @@ def label_f1(scores: Scores, labels: LabelSet, title: str) -> Figure:
     order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
     names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
     rows = style.named_rows(names, support, "support", title, right=0.5)
-    _draw_f1(rows.axes, each.f1[order], each.f1_low[order], each.f1_high[order], rows.size)
-    macro = scores.overall["macro_f1"]
-    if not np.isnan(macro):
-        low, high = scores.intervals.get("macro_f1", (np.nan, np.nan))
-        interval = "" if np.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-        rows.axes.axvline(macro, color=style.VERMILION, linewidth=1, linestyle="--", zorder=1)
-        rows.axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=style.RUST, ha="right", **rows.above)
-    return rows.figure
-
-
-def _draw_f1(axes: Axes, f1: Floats, low: Floats, high: Floats, size: float) -> None:
-    """Dots on interval bars, one row for each label from the top, with the value at the right."""
-    rows = np.arange(len(f1))
+    axes, y, size = rows.axes, np.arange(num_labels), rows.size
+    f1, low, high = each.f1[order], each.f1_low[order], each.f1_high[order]
     axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     axes.set_xlabel("F1" if np.isnan(low).all() else "F1, with 95 % bootstrap interval")
     axes.grid(axis="x")
-    axes.hlines(rows, low, high, color=style.LIGHT_BLUE, linewidth=0.9 * size)
-    axes.plot(f1, rows, "o", color=style.BLUE, markersize=0.45 * size, clip_on=False)
+    axes.hlines(y, low, high, color=style.LIGHT_BLUE, linewidth=0.9 * size)
+    axes.plot(f1, y, "o", color=style.BLUE, markersize=0.45 * size, clip_on=False)
     paper = {"facecolor": style.PAPER, "edgecolor": "none", "pad": 1}  # keeps the macro line behind the words
-    for y, value in enumerate(f1):
+    for row, value in enumerate(f1):
         if np.isnan(value):
-            _write_undefined(axes, y, size, bbox=paper)
+            _write_undefined(axes, row, size, bbox=paper)
         else:
-            axes.text(1.03, y, f"{value:.2f}", size=size, va=style.MIDDLE)
+            axes.text(1.03, row, f"{value:.2f}", size=size, va=style.MIDDLE)
+    macro = scores.overall["macro_f1"]
+    if not np.isnan(macro):
+        bounds = scores.intervals.get("macro_f1", (np.nan, np.nan))
+        interval = "" if np.isnan(bounds[0]) else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+        axes.axvline(macro, color=style.VERMILION, linewidth=1, linestyle="--", zorder=1)
+        axes.text(1, s=f"macro-F1 {macro:.3f}{interval}", color=style.RUST, ha="right", **rows.above)
+    return rows.figure
 
 
 def _write_undefined(axes: Axes, y: int, size: float, **more: Any) -> None:
