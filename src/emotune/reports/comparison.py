@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
 NOT_SIGNIFICANT = "not significant"
-_MOST_TEXT = 300
 _MOST_CASES, _SHOWN_CASES, _MOST_CASE_TEXT = 20, 6, 600
 _MOST_CONFUSED = 10
 
@@ -106,7 +105,19 @@ class ComparisonReport:
             "reference": self.reference,
             "reference_is": "named" if compared.named else "the best of these rows",
             "runs": [self._entry_json(i) for i in compared.ranking],
-            "differences": [self._difference_json(d) for d in compared.differences],
+            "differences": [
+                {
+                    "run": self.names[d.entry],
+                    "other": self.names[d.other],
+                    "rows_that_differ": d.rows,
+                    "difference": number(d.value),
+                    "interval": [number(d.low), number(d.high)],
+                    "p": number(d.p),
+                    "p_holm": number(d.corrected),
+                    "clear": bool(d.corrected < CLEAR),
+                }
+                for d in compared.differences
+            ],
             "correction": {"p": "holm", "intervals": "max-t", "comparisons": len(compared.differences)},
             "by_label": [self._labels_json(d) for d in compared.by_label],
             "disagreements": [self._row_json(d.row, d.extent) for d in compared.disagreements],
@@ -131,18 +142,6 @@ class ComparisonReport:
             "front": [COST_NAMES[cost] for cost in measured.fronts],
             "label_f1": {name: number(f1) for name, f1 in zip(labels.names, measured.f1, strict=True)},
             **confusions_json(measured.confusions, labels),
-        }
-
-    def _difference_json(self, d: Difference) -> dict[str, Any]:
-        return {
-            "run": self.names[d.entry],
-            "other": self.names[d.other],
-            "rows_that_differ": d.rows,
-            "difference": number(d.value),
-            "interval": [number(d.low), number(d.high)],
-            "p": number(d.p),
-            "p_holm": number(d.corrected),
-            "clear": bool(d.corrected < CLEAR),
         }
 
     def _labels_json(self, d: LabelDifferences) -> dict[str, Any]:
@@ -353,7 +352,7 @@ def confusions_of_all(report: ComparisonReport, most: int) -> list[tuple[str, Ta
     return list(joined.items())
 
 
-def place_and_text(report: ComparisonReport, row: int, most: int = _MOST_TEXT) -> tuple[str, str]:
+def place_and_text(report: ComparisonReport, row: int, most: int) -> tuple[str, str]:
     """The place of a row, and its text, cut to `most` characters; without the texts, its number alone."""
     if report.records is None:
         return f"row {row + 1:,}", ""
@@ -383,6 +382,9 @@ def comparison_report(report: ComparisonReport, more: Sequence[Section] = ()) ->
     if report.comparison.differences:
         table = CaptionedTable(f"Compared with {report.reference}", difference_table(report))
         differences = [table, Paragraph(how_corrected(report), quiet=True)]
+    confused: list[Block] = []
+    for name, captioned in confusion_tables(report, _MOST_CONFUSED):
+        confused += [Heading(name), Columns(tuple((CaptionedTable(caption, found),) for caption, found in captioned))]
     return Report(
         title=f"{report.heading} on {report.title}",
         data_name="comparison.json",
@@ -400,7 +402,7 @@ def comparison_report(report: ComparisonReport, more: Sequence[Section] = ()) ->
             Section("differences", "Differences", differences),
             *more,
             Section("labels", "By label", _labels(report)),
-            Section("confused", "Most confused", _confused(report)),
+            Section("confused", "Most confused", confused),
             Section("disagreements", "Texts with the most different predictions", _disagreements(report)),
         ),
     )
@@ -450,14 +452,6 @@ def _labels(report: ComparisonReport) -> list[Block]:
     if report.comparison.by_label:
         wins = CaptionedTable("Labels with a higher and a lower F1", wins_table(report), words=(4, 5))
         found += [Paragraph(how_won(report), quiet=True), wins]
-    return found
-
-
-def _confused(report: ComparisonReport) -> list[Block]:
-    found: list[Block] = []
-    for name, captioned in confusion_tables(report, _MOST_CONFUSED):
-        columns = tuple((CaptionedTable(caption, table),) for caption, table in captioned)
-        found += [Heading(name), Columns(columns)]
     return found
 
 

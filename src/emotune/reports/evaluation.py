@@ -40,7 +40,6 @@ from emotune.scoring import metrics as curves
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
 from emotune.scoring.slices import (
     Confusions,
-    Mistake,
     Slice,
     by_length,
     by_number_of_labels,
@@ -60,7 +59,6 @@ _MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
 _MOST_NAMES = 40  # of a part of the labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
-_LEVEL_NAMES = {"ekman": "Ekman", "sentiment": "Sentiment"}
 _CURVE_POINTS = 150
 
 
@@ -384,7 +382,7 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
     for evaluation in levels:
         scores = evaluation.scores
         pairs = ((percent(scores.overall[key]), tables.interval_of(scores, key)) for key in _LEVEL_METRICS)
-        name = _LEVEL_NAMES.get(evaluation.level or "", evaluation.level or "as trained")
+        name = evaluation.level.capitalize() if evaluation.level else "as trained"
         rows.append((name, f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair)))
     exact = "subset accuracy" if levels[0].multi_label else "accuracy"
     names = [cell for name in ("macro-F1", "micro-F1", exact) for cell in (name, "95 % interval")]
@@ -395,7 +393,7 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
         members = mapping_to(level, finer.labels).members if level in levels_of(finer.labels) else {}
         table = tables.label_table(coarser.scores, coarser.labels)
         shown = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
-        table, name = Table((*table.header, "consists of"), shown), _LEVEL_NAMES.get(level, level)
+        table, name = Table((*table.header, "consists of"), shown), level.capitalize()
         words = (len(table.header) - 1,)
         found += [Heading(name), CaptionedTable(f"Labels at the level {name}", table, words)]
     return found
@@ -415,18 +413,13 @@ def _worst_errors(evaluation: Evaluation) -> list[Block]:
         note = f"The wrong predictions with the highest loss. Beside each label: {probability}."
         found += [Paragraph(note, quiet=True), Heading("Highest loss"), Cases(cases)]
     if e.thresholds is not None:
-        missed, extra = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
-        found += _mistakes(e, "False negatives, far below the threshold", missed)
-        found += _mistakes(e, "False positives, far above the threshold", extra)
+        titles = ("False negatives, far below the threshold", "False positives, far above the threshold")
+        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
+        for title, each in zip(titles, mistakes, strict=True):
+            wrong = (m for m in each if m.margin > 0)  # the others were decided by a policy
+            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wrong)
+            found += [Heading(title), Cases(cases)] if cases else []
     return found
-
-
-def _mistakes(evaluation: Evaluation, title: str, mistakes: Sequence[Mistake]) -> list[Block]:
-    """Single labels on the wrong side of their thresholds, without those that a policy decided."""
-    names = evaluation.labels.names
-    wrong = (m for m in mistakes if m.margin > 0)
-    cases = [_case(evaluation, m.row, f"{names[m.label]} off by {m.margin:.1f} logits") for m in wrong]
-    return [Heading(title), Cases(tuple(cases))] if cases else []
 
 
 def _case(evaluation: Evaluation, row: int, note: str) -> Case:

@@ -1,6 +1,6 @@
 """The report of an inspection of labelled data: its JSON, its tables, its pictures, and the description of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from emotune.data.quality.profile import Distribution, Near, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table
-from emotune.reports.writer import Block, Bullets, CaptionedTable, Picture, Report, Section, write_report
+from emotune.reports.writer import Bullets, CaptionedTable, Picture, Report, Section, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,6 +248,7 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
     """Write report.md, inspection.json and pictures to a folder, and return the report to open."""
     found = inspection.profile
     counted = [f"tokens as {inspection.encoder} counts them"] if inspection.encoder else []
+    advice, warned = tuple((one.message, ()) for one in inspection.advice), warnings(found, examples=3)
     tables = {
         "Splits": split_table(found),
         "Lengths": length_table(found, inspection.max_length),
@@ -261,18 +262,14 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         data=inspection.to_json(),
         facts=tuple(("", line) for line in (*inspection.description, *counted)),
         sections=(
-            Section("advice", "Recommendations", _bullets([(one.message, ()) for one in inspection.advice])),
-            Section("warnings", "Warnings", _bullets(warnings(found, examples=3))),
+            Section("advice", "Recommendations", [Bullets(advice)] if advice else []),
+            Section("warnings", "Warnings", [Bullets(tuple(warned))] if warned else []),
             *(Section(title, title, [CaptionedTable("", table)]) for title, table in tables.items()),
             *(Section(picture.stem, picture.title, [picture]) for picture in _pictures(inspection)),
         ),
         page=False,
     )
     return write_report(report, folder, warn)
-
-
-def _bullets(items: Sequence[tuple[str, tuple[str, ...]]]) -> list[Block]:
-    return [Bullets(tuple(items))] if items else []
 
 
 def _pictures(inspection: Inspection) -> list[Picture]:

@@ -79,24 +79,16 @@ def worth(report: ComparisonReport, approaches: Sequence[Approach]) -> Worth:
     if not others:
         return Worth("This ladder cannot show whether the transformer is worth it: nothing else was trained.")
     other = next((entry for entry in others if _is_cheaper(entry, encoder)), others[0])
-    d = _difference(report, encoder.name, other.name)
+    names, both = report.names, {encoder.name, other.name}
+    d = next(d for d in report.comparison.differences if {names[d.entry], names[d.other]} == both)
+    if names[d.entry] == other.name:
+        d = replace(d, entry=d.other, other=d.entry, value=-d.value, low=-d.high, high=-d.low)
     return Worth(_sentence(report, encoder, other, d), encoder.name, other.name, d)
 
 
 def _is_cheaper(entry: Entry, than: Entry) -> bool:
     ours, its = entry.cost("training_seconds"), than.cost("training_seconds")
     return ours is not None and its is not None and ours < its
-
-
-def _difference(report: ComparisonReport, one: str, other: str) -> Difference:
-    """Return `one` minus `other`; of each pair the comparison has one direction."""
-    names = report.names
-    for d in report.comparison.differences:
-        if (names[d.entry], names[d.other]) == (one, other):
-            return d
-        if (names[d.entry], names[d.other]) == (other, one):
-            return replace(d, entry=d.other, other=d.entry, value=-d.value, low=-d.high, high=-d.low)
-    raise AssertionError("all pairs were compared")
 
 
 def _sentence(report: ComparisonReport, encoder: Entry, other: Entry, d: Difference) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,12 +147,11 @@ def chosen_thresholds(tuned: Tuned) -> str:
     """The chosen method with its out-of-fold scores, and its in-sample ones."""
     objective, shown = tuned.method.objective, _shown(tuned)
     judged = [key for key in shown if key == objective or (objective == PRECISION and "f1" not in key)]
-    reached = _listed(tuned.out_of_fold_f1, shown)
-    return f"thresholds: {tuned.method}; out of fold {reached}; in-sample {_listed(tuned.in_sample_f1, judged)}"
-
-
-def _listed(figures: Mapping[str, float], keys: Iterable[str]) -> str:
-    return ", ".join(f"{metric_name(key)} {percent(figures[key])}" for key in keys)
+    out_of_fold, in_sample = (
+        ", ".join(f"{metric_name(key)} {percent(figures[key])}" for key in keys)
+        for figures, keys in ((tuned.out_of_fold_f1, shown), (tuned.in_sample_f1, judged))
+    )
+    return f"thresholds: {tuned.method}; out of fold {out_of_fold}; in-sample {in_sample}"
 
 
 def tuned_table(tuned: Tuned) -> Table:

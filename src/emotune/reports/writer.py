@@ -365,7 +365,6 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _LONG_NUMBER = re.compile(r"(\d+\.\d\d)\d+")
 _REFERENCE = re.compile(r"#([\w.-]+)")
-_VIEW = re.compile(r"^0 0 ([\d.]+) ([\d.]+)$")
 _NUMBERS = {"d", "x", "y", "transform"}
 _CROP = 0.7  # of the margin around a picture: a page has its own
 
@@ -389,10 +388,7 @@ def inline_svg(svg: bytes, *, prefix: str, alt: str, crop: bool = False) -> Mark
     from emotune.reports.figures import MARGIN, POINTS, TITLE, TITLE_LINE
 
     root = fromstring(svg)  # noqa: S314 (our own picture, drawn a moment ago)
-    view = _VIEW.match(root.get("viewBox", ""))
-    if view is None:
-        raise ValueError(f"not a picture of ours: its view is {root.get('viewBox')!r}")
-    width, height = float(view[1]), float(view[2])
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
     margin = _CROP * MARGIN * POINTS if crop else 0.0
     top = margin
     for parent in list(root.iter()):

@@ -123,7 +123,7 @@ class LadderOutcome:
 def ladder(
     request: LadderRequest, reporter: TrainingReporter, bars: Callable[[], AbstractContextManager[None]]
 ) -> LadderOutcome:
-    """Train and compare the approaches, or resume that; `bars` is entered around each training.
+    """Train and compare the approaches, or resume that; `bars` is entered around the training of a network.
 
     Raises EmotuneError subclasses for whatever the user can fix, and KeyboardInterrupt when interrupted: trained
     models stay.
@@ -147,7 +147,7 @@ def ladder(
     with locked(request.out):
         require_ladder(request.out)
         state = _open_state(request, fingerprints(corpus), device)
-        return _Ladder(request, source, corpus, findings, approaches, device, reporter, bars, state).run()
+        return _Ladder(request, source, corpus, findings, approaches, device, reporter, bars, state, state.spent).run()
 
 
 # --- the approaches ----------------------------------------------------------------------------------------------
@@ -166,13 +166,12 @@ class _Approach(Approach):
     """late: the seconds that its first seed still needs, where it is skipped for lack of time; 0 when unknown."""
 
     kind: Kind | None = None
-    config: Config | None = None
+    config: Config = field(init=False)  # set unless it is skipped from the start
     late: float | None = None
 
-    @property
-    def settings(self) -> Config:
-        assert self.config is not None, "it is configured, or skipped"
-        return self.config
+    def skip(self, reason: str, needs: float | None) -> None:
+        """Train no seed any more, for lack of time."""
+        self.skipped, self.late = reason, None if self.trained else needs or 0.0
 
 
 @dataclass(frozen=True)
@@ -356,10 +355,6 @@ def require_ladder(out: Path) -> None:
 # --- training within the budget ----------------------------------------------------------------------------------
 
 
-class TooSlowError(EndedByObserverError):
-    """A training was stopped because it would exceed the budget."""
-
-
 @dataclass
 class _Ladder:
     """A ladder at work. told: the messages that were passed on, each once."""
@@ -373,12 +368,10 @@ class _Ladder:
     reporter: TrainingReporter
     bars: Callable[[], AbstractContextManager[None]]
     state: _State
+    before: float  # the seconds of earlier processes
     told: set[str] = field(default_factory=set)
     works: bool = False  # whether this process trained something
     saved: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.before = self.state.spent
 
     @property
     def spent(self) -> float:
@@ -404,8 +397,8 @@ class _Ladder:
         return self.request.out / RUNS / f"{approach.name}-{seed}"
 
     def material(self, approach: _Approach, seed: int) -> Material:
-        training = approach.settings.training.model_copy(update={"seed": seed})
-        config = approach.settings.model_copy(update={"training": training})
+        training = approach.config.training.model_copy(update={"seed": seed})
+        config = approach.config.model_copy(update={"training": training})
         return Material(config, resolved_config(config, self.source), self.corpus, self.findings)
 
     def run(self) -> LadderOutcome:
@@ -422,7 +415,7 @@ class _Ladder:
             for approach in self.approaches:
                 again = number > 0 and isinstance(approach.kind, FittedKind)  # it would give the same model
                 if not (again or approach.skipped or approach.failed):
-                    self.train(approach, approach.settings.training.seed + number)
+                    self.train(approach, approach.config.training.seed + number)
         for approach in self.approaches:
             if approach.trained:
                 self.measure(approach)
@@ -430,7 +423,7 @@ class _Ladder:
 
     def find_trained(self, approach: _Approach) -> None:
         """Find the trained seeds; raises ConfigError for a run with other settings, OutputError for what is no run."""
-        for seed in range(approach.settings.training.seed, approach.settings.training.seed + self.request.seeds_max):
+        for seed in range(approach.config.training.seed, approach.config.training.seed + self.request.seeds_max):
             run, config = self.run_of(approach, seed), self.material(approach, seed).resolved
             if not run.exists():
                 continue
@@ -453,14 +446,14 @@ class _Ladder:
             if left <= 0 or (needs or 0.0) > left:
                 budget = f"the budget of {duration(self.request.budget)}"
                 told = f"it would take about {duration(needs)}, and {duration(left)} of {budget} were left"
-                self.skip(approach, told if left > 0 else f"{budget} was used up", needs)
+                approach.skip(told if left > 0 else f"{budget} was used up", needs)
                 return
             about = "" if needs is None else f"about {duration(needs)}, "
             self.reporter.info(f"{approach.name}, seed {seed}: {about}{duration(left)} of the budget are left")
             self.train_seed(approach, seed, run)
-        except TooSlowError as slow:
+        except EndedByObserverError as slow:
             self.reporter.warn(f"{approach.name}, seed {seed}: {slow}")
-            self.skip(approach, str(slow), self.needs(approach, run))
+            approach.skip(str(slow), self.needs(approach, run))
         except OutputError:
             raise
         except EmotuneError as error:
@@ -468,22 +461,18 @@ class _Ladder:
             approach.failed = (seed, _with_hint(error)) if approach.trained else None
             approach.skipped = _with_hint(error)
 
-    def skip(self, approach: _Approach, reason: str, needs: float | None) -> None:
-        """Train no seed of the approach any more, for lack of time."""
-        approach.skipped, approach.late = reason, None if approach.trained else needs or 0.0
-
     def needs(self, approach: _Approach, run: Path) -> float | None:
         """Return the seconds that a training takes from its newest checkpoint on; None when unknown."""
         if not run.exists() and not approach.trained:  # a speed that was seen may be that of other settings
-            measured = approach.settings.model.kind == "features" and self.left() > 0
+            measured = approach.config.model.kind == "features" and self.left() > 0
             return self.reading_seconds(approach) if measured else None
         found = newest(run / layout.CHECKPOINTS)
         return self.speed(approach).seconds(0 if found is None else found.step)
 
     def reading_seconds(self, approach: _Approach) -> float:
         """Return the seconds in which the encoder of `features` reads all rows, by its speed on some texts."""
-        assert approach.settings.checkpoint is not None
-        config = approach.settings.checkpoint
+        config = approach.config.checkpoint
+        assert config is not None, "features has an encoder"
         source = hub.resolve_encoder(config.encoder, config.revision)
         reading = Reading(**{key: getattr(config, key) for key in Reading.model_fields})
         embedder = Embedder(source.directory, reading, self.device)
@@ -497,7 +486,7 @@ class _Ladder:
     def train_seed(self, approach: _Approach, seed: int, run: Path) -> None:
         """Train a seed or resume it, and note its speed.
 
-        Raises TooSlowError, and KeyboardInterrupt when it was interrupted, even in its last step.
+        Raises EndedByObserverError when it is too slow, and KeyboardInterrupt when it was interrupted, even at its end.
         """
         material = self.material(approach, seed)
         damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
@@ -577,7 +566,7 @@ class _Ladder:
         if self.corpus.labels.task is Task.MULTI_LABEL:
             yield OUT_OF_FOLD
         for approach in trained:
-            if chooses_epoch(approach.settings):
+            if chooses_epoch(approach.config):
                 yield f"{approach.name} {BEST_EPOCH} in comparison with the others"
         yield SPEED
         used = self.spent if self.works else self.before
@@ -621,7 +610,7 @@ class _Watch:
             self._reporter.on_epoch(report)
 
     def on_step(self, report: StepReport) -> None:
-        """Predict the end from the seconds per step so far; raises TooSlowError when that is too late."""
+        """Predict the end from the seconds per step so far; raises EndedByObserverError when that is too late."""
         self._reporter.on_step(report)
         self._ladder.save(every=_SAVE_SECONDS)
         self._last, self.num_steps = time.monotonic(), report.num_steps
@@ -633,7 +622,7 @@ class _Watch:
         needs = todo * self.per_step + 2 * self._scoring  # the saved model scores the validation rows once more
         left = max(0.0, self._ladder.left(_TOLERATED))
         if todo and needs > left * (1 + 3 / made):  # the fewer steps were timed, the less certain is the prediction
-            raise TooSlowError(
+            raise EndedByObserverError(
                 f"it was stopped at step {report.step:,} of {report.num_steps:,}: it would take about "
                 f"{duration(needs)} more, and {duration(left)} of the budget were left"
             )

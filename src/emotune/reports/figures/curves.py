@@ -38,12 +38,7 @@ class LabelCurve:
 
 @drawing()
 def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
-    """A panel for each label: its curve, the point that its decisions reach, and its prevalence (dotted).
-
-    Raises ValueError without curves, and for more than `MOST_PANELS`.
-    """
-    if not 0 < len(curves) <= MOST_PANELS:
-        raise ValueError(f"{len(curves)} curves; 1 to {MOST_PANELS} can be drawn")
+    """A panel for each label, at most `MOST_PANELS`: its curve, its decisions as a point, its prevalence (dotted)."""
     columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
     lines = ceil(len(curves) / columns)
     across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
@@ -91,10 +86,8 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
 def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
     """The observed frequency against the predicted probability, in bins, above the count of each bin.
 
-    Bars are 95 % Wilson intervals. Bins without cells are left out. Raises ValueError when all are empty.
+    Bars are 95 % Wilson intervals. Bins without cells are left out.
     """
-    if not bins.counts.any():
-        raise ValueError("no probabilities to draw")
     left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
     figure = style.page(left + width + style.MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
     upper = style.place_axes(figure, left, bottom + below + 0.2, width, width)
@@ -139,12 +132,9 @@ _MOST_POINTS = 600
 def training_curves(log: TrainingLog, title: str) -> Figure:
     """Losses, validation metrics and the learning rate by step, one above the other; a grey line ends each epoch.
 
-    Values that the log lacks leave gaps; a panel without any is left out. Raises ValueError for a log without steps
-    and epochs.
+    The log has a step or an epoch. Values that it lacks leave gaps; a panel without any is left out.
     """
     panels = log.panels
-    if not panels:
-        raise ValueError("no steps and no epochs to draw")
     names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
     column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
     heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]

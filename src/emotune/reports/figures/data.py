@@ -71,14 +71,13 @@ def lengths(profile: Profile, max_length: int) -> Figure:
         share = counts / max(1, distribution.total)
         axes.stairs(share, edges, color=colour, linewidth=1.4, label=style.fit(name, 1.0, 8))
     axes.set(xlim=(0, edges[-1]), ylim=(0, None), xlabel=unit)
-    _percent_axis(axes)
     if unit == "tokens" and max_length <= edges[-1]:
         axes.axvline(max_length, color=style.QUIET, linewidth=1, linestyle="--")
         beside = axes.get_xaxis_transform()
         axes.text(max_length, 1.02, f"cut at {max_length}", size=8, color=style.QUIET, ha="center", transform=beside)
     if longest > edges[-1]:
         axes.set_xlabel(f"{unit} (the longest has {longest:,})")
-    _legend(axes, len(of))
+    _finish(axes, len(of))
     return figure
 
 
@@ -101,17 +100,14 @@ def labels_per_text(profile: Profile) -> Figure:
                 axes.annotate(shown, (x, y), (0, 2), textcoords="offset points", size=7, color=style.QUIET, ha="center")
     axes.set(xlim=(-0.6, most + 0.6), ylim=(0, None), xlabel="labels")
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    _percent_axis(axes)
-    _legend(axes, len(splits))
+    _finish(axes, len(splits))
     return figure
 
 
-def _legend(axes: Axes, num_splits: int) -> None:
-    if num_splits > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
-
-
-def _percent_axis(axes: Axes) -> None:
+def _finish(axes: Axes, num_splits: int) -> None:
+    """Draw the axis of shares, and the legend where there are several splits."""
     axes.set_ylabel("share of the split")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.grid(axis="y")
+    if num_splits > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)

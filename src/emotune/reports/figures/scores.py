@@ -26,15 +26,13 @@ _ROOMY = 0.7  # inches of a cell that has room for a zero
 def label_f1(scores: Scores, labels: LabelSet, title: str) -> Figure:
     """F1 of each label with its 95 % bootstrap interval, best first, and macro-F1 as a line.
 
-    Labels without a positive example stand last, as undefined. Raises ValueError when `scores` are of other labels.
+    Labels without a positive example stand last, as undefined.
     """
-    each, num_labels = scores.per_label, len(labels)
-    if each.f1.shape != (num_labels,):
-        raise ValueError(f"scores of {len(each.f1)} labels, but names of {num_labels}")
+    each = scores.per_label
     order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
     names, support = [labels.names[i] for i in order], [f"{each.support[i]:,}" for i in order]
     rows = style.named_rows(names, support, "support", title, right=0.5)
-    axes, y, size = rows.axes, np.arange(num_labels), rows.size
+    axes, y, size = rows.axes, np.arange(len(labels)), rows.size
     f1, low, high = each.f1[order], each.f1_low[order], each.f1_high[order]
     axes.set(xlim=(0, 1), xticks=np.linspace(0, 1, 6))
     axes.set_xlabel("F1" if np.isnan(low).all() else "F1, with 95 % bootstrap interval")
@@ -67,16 +65,13 @@ def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, mis
 
     Multi-class: rows are the actual labels, columns the predicted ones, coloured by the share of the row. Multi-label
     (`missed_extra`): rows are missed labels, columns those predicted instead, coloured by count. Counts are written
-    where they fit; zeros only in roomy cells. Raises ValueError for another shape.
+    where they fit; zeros only in roomy cells.
     """
     values = np.asarray(counts, dtype=np.float64)
-    num_labels = len(labels)
-    if values.shape != (num_labels, num_labels):
-        raise ValueError(f"counts of shape {values.shape}, but names of {num_labels} labels")
     norm: Normalize
     if missed_extra:
         down, across, unit, top = "missed", "predicted instead", "pairs", max(1.0, float(values.max()))
-        shown = np.where(np.eye(num_labels, dtype=bool) & (values == 0), np.nan, values)
+        shown = np.where(np.eye(len(labels), dtype=bool) & (values == 0), np.nan, values)
         norm = PowerNorm(0.5, vmin=0, vmax=top)  # the root keeps pairs of rare labels visible
         ticks = {tick: f"{tick:,.0f}" for tick in MaxNLocator(4, integer=True).tick_values(0, top) if 0 <= tick <= top}
     else:
@@ -98,10 +93,8 @@ def threshold_stability(
 ) -> Figure:
     """The threshold of each label with each fold left out, shape (folds, labels), and the final one.
 
-    The widest spread comes first. Raises ValueError when the shapes do not fit the names.
+    The widest spread comes first.
     """
-    if by_fold.shape[1:] != (len(names),) or final.shape != (len(names),) or not len(by_fold):
-        raise ValueError(f"thresholds of shapes {final.shape} and {by_fold.shape}, but names of {len(names)} labels")
     order = np.argsort(-np.ptp(by_fold, axis=0), kind="stable")
     counts = [f"{positives[i]:,}" for i in order]
     rows = style.named_rows([names[i] for i in order], counts, "positives", title, right=0.5)
@@ -225,11 +218,9 @@ def label_comparison(
 ) -> Figure:
     """F1 of each label for every entry, shape (entries, labels); the first entry's best label on top.
 
-    A grey bar joins the lowest and the highest. Labels without positives stand last, as undefined. Raises ValueError
-    for other shapes, and for more than `MOST_ENTRIES`.
+    A grey bar joins the lowest and the highest. Labels without positives stand last, as undefined. At most
+    `MOST_ENTRIES` can be told apart.
     """
-    if f1.shape != (len(names), len(labels)) or not 0 < len(names) <= MOST_ENTRIES:
-        raise ValueError(f"scores of shape {f1.shape}, for {len(names)} entries and {len(labels)} labels")
     order = np.argsort(-f1[0], kind="stable")  # NaN sorts last
     below = _LINE * len(names) + style.GAP
     counts = [f"{support[j]:,}" for j in order]
