@@ -22,9 +22,10 @@ from emotune.errors import DataError, EmotuneError, MissingInputError, did_you_m
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to, positives
 from emotune.reporter import Reporter
-from emotune.reports.evaluation import Evaluation, write_evaluation
+from emotune.reports.evaluation import Evaluation, evaluation_report
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
+from emotune.reports.writer import write_report
 from emotune.runs import cached_logits, layout
 from emotune.runs.log import TrainingLog, read_training_log
 from emotune.scoring import metrics
@@ -97,8 +98,8 @@ def evaluate(
         return EvaluateOutcome(evaluation, None)
     background = provenance_of(directory, classifier.decision, fingerprint(records, corpus.labels))
     coarser = coarser_levels(evaluation, resamples)
-    report = write_evaluation(evaluation, background, coarser, folder, reporter.warn, resamples)
-    return EvaluateOutcome(evaluation, folder, report)
+    report = evaluation_report(evaluation, background, coarser, resamples)
+    return EvaluateOutcome(evaluation, folder, write_report(report, folder, reporter.warn))
 
 
 def _folder(run: Path | None, data: str | None, split: str, level: str | None) -> Path | None:
