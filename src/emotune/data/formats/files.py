@@ -69,12 +69,20 @@ class Content:
 
         Raises DataError for an empty, binary or non-UTF-8 file, with the line of the fault.
         """
-        at = _first_fault(self.raw)
-        if at is not None:
-            raise _not_text(self.path, self.raw, at)
-        if _is_blank(self.raw):
+        raw, start, blank = self.raw, 0, True
+        while start < len(raw):
+            end = raw.find(b"\n", start + _CHUNK) + 1 or len(raw)  # no character crosses the end of a line
+            try:
+                text = raw[start:end].decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise _not_text(self.path, raw, start + error.start) from None
+            blank = blank and not text.removeprefix("\ufeff").strip()
+            start = end
+        if b"\0" in raw:
+            raise _not_text(self.path, raw, raw.index(b"\0"))
+        if blank:
             raise DataError("the file is empty", place=Place(self.path))
-        return self.raw if b"\n" in self.raw else self.raw.replace(b"\r", b"\n")
+        return raw if b"\n" in raw else raw.replace(b"\r", b"\n")
 
 
 def stem_of(path: Path) -> str:
@@ -117,53 +125,19 @@ def _unpacked(path: Path, raw: bytes) -> bytes:
     return found
 
 
-def _chunks(raw: bytes) -> Iterator[tuple[int, bytes]]:
-    """Chunks that end with a line, which no character crosses, and where they start."""
-    start = 0
-    while start < len(raw):
-        end = raw.find(b"\n", start + _CHUNK) + 1 or len(raw)
-        yield start, raw[start:end]
-        start = end
-
-
-def _first_fault(raw: bytes) -> int | None:
-    """The position of the first byte that is not UTF-8, or of a NUL; None when all is text."""
-    for start, chunk in _chunks(raw):
-        try:
-            chunk.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return start + error.start
-    at = raw.find(b"\0")
-    return None if at < 0 else at
-
-
-def _is_blank(raw: bytes) -> bool:
-    """Whether UTF-8 has nothing but blanks."""
-    return not any(chunk.decode("utf-8").strip() for _, chunk in _chunks(raw.removeprefix(_BYTE_ORDER_MARK)))
-
-
 def _not_text(path: Path, raw: bytes, at: int) -> DataError:
     """The error for a file whose byte `at` is not text."""
-    kind = next((kind for magic, kind in _KINDS.items() if raw.startswith(magic)), None)
-    if kind is None and _is_utf16(raw):
+    start = raw[:_LOOKED_AT]
+    kind = next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
+    fewer, more = sorted(start[i::2].count(0) for i in (0, 1))
+    utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff")) or (fewer == 0 and more > 0.4 * len(start[::2]))
+    if kind is None and utf16:
         return DataError("this is UTF-16 text", place=Place(path), hint="Save the file as UTF-8.")
-    if kind is not None or _is_binary(raw):
+    controls = len(start) - len(start.translate(None, _CONTROLS))
+    if kind is not None or controls > max(8, 0.02 * len(start)):
         message = f"this is {kind or 'a binary file'}, not a text file"
         return DataError(message, place=Place(path), hint="Export the data as CSV or TSV, in UTF-8.")
     place = Place(path, raw.count(b"\n", 0, at) + 1)
     if raw[at] == 0:
         return DataError("there is a NUL byte in this line", place=place, hint="Text has none: remove it.")
     return DataError(f"byte 0x{raw[at]:02x} is not UTF-8", place=place, hint="Save the file as UTF-8.")
-
-
-def _is_utf16(raw: bytes) -> bool:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return True
-    fewer, more = sorted(raw[i:_LOOKED_AT:2].count(0) for i in (0, 1))
-    return fewer == 0 and more > 0.4 * len(raw[:_LOOKED_AT:2])
-
-
-def _is_binary(raw: bytes) -> bool:
-    looked_at = raw[:_LOOKED_AT]
-    controls = len(looked_at) - len(looked_at.translate(None, _CONTROLS))
-    return controls > max(8, 0.02 * len(looked_at))
