@@ -70,10 +70,15 @@ def resolve_data(config: DataConfig) -> DataSource:
     try:
         folder, origin = _fetched(name, config.revision, subset), "the hub"
     except HubError:
-        kept = _cached(name, config.revision, subset)
-        if kept is None:
+        # perhaps with files of other subsets only
+        cached = hub.cached(name, config.revision, hub.Selection([CARD]), _DATA_SETS)
+        try:
+            usable = cached is not None and bool(find_splits(cached, subset=subset))
+        except DataError:
+            usable = False
+        if cached is None or not usable:
             raise
-        folder, origin = kept, "the hub's cache"
+        folder, origin = cached, "the hub's cache"
     local = config.model_copy(update={"path": str(folder), "subset": subset})
     pinned = config.model_copy(update={"path": name, "subset": subset, "revision": folder.name})
     which = "" if subset is None else f", subset {subset}"
@@ -105,15 +110,6 @@ def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
     ]
     selection = hub.Selection([glob.escape(file) for file in (*wanted, *beside, CARD)])
     return hub.fetched(name, revision, selection, _DATA_SETS)
-
-
-def _cached(name: str, revision: str | None, subset: str | None) -> Path | None:
-    """The snapshot in the hub's cache, when it has training rows."""
-    folder = hub.cached(name, revision, hub.Selection([CARD]), _DATA_SETS)  # perhaps with files of other subsets only
-    try:
-        return folder if folder is not None and find_splits(folder, subset=subset) else None
-    except DataError:
-        return None
 
 
 def locate(path: str) -> Path:
@@ -163,11 +159,10 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     files = _training_files(config, path)
     corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path)
     if "valid" in splits and "valid" not in files:
-        corpus = _divided(corpus, [1 - _VALID_SHARE, _VALID_SHARE], config.split_seed)
+        seed = config.split_seed
+        corpus = _divided(corpus, [1 - _VALID_SHARE, _VALID_SHARE], seed)
         rows = len(corpus.splits["valid"])
-        note = (
-            f"no validation file: {rows:,} training rows are used for validation, stratified, seed {config.split_seed}"
-        )
+        note = f"no validation file: {rows:,} training rows are used for validation, stratified, seed {seed}"
         corpus = replace(corpus, description=(*corpus.description, note))
     return _chosen(corpus, splits, path, files)
 

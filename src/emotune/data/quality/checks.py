@@ -38,7 +38,26 @@ def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Find
     `keys`: the `text_keys` of each split, when they are known.
     """
     keys = keys or {split: text_keys(records) for split, records in corpus.splits.items()}
-    return [*_empty(corpus), *_conflicts(corpus, keys), *_leaks(corpus, keys), *_without_positives(corpus)]
+    found = []
+    for split, records in corpus.splits.items():
+        empty = [r for r in records if not r.text.strip()]
+        if empty:
+            note = ", left out of training" if split == "train" else ""
+            found.append(finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split))
+    found += _conflicts(corpus, keys)
+    for first, second in combinations(corpus.splits, 2):
+        records = corpus.splits[second]
+        shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
+        if shared:
+            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which inflates the score"
+            found.append(finding("leak", message, shared, first, second))
+    for split, records in corpus.splits.items():
+        seen = {i for r in records for i in r.labels}
+        missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
+        if missing:
+            message = f"{counted(len(missing), 'label')} without a positive in {split}: {', '.join(missing)}"
+            found.append(Finding("no_positives", len(missing), message, splits=(split,)))
+    return found
 
 
 def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:
@@ -52,14 +71,6 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def _empty(corpus: Corpus) -> Iterator[Finding]:
-    for split, records in corpus.splits.items():
-        empty = [r for r in records if not r.text.strip()]
-        if empty:
-            note = ", left out of training" if split == "train" else ""
-            yield finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split)
-
-
 def _conflicts(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
     for split, records in corpus.splits.items():
         by_text: dict[int, list[Record]] = defaultdict(list)
@@ -71,25 +82,6 @@ def _conflicts(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
             rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
             texts = counted(len(differing), "text")
             yield finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows, split)
-
-
-def _leaks(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
-    for first, second in combinations(corpus.splits, 2):
-        records = corpus.splits[second]
-        shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
-        if shared:
-            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which inflates the score"
-            yield finding("leak", message, shared, first, second)
-
-
-def _without_positives(corpus: Corpus) -> Iterator[Finding]:
-    for split, records in corpus.splits.items():
-        seen = {i for r in records for i in r.labels}
-        missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
-        if missing:
-            labels = counted(len(missing), "label")
-            message = f"{labels} without a positive in {split}: {', '.join(missing)}"
-            yield Finding("no_positives", len(missing), message, splits=(split,))
 
 
 _FEW_LETTERS = 0.4
@@ -129,14 +121,14 @@ class Oddity:
     excerpts: tuple[str, ...]
 
 
-def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
+def suspicious(corpus: Corpus) -> Iterator[Oddity]:
     """The suspicious texts of each kind, with their splits."""
     for kind in _KINDS:
         found = {split: [r for r in rows if kind.find(r.text) is not None] for split, rows in corpus.splits.items()}
         rows = [row for there in found.values() for row in there]
         if rows:
             message = f"{counted(len(rows), 'text')} {'has' if len(rows) == 1 else 'have'} {kind.texts}"
-            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in rows[:excerpts])
+            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in rows[:_SHOWN])
             splits = [split for split, there in found.items() if there]
             yield Oddity(finding(kind.name, message, rows, *splits), shown)
 
