@@ -214,13 +214,26 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
     at_text = _position(grid, str(file_format.text_column))
     id_column = find_column(file_format.id_column, grid.columns)
     at_id = None if id_column is None else grid.columns.index(id_column)
-    labels = _flag_reader(grid, file_format) if file_format.label_columns else _name_reader(grid, file_format)
+    at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
+    at_label = None if at_flags else _position(grid, str(file_format.label_column))
+    reader = NameReader(file_format)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # rows of flags repeat: equal ones are read once
     for line, row in grid.rows():
         text, key = row[at_text], None if at_id is None or row[at_id] is None else str(row[at_id])
         if not isinstance(text, str):
             message = "there is no text" if text is None else f"the text is {shown(text)}, not a string"
             raise DataError(message, place=Place(grid.path, line, file_format.text_column))
-        names, shares = labels(row, line)
+        shares = None
+        if at_label is None:
+            flags = tuple(str(row[i]) for i, _ in at_flags)
+            if flags not in known:
+                known[flags] = tuple(c for i, c in at_flags if flag(row[i], Place(grid.path, line, c)))
+            names = known[flags]
+        elif isinstance(row[at_label], dict):
+            shares = shares_of(row[at_label], Place(grid.path, line, file_format.label_column))
+            names = tuple(name for name, share in shares if share >= POSITIVE)
+        else:
+            names = reader.names(row[at_label], Place(grid.path, line, file_format.label_column))
         yield row, Row(text, names, line, key, shares)
 
 
@@ -230,41 +243,3 @@ def _position(grid: Grid, name: str) -> int:
         message = f"the header has no column {name!r}, which the other files have"
         raise DataError(message, place=Place(grid.path, grid.line))
     return grid.columns.index(found)
-
-
-Labels = tuple[tuple[str, ...], tuple[tuple[str, float], ...] | None]
-LabelReader = Callable[[Sequence[Any], int], Labels]
-
-
-def _flag_reader(grid: Grid, file_format: FileFormat) -> LabelReader:
-    """Reads the labels of a row from its 0/1 columns. Rows repeat: equal ones are read once."""
-    at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
-    known: dict[tuple[Any, ...], tuple[str, ...]] = {}
-
-    def labels(row: Sequence[Any], line: int) -> Labels:
-        values = tuple(row[i] for i, _ in at_flags)
-        try:
-            names = known.get(values)
-        except TypeError:  # a list, which is no flag
-            names = None
-        if names is None:
-            names = tuple(c for i, c in at_flags if flag(row[i], Place(grid.path, line, c)))
-            known[values] = names
-        return names, None
-
-    return labels
-
-
-def _name_reader(grid: Grid, file_format: FileFormat) -> LabelReader:
-    """Reads the labels of a row from its label column."""
-    at_label = _position(grid, str(file_format.label_column))
-    reader = NameReader(file_format)
-
-    def labels(row: Sequence[Any], line: int) -> Labels:
-        value, place = row[at_label], Place(grid.path, line, file_format.label_column)
-        if not isinstance(value, dict):
-            return reader.names(value, place), None
-        shares = shares_of(value, place)
-        return tuple(name for name, share in shares if share >= POSITIVE), shares
-
-    return labels

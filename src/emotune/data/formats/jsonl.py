@@ -79,12 +79,10 @@ def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
 def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
     for number, line in content.lines():
         line = line.strip()
-        try:
-            value, end = _decoded(line)
-            if end < len(line):
-                raise _Refused(f"something follows the object: {shown(line[end:].lstrip())}")
-        except (ValueError, RecursionError) as error:
-            raise _not_json(content, number, error) from None
+        value, end = _decoded(content, number, line, 0)
+        if end < len(line):
+            message = f"something follows the object: {shown(line[end:].lstrip())}"
+            raise DataError(message, place=Place(content.path, number))
         yield number, value
 
 
@@ -95,11 +93,7 @@ def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
     line += text.count("\n", 0, at)
     more = at < len(text) and text[at] != "]"
     while more:
-        try:
-            value, end = _decoded(text, at)
-        except (ValueError, RecursionError) as error:
-            position = getattr(error, "pos", at)
-            raise _not_json(content, line + text.count("\n", at, position), error) from None
+        value, end = _decoded(content, line, text, at)
         yield line, value
         after = _skip_blanks(text, end)
         more = text[after : after + 1] == ","
@@ -132,26 +126,27 @@ def _constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
-def _decoded(text: str, at: int = 0) -> tuple[Any, int]:
-    """The JSON value at a place in a text, and where it ends; raises _Refused for a lone surrogate in it."""
-    value, end = _DECODER.raw_decode(text, at)
-    if _HALVES.search(text, at, end):
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _Refused(f"\\u{ord(error.object[error.start]):04x} is half of a character") from None
-    return value, end
-
-
-def _not_json(content: Content, line: int, error: Exception) -> DataError:
+def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]:
+    """The JSON value at `at`, in this line of the file, and where it ends; raises DataError for an invalid one."""
     place = Place(content.path, line)
-    if isinstance(error, _Refused):
-        return DataError(str(error), place=place)
-    reason = getattr(error, "msg", "a number too long")
-    if isinstance(error, RecursionError):
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        if _HALVES.search(text, at, end):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value, end
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise DataError(f"\\u{half:04x} is half of a character", place=place) from None
+    except _Refused as error:
+        raise DataError(str(error), place=place) from None
+    except json.JSONDecodeError as error:
+        place = Place(content.path, line + text.count("\n", at, error.pos))
+        reason = error.msg + (f" in column {error.pos + 1}" if error.lineno == 1 else "")
+    except ValueError:
+        reason = "a number too long"
+    except RecursionError:
         reason = "it is nested too deeply"
-    column = f" in column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) and error.lineno == 1 else ""
-    return DataError(f"not valid JSON: {reason}{column}", place=place, hint=_HINT)
+    raise DataError(f"not valid JSON: {reason}", place=place, hint=_HINT)
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
