@@ -16,8 +16,7 @@ import numpy.typing as npt
 from emotune import hub
 from emotune.config.schema import DataConfig
 from emotune.data.formats import read_files
-from emotune.data.formats.base import FileFormat
-from emotune.data.formats.files import stem_of, suffix_of
+from emotune.data.formats.base import FileFormat, stem_of, suffix_of
 from emotune.data.published import CATALOG, PREFIX, DataSet, fetched_folder, published_sets
 from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
 from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import jsonl, lines, parquet, raters, table
-from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
-from emotune.data.formats.files import Content, read_content
+from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
 # The first reader that recognises a file reads it.

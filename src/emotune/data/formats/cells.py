@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions
-from emotune.data.formats.files import read_content
+from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions, read_content
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 

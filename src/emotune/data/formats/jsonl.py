@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from emotune.data.formats.base import MOST, FileFormat, Reader, ReadOptions, Row
+from emotune.data.formats.base import MOST, Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.cells import shown
 from emotune.data.formats.columns import Grid, find_column, read_columns, recognise_columns
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, Place
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json")

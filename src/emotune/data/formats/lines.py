@@ -4,9 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, names_of_ids, pieces, shown
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.labels import GOEMOTIONS
 

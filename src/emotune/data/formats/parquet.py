@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
+from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, EmotuneError, Place
 
 _MAGIC = b"PAR1"
