@@ -259,7 +259,7 @@ def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
             # next to rows of raters, other splits may be rows of agreed labels
             same = suffix_of(paths[0]) == suffix_of(files[first][0]) and main.raters is None
             known = config.labels if same else labels.names
-            reading = read_files(paths, config, known, main if same else None, _label_ids(main))
+            reading = read_files(paths, config, known, main if same else None, label_ids(main))
             splits[split] = records_of(reading, labels)
             notes += reading.notes()
     names = "" if path.is_file() else f" ({', '.join(_named(paths, alone=True) for paths in files.values())})"
@@ -278,13 +278,9 @@ def _named(paths: Sequence[Path], *, alone: bool = False) -> str:
     return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
-def label_ids(corpus: Corpus) -> Mapping[int, str]:
-    """The names of the label ids in the files of a corpus; empty where they have names or 0/1 columns."""
-    return {} if corpus.format is None else _label_ids(corpus.format)
-
-
-def _label_ids(file_format: FileFormat) -> Mapping[int, str]:
-    return {} if file_format.label_columns else file_format.id_names
+def label_ids(file_format: FileFormat | None) -> Mapping[int, str]:
+    """The names of the label ids in files of a format; empty where they have names or 0/1 columns."""
+    return {} if file_format is None or file_format.label_columns else file_format.id_names
 
 
 # Splits and folds

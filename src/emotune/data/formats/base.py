@@ -111,21 +111,18 @@ def read_content(path: Path) -> Content:
         raise MissingInputError(f"no such file: {path}") from None
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-    return Content(path, _unpacked(path, raw) if raw.startswith(GZIP) else raw)
-
-
-def _unpacked(path: Path, raw: bytes) -> bytes:
+    if not raw.startswith(GZIP):
+        return Content(path, raw)
     hint = "Download or pack the file again."
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-            found = file.read(_LARGEST + 1)
+        raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(_LARGEST + 1)
     except EOFError:
         raise DataError("the gzip archive is cut short", place=Place(path), hint=hint) from None
     except (OSError, zlib.error) as error:
         raise DataError(f"the gzip archive is broken: {error}", place=Place(path), hint=hint) from None
-    if len(found) > _LARGEST:
+    if len(raw) > _LARGEST:
         raise DataError(f"unpacked, the gzip archive is larger than {_LARGEST >> 30} GiB", place=Place(path))
-    return found
+    return Content(path, raw)
 
 
 def _not_text(path: Path, raw: bytes, at: int) -> DataError:

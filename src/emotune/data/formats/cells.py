@@ -137,17 +137,10 @@ class NameReader:
 
     def names(self, value: Any, place: Place) -> tuple[str, ...]:
         """The label names of a cell; raises DataError for a cell of another kind."""
-        if not isinstance(value, str):
-            return self._parsed(value, place)
-        if value not in self._known:
-            self._known[value] = self._parsed(value, place)
-        return self._known[value]
-
-    def _parsed(self, value: Any, place: Place) -> tuple[str, ...]:
-        items, by_id = items_of(value, self._format, place), self._format.id_names
-        if not by_id:
-            return items
-        for item in items:
+        if isinstance(value, str) and value in self._known:
+            return self._known[value]
+        found, by_id = items_of(value, self._format, place), self._format.id_names
+        for item in found if by_id else ():
             if not LABEL_ID.fullmatch(item) or int(item) not in by_id:
                 low, high = min(by_id), max(by_id)
                 ids = f"{low} to {high}"
@@ -158,7 +151,11 @@ class NameReader:
                     place=place,
                     hint="Correct it, or give the names of the ids: --set data.labels_file=PATH",
                 )
-        return tuple(by_id[int(item)] for item in items)
+        if by_id:
+            found = tuple(by_id[int(item)] for item in found)
+        if isinstance(value, str):
+            self._known[value] = found
+        return found
 
 
 def items_of(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...]:
