@@ -150,19 +150,20 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
         whole = replace(source, local=config.model_copy(update={"fold": None}))
         return _chosen(held_out(load_corpus(whole, ("train", *others)), *config.fold), splits, _path(config))
     path = _path(config)
-    if path.is_file():
-        shares = "/".join(f"{100 * f:g}" for f in config.split)
-        corpus = _divided(_read({"train": (path,)}, source, path), config.split, config.split_seed)
-        note = f"split {shares} %, stratified, seed {config.split_seed}, equal texts together"
-        return _chosen(replace(corpus, description=(*corpus.description, note)), splits, path)
-    files = _training_files(config, path)
+    single = path.is_file()
+    files: Splits = {"train": (path,)} if single else _training_files(config, path)
     corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path)
-    if "valid" in splits and "valid" not in files:
-        seed = config.split_seed
-        corpus = _divided(corpus, [1 - _VALID_SHARE, _VALID_SHARE], seed)
-        rows = len(corpus.splits["valid"])
-        note = f"no validation file: {rows:,} training rows are used for validation, stratified, seed {seed}"
-        corpus = replace(corpus, description=(*corpus.description, note))
+    if single or ("valid" in splits and "valid" not in files):
+        records, seed = corpus.splits["train"], config.split_seed
+        shares = config.split if single else [1 - _VALID_SHARE, _VALID_SHARE]
+        part = grouped_parts(targets_of(records, len(corpus.labels)), text_keys(records), shares, seed)
+        names = _PARTS[: len(shares)]
+        parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
+        note = f"split {'/'.join(f'{100 * f:g}' for f in shares)} %, stratified, seed {seed}, equal texts together"
+        if not single:
+            rows = len(parts["valid"])
+            note = f"no validation file: {rows:,} training rows are used for validation, stratified, seed {seed}"
+        corpus = replace(corpus, splits=corpus.splits | parts, description=(*corpus.description, note))
     return _chosen(corpus, splits, path, files)
 
 
@@ -283,16 +284,7 @@ def label_ids(file_format: FileFormat | None) -> Mapping[int, str]:
     return {} if file_format is None or file_format.label_columns else file_format.id_names
 
 
-# Splits and folds
-
-
-def _divided(corpus: Corpus, shares: Sequence[float], seed: int) -> Corpus:
-    """The corpus with its training rows divided into train, valid (and test); some of them may be empty."""
-    records = corpus.splits["train"]
-    part = grouped_parts(targets_of(records, len(corpus.labels)), text_keys(records), shares, seed)
-    names = _PARTS[: len(shares)]
-    parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
-    return replace(corpus, splits=corpus.splits | parts)
+# Folds
 
 
 def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.NDArray[np.int64]:

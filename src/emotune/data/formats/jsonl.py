@@ -37,10 +37,9 @@ def _is_array(content: Content) -> bool:
 
 
 def _grid(content: Content, label_column: str | None = None) -> Grid:
-    """The keys of all objects as columns; a key that an object lacks is None in its row.
+    """The keys of all objects as columns, None in the row of an object without the key.
 
-    Each object must have the key `label_column`, else a misspelt key would make a text without labels: `rows` raises
-    DataError for an object without it.
+    `rows` raises DataError for an object without the key `label_column`: a misspelt one would mean no labels.
     """
     columns: dict[str, None] = {}
     for line, found in _objects(content):
