@@ -11,14 +11,7 @@ import yaml
 
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 
-SPLIT_NAMES = {
-    "train": "train",
-    "dev": "valid",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "test": "test",
-}
+SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "validation"), "valid"), "test": "test"}
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
 CARD = "README.md"
 _PARTS = ("train", "valid", "test")

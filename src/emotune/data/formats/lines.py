@@ -58,8 +58,6 @@ FASTTEXT = Reader("fasttext", _recognise_fasttext, _read_fasttext)
 
 # GoEmotions' TSV: text, comma-joined label ids, comment id; no header, no quoting
 
-_PUBLISHED_ORDER = "ids in the order in which GoEmotions' labels are published"
-
 
 def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat | None:
     if options.format is None:
@@ -78,7 +76,8 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
                 f"the label ids need names: no file {content.path.parent / 'labels.txt'}",
                 hint="Put the label names, one per line in id order, there or in --set data.labels_file=PATH",
             )
-        names, notes = dict(enumerate(GOEMOTIONS.names)), (_PUBLISHED_ORDER,)
+        names = dict(enumerate(GOEMOTIONS.names))
+        notes = ("ids in the order in which GoEmotions' labels are published",)
     shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
     return FileFormat("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names, notes=notes)
 
