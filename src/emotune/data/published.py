@@ -301,12 +301,10 @@ def _content_digest(path: Path) -> str | None:
 
 
 def unpacked(raw: bytes, file: DataFile) -> bytes:
-    """The file that is made from a published one with this content; raises ValueError when it cannot be made.
+    """The file that is made from published JSON lines with this content; raises ValueError when it cannot be made.
 
     No more than the file's own length is unpacked.
     """
-    if file.packing == "none":
-        return raw
     assert file.size is not None, "the unpacked length is known"
     # as JSON a row has more characters, but not eight times as many; a gzip bomb is cut, and then no JSON any more
     limit = 8 * file.size

@@ -126,7 +126,6 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]:
     """The JSON value at `at`, in this line of the file, and where it ends; raises DataError for an invalid one."""
-    place = Place(content.path, line)
     try:
         value, end = _DECODER.raw_decode(text, at)
         if _HALVES.search(text, at, end):
@@ -134,17 +133,17 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
         return value, end
     except UnicodeEncodeError as error:
         half = ord(error.object[error.start])
-        raise DataError(f"\\u{half:04x} is half of a character", place=place) from None
+        raise DataError(f"\\u{half:04x} is half of a character", place=Place(content.path, line)) from None
     except _Refused as error:
-        raise DataError(str(error), place=place) from None
+        raise DataError(str(error), place=Place(content.path, line)) from None
     except json.JSONDecodeError as error:
-        place = Place(content.path, line + text.count("\n", at, error.pos))
+        line += text.count("\n", at, error.pos)
         reason = error.msg + (f" in column {error.pos + 1}" if error.lineno == 1 else "")
     except ValueError:
         reason = "a number too long"
     except RecursionError:
         reason = "it is nested too deeply"
-    raise DataError(f"not valid JSON: {reason}", place=place, hint=_HINT)
+    raise DataError(f"not valid JSON: {reason}", place=Place(content.path, line), hint=_HINT)
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
