@@ -16,10 +16,10 @@ from emotune.atomic import write_file
 from emotune.data.download import FileProgress, Origin, Pause, origin_of
 from emotune.data.published import (
     CACHE_VARIABLE,
-    CATALOG,
     DataFile,
     DataSet,
     data_set_named,
+    data_sets,
     folder_of,
     is_complete,
     is_intact,
@@ -67,7 +67,7 @@ def catalogue() -> dict[str, dict[str, Any]]:
     return {
         name: described(data_set)
         | {"folder": str(folder_of(data_set)) if is_complete(data_set, folder_of(data_set), test=False) else None}
-        for name, data_set in CATALOG.items()
+        for name, data_set in data_sets().items()
     }
 
 
