@@ -76,13 +76,10 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     matrix -= mean.astype(np.float32)
     matrix /= scale.astype(np.float32)
     fitted = linear.fit(matrix, data.targets, data.labels.task, config, data.info)
-    return FeaturesModel(embedder, _for_raw(fitted, mean, scale))
-
-
-def _for_raw(fitted: Linear, mean: Doubles, scale: Doubles) -> Linear:
-    """Return the head that gives the same logits for x as `fitted` does for (x - mean) / scale."""
+    # the head that gives the same logits for x as `fitted` does for (x - mean) / scale
     weights = fitted.weights / scale[:, None]
-    return Linear(weights.astype(np.float32), (fitted.bias - mean @ weights).astype(np.float32))
+    bias = fitted.bias - mean @ weights
+    return FeaturesModel(embedder, Linear(weights.astype(np.float32), bias.astype(np.float32)))
 
 
 def _quarterly(info: Callable[[str], None]) -> Callable[[int, int], None]:
