@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from emotune.artifact.safety.directory import require_safe_model, weight_files
-from emotune.artifact.safety.json_files import read_json
+from emotune.artifact.safety.files import read_header, read_json, require_finite
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
-from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.terminal import json_safe, on_one_line, printable
 from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
 from emotune.errors import DataError, ModelError
@@ -119,7 +118,7 @@ def test_every_finite_number_is_valid(dtype: type, tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_json_reads_as_it_was_written(content: dict) -> None:
-    from emotune.artifact.safety.json_files import parse_json
+    from emotune.artifact.safety.files import parse_json
 
     assert parse_json(json.dumps(content).encode()) == content
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import WEIGHTS
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays
 from emotune.config.kinds import DummyConfig, FitData
 from emotune.errors import ConfigError
 from emotune.labels import Task

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.safety.json_files import read_json, validated
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays, read_json, validated
 from emotune.atomic import write_json
 from emotune.config.kinds import EmbeddingConfig, FeaturesConfig, FitData
 from emotune.errors import ConfigError, ModelError, Place

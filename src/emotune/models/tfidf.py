@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import VOCABULARY, WEIGHTS
-from emotune.artifact.safety.json_files import read_json, read_vocabulary, validated
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays, read_json, read_vocabulary, validated
 from emotune.atomic import write_json
 from emotune.config.kinds import FitData, TfidfConfig
 from emotune.errors import ConfigError, ModelError, Place

@@ -1,22 +1,30 @@
-"""Checks of safetensors files: the header has a bounded size and describes the file; every weight is finite.
+"""Reading of JSON and safetensors files from anybody: bounded in size, and free of infinite numbers.
 
-The format: 8 bytes with the length of the header, a JSON object with the dtype, shape and offsets of each tensor, then
-the tensors without gaps (https://huggingface.co/docs/safetensors).
+JSON is bounded in bytes, values and depth, and has no repeated keys. The header of a safetensors file has a bounded
+size and describes the file. The format: 8 bytes with the length of the header, a JSON object with the dtype, shape and
+offsets of each tensor, then the tensors without gaps (https://huggingface.co/docs/safetensors).
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load_file
 
-from emotune.artifact.safety.json_files import parse_json
 from emotune.errors import ModelError, Place
 
+Model = TypeVar("Model", bound=BaseModel)
+_MAX_BYTES = 8 << 20
+_MAX_VALUES = 400_000
+# the largest that emotune writes, with a million terms, has 14 MB
+_VOCABULARY_BYTES, _VOCABULARY_VALUES = 32 << 20, 2_000_000
 _MAX_HEADER = 16 << 20
 _MAX_TENSORS = 50_000
 _MAX_DIMENSIONS = 8
@@ -41,6 +49,96 @@ _OTHER_FORMATS = {
 }
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn an OSError into a ModelError, at the file that the error names or else at `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"cannot read it: {error.strerror}", place=Place(Path(error.filename or path))) from error
+
+
+def read_json(
+    path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _MAX_VALUES, repeats: bool = False
+) -> dict[str, Any]:
+    """Read the JSON object in a file; raises ModelError with the place for other content or a file too large.
+
+    repeats: allow repeated keys; the last value counts.
+    """
+    with readable(path):
+        if not path.is_file():
+            raise ModelError("there is no such file", place=Place(path))
+        size = path.stat().st_size
+        if size > max_bytes:
+            message = f"this JSON file is far too large: {size:,} bytes, allowed are {max_bytes:,}"
+            raise ModelError(message, place=Place(path))
+        text = path.read_bytes()
+    try:
+        content = parse_json(text, max_values=max_values, repeats=repeats)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
+    if not isinstance(content, dict):
+        raise ModelError("not a JSON object", place=Place(path))
+    return content
+
+
+def read_vocabulary(path: Path) -> dict[str, Any]:
+    """Read a vocabulary as `read_json` does, with larger bounds."""
+    return read_json(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
+
+
+def validated(model: type[Model], content: Any, place: Place, hint: str | None = None) -> Model:
+    """Return a file's content as a pydantic model; raises ModelError with the first wrong key."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "it"
+        raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place, hint=hint) from None
+
+
+def parse_json(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
+    """Return the value of a JSON text; raises ValueError or RecursionError for invalid JSON or too many values."""
+    # counted before parsing: an empty list takes 2 bytes in the file and 64 in memory
+    values = sum(map(text.count, (b",", b"[", b"{")))
+    if values > max_values:
+        raise ValueError(f"far too large: about {values:,} values, allowed are {max_values:,}")
+    pairs = None if repeats else _without_repeats
+    return json.loads(text, object_pairs_hook=pairs, parse_constant=_refused, parse_float=_finite)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
+    return found
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"a number is too large: {text[:40]}")
+    return number
+
+
+def items(content: Any, skip: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield every key of a JSON value with its value, at every depth; nothing below the keys in `skip`."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield key, value
+            if key not in skip:
+                yield from items(value, skip)
+    elif isinstance(content, list):
+        for value in content:
+            yield from items(value, skip)
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A tensor as the header describes it; `start` and `end` are byte positions in the file."""
@@ -54,24 +152,19 @@ class Tensor:
 def read_header(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name; raises ModelError if header and file do not fit each other."""
     try:
-        with path.open("rb") as file:
+        with readable(path), path.open("rb") as file:
             size = path.stat().st_size
             head = file.read(8)
             length = int.from_bytes(head, "little")
             if len(head) < 8 or length > size - 8:
-                raise ValueError(_other_format(head + file.read(16)) or "the header is longer than the file")
+                start = head + file.read(16)
+                known = (what for magic, what in _OTHER_FORMATS.items() if start.startswith(magic))
+                raise ValueError(next(known, "the header is longer than the file"))
             if length > _MAX_HEADER:
                 raise ValueError(f"a header of {length:,} bytes, allowed are {_MAX_HEADER:,}")
             return _tensors(file.read(length), 8 + length, size)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"not a valid safetensors file: {error}", place=Place(path)) from error
-    except OSError as error:
-        raise ModelError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-
-
-def _other_format(start: bytes) -> str | None:
-    """Return what the first bytes show the file to be; None if unknown."""
-    return next((what for magic, what in _OTHER_FORMATS.items() if start.startswith(magic)), None)
 
 
 def _tensors(header: bytes, offset: int, size: int) -> dict[str, Tensor]:
