@@ -183,9 +183,9 @@ def load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- it runs
         if len(set(words)) < len(words):
             raise ModelError(f"a term occurs twice in {terms.unit!r}", place=Place(directory / VOCABULARY))
         vocabularies[terms] = tuple(words)
-    shapes = Linear.shapes(sum(map(len, vocabularies.values())))
-    shapes |= {f"idf.{terms.unit}": (len(words),) for terms, words in vocabularies.items()}
-    arrays = read_arrays(directory / WEIGHTS, shapes)
+    idf: dict[str, tuple[int | None, ...]] = {f"idf.{t.unit}": (len(words),) for t, words in vocabularies.items()}
+    size = sum(map(len, vocabularies.values()))
+    arrays = read_arrays(directory / WEIGHTS, idf | Linear.shapes(size))
     weightings = [
         Weighting(terms, words, arrays[f"idf.{terms.unit}"].astype(np.float64), config.sublinear_tf)
         for terms, words in vocabularies.items()
