@@ -236,12 +236,7 @@ def fetched(name: str, revision: str | None, wanted: Selection, kind: Repositori
 @contextmanager
 def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator[None]:
     """Turn exceptions of the hub's client into errors of emotune."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield

@@ -263,8 +263,6 @@ def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Return the versions of emotune and of those libraries that are installed; the default: those of its models."""
     found = {"emotune": metadata.version("emotune")}
     for name in libraries:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found

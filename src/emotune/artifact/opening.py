@@ -135,8 +135,15 @@ def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task
     if rule is not None and task is None:
         other = "multi_class" if labels.task is Task.MULTI_LABEL else "multi_label"
         inferred = f"{rule} {str(labels.task).replace('_', '-')} (if that is wrong: emotune tune --task {other})"
-    note = _note(name, labels, inferred, unnamed=unnamed)
-    return FoundModel(name, directory, None, Decision.default(labels), (note,), inferred, unnamed)
+    parts = [f"{name} was not written by emotune (it has no {MANIFEST}) and is used as it is"]
+    if inferred is not None:
+        parts.append(inferred)
+    if unnamed:
+        parts.append("its labels are numbers (name them, one per line: emotune tune --labels FILE)")
+    if labels.task is Task.MULTI_LABEL:
+        parts.append("its thresholds are untuned, 0.5 for every label")
+        parts.append(f"tune them on your data: emotune tune {name} --data DATA --out DIR")
+    return FoundModel(name, directory, None, Decision.default(labels), ("; ".join(parts),), inferred, unnamed)
 
 
 def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple[Task, str | None]:
@@ -152,19 +159,6 @@ def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple
         return KNOWN[known].task, f"its labels are those of {known}, so emotune treats it as"
     task = Task.MULTI_LABEL if len(names) == 1 else Task.MULTI_CLASS
     return task, "it has no problem_type, so emotune treats it, like plain transformers, as"
-
-
-def _note(name: str, labels: LabelSet, rule: str | None, *, unnamed: bool) -> str:
-    """Return a note on a model of other software, in one sentence."""
-    parts = [f"{name} was not written by emotune (it has no {MANIFEST}) and is used as it is"]
-    if rule is not None:
-        parts.append(rule)
-    if unnamed:
-        parts.append("its labels are numbers (name them, one per line: emotune tune --labels FILE)")
-    if labels.task is Task.MULTI_LABEL:
-        parts.append("its thresholds are untuned, 0.5 for every label")
-        parts.append(f"tune them on your data: emotune tune {name} --data DATA --out DIR")
-    return "; ".join(parts)
 
 
 def read_label_names(path: Path) -> list[str]:

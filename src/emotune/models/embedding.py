@@ -208,10 +208,16 @@ class EmbeddingCache:
             content = path.read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(content).hexdigest() == path.stem and (shard := _parsed(content, self._width)) is not None:
-            with suppress(OSError):
-                os.utime(path)  # the time of last use
-            return shard
+        if hashlib.sha256(content).hexdigest() == path.stem:
+            with suppress(SafetensorError, KeyError, ValueError):
+                tensors = load(content)
+                texts, embeddings = tensors["texts"], tensors["embeddings"]
+                keyed = texts.dtype == np.uint8 and texts.ndim == 2 and texts.shape[1] == _DIGEST_BYTES
+                fits = embeddings.dtype == np.float32 and embeddings.shape == (len(texts), self._width)
+                if keyed and fits and np.isfinite(embeddings).all():
+                    with suppress(OSError):
+                        os.utime(path)  # the time of last use
+                    return [row.tobytes() for row in texts], embeddings
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return None
@@ -242,18 +248,3 @@ class EmbeddingCache:
                 over -= size
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
-
-
-def _parsed(content: bytes, width: int) -> tuple[list[bytes], Floats] | None:
-    """Return the digests and embeddings in a file's content; None for other content."""
-    try:
-        tensors = load(content)
-        texts, embeddings = tensors["texts"], tensors["embeddings"]
-    except (SafetensorError, KeyError, ValueError):
-        return None
-    if texts.dtype != np.uint8 or texts.ndim != 2 or texts.shape[1] != _DIGEST_BYTES:
-        return None
-    if embeddings.dtype != np.float32 or embeddings.shape != (len(texts), width) or not np.isfinite(embeddings).all():
-        return None
-    packed = texts.tobytes()
-    return [packed[i : i + _DIGEST_BYTES] for i in range(0, len(packed), _DIGEST_BYTES)], embeddings

@@ -60,12 +60,7 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     embedder = Embedder(data.source, settings, data.device)
     data.info(f"embedding {len(data.texts):,} training texts, {embedder.width:,} numbers each")
     matrix = embed_texts(
-        embedder,
-        data.texts,
-        batch_size=_BATCH,
-        cached=config.cache,
-        info=data.info,
-        progress=_quarterly(data.info),
+        embedder, data.texts, batch_size=_BATCH, cached=config.cache, info=data.info, progress=_quarterly(data.info)
     )
     data.info("fitting logistic regression")
     if not config.standardise:

@@ -112,12 +112,7 @@ def focal(logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float,
 
 
 def asymmetric(
-    logits: Tensor,
-    targets: Tensor,
-    positive_weights: Tensor | None,
-    gamma_pos: float,
-    gamma_neg: float,
-    clip: float,
+    logits: Tensor, targets: Tensor, positive_weights: Tensor | None, gamma_pos: float, gamma_neg: float, clip: float
 ) -> Tensor:
     """Return the asymmetric loss (Ridnik et al. 2021), averaged over labels, summed over examples.
 

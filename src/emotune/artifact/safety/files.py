@@ -168,13 +168,24 @@ def read_header(path: Path) -> dict[str, Tensor]:
 
 
 def _tensors(header: bytes, offset: int, size: int) -> dict[str, Tensor]:
+    """Return the tensors of a header, whose byte positions count from `offset`; raises ValueError."""
     content = parse_json(header, max_values=_MAX_TENSORS * (_MAX_DIMENSIONS + 6))
     if not isinstance(content, dict):
         raise ValueError("the header is not a JSON object")
     content.pop("__metadata__", None)
     if not 0 < len(content) <= _MAX_TENSORS:
         raise ValueError(f"{len(content):,} tensors, allowed are 1 to {_MAX_TENSORS:,}")
-    tensors = {name: _tensor(name, entry, offset) for name, entry in content.items()}
+    tensors: dict[str, Tensor] = {}
+    for name, entry in content.items():
+        found = entry if isinstance(entry, dict) else {}
+        dtype, shape, places = found.get("dtype"), _counts(found.get("shape")), _counts(found.get("data_offsets"))
+        if not isinstance(dtype, str) or shape is None or places is None or len(places) != 2:
+            raise ValueError(f"tensor {name[:80]!r} has no dtype, shape and data_offsets")
+        if dtype not in _BYTES:
+            raise ValueError(f"tensor {name[:80]!r} has type {dtype[:20]!r}; supported are {', '.join(_BYTES)}")
+        if len(shape) > _MAX_DIMENSIONS or math.prod(shape) * _BYTES[dtype] != places[1] - places[0]:
+            raise ValueError(f"tensor {name[:80]!r}: a shape of {shape[:_MAX_DIMENSIONS]} does not fit its bytes")
+        tensors[name] = Tensor(dtype, tuple(shape), offset + places[0], offset + places[1])
     end = offset
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
         if tensor.start != end:
@@ -183,18 +194,6 @@ def _tensors(header: bytes, offset: int, size: int) -> dict[str, Tensor]:
     if end != size:
         raise ValueError(f"the tensors end at byte {end:,} of {size:,}")
     return tensors
-
-
-def _tensor(name: str, entry: Any, offset: int) -> Tensor:
-    found = entry if isinstance(entry, Mapping) else {}
-    dtype, shape, places = found.get("dtype"), _counts(found.get("shape")), _counts(found.get("data_offsets"))
-    if not isinstance(dtype, str) or shape is None or places is None or len(places) != 2:
-        raise ValueError(f"tensor {name[:80]!r} has no dtype, shape and data_offsets")
-    if dtype not in _BYTES:
-        raise ValueError(f"tensor {name[:80]!r} has type {dtype[:20]!r}; supported are {', '.join(_BYTES)}")
-    if len(shape) > _MAX_DIMENSIONS or math.prod(shape) * _BYTES[dtype] != places[1] - places[0]:
-        raise ValueError(f"tensor {name[:80]!r}: a shape of {shape[:_MAX_DIMENSIONS]} does not fit its bytes")
-    return Tensor(dtype, tuple(shape), offset + places[0], offset + places[1])
 
 
 def _counts(value: Any) -> list[int] | None:
