@@ -46,10 +46,8 @@ _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
 # a library may read such files without being asked, such as adapter_config.json
 _READ_UNASKED = {".json", ".safetensors", ".py"}
-_TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
-)
+_TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+_TOKENIZER_FILES += ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"]
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
 _LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 

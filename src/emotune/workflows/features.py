@@ -100,15 +100,16 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     for line in corpus.description:
         reporter.info(line)
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]
+    texts = [record.text for record, _ in rows]
     source = hub.resolve_encoder(request.encoder, request.revision)
     reporter.info(f"encoder {request.encoder} from {source.origin}")
     embedder = Embedder(source.directory, request.embedding, request.device)
     if write is _write_npz:
-        _require_room([record.text for record, _ in rows])
+        _require_room(texts)
     reporter.info(f"embedding {len(rows):,} texts, {embedder.width:,} numbers each")
     embeddings = embed_texts(
         embedder,
-        [record.text for record, _ in rows],
+        texts,
         batch_size=request.batch_size,
         cached=request.cached,
         info=reporter.info,
