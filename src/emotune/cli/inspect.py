@@ -65,11 +65,11 @@ def inspect(
 def _config(data: str, encoder: str | None, max_length: int | None, override: list[str] | None) -> "Config":
     import json
 
-    from emotune.config.loading import config_of
+    from emotune.config.loading import config_from
 
     named = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
     given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items() if value is not None]
-    return config_of([*(override or []), *given])
+    return config_from({}, [*(override or []), *given])
 
 
 def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything: bool) -> None:

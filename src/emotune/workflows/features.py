@@ -17,7 +17,7 @@ from emotune.atomic import replaced
 from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
-from emotune.data.records import Corpus, Record, targets_of
+from emotune.data.records import Record, targets_of
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
 from emotune.reporter import Reporter
 
@@ -100,15 +100,16 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     for line in corpus.description:
         reporter.info(line)
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]
+    texts = [record.text for record, _ in rows]
     source = hub.resolve_encoder(request.encoder, request.revision)
     reporter.info(f"encoder {request.encoder} from {source.origin}")
     embedder = Embedder(source.directory, request.embedding, request.device)
     if write is _write_npz:
-        _require_room([record.text for record, _ in rows])
+        _require_room(texts)
     reporter.info(f"embedding {len(rows):,} texts, {embedder.width:,} numbers each")
     embeddings = embed_texts(
         embedder,
-        [record.text for record, _ in rows],
+        texts,
         batch_size=request.batch_size,
         cached=request.cached,
         info=reporter.info,
@@ -122,13 +123,15 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     table = Table([r for r, _ in rows], [s for _, s in rows], corpus.labels.names, embeddings, json.dumps(about))
     with replaced(request.out) as file:
         write(table, file)
-    return _outcome(request, corpus, embedder.width, source.origin, time.monotonic() - started)
-
-
-def _outcome(request: FeaturesRequest, corpus: Corpus, width: int, origin: str, seconds: float) -> FeaturesOutcome:
-    counts = {split: len(records) for split, records in corpus.splits.items()}
     return FeaturesOutcome(
-        request.out, counts, width, corpus.labels.names, request.encoder, origin, request.embedding, seconds
+        request.out,
+        {split: len(records) for split, records in corpus.splits.items()},
+        embedder.width,
+        corpus.labels.names,
+        request.encoder,
+        source.origin,
+        request.embedding,
+        time.monotonic() - started,
     )
 
 
