@@ -57,8 +57,7 @@ def score(
     seed: int = 0,
 ) -> Scores:
     """Compute all metrics of one split; intervals come from `resamples` bootstrap draws of the rows (0: none)."""
-    t, d = np.asarray(targets) > 0, np.asarray(decided) > 0
-    p = np.asarray(probabilities, dtype=np.float64)
+    t, d, p = np.asarray(targets) > 0, np.asarray(decided) > 0, np.asarray(probabilities, dtype=np.float64)
     counts = Counts.of(t, d)
     sums, draws = counts.total(), counts.bootstrap(resamples, seed)
     ap = np.array([precision_recall(t[:, j], p[:, j]).average_precision for j in range(len(labels))])
@@ -217,9 +216,7 @@ def _mean_defined(values: Floats) -> float:
 def interval(values: Floats) -> tuple[float, float]:
     """Return the 95 % percentile interval of the draws that are not NaN; NaN without any."""
     defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, _INTERVAL)
+    low, high = np.percentile(defined, _INTERVAL) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)
 
 
