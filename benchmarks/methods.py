@@ -117,7 +117,7 @@ class Trials:
         self.finished[trial.key] = trial
 
     def logits(self, key: str) -> npt.NDArray[np.float32]:
-        return layout.read_arrays(self._folder / f"{key}.safetensors")["logits"]
+        return layout.load_arrays(self._folder / f"{key}.safetensors")["logits"]
 
 
 class Study:

@@ -28,8 +28,9 @@ from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArgum
 from transformers import Trainer as TheirTrainer
 
 from emotune import hub
+from emotune.config.kinds import EncoderConfig
 from emotune.config.loading import load_config
-from emotune.config.schema import Config, ModelConfig
+from emotune.config.schema import Config
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, targets_of
 from emotune.models import encoder as encoders
@@ -86,7 +87,7 @@ def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]
     device = pick_device("auto")
     chosen = precision.choose(config.training.precision, device)
     accelerator = make_accelerator(device.type, chosen.name)
-    assert isinstance(config.model, ModelConfig)
+    assert isinstance(config.model, EncoderConfig)
     model = encoders.build(source.directory, config.model, corpus.labels, device)
     encoder = encoders.text_encoder(source.directory, model)
     records = [corpus.splits["train"][i] for i in rows]

@@ -1,4 +1,4 @@
-"""A kind of model that is fitted at once and needs no library: for each label, how often its texts hold a word."""
+"""A kind of model that is fitted by one call, without a library: for each label, how often its texts contain a word."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from emotune.artifact.manifest import read_json
 from emotune.atomic import write_json
-from emotune.config.kinds import FitData, FittedKind
-from emotune.config.schema import KindConfig
+from emotune.config.kinds import FitData, FittedKind, KindConfig
 
 NAME = "cues"
 
@@ -34,14 +33,14 @@ class Cues:
         write_json(directory / "cues.json", {"weights": self.weights, "num_labels": self.num_labels})
 
 
-def fit(lesson: FitData, config: CueConfig) -> Cues:
-    words = sorted({word for text in lesson.texts for word in text.split()})
-    share = lesson.targets.mean(axis=0)
+def fit(data: FitData, config: CueConfig) -> Cues:
+    words = sorted({word for text in data.texts for word in text.split()})
+    share = data.targets.mean(axis=0)
     weights = {}
     for word in words:
-        of_word = lesson.targets[[word in text.split() for text in lesson.texts]]
+        of_word = data.targets[[word in text.split() for text in data.texts]]
         weights[word] = (np.log((of_word.sum(axis=0) + 1) / (len(of_word) + 2)) - np.log(share + 0.01)).tolist()
-    return Cues(weights, lesson.targets.shape[1])
+    return Cues(weights, data.targets.shape[1])
 
 
 def load(directory: Path, device: str) -> Cues:
@@ -50,5 +49,5 @@ def load(directory: Path, device: str) -> Cues:
 
 
 KIND = FittedKind(
-    name=NAME, about="words that a label's texts hold", settings=CueConfig, portability="emotune", fit=fit, load=load
+    name=NAME, about="words that a label's texts hold", settings=CueConfig, portability="emotune", module="cue_kind"
 )

@@ -1,7 +1,7 @@
-"""Model directories that mean harm, or that an accident has made: 70 kinds, each with what is to be said against it.
+"""Harmful or damaged model directories: 70 kinds, each with a part of the expected error.
 
-Each takes a sound model directory and spoils it. Sealed anew they are as their maker would publish them, with digests
-that are right; `WAS_RUN` is the file that appears if any code of theirs is run.
+Each kind changes a valid model directory. Most are sealed again, so that their digests are right. `WAS_RUN` is the file
+that appears if code of the model is run.
 """
 
 import json
@@ -24,7 +24,7 @@ CATASTROPHE = "(a+)+$"
 
 @dataclass(frozen=True)
 class Kind:
-    """What to do to a model directory, a part of the refusal, and whether the manifest is made to agree."""
+    """A change of a model directory, a part of the expected error, and whether the directory is sealed again."""
 
     spoil: Callable[[Path], object]
     refusal: str
@@ -32,7 +32,7 @@ class Kind:
 
 
 def spoil(kind: Kind, model: Path) -> Path:
-    """Spoil a model in place; what is to be named as MODEL."""
+    """Change a model in place; return the MODEL argument."""
     manifest = json.loads((model / MANIFEST).read_text())
     named = kind.spoil(model)
     if kind.sealed:
@@ -64,7 +64,7 @@ def write(name: str, content: bytes | Callable[[Path], bytes]) -> Callable[[Path
 
 
 def configure(name: str, **changes: Any) -> Callable[[Path], None]:
-    """Lay keys over those of a JSON file; a callable makes the new value of the old."""
+    """Override keys of a JSON file; a callable computes the new value from the old."""
 
     def change(model: Path) -> None:
         content = json.loads((model / name).read_text())
@@ -90,7 +90,7 @@ def both(*changes: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 def tensors(header: Any, data: bytes = b"\0" * 16, length: int | None = None) -> bytes:
-    """A safetensors file with any header, and any length told of it."""
+    """A safetensors file with any header and any header length."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data
 
@@ -114,7 +114,7 @@ def one_weight(bits: bytes) -> Callable[[Path], None]:
 
 
 def sparse(name: str, size: int) -> Callable[[Path], None]:
-    """A file with a hole of that size, which takes no room on the disk."""
+    """A sparse file."""
 
     def change(model: Path) -> None:
         (model / name).touch()
@@ -151,7 +151,7 @@ WEIGHTS = {
     "a header of 17 MB": Kind(
         write("model.safetensors", lambda _: tensors(b" " * (17 << 20))), "allowed are 16,777,216"
     ),
-    "a header that is no JSON": weights(b"{]", "not sound safetensors"),
+    "a header that is no JSON": weights(b"{]", "not a valid safetensors file"),
     "a header that is a list": weights([], "not a JSON object"),
     "no tensors": weights({"__metadata__": {}}, "0 tensors"),
     "tensors that overlap": weights({"a": entry([4], 0, 16), "b": entry([2], 8, 16)}, "overlaps another"),
@@ -160,16 +160,16 @@ WEIGHTS = {
     "tensors past the end": weights({"a": entry([8], 0, 32)}, "end at byte"),
     "a shape that lies": weights({"a": entry([1000], 0, 16)}, "does not fit its bytes"),
     "a type that lies": weights({"a": entry([4], 0, 16, "F64")}, "does not fit its bytes"),
-    "a type that there is not": weights({"a": entry([4], 0, 16, "PICKLE")}, "is of type 'PICKLE'"),
+    "a type that there is not": weights({"a": entry([4], 0, 16, "PICKLE")}, "has type 'PICKLE'"),
     "a shape beyond all numbers": weights({"a": entry([2**40, 2**40], 0, 16)}, "does not fit its bytes"),
     "a shape below zero": weights({"a": entry([-4], 0, 16)}, "has no dtype, shape and data_offsets"),
     "offsets that are words": weights({"a": entry([4], "0", "16")}, "has no dtype, shape and data_offsets"),
-    "a tensor twice": weights(b'{"a": {}, "a": {}}', "the key 'a' stands twice"),
-    "a header that nests": weights(nested(), "not sound safetensors"),
+    "a tensor twice": weights(b'{"a": {}, "a": {}}', "the key 'a' occurs twice"),
+    "a header that nests": weights(nested(), "not a valid safetensors file"),
     "a million tensors": Kind(write("model.safetensors", many_tensors), "far too large"),
-    "weights that are no numbers": Kind(one_weight(b"\0\0\xc0\x7f"), "infinite or not numbers"),
-    "weights that are infinite": Kind(one_weight(b"\0\0\x80\xff"), "infinite or not numbers"),
-    "weights of 8 TB": Kind(sparse("model.safetensors", 8 << 40), "mostly holes", sealed=False),
+    "weights that are no numbers": Kind(one_weight(b"\0\0\xc0\x7f"), "infinite or NaN"),
+    "weights that are infinite": Kind(one_weight(b"\0\0\x80\xff"), "infinite or NaN"),
+    "weights of 8 TB": Kind(sparse("model.safetensors", 8 << 40), "a sparse file", sealed=False),
     "an index that leads out": Kind(
         write("model.safetensors.index.json", b'{"weight_map": {"a": "../../secret.safetensors"}}'),
         "beside their index",
@@ -178,7 +178,7 @@ WEIGHTS = {
         write("model.safetensors.index.json", b'{"weight_map": {"a": "/etc/secret.safetensors"}}'), "beside their index"
     ),
     "an index of pickles": Kind(
-        write("model.safetensors.index.json", b'{"weight_map": {"a": "weights.bin"}}'), "end in .safetensors"
+        write("model.safetensors.index.json", b'{"weight_map": {"a": "weights.bin"}}'), ".safetensors files"
     ),
 }
 
@@ -191,7 +191,7 @@ def config(refusal: str, **changes: Any) -> Kind:
 
 
 def labelled(*names: str) -> Callable[[Path], None]:
-    """The model's labels renamed, where transformers and where emotune read them."""
+    """Rename the model's labels in config.json and decision.json."""
     return both(
         configure("config.json", id2label={str(i): name for i, name in enumerate(names)}, label2id=None),
         configure(DECISION, thresholds=dict.fromkeys(names, 0.5), tuning={}),
@@ -199,9 +199,12 @@ def labelled(*names: str) -> Callable[[Path], None]:
 
 
 def numbered(number: int) -> Callable[[Path], None]:
-    """As many labels as that, in config.json."""
-    names = (f'"{i}": "label {i}"' for i in range(number))
-    return lambda model: write("config.json", ('{"id2label": {' + ", ".join(names) + "}}").encode())(model)
+    """Write that number of labels to config.json."""
+
+    def content(_: Path) -> bytes:
+        return ('{"id2label": {' + ", ".join(f'"{i}": "label {i}"' for i in range(number)) + "}}").encode()
+
+    return write("config.json", content)
 
 
 def labels(refusal: str, *names: str) -> Kind:
@@ -232,14 +235,14 @@ CONFIGURATION = {
     "a number of 4,000 digits": Kind(
         write("config.json", b'{"hidden_size": ' + b"9" * 4_000 + b"}"), "hidden_size is 9999999999"
     ),
-    "a number that is none": Kind(write("config.json", b'{"layer_norm_eps": NaN}'), "NaN is no JSON number"),
+    "a number that is none": Kind(write("config.json", b'{"layer_norm_eps": NaN}'), "NaN is not a JSON number"),
     "a number that is infinite": Kind(write("config.json", b'{"layer_norm_eps": 1e999}'), "a number is too large"),
     "a configuration that nests": Kind(
         write("config.json", b'{"a":' * 99_999 + b"1" + b"}" * 99_999), "not valid JSON"
     ),
     "a configuration of 9 MB": Kind(write("config.json", blanks(9)), "far too large"),
     "a million values": Kind(write("config.json", lambda _: b"[" + b"[]," * 1_000_000 + b"1]"), "far too large"),
-    "a key twice": Kind(write("config.json", b'{"hidden_size": 32, "hidden_size": 8}'), "stands twice"),
+    "a key twice": Kind(write("config.json", b'{"hidden_size": 32, "hidden_size": 8}'), "occurs twice"),
     "a million labels": Kind(numbered(1_000_000), "far too large"),
     "twenty thousand labels": Kind(numbered(20_000), "allowed are 1 to 10,000"),
     "a label twice": Kind(
@@ -375,28 +378,28 @@ def unsealed(refusal: str, change: Callable[[Path], object]) -> Kind:
 
 
 DIRECTORY = {
-    "a pickle beside": unsealed("a pickle has no place", write("pytorch_model.bin", bomb)),
-    "a pickle in the manifest": Kind(write("optimizer.pt", bomb), "a pickle has no place"),
+    "a pickle beside": unsealed("a pickle is not allowed", write("pytorch_model.bin", bomb)),
+    "a pickle in the manifest": Kind(write("optimizer.pt", bomb), "a pickle is not allowed"),
     "a file that is not listed": unsealed("is not in the manifest", write("own.py", code)),
     "a file that is missing": unsealed("not in the directory", lambda model: (model / "tokenizer.json").unlink()),
     "a name that leads out": unsealed("not in the directory", listed("../../etc/passwd")),
     "a name from the root": unsealed("not in the directory", listed("/etc/passwd")),
     "a name of a folder above": unsealed("not in the directory", listed("sub/../../config.json")),
-    "names that differ by case": unsealed("take for the same file", listed("CONFIG.json")),
+    "names that differ by case": unsealed("the same file on some", listed("CONFIG.json")),
     "a manifest of the future": unsealed("format version 99", configure(MANIFEST, format_version=99)),
     "a manifest that was changed": unsealed("its own sha256", configure(MANIFEST, encoder="owner/other")),
     "a manifest that nests": unsealed("not valid JSON", write(MANIFEST, nested())),
     "a manifest of 9 MB": unsealed("far too large", write(MANIFEST, blanks(9))),
-    "no manifest": unsealed("not written to its end", lambda model: (model / MANIFEST).unlink()),
-    "a link out of the directory": unsealed("a link has no place", linked("config.json", "/etc/passwd")),
-    "a link to a device": unsealed("a link has no place", linked("model.safetensors", "/dev/zero")),
-    "a link to itself": unsealed("a link has no place", linked("loop", "loop")),
+    "no manifest": unsealed("this model is incomplete", lambda model: (model / MANIFEST).unlink()),
+    "a link out of the directory": unsealed("a link is not allowed", linked("config.json", "/etc/passwd")),
+    "a link to a device": unsealed("a link is not allowed", linked("model.safetensors", "/dev/zero")),
+    "a link to itself": unsealed("a link is not allowed", linked("loop", "loop")),
     "a false cache of the hub": unsealed("leads out of the hub's cache", in_a_false_cache),
     "a pipe as weights": unsealed("neither a file nor a folder", special("model.safetensors", os.mkfifo)),
     "a pipe as manifest": unsealed("neither a file nor a folder", special(MANIFEST, os.mkfifo)),
     "a socket": unsealed("neither a file nor a folder", special("socket", bound_socket)),
     "a folder as weights": unsealed("not in the directory", special("model.safetensors", os.mkdir)),
-    "ten thousand files": unsealed("this is no model directory", crowd),
+    "ten thousand files": unsealed("this is not a model directory", crowd),
     "a zip as model": unsealed("not a file", lambda model: packed(model, ".zip")),
     "a tar as model": unsealed("not a file", lambda model: packed(model, ".tar")),
 }

@@ -1,6 +1,6 @@
-"""Trainings in processes of their own, which can be killed at an instant or at a point.
+"""Trainings in separate processes, which are killed after a time or at a point of the code.
 
-They are forked from a process that has imported everything, so that each costs what it computes and no more.
+They are forked from a process that has imported everything, so that they start fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATIENCE = 120.0
 
 
 def emotune(args: list[str], said: Path, *, kill: str | float | None = None, nth: int = 1) -> int:
-    """Run a command line, its output in the file `said`; the exit code, -9 when it was killed.
+    """Run a command line, with its output in the file `said`; return the exit code, -9 when it was killed.
 
     kill: after so many seconds; or at that point of the checkpoints' writing, or on entering `module.function`, when it
     is reached for the nth time.
@@ -38,7 +38,7 @@ def emotune(args: list[str], said: Path, *, kill: str | float | None = None, nth
 
 
 def seconds(args: list[str], said: Path) -> float:
-    """How long a command takes that succeeds."""
+    """Return how long a successful command takes."""
     started = time.monotonic()
     code = emotune(args, said)
     assert code == 0, said.read_text()

@@ -18,7 +18,7 @@ RATERS = "text,id,rater_id,example_very_unclear,anger,fear,joy\n" + "".join(
 )
 
 
-def sound_files() -> dict[str, bytes]:
+def valid_files() -> dict[str, bytes]:
     """File names and bytes, one of each format and some packed."""
     rng = random.Random(7)
     texts = [" ".join(rng.choices(LINE.split(), k=rng.randint(2, 9))) for _ in range(24)]

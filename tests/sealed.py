@@ -1,4 +1,4 @@
-"""A sealed model directory whose files are words: for what does not look into them."""
+"""A sealed model directory with dummy files, for tests that do not read them."""
 
 import json
 from pathlib import Path
@@ -39,12 +39,12 @@ def sealed(directory: Path, files: dict[str, str], **described: Any) -> Path:
 
 
 def contents(directory: Path) -> dict[str, bytes]:
-    """All below a directory, rubbish and links too."""
+    """All files below a directory."""
     return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
 
 
 def refusal(model: Path, place: str) -> str:
-    """What is said against a model directory; it names the file at fault."""
+    """The error of verifying a model directory, which names the file `place`."""
     with pytest.raises(ModelError) as caught:
         verify(model)
     assert caught.value.exit_code == 65

@@ -1,4 +1,4 @@
-"""docs/adding-a-kind.md, done: its module, its line and its test make a kind that every verb takes."""
+"""The code of docs/adding-a-kind.md makes a kind that every verb takes."""
 
 import importlib
 import json
@@ -11,24 +11,30 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
+from emotune import models
 from emotune.cli.app import app
 from emotune.config import kinds
 
 TEXT = (Path(__file__).parent.parent / "docs" / "adding-a-kind.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LINE = re.compile(r'^<!-- line -->\n```python\n    "(\w+)": "emotune\.models\.(\w+)",\n```$', re.MULTILINE)
+SETTINGS = re.compile(r"^<!-- settings -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(r"^<!-- entry -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The files of the page, importable, and its line in the table."""
+    """The files of the page, importable; its settings and its entry in `emotune.config.kinds`."""
     for name, content in FILE.findall(TEXT):
         (tmp_path / name).write_text(content, encoding="utf-8")
-    (name, module), *_ = LINE.findall(TEXT)
+    known = vars(kinds) | {}
+    exec(SETTINGS.findall(TEXT)[0], known)
+    monkeypatch.setattr(kinds, "NaiveBayesConfig", known["NaiveBayesConfig"], raising=False)
+    for name, kind in eval("{" + ENTRY.findall(TEXT)[0] + "}", known).items():
+        monkeypatch.setitem(kinds.KINDS, name, kind)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(kinds.KINDS, name, module)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     yield tmp_path
-    for loaded in ("naive_bayes", "test_naive_bayes"):
+    for loaded in ("emotune.models.naive_bayes", "test_naive_bayes"):
         sys.modules.pop(loaded, None)
 
 
@@ -38,9 +44,9 @@ def call(*args: str) -> str:
     return result.stdout
 
 
-def test_the_page_holds_a_module_a_line_and_a_test() -> None:
+def test_the_page_has_settings_an_entry_a_module_and_a_test() -> None:
     assert [name for name, _ in FILE.findall(TEXT)] == ["naive_bayes.py", "test_naive_bayes.py"]
-    assert LINE.findall(TEXT) == [("naive_bayes", "naive_bayes")]
+    assert len(SETTINGS.findall(TEXT)) == len(ENTRY.findall(TEXT)) == 1
 
 
 def test_its_test_passes(folder: Path) -> None:

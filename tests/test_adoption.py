@@ -1,4 +1,4 @@
-"""Classifiers that emotune did not write: used as they are, and made whole models of ours by `tune --out`."""
+"""Classifiers of other software are used as they are; `tune --out` makes them models of emotune."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def call(*args: object, code: int = 0) -> Result:
 
 
 def foreign_copy(model: Path, target: Path) -> Path:
-    """The files that plain transformers would have written of a model of ours."""
+    """The files of a model of emotune that plain transformers would write."""
     ours = shutil.ignore_patterns(MANIFEST, DECISION, "README.md")
     return Path(shutil.copytree(model, target, ignore=ours))
 
@@ -117,7 +117,7 @@ def test_the_task_is_told_or_follows_a_stated_rule(
 ) -> None:
     found = open_model(str(configure(foreign, problem_type=problem, **named(*names))))
     assert (found.decision.labels.task, found.decision.labels.names) == (task, names)
-    assert ("taken to be" in found.notes[0]) == (problem is None)
+    assert ("so emotune treats it" in found.notes[0]) == (problem is None)
     assert ("--task" in found.notes[0]) == (problem is None)
 
 
@@ -133,8 +133,8 @@ def test_labels_without_names_are_said_to_be_so(foreign: Path) -> None:
     ("changes", "message"),
     [
         ({"problem_type": "regression"}, "problem_type is 'regression'"),
-        ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, not a classifier"),
-        ({"id2label": {"0": "anger", "2": "joy"}}, "a name to each id from 0 to 1"),
+        ({"architectures": ["BertForMaskedLM"]}, "BertForMaskedLM, not a text classifier"),
+        ({"id2label": {"0": "anger", "2": "joy"}}, "does not name each id from 0 to 1"),
         ({"id2label": ["anger", "joy"]}, "id2label names no labels"),
         (named("anger", "anger ", "joy", "sadness"), "blanks around it"),
         ({"id2label": {"0": "joy", "1": "joy", "2": "a", "3": "b"}}, "repeated label names: joy"),

@@ -1,4 +1,4 @@
-"""The model directory: sealed, verified, written whole or not at all, and found by name."""
+"""The model directory is sealed, verified, and found by name."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def edit_manifest(model: Path, **changes: Any) -> None:
-    """Change the manifest as an attacker would, who leaves out what it says of itself."""
+    """Change the manifest as an attacker would, without its own digest."""
     content = json.loads((model / MANIFEST).read_text()) | changes
     content.pop("digest", None)
     (model / MANIFEST).write_text(json.dumps(content))
@@ -146,7 +146,7 @@ def test_a_model_directory_may_itself_be_a_link(model: Path) -> None:
         ({"files": {}}, "does not list config.json"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": 10**9}, "max_tokens is 1000000000"),
-        ({"files": {"a.json": ENTRY, "A.json": ENTRY}}, "'a.json' and 'A.json', which some file systems"),
+        ({"files": {"a.json": ENTRY, "A.json": ENTRY}}, "'a.json' and 'A.json', which are the same file"),
     ],
 )
 def test_a_manifest_that_is_not_sound_is_refused(model: Path, changes: dict[str, Any], message: str) -> None:
@@ -225,7 +225,7 @@ def test_the_run_of_a_model_is_known_by_its_configuration(model: Path) -> None:
 def test_a_directory_without_a_manifest_is_no_model(model: Path) -> None:
     (model / MANIFEST).unlink()
     for directory in (model, model.parent):
-        with pytest.raises(ModelError, match="not written to its end"):
+        with pytest.raises(ModelError, match="this model is incomplete"):
             find_model(str(directory))
 
 

@@ -52,7 +52,7 @@ def test_a_place_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     for broken in (tmp_path / "file" / "below", tmp_path / ("x" * 300)):
         with pytest.raises(OutputError, match="cannot write"):
             write_file(broken, "new")
-    with pytest.raises(OutputError, match="a file stands where"), staged(tmp_path / "file"):
+    with pytest.raises(OutputError, match="there is a file where"), staged(tmp_path / "file"):
         raise AssertionError("not reached")
     assert contents(tmp_path) == {"file": b"old"}
 

@@ -309,7 +309,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a changed threshold": (change_a_threshold, "decision.json: the file differs from its sha256"),
     "a pickle": (
         lambda model: (model / "pytorch_model.bin").write_bytes(b"x"),
-        "pytorch_model.bin: a pickle has no place",
+        "pytorch_model.bin: a pickle is not allowed",
     ),
     "a deleted file": (lambda model: (model / "tokenizer.json").unlink(), "the manifest lists 'tokenizer.json'"),
     "other labels": (swap_the_labels, "do not name the same labels"),
@@ -336,7 +336,7 @@ def test_a_hub_that_is_out_of_reach(verb: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "emotune", *verb.split()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
     assert (done.returncode, done.stdout) == (MISSING, "")
-    assert done.stderr.startswith("error: owner/model is not in the local cache, and the hub could not give it (")
+    assert done.stderr.startswith("error: owner/model is not in the local cache, and the hub failed (")
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The BiLSTM: padding is never read, both poolings are what they say, and its models go the way of all models."""
+"""The BiLSTM: padding is ignored, both poolings are correct, and every verb takes its models."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ import tiny
 from emotune.artifact.manifest import verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
-from emotune.config.kinds import find_kind
+from emotune.config.kinds import BilstmConfig, find_kind
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
 from emotune.models import bilstm
-from emotune.models import bilstm as recurrence
-from emotune.models.bilstm_kind import BilstmConfig
 
 POOLINGS = ("max", "last")
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
@@ -38,7 +36,7 @@ TEXTS = ["furious", "the cat sat on a mat while rain fell and we drank tea by an
 def network(base: Path, **changes: Any) -> bilstm.BilstmClassifier:
     torch.manual_seed(0)
     config = BilstmConfig(embedding_size=8, hidden_size=6, layers=3, **changes)
-    model = bilstm.build(tiny.encoder(base), config, LabelSet(("anger", "fear", "joy")))
+    model = bilstm.build(tiny.encoder(base), config, LabelSet(("anger", "fear", "joy")), torch.device("cpu"))
     return model.eval()
 
 
@@ -46,7 +44,7 @@ def network(base: Path, **changes: Any) -> bilstm.BilstmClassifier:
 
 
 def packed(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """What torch makes of packed texts; zeros behind them."""
+    """torch's outputs for packed texts, padded with zeros."""
     states, _ = layer(pack_padded_sequence(x, lengths, enforce_sorted=False))
     return pad_packed_sequence(states, total_length=len(x))[0]
 
@@ -68,7 +66,7 @@ def test_a_layer_is_that_of_torch_over_packed_texts(lengths: list[int], size: in
     layer = nn.LSTM(size, hidden, bidirectional=True)
     x = torch.randn(max(lengths), len(lengths), size)
     expected, gradients = outputs_and_gradients(packed, layer, x, torch.tensor(lengths))
-    states, found = outputs_and_gradients(recurrence.run, layer, x, torch.tensor(lengths))
+    states, found = outputs_and_gradients(bilstm.run, layer, x, torch.tensor(lengths))
     torch.testing.assert_close(states, expected)
     for ours, theirs in zip(found, gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -77,25 +75,25 @@ def test_a_layer_is_that_of_torch_over_packed_texts(lengths: list[int], size: in
 def test_without_gradients_it_keeps_nothing_and_gives_the_same() -> None:
     torch.manual_seed(0)
     layer, x, lengths = nn.LSTM(4, 3, bidirectional=True), torch.randn(7, 2, 4), torch.tensor([7, 3])
-    states = recurrence.run(layer, x, lengths)
+    states = bilstm.run(layer, x, lengths)
     with torch.inference_mode():
-        assert torch.equal(recurrence.run(layer, x, lengths), states)
+        assert torch.equal(bilstm.run(layer, x, lengths), states)
 
 
 def test_only_what_is_trained_gets_a_gradient() -> None:
     layer, x, lengths = nn.LSTM(4, 3, bidirectional=True), torch.randn(7, 2, 4), torch.tensor([7, 3])
     layer.requires_grad_(requires_grad=False)
     layer.weight_hh_l0_reverse.requires_grad_()
-    recurrence.run(layer, x, lengths).sum().backward()
+    bilstm.run(layer, x, lengths).sum().backward()
     assert [name for name, p in layer.named_parameters() if p.grad is not None] == ["weight_hh_l0_reverse"]
 
 
 def test_in_bf16_the_gradients_are_near_those_in_fp32() -> None:
     torch.manual_seed(0)
     layer, x, lengths = nn.LSTM(16, 16, bidirectional=True), torch.randn(9, 8, 16), torch.randint(1, 10, (8,))
-    _, exact = outputs_and_gradients(recurrence.run, layer, x, lengths)
+    _, exact = outputs_and_gradients(bilstm.run, layer, x, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        _, rough = outputs_and_gradients(recurrence.run, layer, x, lengths)
+        _, rough = outputs_and_gradients(bilstm.run, layer, x, lengths)
     for ours, theirs in zip(rough, exact, strict=True):
         assert ours.dtype == torch.float32
         assert 0 < (ours - theirs).norm() < 0.03 * theirs.norm()
@@ -104,7 +102,7 @@ def test_in_bf16_the_gradients_are_near_those_in_fp32() -> None:
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), min_size=1, max_size=5))))
 def test_reading_backwards_twice_is_reading(case: tuple[int, list[int]]) -> None:
     tokens, lengths = case
-    order = recurrence.reversal(tokens, torch.tensor(lengths))
+    order = bilstm.reversal(tokens, torch.tensor(lengths))
     assert torch.equal(order[order], torch.arange(tokens * len(lengths)))
     for text, length in enumerate(lengths):
         assert order.view(tokens, -1)[:length, text].tolist() == [i * len(lengths) + text for i in range(length)][::-1]
@@ -192,7 +190,7 @@ def test_a_text_has_the_same_scores_whatever_stands_beside_it(base: Path) -> Non
         ({"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000"),
         ({"auto_map": hostile.OWN_CODE}, "auto_map"),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "do not name the same labels"),
-        ({"num_hidden_layers": 0}, "at least 1 each"),
+        ({"num_hidden_layers": 0}, "are at least 1"),
         ({"num_hidden_layers": 3}, "are missing or of another shape"),
         ({"embedding_size": 4}, "cannot read this checkpoint"),
         ({"pooling": "mean"}, "pooling is one of max, last"),
@@ -211,7 +209,7 @@ def test_a_hostile_configuration_is_refused(changes: dict[str, Any], refusal: st
 def test_weights_that_are_no_numbers_are_refused_before_torch_sees_them(base: Path, tmp_path: Path) -> None:
     model = tiny.copy(trained(base, "max") / "model", tmp_path / "model")
     hostile.spoil(hostile.Kind(hostile.one_weight(b"\0\0\xc0\x7f"), ""), model)
-    with pytest.raises(ModelError, match="infinite or not numbers"):
+    with pytest.raises(ModelError, match="infinite or NaN"):
         open_model(str(model))
 
 

@@ -273,7 +273,7 @@ def test_rows_are_known_again_where_the_data_speaks_finer_labels(base: Path, coa
 def test_what_is_not_a_comparison(runs: tuple[Path, Path]) -> None:
     good, bad = runs
     assert "at least two" in call(good, code=2).stderr
-    assert "is there twice" in call(good, f"{good}/model", code=2).stderr
+    assert "named twice" in call(good, f"{good}/model", code=2).stderr
     assert "Did you mean 'good'?" in call(good, bad, "--baseline", "god", code=2).stderr
     assert "Did you mean 'macro_f1'?" in call(good, bad, "--metric", "macrof1", code=2).stderr
     assert "no split 'tset'" in call(good, bad, "--split", "tset", code=66).stderr
@@ -323,7 +323,7 @@ def test_a_half_written_run(runs: tuple[Path, Path]) -> None:
     good, bad = runs
     shutil.rmtree(bad / "model")
     refused = call(good, bad, code=65).stderr
-    assert f"run {bad} is half-written" in refused
+    assert f"run {bad} is unfinished" in refused
     assert f"emotune train --resume {bad}" in refused
     with locked(bad):
         assert "has no model yet: process" in call(good, bad, code=65).stderr

@@ -1,4 +1,4 @@
-"""Label files of every layout are told apart, and read as they stand."""
+"""Label files of every format are recognised and read: tables, GoEmotions, and text;label."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def names_beside(tmp_path: Path) -> list[str]:
     return names
 
 
-# --- the layouts -------------------------------------------------------------------------------------------------
+# --- the formats -------------------------------------------------------------------------------------------------
 
 
 def test_goemotions_rows_have_ids_that_labels_txt_names(tmp_path: Path, names_beside: list[str]) -> None:
     path = write(tmp_path, "fine; I guess\t2\ta1\n\nno, I don't\t1,3\ta2\nwhy\t0\n", "train.tsv")
-    layout, rows, labels = read(path)
-    assert "GoEmotions TSV" in layout.describe()
-    assert "4 labels" in layout.describe()
+    file_format, rows, labels = read(path)
+    assert "GoEmotions TSV" in file_format.describe()
+    assert "4 labels" in file_format.describe()
     assert rows == [
         Row("fine; I guess", ("joy",), 1, "a1"),
         Row("no, I don't", ("anger", "neutral"), 3, "a2"),
@@ -50,18 +50,18 @@ def test_one_bad_row_leaves_a_goemotions_file_what_it_is(tmp_path: Path, names_b
 
 
 def test_in_text_label_rows_the_last_delimiter_counts(tmp_path: Path) -> None:
-    layout, rows, labels = read(write(tmp_path, "i wait; i hope;joy\n  go;anger \n\n", "train.txt"))
-    assert layout.reader == "text_label"
-    assert "semicolon" in layout.describe()
+    file_format, rows, labels = read(write(tmp_path, "i wait; i hope;joy\n  go;anger \n\n", "train.txt"))
+    assert file_format.reader == "text_label"
+    assert "semicolon" in file_format.describe()
     assert rows == [Row("i wait; i hope", ("joy",), 1), Row("  go", ("anger",), 2)]
     assert labels.task is Task.MULTI_CLASS
 
 
 def test_several_joined_labels_end_a_text_label_line(tmp_path: Path) -> None:
-    layout, rows, labels = read(write(tmp_path, "i wait;joy\nso;joy,love\noh;love\n", "train.txt"))
+    file_format, rows, labels = read(write(tmp_path, "i wait;joy\nso;joy,love\noh;love\n", "train.txt"))
     assert [row.names for row in rows] == [("joy",), ("joy", "love"), ("love",)]
     assert labels == LabelSet(("joy", "love"), Task.MULTI_LABEL)
-    assert "several joined by ','" in layout.describe()
+    assert "several joined by ','" in file_format.describe()
     path = write(tmp_path, "i wait;x\nso;x+y\noh;x\n", "other.txt")
     assert [row.names for row in read(path, label_delimiter="+")[1]] == [("x",), ("x", "y"), ("x",)]
 
@@ -85,16 +85,16 @@ def test_a_first_row_with_a_label_of_its_own_may_be_a_row(tmp_path: Path, first:
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
 def test_a_table_is_found_by_its_header_whatever_the_delimiter(tmp_path: Path, delimiter: str) -> None:
     lines = [("ID", "TEXT", "EMOTION"), ("7", "so it goes", "joy"), ("8", "oh no", "fear")]
-    layout, rows, labels = read(write(tmp_path, "\n".join(delimiter.join(cells) for cells in lines)))
-    assert (layout.reader, layout.delimiter, layout.text_column) == ("table", delimiter, "TEXT")
+    file_format, rows, labels = read(write(tmp_path, "\n".join(delimiter.join(cells) for cells in lines)))
+    assert (file_format.reader, file_format.delimiter, file_format.text_column) == ("table", delimiter, "TEXT")
     assert rows == [Row("so it goes", ("joy",), 2, "7"), Row("oh no", ("fear",), 3, "8")]
     assert labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
 
 
 def test_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:
     content = "id,Tweet,Anger,Joy,Boredom\n0,hm,1,0,0\n1,ha,0,1,1.0\n2,,0,0,0.0\n"
-    layout, rows, labels = read(write(tmp_path, content))
-    assert "3 columns of 0/1" in layout.describe()
+    file_format, rows, labels = read(write(tmp_path, content))
+    assert "3 columns of 0/1" in file_format.describe()
     assert labelled(rows) == [("hm", ("Anger",)), ("ha", ("Joy", "Boredom")), ("", ())]
     assert labels == LabelSet(("Anger", "Joy", "Boredom"), Task.MULTI_LABEL)
 
@@ -112,11 +112,11 @@ def test_columns_of_0_and_1_are_labels(tmp_path: Path) -> None:
     ],
 )
 def test_joined_names_are_cut(tmp_path: Path, cells: list[str], expected: list[tuple[str, ...]]) -> None:
-    layout, rows, labels = read(write_csv(tmp_path, [("t", cell) for cell in cells]))
+    file_format, rows, labels = read(write_csv(tmp_path, [("t", cell) for cell in cells]))
     assert [row.names for row in rows] == expected
     assert labels.task is Task.MULTI_LABEL
-    assert layout.label_delimiter is not None
-    assert f"joined by {layout.label_delimiter!r}" in layout.describe()
+    assert file_format.label_delimiter is not None
+    assert f"joined by {file_format.label_delimiter!r}" in file_format.describe()
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_joined_names_are_cut(tmp_path: Path, cells: list[str], expected: list[t
     ],
 )
 def test_lists_in_a_cell_are_taken_apart(tmp_path: Path, cells: list[str], expected: list[tuple[str, ...]]) -> None:
-    layout, rows, _ = read(write_csv(tmp_path, [("t", cell) for cell in cells]), labels=None, task="multi_label")
+    file_format, rows, _ = read(write_csv(tmp_path, [("t", cell) for cell in cells]), labels=None, task="multi_label")
     assert [row.names for row in rows] == expected
-    assert "lists of labels in column 'label'" in layout.describe()
+    assert "lists of labels in column 'label'" in file_format.describe()
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_lists_in_a_cell_are_taken_apart(tmp_path: Path, cells: list[str], expec
     ],
 )
 def test_names_with_blanks_and_commas_of_their_own_stay_whole(tmp_path: Path, cells: list[str]) -> None:
-    layout, rows, labels = read(write_csv(tmp_path, [("t", cell) for cell in cells]))
-    assert layout.label_delimiter is None
+    file_format, rows, labels = read(write_csv(tmp_path, [("t", cell) for cell in cells]))
+    assert file_format.label_delimiter is None
     assert [row.names for row in rows] == [(cell,) for cell in cells]
     assert labels.task is Task.MULTI_CLASS
 
@@ -171,10 +171,10 @@ def test_class_ids_without_names_are_names_in_order_of_size(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("content", ["text,label\na,3\nb,1\n", "a;3\nb;1\n"])
 def test_class_ids_are_named_by_labels_txt(tmp_path: Path, names_beside: list[str], content: str) -> None:
-    layout, rows, labels = read(write(tmp_path, content))
+    file_format, rows, labels = read(write(tmp_path, content))
     assert labelled(rows) == [("a", ("neutral",)), ("b", ("anger",))]
     assert labels == LabelSet(tuple(names_beside), Task.MULTI_CLASS)
-    assert "label id" in layout.describe()
+    assert "label id" in file_format.describe()
 
 
 def test_ids_are_named_by_labels_txt_even_when_a_model_orders_them_otherwise(
@@ -218,7 +218,7 @@ def test_ids_of_validation_rows_are_named_as_those_of_the_training_rows(tmp_path
     assert "data.labels_file" in str(caught.value.hint)
 
 
-def test_goemotions_own_labels_in_its_own_layout_are_in_the_published_order(tmp_path: Path) -> None:
+def test_goemotions_own_labels_in_its_own_format_are_in_the_published_order(tmp_path: Path) -> None:
     path = write(tmp_path, "so\t27\tx\nit\t0,17\ty\n", "test.tsv")
     _, corpus = load_split(DataConfig(path=str(path)), GOEMOTIONS, None)
     assert [r.labels for r in corpus.splits["test"]] == [(27,), (0, 17)]
@@ -277,21 +277,21 @@ def test_names_equal_up_to_case_are_one_label_in_its_commonest_spelling(tmp_path
 
 def test_a_column_of_names_wins_over_0_1_columns_that_are_no_known_labels(tmp_path: Path) -> None:
     content = "text,label,is_reply,is_edited\na,awe,1,0\nb,glee,0,0\n"
-    layout, rows, _ = read(write(tmp_path, content))
-    assert layout.label_column == "label"
+    file_format, rows, _ = read(write(tmp_path, content))
+    assert file_format.label_column == "label"
     assert labelled(rows) == [("a", ("awe",)), ("b", ("glee",))]
 
 
 def test_0_1_columns_of_known_labels_win_over_a_column_of_names(tmp_path: Path) -> None:
-    layout, _, _ = read(write(tmp_path, "text,sentiment,anger,joy\na,negative,1,0\nb,positive,0,1\n"))
-    assert layout.label_columns == ("anger", "joy")
+    file_format, _, _ = read(write(tmp_path, "text,sentiment,anger,joy\na,negative,1,0\nb,positive,0,1\n"))
+    assert file_format.label_columns == ("anger", "joy")
 
 
 def test_an_unknown_0_1_column_is_a_label_unless_the_labels_are_given(tmp_path: Path) -> None:
     path = write(tmp_path, "text,anger,joy,awe\na,1,0,1\nb,0,1,0\n")
-    layout, _, labels = read(path)
+    file_format, _, labels = read(path)
     assert labels.names == read(path, labels=[])[2].names == ("anger", "joy", "awe")
-    assert "no known emotions: awe" in layout.describe()
+    assert "no known emotions: awe" in file_format.describe()
     assert read(path, labels=["anger", "joy"])[2].names == ("anger", "joy")
     assert read(path, label_columns=["JOY", "anger"])[2].names == ("joy", "anger")
 
@@ -305,16 +305,16 @@ def test_columns_of_true_and_false_are_0_1_columns(tmp_path: Path) -> None:
 
 def test_a_0_1_column_that_says_something_of_the_row_is_no_label_among_emotions(tmp_path: Path) -> None:
     path = write(tmp_path, "text,anger,joy,is_reply\na,1,0,1\nb,0,1,0\n")
-    layout, _, labels = read(path)
+    file_format, _, labels = read(path)
     assert labels.names == ("anger", "joy")
-    assert "left out because they name no emotion: is_reply" in layout.describe()
+    assert "left out because they name no emotion: is_reply" in file_format.describe()
     assert read(path, label_columns=["joy", "is_reply"])[2].names == ("joy", "is_reply")
 
 
 @pytest.mark.parametrize("index", ["", "Unnamed: 0", "index", "id"])
 def test_row_numbers_are_no_label(tmp_path: Path, index: str) -> None:
-    layout, rows, _ = read(write(tmp_path, f"{index},text,anger,joy\n0,a,1,0\n1,b,0,1\n"))
-    assert layout.label_columns == ("anger", "joy")
+    file_format, rows, _ = read(write(tmp_path, f"{index},text,anger,joy\n0,a,1,0\n1,b,0,1\n"))
+    assert file_format.label_columns == ("anger", "joy")
     assert [row.id for row in rows] == ["0", "1"]
 
 

@@ -22,7 +22,7 @@ from emotune.data.records import Corpus
 from emotune.errors import DataError, EmotuneError
 from hostile_files import BROKEN, Broken
 from label_files import load_corpus
-from mutations import mutated, sound_files
+from mutations import mutated, valid_files
 
 
 def lay(folder: Path, case: Broken) -> Path:
@@ -57,7 +57,7 @@ def test_the_command_line_says_it_once_and_exits_with_65(tmp_path: Path, case: B
     assert len(result.stderr.splitlines()) <= 2
 
 
-SOUND = sound_files()
+VALID = valid_files()
 
 
 def rows_in_file(path: Path, found: FileFormat) -> int:
@@ -108,24 +108,24 @@ def outcome(path: Path) -> EmotuneError | tuple[Reading, Corpus]:
         return error
 
 
-@pytest.mark.parametrize("name", SOUND)
-def test_a_sound_file_of_every_layout_is_read(tmp_path: Path, name: str) -> None:
-    assert judge(tmp_path, name, SOUND[name]) == "read"
+@pytest.mark.parametrize("name", VALID)
+def test_a_valid_file_of_every_format_is_read(tmp_path: Path, name: str) -> None:
+    assert judge(tmp_path, name, VALID[name]) == "read"
 
 
 def storm(folder: Path, name: str, number: int, seed: int) -> Counter[str]:
     rng = random.Random(f"{seed} {name}")
-    return Counter(judge(folder, name, mutated(SOUND[name], rng)) for _ in range(number))
+    return Counter(judge(folder, name, mutated(VALID[name], rng)) for _ in range(number))
 
 
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", VALID)
 def test_a_damaged_file_is_read_whole_or_refused_with_its_place(tmp_path: Path, name: str) -> None:
     assert storm(tmp_path, name, 17, seed=1)["refused"] > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("name", VALID)
 def test_many_damaged_files_are_read_whole_or_refused_with_their_place(tmp_path: Path, name: str) -> None:
     outcomes = storm(tmp_path, name, 170, seed=2)
-    assert outcomes.total() * len(SOUND) >= 1800
+    assert outcomes.total() * len(VALID) >= 1800
     assert min(outcomes["refused"], outcomes["read"] + 100 * name.endswith((".parquet", ".gz"))) > 0

@@ -110,8 +110,8 @@ def test_a_rater_who_stands_twice_counts_once(tmp_path: Path, raters: str) -> No
         (r.id, r.labels, r.shares) for r in once.splits["train"]
     ]
     lone = write(tmp_path, HEADER + 2 * "so,t1,x,1,False,0,0,1\n" + "no,t2,x,1,False,1,0,0\n")
-    layout, rows, _ = read(lone, raters=raters)  # nobody else rated anything: these are no rows of raters
-    assert layout.raters is None
+    file_format, rows, _ = read(lone, raters=raters)  # nobody else rated anything: these are no rows of raters
+    assert file_format.raters is None
     assert [(r.names, r.line, r.id) for r in rows] == [(("joy",), 2, "t1"), (("joy",), 3, "t1"), (("anger",), 4, "t2")]
 
 
@@ -153,8 +153,8 @@ def test_objects_are_rows_of_raters_too(tmp_path: Path) -> None:
 
 
 def test_a_table_in_which_no_text_stands_twice_is_not_of_raters(tmp_path: Path) -> None:
-    layout, rows, labels = read(write(tmp_path, HEADER + "so,t1,x,1,False,0,0,1\nno,t2,x,1,False,1,0,0\n"))
-    assert layout.raters is None
+    file_format, rows, labels = read(write(tmp_path, HEADER + "so,t1,x,1,False,0,0,1\nno,t2,x,1,False,1,0,0\n"))
+    assert file_format.raters is None
     assert [row.names for row in rows] == [("joy",), ("anger",)]
     assert labels.names == ("anger", "fear", "joy")
 

@@ -53,7 +53,7 @@ def test_validation_has_many_names(tmp_path: Path, name: str) -> None:
     }
 
 
-def test_splits_are_read_in_the_layout_of_train_with_its_labels(tmp_path: Path) -> None:
+def test_splits_are_read_in_the_format_of_train_with_its_labels(tmp_path: Path) -> None:
     write(tmp_path, train_csv="text,label\nso,joy|fear\nna,fear\n", dev_csv="id,Label,Text\n1,Fear,hm\n")
     corpus = load(tmp_path)
     assert corpus.labels == LabelSet(("fear", "joy"), Task.MULTI_LABEL)

@@ -1,4 +1,4 @@
-"""The verbs on data of other layouts: soft targets trained on, and `--set data.…` where data is only scored."""
+"""The verbs on data of other formats: soft targets trained on, and `--set data.…` where data is only scored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Embeddings: right about layers, pooling, padding and long texts, and kept on the disk without harm."""
+"""Embeddings: layers, pooling, padding and long texts are correct; the cache is safe."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from conftest import FILLERS
+from emotune.config.kinds import EmbeddingConfig
 from emotune.data.published import CACHE_VARIABLE
 from emotune.errors import ConfigError, ModelError
-from emotune.models.embedding import FOLDER, Embedder, EmbeddingCache, Reading, embed_texts, text_digest
+from emotune.models.embedding import FOLDER, Embedder, EmbeddingCache, embed_texts, text_digest
 
 Checkpoint = Callable[[str], Path]
 
@@ -28,13 +29,13 @@ LONG = " ".join(FILLERS[:30])
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """An empty cache."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache" / FOLDER
 
 
 def embedder(folder: Path, **reading: object) -> Embedder:
-    return Embedder(folder, Reading.model_validate(reading), "cpu")
+    return Embedder(folder, EmbeddingConfig.model_validate(reading), "cpu")
 
 
 def alone(folder: Path, text: str, **keys: object) -> list[np.ndarray]:
@@ -85,7 +86,7 @@ def test_a_long_text_is_the_mean_of_its_windows_weighted_by_tokens(checkpoint: C
     np.testing.assert_allclose(found[1], alone(folder, "the dog")[-1].mean(0), atol=1e-5)
 
 
-@pytest.mark.parametrize(("layers", "said"), [([3], "no layer 3"), ([-4], "no layer -4"), ([2, -1], "named twice")])
+@pytest.mark.parametrize(("layers", "said"), [([3], "no layer 3"), ([-4], "no layer -4"), ([2, -1], "listed twice")])
 def test_layers_that_are_not_there_are_named(checkpoint: Checkpoint, layers: list[int], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         embedder(checkpoint("bert"), layers=layers)
@@ -119,14 +120,14 @@ def test_without_a_pooler_it_is_saved_and_read_as_the_same_encoder(checkpoint: C
 
 
 def read(model: Embedder, texts: list[str], *, cached: bool = True) -> tuple[np.ndarray, list[str]]:
-    """The embeddings of texts, and what was said."""
+    """The embeddings of texts, and the messages."""
     said: list[str] = []
-    return embed_texts(model, texts, batch_size=8, cached=cached, say=said.append), said
+    return embed_texts(model, texts, batch_size=8, cached=cached, info=said.append), said
 
 
 @pytest.fixture
 def counted(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Embedder, list[str]]]:
-    """An embedder, and every text that it has read."""
+    """An embedder, and the texts that it has embedded."""
     model, seen = embedder(checkpoint("bert")), []
     embed = model.embed
     monkeypatch.setattr(model, "embed", lambda texts, size: (seen.extend(texts), embed(texts, size))[1])
@@ -242,5 +243,5 @@ def test_a_cache_that_cannot_be_written_is_said_once(checkpoint: Checkpoint, cac
     texts = [f"text {i}" for i in range(1030)]  # more than a file of the cache holds
     found, said = read(embedder(checkpoint("bert"), layers=[0]), texts)
     assert len(said) == 1
-    assert "not kept" in said[0]
+    assert "not cached" in said[0]
     assert np.isfinite(found).all()

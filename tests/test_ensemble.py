@@ -66,7 +66,7 @@ def test_its_logits_are_the_mean_of_its_members(run: Path, other: Path, joined: 
     assert max(model("so happy and glad")[0].scores.items(), key=lambda item: item[1])[0] == "joy"
 
 
-def test_its_thresholds_are_tuned_on_the_mean_of_the_kept_logits(run: Path, other: Path, joined: Path) -> None:
+def test_its_thresholds_are_tuned_on_the_mean_of_the_cached_logits(run: Path, other: Path, joined: Path) -> None:
     kept, *each = (load_file(path / "valid.safetensors") for path in (joined, run, other))
     assert np.allclose(kept["logits"], np.mean([rows["logits"] for rows in each], axis=0), atol=1e-6)
     decision = read_decision(joined / "model")
@@ -162,7 +162,9 @@ def test_models_that_stand_alone_are_tuned_on_data_that_is_named(
     run: Path, other: Path, base: Path, tmp_path: Path
 ) -> None:
     alone, out = tiny.copy(run / "model", tmp_path / "alone"), tmp_path / "run"
-    assert "alone keeps no logits of validation rows" in call("ensemble", other, alone, "--out", out, code=66).stderr
+    assert (
+        "alone has no cached logits of validation rows" in call("ensemble", other, alone, "--out", out, code=66).stderr
+    )
     assert "--data PATH" in call("ensemble", other, alone, "--out", out, code=66).stderr
     call("ensemble", alone, other / "model", "--out", out, "--data", tiny.multi_label(base) / "test.csv")
     assert len(load_file(out / "valid.safetensors")["logits"]) == tiny.SPLITS["test"]
@@ -170,7 +172,7 @@ def test_models_that_stand_alone_are_tuned_on_data_that_is_named(
     assert json.loads(call("tune", out, "--json").stdout)["rows"] == tiny.SPLITS["test"]
 
 
-def test_untuned_it_decides_at_a_half_and_says_so(run: Path, tmp_path: Path) -> None:
+def test_untuned_it_decides_at_a_half_with_a_warning(run: Path, tmp_path: Path) -> None:
     alone = tiny.copy(run / "model", tmp_path / "alone")
     result = call("ensemble", run, alone, "--out", tmp_path / "run", "--untuned", "--json")
     assert "untuned, 0.5" in result.stderr
@@ -181,7 +183,7 @@ def test_untuned_it_decides_at_a_half_and_says_so(run: Path, tmp_path: Path) -> 
 def test_tuning_on_rows_that_were_learnt_from_is_warned_of(run: Path, other: Path, base: Path, tmp_path: Path) -> None:
     data = tiny.multi_label(base) / "train.csv"
     said = call("ensemble", run, other, "--out", tmp_path / "run", "--data", data).stderr
-    assert "other was trained on 160 of these 160 texts, which flatters the scores" in said
+    assert "other was trained on 160 of these 160 texts, which inflates the scores" in said
 
 
 def test_runs_that_were_validated_on_other_rows_are_refused(run: Path, base: Path, tmp_path: Path) -> None:
@@ -201,11 +203,11 @@ def test_what_cannot_be_joined_is_refused(run: Path, base: Path, tmp_path: Path)
     out = tmp_path / "run"
     classes = tiny.trained(base, tiny.multi_class(base))
     assert "at least two" in call("ensemble", run, "--out", out, code=2).stderr
-    assert "there twice" in call("ensemble", run, run / "model", "--out", out, code=2).stderr
+    assert "named twice" in call("ensemble", run, run / "model", "--out", out, code=2).stderr
     assert "multi-class, not multi-label" in call("ensemble", run, classes, "--out", out, code=2).stderr
     out.mkdir()
     (out / "mine.txt").write_text("mine")
-    assert "something is there already" in call("ensemble", run, classes, "--out", out, code=73).stderr
+    assert "exists and is not empty" in call("ensemble", run, classes, "--out", out, code=73).stderr
     adopted = tiny.copy(run / "model", tmp_path / "adopted")
     for name in ("emotune.json", "decision.json"):
         (adopted / name).unlink()
@@ -223,7 +225,7 @@ def test_other_labels_are_named() -> None:
 def test_an_ensemble_is_not_trained(base: Path, joined: Path, tmp_path: Path) -> None:
     said = call("train", "starter", "--set", "model.kind=ensemble", "--out", tmp_path / "run", code=2).stderr
     assert "emotune ensemble RUN RUN" in said
-    assert "nothing to go on with" in call("train", "--resume", joined).stderr
+    assert "nothing to resume" in call("train", "--resume", joined).stderr
     assert layout.read_config(joined).model.kind == "ensemble"
 
 
@@ -281,28 +283,28 @@ def coded(member: Path) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no weights": (changed(weights=None), "it gives no weights"),
-    "no members": (changed(weights={}), "it gives no weights"),
+    "no weights": (changed(weights=None), "it has no weights"),
+    "no members": (changed(weights={}), "it has no weights"),
     "a member that leads out": (weighted(lambda w: w.update({"../../other": w.pop("other")})), "cannot be the name"),
     "a hidden member": (weighted(lambda w: w.update({".other": w.pop("other")})), "cannot be the name"),
     "a member that is not there": (weighted(lambda w: w.update(more=w["other"])), "'more' is not in members/"),
     "a member that does not count": (weighted(lambda w: w.pop("other")), "'other' has no weights"),
     "a label without a weight": (weighted(lambda w: w["other"].pop("joy")), "are not one for each label"),
-    "a weight that is a word": (weighted(lambda w: w["other"].update(joy="1")), "no number above 0"),
-    "a weight of zero": (weighted(lambda w: w["other"].update(joy=0)), "no number above 0"),
-    "a weight that is true": (weighted(lambda w: w["other"].update(joy=True)), "no number above 0"),
-    "a weight beyond measure": (weighted(lambda w: w["other"].update(joy=1e300)), "no number above 0"),
-    "code in a member": (in_member(coded), "wants code of its own"),
-    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle has no place"),
+    "a weight that is a word": (weighted(lambda w: w["other"].update(joy="1")), "not a number above 0"),
+    "a weight of zero": (weighted(lambda w: w["other"].update(joy=0)), "not a number above 0"),
+    "a weight that is true": (weighted(lambda w: w["other"].update(joy=True)), "not a number above 0"),
+    "a weight beyond measure": (weighted(lambda w: w["other"].update(joy=1e300)), "not a number above 0"),
+    "code in a member": (in_member(coded), "needs its own code"),
+    "a pickle in a member": (in_member(lambda m: (m / "a.pkl").write_bytes(b"x")), "a pickle is not allowed"),
     "other labels in a member": (in_member(relabelled), "calm in addition; fear missing"),
     "a member that is none of ours": (in_member(lambda m: (m / "emotune.json").unlink(), reseal=False), "no such file"),
     "a damaged member": (
         in_member(lambda m: (m / "README.md").write_text("other"), reseal=False),
-        "does not tell the same of 'README.md'",
+        "the manifest of the ensemble in 'README.md'",
     ),
     "a file beside a member's": (
         in_member(lambda m: (m / "more.json").write_text("{}"), reseal=False),
-        "does not tell the same of 'more.json'",
+        "the manifest of the ensemble in 'more.json'",
     ),
     "an ensemble within": (in_member(nested, reseal=False), "members are single models"),
 }
@@ -347,7 +349,7 @@ def test_in_the_cache_of_the_hub_which_is_made_of_links_it_is_read(joined: Path,
 @pytest.fixture
 def cues(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that train a kind of model that is fitted at once."""
-    monkeypatch.setitem(KINDS, cue_kind.NAME, "cue_kind")
+    monkeypatch.setitem(KINDS, cue_kind.NAME, cue_kind.KIND)
     return ["--set", f"model.kind={cue_kind.NAME}"]
 
 

@@ -344,6 +344,18 @@ def test_a_folder_may_hold_what_is_published_or_what_is_made_of_it(
         gzip.compress(b'{"text": "a", "label": 1}')[:-9],
         gzip.compress(b'{"text": "' + b"a" * 10_000_000 + b'", "label": 1}'),
     ],
+    ids=[
+        "no gzip",
+        "no JSON",
+        "no label",
+        "unknown label",
+        "list",
+        "no UTF-8",
+        "deep",
+        "surrogate",
+        "cut",
+        "too large",
+    ],
 )
 def test_what_does_not_unpack_is_wrong(site: Site, packed: bytes, raw: bytes) -> None:
     site.files["/hub/train.jsonl.gz"] = raw

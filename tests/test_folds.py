@@ -1,4 +1,4 @@
-"""`train --folds`: members that have not seen what they are judged on, and one model of their mean."""
+"""`train --folds`: members scored on held-out rows, and one model of their mean."""
 
 from __future__ import annotations
 
@@ -198,12 +198,12 @@ def test_data_without_a_validation_split_is_trained_on_whole(base: Path, tmp_pat
     assert "scored by a member" in call("evaluate", run).stderr
 
 
-def test_what_would_choose_by_the_held_out_rows_is_set_aside_aloud(base: Path, tmp_path: Path) -> None:
+def test_settings_that_choose_on_held_out_rows_are_ignored_with_a_message(base: Path, tmp_path: Path) -> None:
     more = ["--folds", "2", "--set", "training.keep=best", "--set", "training.patience=1"]
     result = call(*options(base, tmp_path / "run", *more, epochs=1))
-    assert "training.keep best and training.patience 1 would choose by the rows that are held out" in result.stderr
+    assert "ignored: training.keep best and training.patience 1, because the held-out rows" in result.stderr
     quiet = call(*options(base, tmp_path / "other", "--folds", "2", "--quiet", "--set", "training.keep=last", epochs=1))
-    assert "would choose" not in quiet.stderr
+    assert "ignored:" not in quiet.stderr
     assert quiet.stdout == f"model: {tmp_path / 'other' / 'model'}\n"
 
 
@@ -259,7 +259,7 @@ def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
         result = call(*args(base, run), code=130)
     assert "interrupted in fold 1 of 2" in result.stderr
     assert [path.name for path in (run / "folds").iterdir()] == ["1"]
-    assert "fold 1 of 2 is trained" in call("train", "--resume", run).stderr
+    assert "fold 1 of 2 is already trained" in call("train", "--resume", run).stderr
 
 
 PLACES = (
@@ -278,7 +278,7 @@ def test_killed_in_one_place_after_the_other_the_bytes_are_the_same(base: Path, 
     for place in ("manifest.json synced", "emotune.workflows.cross_train.save_rows"):
         assert killing.emotune(args(base, run, "--resume"), said_of(run), kill=place) == -9, said_of(run).read_text()
     assert killing.emotune(["train", "--resume", str(run)], said_of(run)) == 0, said_of(run).read_text()
-    assert "fold 1 of 2 is trained\nfold 2 of 2 is trained" in said_of(run).read_text()
+    assert "fold 1 of 2 is already trained\nfold 2 of 2 is already trained" in said_of(run).read_text()
     require_equal(run, whole)
 
 
@@ -313,16 +313,16 @@ def stopped(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return run
 
 
-def test_interrupted_it_goes_on_with_the_fold_at_hand(stopped: Path, whole: Path) -> None:
-    assert "did not come to its end" in call("train", "starter", "--out", stopped, code=73).stderr
+def test_an_interrupted_run_resumes_the_current_fold(stopped: Path, whole: Path) -> None:
+    assert "holds an unfinished run" in call("train", "starter", "--out", stopped, code=73).stderr
     result = call("train", "--resume", stopped)
-    assert "fold 1 of 2 is trained" in result.stderr
-    assert "going on from step 7" in result.stderr
+    assert "fold 1 of 2 is already trained" in result.stderr
+    assert "resuming from step 7" in result.stderr
     require_equal(stopped, whole)
-    assert "nothing to go on with" in call("train", "--resume", stopped).stderr
+    assert "nothing to resume" in call("train", "--resume", stopped).stderr
 
 
-def test_it_goes_on_with_the_same_data_and_configuration_only(stopped: Path, tmp_path: Path, base: Path) -> None:
+def test_it_resumes_with_the_same_data_and_configuration_only(stopped: Path, tmp_path: Path, base: Path) -> None:
     assert "training.folds is 3, and 2 in the run" in call("train", "--resume", stopped, "--folds", 3, code=2).stderr
     data = tiny.copy(tiny.multi_label(base), tmp_path / "data")
     path = stopped / "config.yaml"
@@ -333,7 +333,7 @@ def test_it_goes_on_with_the_same_data_and_configuration_only(stopped: Path, tmp
     assert "the train split is not the one that the run began with (160 rows then, 161 now)" in result.stderr
 
 
-def test_overwrite_keeps_the_former_run_until_the_new_one_is_whole(crossed: Path, tmp_path: Path, base: Path) -> None:
+def test_overwrite_keeps_a_backup_until_the_new_run_has_succeeded(crossed: Path, tmp_path: Path, base: Path) -> None:
     run = tiny.copy(crossed, tmp_path / "run")
     assert "holds a trained model" in call(*options(base, run, "--folds", "2"), code=73).stderr
     missing = ["--set", "model.encoder=nowhere/at-all-12", "--overwrite"]

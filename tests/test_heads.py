@@ -1,4 +1,4 @@
-"""MLP heads: a narrow one hidden in the class's own is what it should be, stays so, and plain transformers reads it."""
+"""A narrow MLP head within the head of a class computes the same, also after training and in plain transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from scipy.special import erf, expit
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from emotune.config.schema import ModelConfig, OptimizerConfig
+from emotune.config.kinds import EncoderConfig
+from emotune.config.schema import OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
@@ -43,11 +44,11 @@ OWN = {"bert": "tanh", "roberta": "tanh", "distilbert": "relu", "electra": "gelu
 
 def build(source: Path, **settings: Any) -> PreTrainedModel:
     torch.manual_seed(1)
-    return encoders.build(source, ModelConfig(**{"head": "mlp"} | settings), LABELS, torch.device("cpu"))
+    return encoders.build(source, EncoderConfig(**{"head": "mlp"} | settings), LABELS, torch.device("cpu"))
 
 
 def stepped(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> None:
-    """A few steps with dropout and decay, far enough to show whatever can move."""
+    """Train a few steps with dropout and decay."""
     optimizer = make_optimizer(model.train(), OptimizerConfig(name=name, lr=1e-2, head_lr=1e-2, weight_decay=0.1))
     for _ in range(4):
         model(**batch).logits.square().sum().backward()
@@ -67,7 +68,7 @@ def batch_of(source: Path, model: PreTrainedModel) -> dict[str, Tensor]:
 def test_a_narrow_head_is_trained_and_saved_as_one(
     family: str, optimizer: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """What plain transformers computes from the saved directory is a head of five units, in numpy."""
+    """Plain transformers computes from the saved directory the same as a head of five units in numpy."""
     source = checkpoint(family)
     model = build(source, head_hidden=5)
     start = encoders.final_linear(model).weight.detach().clone()
@@ -129,12 +130,16 @@ def test_a_class_that_takes_any_activation_gets_the_one_that_is_wanted(
 @pytest.mark.parametrize(
     ("family", "settings", "message"),
     [
-        ("bert", {"head_hidden": 33}, "model.head_hidden 33 cannot be expressed by the head of bert"),
+        ("bert", {"head_hidden": 33}, "model.head_hidden 33 is not supported by the head of bert"),
         ("bert", {"head_hidden": 33}, "It can be 1 to 32"),
         ("modernbert", {"head_hidden": 16}, "It can be 32 only, because its head normalises over all units"),
-        ("bert", {"head_activation": "gelu"}, "The class of bert knows tanh only: set model.head_activation to auto"),
-        ("distilbert", {"head_activation": "tanh"}, "The class of distilbert knows relu only"),
-        ("bert", {"head_init": "checkpoint"}, "which model.head_init checkpoint contradicts"),
+        (
+            "bert",
+            {"head_activation": "gelu"},
+            "The class of bert supports only tanh: set model.head_activation to auto",
+        ),
+        ("distilbert", {"head_activation": "tanh"}, "The class of distilbert supports only relu"),
+        ("bert", {"head_init": "checkpoint"}, "cannot be combined with model.head_init checkpoint"),
         ("bert", {"head": "linear", "head_hidden": 8}, "are for model.head mlp, not linear"),
         ("bert", {"head": "linear", "head_activation": "tanh"}, "are for model.head mlp, not linear"),
     ],
@@ -152,7 +157,7 @@ def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
     if family == "distilbert":
         sizes = {"n_layers": 1, "n_heads": 4, "dim": WIDTH, "hidden_dim": 16}
     settings = AutoConfig.for_model(family, vocab_size=20, num_labels=3, **sizes)
-    heads.prepare(settings, ModelConfig(head="mlp", head_hidden=5))
+    heads.prepare(settings, EncoderConfig(head="mlp", head_hidden=5))
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(settings).eval()
     (dense,), last = encoders._dense_layers(model), encoders.final_linear(model)
@@ -171,5 +176,5 @@ def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
 def test_a_class_that_is_not_known_is_refused() -> None:
     from transformers import XLNetConfig
 
-    with pytest.raises(ConfigError, match=r"cannot be put into the head of xlnet\s+It can for bert, camembert, deb"):
-        heads.prepare(XLNetConfig(), ModelConfig(head="mlp"))
+    with pytest.raises(ConfigError, match=r"is not supported for xlnet\s+It is supported for bert, camembert, deb"):
+        heads.prepare(XLNetConfig(), EncoderConfig(head="mlp"))

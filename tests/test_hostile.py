@@ -1,4 +1,4 @@
-"""Hostile model directories are refused with a reason, and nothing of theirs is run; a flipped byte is found."""
+"""Hostile model directories are refused with a reason, and their code is not run; a flipped byte is detected."""
 
 import json
 import os
@@ -19,13 +19,13 @@ from emotune.cli.app import app
 from emotune.errors import EmotuneError, ModelError
 
 MAX_SECONDS, MAX_BYTES = 5, 500 << 20
-# what has no meaning for a model without a manifest, which is read and not verified
+# files that a model of other software does not have
 OURS_ALONE = {DECISION, MANIFEST}
 
 
 @pytest.fixture
 def model(multi_label_run: Path, tmp_path: Path) -> Path:
-    """A sound model of ours, to be spoilt."""
+    """A valid model, to be changed."""
     return tiny.copy(multi_label_run / "model", tmp_path / "model")
 
 
@@ -91,7 +91,7 @@ def test_it_costs_little_time_and_memory_to_refuse(name: str, model: Path) -> No
 
 
 def flipped(model: Path, seed: int) -> tuple[Path, bytes]:
-    """One byte of one file, the manifest among them, is another; the file, and what stood in it."""
+    """Change one byte of one file, possibly the manifest; return the file and its former content."""
     rng = random.Random(seed)
     path = rng.choice(sorted(path for path in model.rglob("*") if path.is_file()))
     content = path.read_bytes()
@@ -134,7 +134,7 @@ def test_a_manifest_from_before_it_had_a_digest_is_read(model: Path) -> None:
     assert open_model(str(model)).manifest is not None
 
 
-# What is said of it, and what the classifier finds out only at work
+# Messages, and faults that only the running classifier detects
 
 
 def test_nothing_that_a_terminal_obeys_is_shown(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ def test_a_tokenizer_that_leaves_no_room_is_refused(model: Path) -> None:
         load(changed(model, "tokenizer.json", post_processor=post), device="cpu")
 
 
-def test_the_patterns_that_are_refused_do_run_for_ever() -> None:
+def test_a_refused_pattern_exceeds_the_retry_limit() -> None:
     from tokenizers import Regex, pre_tokenizers
 
     splitter = pre_tokenizers.Split(Regex(hostile.CATASTROPHE), "isolated")

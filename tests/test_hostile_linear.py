@@ -1,4 +1,4 @@
-"""Hostile variants of models that are no networks: each is refused with a reason and its place, and nothing is run."""
+"""Hostile models of kinds without a network are refused with a reason and a place, and their code is not run."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ WEIGHTS, SETTINGS, VOCABULARY = "model.safetensors", "tfidf.json", "vocabulary.j
 
 
 def arrays(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Arrays of the weights made anew of those that are there; what becomes None is taken away."""
+    """Replace arrays of the weights by functions of them; remove an array for None."""
 
     def change(model: Path) -> None:
         found = load_file(model / WEIGHTS)
@@ -41,10 +41,10 @@ def more_labels(model: Path) -> None:
 
 OF_ANY = {
     "a pickle as weights": Kind(write(WEIGHTS, hostile.bomb), "it looks like a pickle"),
-    "a pickle beside": unsealed("a pickle has no place", write("model.pkl", hostile.bomb)),
+    "a pickle beside": unsealed("a pickle is not allowed", write("model.pkl", hostile.bomb)),
     "a header of 2**63 bytes": hostile.weights({}, "longer than the file", length=2**63),
     "a shape that lies": hostile.weights({"bias": hostile.entry([1000], 0, 16)}, "does not fit its bytes"),
-    "weights that are no numbers": Kind(arrays(bias=lambda a: a * np.nan), "infinite or not numbers"),
+    "weights that are no numbers": Kind(arrays(bias=lambda a: a * np.nan), "infinite or NaN"),
     "weights that are whole numbers": Kind(arrays(bias=lambda a: a.astype(np.int64)), "bias is I64"),
     "weights of no shape": Kind(arrays(bias=lambda a: a.reshape(1, -1)), "of shape [1, 3]"),
     "weights that are missing": Kind(arrays(bias=lambda _: None, x=lambda _: np.zeros(2, np.float32)), "expected"),
@@ -54,16 +54,16 @@ OF_ANY = {
         lambda model: save_file({"a": np.full(3, np.inf, np.float32)}, model / "other.safetensors"), "infinite"
     ),
     "a configuration with code": Kind(
-        write("config.json", b'{"auto_map": {"AutoModel": "own.py"}}'), "code of its own"
+        write("config.json", b'{"auto_map": {"AutoModel": "own.py"}}'), "needs its own code"
     ),
     "a file that nests": Kind(write("other.json", hostile.nested()), "not valid JSON"),
     "a tokenizer that never ends": Kind(
         write("tokenizer.json", json.dumps({"model": {"vocab": ["a"]}, "normalizer": {"Regex": "(a+)+$"}}).encode()),
         "repeats what itself repeats",
     ),
-    "a label too many": Kind(more_labels, "this model gives 3 scores, and its decision.json names 4 labels"),
-    "a link": unsealed("a link has no place", hostile.linked(WEIGHTS, "/dev/zero")),
-    "a hole of 8 TB": unsealed("mostly holes", hostile.sparse(WEIGHTS, 8 << 40)),
+    "a label too many": Kind(more_labels, "this model has 3 scores, but its decision.json has 4 labels"),
+    "a link": unsealed("a link is not allowed", hostile.linked(WEIGHTS, "/dev/zero")),
+    "a hole of 8 TB": unsealed("a sparse file", hostile.sparse(WEIGHTS, 8 << 40)),
 }
 OF_TFIDF = {
     "fewer weights than terms": Kind(arrays(weights=lambda a: a[:-1]), "weights is F32 of shape"),
@@ -81,7 +81,7 @@ OF_TFIDF = {
     "a setting of another type": Kind(configure(SETTINGS, lowercase="yes"), "lowercase"),
     "no vocabulary": Kind(lambda model: (model / VOCABULARY).unlink(), "there is no such file"),
     "a vocabulary of numbers": Kind(configure(VOCABULARY, word=lambda found: [0] * len(found)), "no list of terms"),
-    "a term twice": Kind(configure(VOCABULARY, word=lambda found: [found[0], *found[:-1]]), "a term stands twice"),
+    "a term twice": Kind(configure(VOCABULARY, word=lambda found: [found[0], *found[:-1]]), "a term occurs twice"),
     "a term too many": Kind(configure(VOCABULARY, word=lambda found: [*found, "zebra"]), "idf.word is F64 of shape"),
     "a vocabulary of 33 MB": Kind(write(VOCABULARY, hostile.blanks(33)), "far too large"),
     "a vocabulary of millions": Kind(write(VOCABULARY, b'{"word": [' + b"[]," * 1_000_000 + b"[]]}"), "far too large"),

@@ -1,4 +1,4 @@
-"""Encoders by name, against a hub of our own on this machine: what is fetched, from where, what fails."""
+"""Finding encoders by name, with a local hub: files, sources and errors."""
 
 import socket
 import time
@@ -28,7 +28,7 @@ from sealed import failing_with
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The hub's cache, empty; the hub is a port where nobody answers."""
+    """The hub's cache, empty; the hub does not answer."""
     with empty_cache(tmp_path, monkeypatch) as folder:
         yield folder
 
@@ -99,14 +99,14 @@ def test_a_gated_repository(hub: Hub, where: str) -> None:
 def test_a_hub_that_answers_with_an_error(hub: Hub, where: str, status: int) -> None:
     hub.repositories["owner/encoder"] = ENCODER
     hub.statuses[where if where != "/revision/" else "/api/models/owner/encoder"] = (status, "")
-    assert "the hub could not give it" in failure("owner/encoder").message
+    assert "the hub failed" in failure("owner/encoder").message
     hub.statuses.clear()
     assert (resolve_encoder("owner/encoder").directory / "model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_a_hub_that_talks_nonsense(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "api", lambda self, path: self.reply(200, b"<html>log in to this network</html>", {}))
-    assert "the hub could not give it" in failure("owner/encoder").message
+    assert "the hub failed" in failure("owner/encoder").message
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
@@ -117,7 +117,7 @@ def test_a_connection_cut_in_the_middle_of_a_file_leaves_nothing_that_passes_for
     monkeypatch.setattr(time, "sleep", naps.append)
     hub.repositories["owner/encoder"] = ENCODER | {"config.json": b'{"model_type": "bert"}'}
     hub.cut = file
-    assert "the hub could not give it" in failure("owner/encoder").message
+    assert "the hub failed" in failure("owner/encoder").message
     assert sum(naps) < 60
     assert all(
         path.stat().st_size in {len(c) for c in hub.repositories["owner/encoder"].values()} for path in blobs(cache)
@@ -223,7 +223,7 @@ def test_what_can_only_be_a_path_is_not_asked_of_the_hub(hub: Hub, name: str) ->
 
 @pytest.mark.parametrize("name", ["owner/en coder", "owner/..", "x" * 300, "no--way/a"])
 def test_what_is_no_hub_id_is_refused(hub: Hub, name: str) -> None:
-    with pytest.raises(MissingInputError, match="is no hub id"):
+    with pytest.raises(MissingInputError, match="is not a hub id"):
         resolve_encoder(name)
     assert not hub.requests
 

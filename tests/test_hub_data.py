@@ -134,7 +134,7 @@ def test_an_unreachable_hub_is_one_error_that_says_what_to_do(tmp_path: Path) ->
     result = CliRunner().invoke(app, ["train", "starter", "--data", NAME, "--out", str(tmp_path / "run")])
     assert (result.exit_code, result.stdout) == (66, "")
     assert result.stderr.startswith(
-        f"error: there is no file or folder {NAME}; as a data set, {NAME} is not in the hub's cache, and the hub could"
+        f"error: there is no file or folder {NAME}; as a data set, {NAME} is not in the hub's cache, and the hub failed"
     )
     assert "--data DIR" in result.stderr
     assert "Traceback" not in result.stderr

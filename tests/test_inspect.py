@@ -455,7 +455,7 @@ def test_without_the_default_encoder_words_are_counted(data: Path, monkeypatch: 
 def test_an_encoder_without_tokenizer_json(data: Path, base: Path, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     assert "has no tokenizer.json" in call("data", "--encoder", "bare", code=66).stderr
-    with pytest.raises(MissingInputError, match=r"'\./bare2' is no hub id"):
+    with pytest.raises(MissingInputError, match=r"'\./bare2' is not a hub id"):
         resolve_tokenizer("./bare2", fetch=True)
     (tmp_path / "bare" / "tokenizer.json").write_text("{}")
     assert "not a tokenizer" in call("data", "--encoder", "bare", code=65).stderr

@@ -18,8 +18,8 @@ from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
 from emotune.config.approaches import EncoderShape, all_approaches, configuration
-from emotune.config.kinds import TrainedKind, find_kind
-from emotune.config.schema import CheckpointConfig, Config, DataConfig, ModelConfig
+from emotune.config.kinds import CheckpointConfig, EncoderConfig, TrainedKind, find_kind
+from emotune.config.schema import Config, DataConfig
 from emotune.errors import TrainingError
 from emotune.labels import Task
 from emotune.training.progress import StepReport
@@ -450,7 +450,7 @@ def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Tas
 def test_the_settings_follow_the_encoder() -> None:
     assert tuple(all_approaches()) == NAMES
     models = {name: configured(name).model for name in NAMES[-3:]}
-    frozen = {name: model.freeze for name, model in models.items() if isinstance(model, ModelConfig)}
+    frozen = {name: model.freeze for name, model in models.items() if isinstance(model, EncoderConfig)}
     assert frozen == {"frozen": "all", "last-n": "last_n", "full": "none"}
     rates = [configured("full", shape=EncoderShape(width)).optimizer.lr for width in (128, 384, 768, 1024)]
     assert rates[0] == rates[1] > rates[2] > rates[3]

@@ -1,4 +1,4 @@
-"""The kinds `tfidf` and `dummy`, from configuration to prediction, as a user meets them."""
+"""The kinds `tfidf` and `dummy`, from configuration to prediction."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ def call(*arguments: object) -> Result:
 
 
 def trained(base: Path, kind: str, data: Path) -> Path:
-    """A run of that kind on that corpus, trained once; not to be changed."""
+    """A run of a kind on a corpus, trained once; do not change it."""
 
     def build(out: Path) -> None:
         result = call("train", "starter", "--data", data, "--out", out, "--set", f"model.kind={kind}")
@@ -99,7 +99,7 @@ def test_it_says_before_the_first_step_and_in_card_and_manifest_that_transformer
 
 def test_settings_that_play_no_part_are_named_in_one_sentence(run_of_kind: Path) -> None:
     said = run_of_kind.with_suffix(".stderr").read_text()
-    (line,) = [line for line in said.splitlines() if "play no part" in line]
+    (line,) = [line for line in said.splitlines() if "ignored for this kind" in line]
     assert "optimizer.lr" in line
     assert "training.epochs" in line
     assert "training.seed" not in line
@@ -109,19 +109,19 @@ def test_a_run_that_stopped_begins_again_and_a_complete_one_does_not(tfidf: Path
     run = tiny.copy(tfidf, tmp_path / "run")
     complete = call("train", "--resume", run)
     assert complete.exit_code == 0
-    assert "is complete" in complete.stderr
+    assert "already finished" in complete.stderr
     whole = tiny.contents(run / "model")
     (run / "model" / "emotune.json").unlink()
     resumed = call("train", "--resume", run)
     assert resumed.exit_code == 0, resumed.stderr
-    assert "starting at the beginning" in resumed.stderr
+    assert "starting from scratch" in resumed.stderr
     assert tiny.contents(run / "model") == whole
 
 
 def test_training_prints_json(base: Path, tmp_path: Path) -> None:
     data = tiny.multi_label(base)
     result = call("train", "semeval2025-tfidf", "--data", data, "--out", tmp_path / "run", "--json", "--device", "cpu")
-    assert "play no part: --device" in result.stderr
+    assert "ignored for this kind of model: --device" in result.stderr
     content = json.loads(result.stdout)
     assert content["epochs"] == []
     assert content["validation"]["macro_f1"] > 0.9
@@ -130,7 +130,7 @@ def test_training_prints_json(base: Path, tmp_path: Path) -> None:
 def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path, tmp_path: Path) -> None:
     result = call("train", "emotion-dummy", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
-    assert "play no part" not in result.stderr
+    assert "ignored for this kind" not in result.stderr
     answers = emotune.load(tmp_path / "run")(TEXTS)
     assert {answer.labels for answer in answers} == {("anger",)}
     assert answers[0].scores["anger"] == max(answers[0].scores.values())
@@ -152,7 +152,7 @@ def test_the_most_frequent_labels_are_the_answer_and_thresholds_add_none(base: P
 def test_more_labels_than_a_text_can_have_are_refused() -> None:
     for task, told in ((Task.MULTI_LABEL, "there are 3"), (Task.MULTI_CLASS, "a text has one label here")):
         with pytest.raises(ConfigError, match=told):
-            fitted("dummy", lesson(["a"] * 3, np.eye(3), task), strategy="most_frequent", num_labels=4)
+            fitted("dummy", fit_data(["a"] * 3, np.eye(3), task), strategy="most_frequent", num_labels=4)
 
 
 @pytest.mark.parametrize("name", ["goemotions-tfidf", "emotion-tfidf", "semeval2025-tfidf", "emotion-dummy"])
@@ -177,7 +177,7 @@ def test_torch_and_scikit_learn_are_not_needed_to_predict(run_of_kind: Path) -> 
     assert done.stdout.endswith("so happy today\n")
 
 
-def lesson(texts: list[str], targets: npt.ArrayLike, task: Task = Task.MULTI_LABEL) -> FitData:
+def fit_data(texts: list[str], targets: npt.ArrayLike, task: Task = Task.MULTI_LABEL) -> FitData:
     found = np.asarray(targets, dtype=np.float32)
     labels = LabelSet(tuple(f"label {i}" for i in range(found.shape[1])), task)
     return FitData(texts, found, labels, None, 0, "cpu", lambda _: None)
@@ -198,7 +198,7 @@ def test_scores_survive_the_round_trip_and_no_text_changes_those_of_another(
     number = 12
     targets = data.draw(st.lists(st.tuples(*[st.sampled_from([0.0, 0.4, 1.0])] * 3), min_size=number, max_size=number))
     taught = tiny.texts(number, lambda i: tiny.CUES["joy"][: i % 2])
-    found, model = fitted(kind, lesson(taught, targets), **keys)
+    found, model = fitted(kind, fit_data(taught, targets), **keys)
     folder = tmp_path_factory.mktemp("model")
     model.save(folder)
     read = found.load(folder, "cpu")
@@ -222,7 +222,7 @@ def test_labels_without_a_row_are_unlikely_and_nothing_fails(task: Task) -> None
     targets[:, 0] = 1
     for kind in KINDS:
         _, model = fitted(
-            kind, lesson(["so happy today"] * 8, targets, task), **{"min_df": 1} if kind == "tfidf" else {}
+            kind, fit_data(["so happy today"] * 8, targets, task), **{"min_df": 1} if kind == "tfidf" else {}
         )
         logits = model.logits(["so happy"], 1)[0]
         assert logits[0] > logits[1] == pytest.approx(logits[2])
@@ -231,9 +231,9 @@ def test_labels_without_a_row_are_unlikely_and_nothing_fails(task: Task) -> None
 def test_the_dummy_gives_the_frequencies_of_the_labels() -> None:
     targets = np.zeros((1000, 3))
     targets[:700, 0], targets[:200, 1] = 1, 1
-    _, multi_label = fitted("dummy", lesson(["a"] * 1000, targets))
+    _, multi_label = fitted("dummy", fit_data(["a"] * 1000, targets))
     np.testing.assert_allclose(1 / (1 + np.exp(-multi_label.logits(["x"], 1)[0])), [0.7, 0.2, 0.0], atol=1e-3)
-    _, most_frequent = fitted("dummy", lesson(["a"] * 1000, targets), strategy="most_frequent")
+    _, most_frequent = fitted("dummy", fit_data(["a"] * 1000, targets), strategy="most_frequent")
     assert (most_frequent.logits(["x"], 1)[0] > 0).tolist() == [True, False, False]
 
 
@@ -258,15 +258,15 @@ def test_settings_that_make_no_sense_are_refused(keys: dict[str, object], said: 
 
 
 def test_texts_without_a_common_term_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no term stands in 2 training texts") as caught:
-        fitted("tfidf", lesson(["one", "two"], [[1, 0], [0, 1]]), char_ngrams=None)
+    with pytest.raises(ConfigError, match="no n-gram occurs in 2 training texts") as caught:
+        fitted("tfidf", fit_data(["one", "two"], [[1, 0], [0, 1]]), char_ngrams=None)
     assert "model.min_df=1" in str(caught.value)
 
 
 def test_more_terms_than_a_model_may_have_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emotune.models.tfidf._MOST_TERMS", 3)
-    with pytest.raises(ConfigError, match="6 terms stand in 1 training texts or more") as caught:
-        fitted("tfidf", lesson(["one two", "three four"], [[1, 0], [0, 1]]), char_ngrams=None, min_df=1)
+    monkeypatch.setattr("emotune.models.tfidf._MAX_TERMS", 3)
+    with pytest.raises(ConfigError, match="6 n-grams occur in 1 training texts or more") as caught:
+        fitted("tfidf", fit_data(["one two", "three four"], [[1, 0], [0, 1]]), char_ngrams=None, min_df=1)
     assert "model.max_features" in str(caught.value)
 
 

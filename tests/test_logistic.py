@@ -1,4 +1,4 @@
-"""Logistic regression of all labels is that of scikit-learn, soft targets and labels that teach nothing included."""
+"""Logistic regression equals that of scikit-learn, also for soft targets and for constant labels."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,9 +6,10 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
+from emotune.config.kinds import LogisticConfig
 from emotune.decision import probabilities
 from emotune.labels import Task
-from emotune.models.linear import Linear, LogisticConfig, fit
+from emotune.models.linear import Linear, fit
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(80, 5))
@@ -28,7 +29,7 @@ def scores(model: Linear, task: Task, rows: npt.NDArray[np.float64] = ROWS) -> n
 
 
 def hard(num_labels: int, task: Task) -> npt.NDArray[np.float32]:
-    """Targets that the first features tell, with some noise."""
+    """Targets that depend on the first features, with noise."""
     shown = ROWS[:, :num_labels] + RNG.normal(size=(len(ROWS), num_labels))
     if task is MULTI_CLASS:
         return np.eye(num_labels, dtype=np.float32)[shown.argmax(axis=1)]

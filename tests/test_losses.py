@@ -158,7 +158,7 @@ def test_extreme_logits_give_a_finite_loss(task: Task, right: int, settings: dic
     [
         (Task.MULTI_LABEL, {"name": "cross_entropy"}, "cross_entropy does not suit multi_label"),
         (Task.MULTI_CLASS, {"name": "bce"}, "bce does not suit multi_class"),
-        (Task.MULTI_CLASS, {"name": "asl"}, r"asl does not suit multi_class data\s+It takes cross_entropy or focal"),
+        (Task.MULTI_CLASS, {"name": "asl"}, r"asl does not suit multi_class data\s+Use cross_entropy or focal"),
         (Task.MULTI_LABEL, {"weights": "balanced"}, "takes none, ratio, sqrt_ratio, max_ratio or eff"),
         (Task.MULTI_CLASS, {"weights": "ratio"}, "takes none, balanced"),
         (Task.MULTI_CLASS, {"name": "focal", "weights": "max_ratio"}, "takes none, balanced"),
@@ -323,10 +323,10 @@ def test_a_label_that_always_stands_has_a_weight() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss.gamma_neg=2", "loss.gamma_neg has a meaning with loss.name asl only, not with auto"),
-        ("loss.clip=0.1", "loss.clip has a meaning with loss.name asl only"),
-        ("loss.focal_gamma=1", "loss.focal_gamma has a meaning with loss.name focal only"),
-        ("loss.beta=0.99", "loss.beta has a meaning with loss.weights effective_number only, not with none"),
+        ("loss.gamma_neg=2", "loss.gamma_neg applies only with loss.name asl, not with auto"),
+        ("loss.clip=0.1", "loss.clip applies only with loss.name asl"),
+        ("loss.focal_gamma=1", "loss.focal_gamma applies only with loss.name focal"),
+        ("loss.beta=0.99", "loss.beta applies only with loss.weights effective_number, not with none"),
         ("loss.beta=1", "loss.beta should be less than 1"),
         ("loss.smoothing=1", "loss.smoothing should be less than 1"),
     ],

@@ -1,4 +1,4 @@
-"""Encoder classifiers of every architecture: built, started, frozen and saved so that plain transformers reads them."""
+"""Encoder classifiers of every architecture are built, initialised, frozen and saved for plain transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
 from emotune.labels import LabelSet, Task
@@ -61,7 +61,7 @@ TEXTS = [
 
 def build(source: Path, labels: LabelSet = MULTI_LABEL, **settings: Any) -> PreTrainedModel:
     torch.manual_seed(1)
-    return encoders.build(source, ModelConfig(**settings), labels, CPU)
+    return encoders.build(source, EncoderConfig(**settings), labels, CPU)
 
 
 def copied(source: Path, target: Path, **changes: Any) -> Path:
@@ -239,7 +239,7 @@ def trained(model: PreTrainedModel) -> set[str]:
 
 
 def frozen(source: Path, **settings: Any) -> PreTrainedModel:
-    config = ModelConfig(**settings)
+    config = EncoderConfig(**settings)
     model = encoders.build(source, config, MULTI_LABEL, CPU)
     encoders.freeze(model, config)
     return model

@@ -1,4 +1,4 @@
-"""Weighted n-grams are those of scikit-learn, whatever the texts and the settings."""
+"""TF-IDF weights equal those of scikit-learn for any texts and settings."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from emotune.models.tfidf import WORD, Terms, Unit, weigh
+from emotune.models.tfidf import WORD, Terms, Unit, weighting
 
 WORDS = st.sampled_from(["so", "SO", "happy", "a", "don't", "naïve", "İ", "ﬁn", "!!", "😀😀", "x1_2", "\u200b", "日本"])
 TEXTS = st.one_of(st.text(max_size=20), st.lists(WORDS, max_size=8).map(" ".join))
@@ -33,7 +33,7 @@ def test_they_are_those_of_scikit_learn(
     sublinear: bool,
     lowercase: bool,
 ) -> None:
-    ours = weigh(
+    ours = weighting(
         texts, Terms(unit, shortest, shortest + more, lowercase), min_df=min_df, most=None, sublinear=sublinear
     )
     theirs = TfidfVectorizer(
@@ -51,13 +51,13 @@ def test_they_are_those_of_scikit_learn(
         return
     assert ours.vocabulary == tuple(theirs.get_feature_names_out())
     for text, row in zip([*texts, *others], theirs.transform([*texts, *others]).toarray(), strict=True):
-        columns, weights = ours.row(text)
+        columns, weightingts = ours.row(text)
         mine = np.zeros(len(row))
-        mine[columns] = weights
+        mine[columns] = weightingts
         np.testing.assert_allclose(mine, row, rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(("most", "kept"), [(1, ("b",)), (2, ("a", "b")), (9, ("a", "b", "c"))])
 def test_the_terms_in_most_texts_are_kept(most: int, kept: tuple[str, ...]) -> None:
-    found = weigh(["a b b", "b c", "a b", "c"], Terms("word", 1, 1, True), min_df=1, most=most, sublinear=True)
+    found = weighting(["a b b", "b c", "a b", "c"], Terms("word", 1, 1, True), min_df=1, most=most, sublinear=True)
     assert found.vocabulary == kept

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 
 import tiny
 from emotune.cli.app import app
+from emotune.config.kinds import EncoderConfig
 from emotune.config.loading import load_config
-from emotune.config.schema import ModelConfig, OptimizerConfig
+from emotune.config.schema import OptimizerConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
@@ -43,7 +44,7 @@ PROPERTY = settings(deadline=None, max_examples=60)
 
 
 def built(source: Path, **choices: Any) -> PreTrainedModel:
-    config = ModelConfig(**choices)
+    config = EncoderConfig(**choices)
     model = encoders.build(source, config, LabelSet(("anger", "joy")), CPU)
     encoders.freeze(model, config)
     return model
@@ -117,11 +118,11 @@ def test_what_does_not_decay_can_be_named(no_decay: list[str], spared: set[str],
 @pytest.mark.parametrize(
     ("pattern", "hint"),
     [
-        ("clasifier.weight", "near are classifier.weight"),
-        ("*.layernorm.weight", "near are bert.embeddings.LayerNorm.weight"),
+        ("clasifier.weight", "similar names are classifier.weight"),
+        ("*.layernorm.weight", "similar names are bert.embeddings.LayerNorm.weight"),
         ("classifier", "Did you mean 'classifier.*'?"),
         ("bert.encoder.layer.1", "Did you mean 'bert.encoder.layer.1.*'?"),
-        ("xyzzy", r"It has bert.embeddings.*, bert.encoder.*, bert.pooler.*, classifier.weight"),
+        ("xyzzy", r"The model has bert.embeddings.*, bert.encoder.*, bert.pooler.*, classifier.weight"),
     ],
 )
 @pytest.mark.parametrize("key", ["optimizer.no_decay", "model.train_only", "model.freeze_parameters"])
@@ -193,7 +194,7 @@ def test_what_is_named_stays_as_it_is(checkpoint: Checkpoint) -> None:
     [
         ({"train_only": []}, "leave nothing to train"),
         ({"freeze_parameters": ["*"]}, "leave nothing to train"),
-        ({"train_only": ["classifier.*"], "freeze": "all"}, "model.freeze all contradicts it"),
+        ({"train_only": ["classifier.*"], "freeze": "all"}, "cannot be combined with model.freeze all"),
         ({"train_only": ["bert.encoder.*"], "freeze_epochs": 1}, "model.freeze_epochs leaves nothing to train"),
     ],
 )
@@ -313,12 +314,12 @@ def test_what_is_left_of_old_gradients_goes_before_it_is_subnormal_and_no_weight
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["optimizer.momentum=0.9"], "optimizer.momentum is nothing that adamw takes; it takes betas and eps"),
+        (["optimizer.momentum=0.9"], "optimizer.momentum is not an argument of adamw, which takes betas and eps"),
         (
             ["optimizer.name=sgd", "optimizer.eps=1e-8"],
-            "optimizer.eps is nothing that sgd takes; it takes momentum and",
+            "optimizer.eps is not an argument of sgd, which takes momentum and",
         ),
-        (["optimizer.name=adam", "optimizer.nesterov=false"], "optimizer.nesterov is nothing that adam takes"),
+        (["optimizer.name=adam", "optimizer.nesterov=false"], "optimizer.nesterov is not an argument of adam"),
         (
             ["optimizer.name=sgd", "optimizer.momentum=0", "optimizer.nesterov=true"],
             "optimizer.nesterov needs an optimizer.momentum above 0",

@@ -1,4 +1,4 @@
-"""Mean pooling said in a class that reads the first token: what its head reads is the mean, alone and among padding."""
+"""Mean pooling in a class that reads the first token: its head reads the mean, with and without padding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders
@@ -21,7 +21,7 @@ FAMILIES = ["bert", "roberta", "electra"]
 
 def build(source: Path, **settings: str) -> PreTrainedModel:
     torch.manual_seed(1)
-    return encoders.build(source, ModelConfig(**settings), LABELS, torch.device("cpu")).eval()
+    return encoders.build(source, EncoderConfig(**settings), LABELS, torch.device("cpu")).eval()
 
 
 def batch_of(source: Path, model: PreTrainedModel, texts: list[str]) -> dict[str, torch.Tensor]:
@@ -61,7 +61,7 @@ def test_plain_transformers_loads_it(family: str, checkpoint: Checkpoint, tmp_pa
 
 def test_its_layer_is_part_of_the_encoder(checkpoint: Checkpoint) -> None:
     model = build(checkpoint("bert"), pooling="mean")
-    encoders.freeze(model, ModelConfig(freeze="last_n", last_n=1))
+    encoders.freeze(model, EncoderConfig(freeze="last_n", last_n=1))
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     last = encoders.layer_names(model)[-1]
     assert any(name.startswith(f"{last}.") for name in trained)
@@ -69,5 +69,5 @@ def test_its_layer_is_part_of_the_encoder(checkpoint: Checkpoint) -> None:
 
 
 def test_a_class_that_it_cannot_be_said_in_is_refused(checkpoint: Checkpoint) -> None:
-    with pytest.raises(ConfigError, match="pooling mean is for bert"):
+    with pytest.raises(ConfigError, match="pooling mean is supported for bert"):
         build(checkpoint("distilbert"), pooling="mean")

@@ -1,4 +1,4 @@
-"""A run that was killed, wherever it was, goes on to the same bytes; and what else `--resume` promises."""
+"""A run that is killed anywhere resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POINTS = (
 PLACES = (  # in their order in time
     *("emotune.runs.layout.save_train_texts", "emotune.runs.log.cut_log"),
     *(f"emotune.workflows.train.{name}" for name in ("fit_temperature", "tune_decision", "make_card", "seal")),
-    *("emotune.runs.layout.save_arrays", "emotune.atomic._put_in_place"),
+    *("emotune.workflows.train.save_rows", "emotune.atomic._put_in_place"),
     *("emotune.runs.backup.remove", "emotune.runs.backup.remove_all"),
 )
 COMMON = {
@@ -56,13 +56,13 @@ class Case:
         return ["train", "starter", *options, *chosen, "--out", str(run), *more]
 
     def killed(self, run: Path, kill: str | float) -> bool:
-        """Go on with a run; whether it was killed before it came to its end."""
+        """Resume a run; return whether it was killed before its end."""
         code = killing.emotune(self.args(run, "--resume"), self.said_in(run), kill=kill)
         assert code in (0, -9), self.said_in(run).read_text()
         return code == -9
 
     def completed(self, run: Path) -> None:
-        """Go on with a run to its end, and see that it is as if nothing had happened."""
+        """Resume a run to its end, and check that it is as if it had never stopped."""
         code = killing.emotune(self.args(run, "--resume"), self.said_in(run))
         said = self.said_in(run).read_text()
         assert code == 0, said

@@ -1,4 +1,4 @@
-"""What keeps a run safe besides its checkpoints: the lock, refusals to go on, full disks, former runs."""
+"""The safety of a run besides its checkpoints: the lock, refusals to resume, full disks, backups."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def set_to(*settings: str) -> list[str]:
 
 
 class Stop(Exception):
-    """As a failure of ours: nothing that is caught."""
+    """An error that nothing catches."""
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None = None) -> None:
-    """Have a training end after that step as if it had been killed."""
+    """Make a training end after that step as if it had been killed."""
 
     def on_step(self: Terminal, report: object) -> None:
         if report.step == step:
@@ -66,8 +66,8 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: Exception | None 
     monkeypatch.setattr(Terminal, "on_step", on_step)
 
 
-def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path) -> None:
-    """Only the lock then tells it from a folder of somebody else, and looking whether it is free must not take it."""
+def test_a_run_killed_between_its_first_two_files_can_be_resumed(base: Path) -> None:
+    """Only its lock distinguishes it from a directory of something else; checking the lock must not remove it."""
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("former"))
     Path("run").mkdir()
     Path("former/config.yaml").rename("run/config.yaml")
@@ -78,10 +78,10 @@ def test_killed_between_its_first_two_files_a_run_can_be_gone_on_with(base: Path
     assert not Path("run/.lock").exists()
 
 
-def test_killed_at_its_very_end_a_run_is_complete_and_tidied_up(base: Path) -> None:
+def test_a_run_killed_at_its_very_end_is_finished_and_cleaned_up(base: Path) -> None:
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     Path("run/.lock").write_text(holder(pid=dead_process()))
-    assert "nothing to go on with" in call("train", "--resume", "run").stderr
+    assert "nothing to resume" in call("train", "--resume", "run").stderr
     assert not Path("run/.lock").exists()
 
 
@@ -108,7 +108,7 @@ def holder(**changed: object) -> str:
 
 
 def mounts(kind: str) -> list[SimpleNamespace]:
-    """Everything on a disk of this machine, but for the tests' folder."""
+    """Everything is on a disk of this machine, except the tests' folder, which is of that kind."""
     return [SimpleNamespace(mountpoint="/", fstype="ext4"), SimpleNamespace(mountpoint=str(Path.cwd()), fstype=kind)]
 
 
@@ -214,7 +214,7 @@ with open(sys.argv[1], "r+") as file:
 
 
 def test_the_lock_of_a_machine_that_has_our_disk_mounted_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server holds a client's lock as one of the other kind."""
+    """A file server locks for its clients with `lockf`."""
     monkeypatch.setattr("emotune.runs.lock.psutil.disk_partitions", lambda **_: mounts("ext4"))
     Path("run").mkdir()
     Path("run/.lock").write_text(holder(host="client"))
@@ -239,12 +239,12 @@ def test_where_files_cannot_be_locked_their_content_decides(tmp_path: Path, monk
     require_unlocked(tmp_path)
 
 
-# Going on
+# Resuming
 
 
-def test_it_says_what_it_goes_on_from_and_logs_no_step_twice(stopped: Path) -> None:
+def test_it_reports_the_step_it_resumes_from_and_logs_no_step_twice(stopped: Path) -> None:
     said = call("train", "--resume", "run").stderr
-    assert "\ngoing on from step 24 of 40 (epoch 2)\n" in said
+    assert "\nresuming from step 24 of 40 (epoch 2)\n" in said
     events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "step", "epoch", "resume", "step", "epoch", "end"]
     assert [event["step"] for event in events if "step" in event] == [1, 20, 24, 40]
@@ -276,7 +276,7 @@ def flip(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("what", "damage"), list(damages()), ids=lambda value: value if isinstance(value, str) else "")
-def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
+def test_an_incomplete_checkpoint_is_skipped(what: str, damage: Callable[[Path], object], stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*"):
         if path.name != "step-00000020" and what.startswith(checkpoint.KEPT):  # so that the other keeps its own
             shutil.copy(path / checkpoint.KEPT, "copy")
@@ -289,37 +289,39 @@ def test_a_torn_checkpoint_is_passed_over(what: str, damage: Callable[[Path], ob
     assert checkpoint.newest(stopped / "checkpoints") is None
 
 
-def test_without_a_sound_checkpoint_it_begins_again(stopped: Path) -> None:
+def test_without_a_valid_checkpoint_it_starts_from_scratch(stopped: Path) -> None:
     for path in stopped.glob("checkpoints/*/state.json"):
         path.unlink()
     said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=7").stderr
-    assert "no checkpoint to go on from: starting at the beginning" in said
+    assert "no checkpoint to resume from: starting from scratch" in said
     events = [json.loads(line)["event"] for line in Path("run/log.jsonl").read_text().splitlines()]
     assert events.count("start") == 1
     assert events.count("step") == 3
 
 
-def test_a_complete_run_says_so(base: Path) -> None:
+def test_a_finished_run_has_nothing_to_resume(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     result = call("train", "--resume", "run")
     assert result.stdout == "model: run/model\n"
-    assert result.stderr == "run is complete: there is nothing to go on with\n"
+    assert result.stderr == "run is already finished; nothing to resume\n"
     assert json.loads(call("train", "run", "--resume", "--json").stdout)["complete"] is True
     assert tiny.contents(run) == before
 
 
-def test_a_complete_run_of_another_configuration_is_not_said_to_be_this_one(base: Path) -> None:
+def test_a_finished_run_of_another_configuration_is_refused(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     said = call("train", *options(base, epochs=9), "--resume", code=2).stderr
     assert "training.epochs is 9, and 8 in the run" in said
     assert "training.epochs is 9" in call("train", "--resume", "run", "--set", "training.epochs=9", code=2).stderr
     assert tiny.contents(run) == before
-    assert "is complete" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+    assert (
+        "already finished" in call("train", *options(base, "training.checkpoint_steps=5", epochs=8), "--resume").stderr
+    )
 
 
-def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
+def test_a_directory_of_something_else_is_not_cleaned_up(base: Path) -> None:
     shutil.copytree(tiny.trained(base, tiny.multi_label(base)) / "model", "mine/model")
     Path("mine/checkpoints").mkdir()
     Path("mine/checkpoints/notes").write_text("mine")
@@ -329,23 +331,23 @@ def test_a_folder_of_somebody_else_is_not_tidied_up(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     for left in ("step-00000003", "notes", ".step-00000004.part"):
         (run / "checkpoints" / left).mkdir(parents=True)
-    assert "is complete" in call("train", "--resume", "run").stderr
+    assert "already finished" in call("train", "--resume", "run").stderr
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["notes"]
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "slurm-1.out", "notes.md"])
-def test_what_lies_beside_a_run_does_not_keep_it_from_going_on(name: str, stopped: Path, base: Path) -> None:
+def test_other_files_in_a_run_do_not_prevent_resuming(name: str, stopped: Path, base: Path) -> None:
     (stopped / name).write_text("mine")
     said = call("train", *options(base), "--overwrite", code=73).stderr
-    assert f"is not a run of emotune alone: it holds {name}\n  Move that away" in said
-    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+    assert f"holds other files than those of a run: {name}\n  Move them away" in said
+    assert "resuming from step 24 of 40" in call("train", "--resume", "run").stderr
     assert (stopped / name).read_text() == "mine"
 
 
-def test_a_checkpoint_from_before_a_key_was_there_is_gone_on_from(stopped: Path) -> None:
+def test_a_checkpoint_from_before_a_key_existed_is_resumed_from(stopped: Path) -> None:
     edit_settings(stopped, lambda settings: settings["config"]["training"].pop("ema"))
     edit_settings(stopped, lambda settings: settings["config"].pop("tracking"))
-    assert "going on from step 24 of 40" in call("train", "--resume", "run").stderr
+    assert "resuming from step 24 of 40" in call("train", "--resume", "run").stderr
 
 
 def test_a_key_that_an_older_checkpoint_lacks_is_compared_by_its_default(stopped: Path) -> None:
@@ -355,7 +357,7 @@ def test_a_key_that_an_older_checkpoint_lacks_is_compared_by_its_default(stopped
 
 
 def edit_settings(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what the checkpoints keep of how their run was made."""
+    """Change the settings in the checkpoints."""
     for path in run.glob("checkpoints/*"):
         state, manifest = (json.loads((path / name).read_text()) for name in (checkpoint.STATE, checkpoint.MANIFEST))
         change(state["settings"])
@@ -364,7 +366,7 @@ def edit_settings(run: Path, change: Callable[[dict[str, Any]], object]) -> None
         (path / checkpoint.MANIFEST).write_text(json.dumps(manifest))
 
 
-def test_another_number_of_threads_is_said(stopped: Path) -> None:
+def test_another_number_of_threads_is_reported(stopped: Path) -> None:
     threads = torch.get_num_threads()
     edit_settings(stopped, lambda settings: settings["environment"].update(threads=threads + 1))
     said = call("train", "--resume", "run").stderr
@@ -426,26 +428,26 @@ def flip_weight(path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["starter", "--resume"], "--resume: of which run?"),
-        (["run", "--resume", "--overwrite"], "--resume goes on with a run, --overwrite replaces it"),
-        (["run", "--resume", "--out", "other"], "two runs to go on with: run and other"),
+        (["starter", "--resume"], "--resume: which run?"),
+        (["run", "--resume", "--overwrite"], "--resume continues a run, --overwrite replaces it"),
+        (["run", "--resume", "--out", "other"], "two runs to resume: run and other"),
     ],
 )
-def test_what_cannot_be_meant_is_said(args: list[str], says: str) -> None:
+def test_contradictory_options_are_refused(args: list[str], says: str) -> None:
     Path("run").mkdir()
     assert says in call("train", *args, code=2).stderr
 
 
-def test_a_run_that_never_began_cannot_go_on() -> None:
+def test_a_run_that_never_started_cannot_be_resumed() -> None:
     Path("run").mkdir()
     assert "no such configuration file: run/config.yaml" in call("train", "run", "--resume", code=66).stderr
-    assert "no such run to go on with: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
+    assert "no such run to resume: runs/other" in call("train", "--resume", "runs/other", code=66).stderr
 
 
-def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: Path) -> None:
+def test_an_unfinished_run_is_replaced_only_when_asked(stopped: Path, base: Path) -> None:
     before = tiny.contents(stopped)
     said = call("train", *options(base), code=73).stderr
-    assert "did not come to its end\n  Go on with it: emotune train --resume run." in said
+    assert "holds an unfinished run\n  Resume it: emotune train --resume run." in said
     assert tiny.contents(stopped) == before
     call("train", *options(base, epochs=1), "--overwrite")
     assert not (stopped / "checkpoints").exists()
@@ -454,21 +456,21 @@ def test_a_run_that_did_not_end_is_not_begun_anew_unasked(stopped: Path, base: P
 # Ctrl-C
 
 
-def test_after_ctrl_c_it_goes_on_to_what_it_would_have_been(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_ctrl_c_it_resumes_to_the_same_bytes(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
     call("train", *options(base, "training.checkpoint_steps=15"), "--out", "whole")
     with monkeypatch.context() as patch:
         patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
         said = call("train", *options(base, "training.checkpoint_steps=15"), code=130).stderr
-    assert "\nto train on from where it stopped: emotune train --resume run\n" in said
+    assert "\nto resume the training: emotune train --resume run\n" in said
     verify(Path("run/model"))
     assert steps(Path("run")) == [20, 23]
-    assert "going on from step 23 of 40" in call("train", "--resume", "run").stderr
+    assert "resuming from step 23 of 40" in call("train", "--resume", "run").stderr
     assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
 
 
-def test_without_checkpoints_an_interrupted_run_cannot_go_on(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_checkpoints_an_interrupted_run_cannot_be_resumed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
     with monkeypatch.context() as patch:
@@ -477,15 +479,15 @@ def test_without_checkpoints_an_interrupted_run_cannot_go_on(base: Path, monkeyp
     assert "--resume" not in said
     assert not Path("run/checkpoints").exists()
     said = call("train", "--resume", "run", code=66).stderr
-    assert "was interrupted and left no checkpoint to go on from" in said
+    assert "was interrupted and left no checkpoint to resume from" in said
 
 
 def test_checkpoints_stay_when_asked(base: Path) -> None:
     settings = ("training.keep_checkpoints=true", "training.checkpoint_steps=15")
     call("train", *options(base, *settings))
     assert steps(Path("run")) == [30, 40]
-    assert "is complete" in call("train", "--resume", "run").stderr
-    assert "is complete" in call("train", *options(base), "--resume").stderr
+    assert "already finished" in call("train", "--resume", "run").stderr
+    assert "already finished" in call("train", *options(base), "--resume").stderr
     assert steps(Path("run")) == [30, 40], "also when what asked for them is not said again"
 
 
@@ -520,33 +522,33 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(point: str, stopped: Path, 
         points(patch, fail)
         said = call("train", "--resume", "run", "--set", "training.checkpoint_steps=3", code=73).stderr
     assert "cannot write: No space left on device" in said
-    assert "go on with: emotune train --resume run" in said
+    assert "resume with: emotune train --resume run" in said
     assert not list((stopped / "checkpoints").glob(".*"))
     assert checkpoint.newest(stopped / "checkpoints").step in (24, 39)
     call("train", "--resume", "run")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
-def test_a_log_that_cannot_be_written_says_how_to_go_on(number: int, stopped: Path, monkeypatch) -> None:
+def test_a_log_that_cannot_be_written_says_how_to_resume(number: int, stopped: Path, monkeypatch) -> None:
     error = OutputError(f"cannot write: {os.strerror(number)}")
     with monkeypatch.context() as patch:
         stop_at(patch, 30, error)
         said = call("train", "--resume", "run", code=73).stderr
-    assert said.endswith(f"error: {error}\n  When that is mended, go on with: emotune train --resume run\n")
+    assert said.endswith(f"error: {error}\n  When that is fixed, resume with: emotune train --resume run\n")
     call("train", "--resume", "run")
 
 
-# Former runs
+# Backups
 
 
-def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_backup_is_kept_until_the_new_run_has_succeeded(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         result = CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
         assert isinstance(result.exception, Stop)
-    assert tiny.contents(run) == before, "nothing to go on from: the former run is back"
+    assert tiny.contents(run) == before, "nothing to resume from: the backup is restored"
     with monkeypatch.context() as patch:
         stop_at(patch, 25)
         CliRunner().invoke(app, ["train", *map(str, options(base)), "--overwrite"])
@@ -556,7 +558,7 @@ def test_a_former_run_is_there_until_the_new_one_has_succeeded(base: Path, monke
     assert tiny.contents(run / "model") != {k.removeprefix("model/"): v for k, v in before.items() if "model/" in k}
 
 
-def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None:
+def test_a_backup_that_was_being_moved_is_restored_first(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     (run / ".former.moving").mkdir()
     (run / "model").rename(run / ".former.moving" / "model")
@@ -566,8 +568,8 @@ def test_a_former_run_that_was_being_moved_is_put_back_first(base: Path) -> None
     verify(run / "model")
 
 
-def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> None:
-    """As a kill leaves it before the first checkpoint of the run that is to replace it."""
+def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
+    """The state after a kill before the first checkpoint of the new run."""
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     whole = tiny.contents(run)
     entries = list(run.iterdir())
@@ -578,10 +580,10 @@ def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> No
         shutil.copy(run / ".former" / name, run / name)
     before = tiny.contents(run)
     said = call("train", *options(base), code=73).stderr
-    assert "holds a trained model, set aside" in said
-    assert "Get it back: mv run/.former ANOTHER-PLACE." in said
+    assert "holds the backup of a trained model" in said
+    assert "Restore it: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert "was not written to its end\n  The run that it was to replace is whole, in run/.former" in said
+    assert "this model is incomplete\n  The backup of the former run is in run/.former" in said
     assert tiny.contents(run) == before
     call("predict", "-m", "run/.former", "happy")
     Path("run/.former").rename("elsewhere")
@@ -589,13 +591,13 @@ def test_a_former_run_is_something_to_lose_and_can_be_got_back(base: Path) -> No
 
 
 @pytest.mark.parametrize("place", [".former.moving", f".model.{os.getppid()}.former"])
-def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path) -> None:
+def test_a_model_that_was_being_moved_is_not_overwritten(place: str, base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     moving = run / place / "model" if place == ".former.moving" else run / place
     moving.parent.mkdir(exist_ok=True)
     (run / "model").rename(moving)
     said = call("train", *options(base), code=73).stderr
-    command = said.partition("Get it back: ")[2].partition(". Or choose")[0]
+    command = said.partition("Restore it: ")[2].partition(". Or choose")[0]
     subprocess.run(command, shell=True, check=True)
     verify(run / "model")
 
@@ -603,7 +605,7 @@ def test_a_model_that_was_on_its_way_is_something_to_lose(place: str, base: Path
 # A model that was being replaced
 
 
-def test_a_model_that_was_being_replaced_is_brought_back(base: Path) -> None:
+def test_a_model_that_was_being_replaced_is_restored(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     before = tiny.contents(run)
     pid = dead_process()
@@ -653,7 +655,7 @@ def test_a_model_that_another_may_be_replacing_is_not_touched(locks: bool, base:
 
 
 @pytest.mark.slow
-def test_of_several_processes_the_first_alone_writes_and_talks(base: Path) -> None:
+def test_of_several_processes_only_the_first_writes_and_reports(base: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The shortcuts of a training step: the same numbers with less work, and nothing left behind."""
+"""The CPU shortcuts of a training step compute the same numbers and are undone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.labels import LabelSet
 from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
@@ -25,7 +25,7 @@ TEXTS = ["my brother was happy today", "Furious!", "the dog came home in tears, 
 
 def build(source: Path, **settings: Any) -> PreTrainedModel:
     torch.manual_seed(1)
-    return encoders.build(source, ModelConfig(**settings), LabelSet(("anger", "fear", "joy")), CPU)
+    return encoders.build(source, EncoderConfig(**settings), LabelSet(("anger", "fear", "joy")), CPU)
 
 
 def batch_of(source: Path, model: PreTrainedModel) -> dict[str, torch.Tensor]:

@@ -88,10 +88,10 @@ def tracked(*names: str) -> str:
     return f"tracking.with=[{', '.join(names)}]"
 
 
-# --- what is told ----------------------------------------------------------------------------------------------------
+# What is logged
 
 
-def test_a_tracker_is_told_of_everything(fakes: type[Fake], train: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_tracker_gets_everything(fakes: type[Fake], train: Callable[..., Any], tmp_path: Path) -> None:
     result = train(tracked("mlflow"), "tracking.project=feelings", "optimizer.layer_decay=0.5")
     assert result.exit_code == 0, result.output
     (seen,) = fakes.made
@@ -120,7 +120,7 @@ def test_a_tracker_is_told_of_everything(fakes: type[Fake], train: Callable[...,
     assert set(last) >= {"final/macro_f1", "final/micro_f1", "final/loss"}
 
 
-def test_the_log_says_what_is_stepped_at_which_rate(train: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_log_has_the_rate_of_each_group(train: Callable[..., Any], tmp_path: Path) -> None:
     assert train("optimizer.layer_decay=0.5", "training.epochs=1").exit_code == 0
     start = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
     found = {group["name"]: (group["lr"], group["weight_decay"]) for group in start["groups"]}
@@ -151,18 +151,18 @@ def test_a_tracked_run_can_be_replaced(fakes: type[Fake], train: Callable[..., A
     assert not (tmp_path / "run" / "tracking").exists()
 
 
-# --- what goes wrong -------------------------------------------------------------------------------------------------
+# Failures
 
 
 @pytest.mark.parametrize("verb", ["start", "configure", "log", "finish"])
-def test_a_tracker_that_fails_is_left_out_and_said_once(
+def test_a_tracker_that_fails_is_left_out_with_one_warning(
     verb: str, fakes: type[Fake], train: Callable[..., Any], tmp_path: Path
 ) -> None:
     fakes.fails_to = {"wandb": verb}
     result = train(tracked("wandb", "mlflow"))
     assert result.exit_code == 0, result.output
     assert result.stderr.count("warning: wandb failed to ") == 1
-    assert f"(cannot {verb}): going on without it" in result.stderr
+    assert f"(cannot {verb}): continuing without it" in result.stderr
     assert "second line" not in result.stderr
     failed, sound = fakes.made
     assert failed.calls.count(verb) == 1
@@ -190,7 +190,7 @@ def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Cal
     assert fakes.made[0].calls[-1] == "finish"
 
 
-def test_of_several_processes_one_tells(
+def test_of_several_processes_one_logs(
     fakes: type[Fake], monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]
 ) -> None:
     monkeypatch.setattr(tracking, "_is_main_process", lambda: False)
@@ -198,7 +198,7 @@ def test_of_several_processes_one_tells(
     assert fakes.made == []
 
 
-def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> None:
+def test_what_is_not_finite_is_not_logged(fakes: type[Fake], tmp_path: Path) -> None:
     from emotune.reporter import NullReporter
     from emotune.training.progress import StepReport
 
@@ -210,7 +210,7 @@ def test_what_is_not_finite_is_not_told(fakes: type[Fake], tmp_path: Path) -> No
     assert fakes.made[0].logged == [(1, {"train/loss": 0.5}), (20, {"train/loss": 0.5}), (20, {"final/loss": 0.25})]
 
 
-def test_a_package_that_is_missing_is_said_before_data_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_reported_before_data_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     command = ["train", "starter", "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(app, [*command, "--set", tracked("mlflow", "trackio")])
@@ -271,7 +271,7 @@ def test_none_is_imported_with_all_that_trains() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_tensorboard_keeps_what_it_is_told(train: Callable[..., Any], tmp_path: Path) -> None:
+def test_tensorboard_writes_what_it_gets(train: Callable[..., Any], tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -430,9 +430,9 @@ def test_out_of_memory_the_step_is_repeated_in_smaller_pieces(
     run.trainer.fit()
     assert asked[:4] == [8, 4, 2, 2]
     assert max(asked[2:20]) == 2
-    assert [said.partition(", and")[0] for said in run.seen.trouble] == [
-        "out of memory at 8 texts at a time: going on with 4",
-        "out of memory at 4 texts at a time: going on with 2",
+    assert [message.partition(" and")[0] for message in run.seen.trouble] == [
+        "out of memory at 8 texts at a time: continuing with 4",
+        "out of memory at 4 texts at a time: continuing with 2",
     ]
     small = prepared(checkpoint("bert"), multi_label_corpus, **SMALL)
     small.trainer.progress.parts = 4
@@ -525,7 +525,7 @@ def test_the_time_of_a_training_is_that_of_building_scoring_and_former_processes
         if resume:
             found = checkpoint_files.newest(tmp_path / "checkpoints")
             assert found is not None
-            run.trainer.go_on_from(found)
+            run.trainer.resume_from(found)
         return run.trainer.fit(files)
 
     whole = fitted(resume=False)
@@ -645,7 +645,7 @@ def work_as_one_of(
     if resume:
         found = checkpoint_files.newest(out / "checkpoints")
         assert found is not None
-        run.trainer.go_on_from(found)
+        run.trainer.resume_from(found)
     fitted = run.trainer.fit(Checkpoints(out / "checkpoints", {}, every_steps=2, every_minutes=None))
     assert fitted.interrupted == (stop_at > 0)
     assert len(run.seen.steps) == (stop_at or (2 if resume else 2 * 3))

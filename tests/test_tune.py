@@ -141,7 +141,7 @@ def test_training_tunes_for_the_objective(objective: str, tmp_path_factory: pyte
         (["--method", "none"], "leaves the thresholds as they are"),
         (["--calibrate"], "--out DIR"),
         (["--temperatures", "per_label"], "--temperatures requires --calibrate"),
-        (["--task", "multi_class"], "knows its labels and its task"),
+        (["--task", "multi_class"], "has its own labels and task"),
     ],
 )
 def test_what_has_no_use_is_refused(args: list[object], message: str, multi_label_run: Path) -> None:
@@ -286,7 +286,7 @@ def test_labels_get_their_names_from_a_file(multi_label_run: Path, multi_label_c
     names.write_text("\n".join(NAMES[:3]) + "\n")
     assert "3 label names for a model of 4 labels" in call(*common, "--labels", names, code=2).stderr
     names.write_text("anger\nfear\nfear\nsadness\n")
-    assert f"{names}:3: the label 'fear' stands twice" in call(*common, "--labels", names, code=65).stderr
+    assert f"{names}:3: the label 'fear' occurs twice" in call(*common, "--labels", names, code=65).stderr
     names.write_text("anger\n\nfear\n")
     assert f"{names}:2: an empty line" in call(*common, "--labels", names, code=65).stderr
     assert "cannot read the label names" in call(*common, "--labels", tmp_path / "none.txt", code=66).stderr

@@ -213,7 +213,7 @@ def test_ctrl_c_keeps_the_best_model_so_far(base: Path, tmp_path: Path) -> None:
         stdout, stderr = training.communicate(timeout=100)
     assert training.returncode == 130
     assert stdout == "model: run/model\n"
-    assert "warning: interrupted: going on with the weights of epoch " in stderr
+    assert "warning: interrupted: the model has the weights of epoch " in stderr
     assert "Traceback" not in stderr
     verify(Path("run/model"))
     assert "| interrupted | yes |" in Path("run/model/README.md").read_text()
@@ -224,13 +224,13 @@ def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.
     monkeypatch.setattr(Terminal, "on_step", lambda self, report: signal.raise_signal(signal.SIGINT))
     options = tiny.options(base, tiny.multi_label(base))
     result = call("train", "starter", *options, "--out", "run", "--json", code=130)
-    assert "warning: interrupted: going on with the weights of the latest step" in result.stderr
+    assert "warning: interrupted: the model has the weights of the latest step" in result.stderr
     said = json.loads(result.stdout)
     assert (said["interrupted"], said["epochs"], said["best_epoch"]) == (True, [], 0)
     verify(Path("run/model"))
 
 
-@pytest.mark.parametrize("moment", ["train.load_corpus", "finish.make_card"])
+@pytest.mark.parametrize("moment", ["train.load_corpus", "train.make_card"])
 def test_ctrl_c_outside_of_training_leaves_no_half_a_model(moment: str, base: Path, monkeypatch) -> None:
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt

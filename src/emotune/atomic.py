@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all, what is said when they cannot be, and what killed processes left.
+"""Atomic writes: a file or directory is replaced whole or not at all. Also: what killed processes left behind.
 
-What a process writes beside its place, and what it is about to replace, bears its id and its host: in another
-container, or on another machine with the same disk, the id alone is that of somebody else.
+A new version is written beside its place as `.NAME.PID@HOST.part`. A directory that is being replaced is renamed to
+`.NAME.PID@HOST.former`, its backup, until the new one is in its place. The host is in the name because a process id
+alone means nothing in another container, or on another machine with the same disk. Earlier versions left it out.
 """
 
 import errno
@@ -19,11 +20,10 @@ from safetensors import SafetensorError
 
 from emotune.errors import OutputError, Place
 
-# the lock of a run directory, and where the run is that another is to replace
-LOCK, FORMER = ".lock", ".former"
+# the lock of a run directory, and the backup of the run that is being replaced
+LOCK, BACKUP = ".lock", ".former"
 _NO_SPACE = "Free some space, then try again."
-# what a process writes beside its place (.part), and what is about to be replaced (.former); once, without the host
-_LEFT = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>[A-Za-z0-9-]*))?\.(?P<kind>part|former)")
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>[A-Za-z0-9-]*))?\.(?P<kind>part|former)")
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
-    """A new file to fill; on success it takes the place of `path`, on failure nothing has changed."""
+    """Yield a new file to fill. On success it replaces `path`; on failure nothing has changed."""
     part = beside(path, "part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,74 +56,6 @@ def replaced(path: Path) -> Iterator[BinaryIO]:
             part.unlink(missing_ok=True)
 
 
-def beside(path: Path, kind: str) -> Path:
-    """Where this process keeps what will take the place of `path` (kind `part`), or what is replaced (`former`)."""
-    return path.with_name(f".{path.name}.{os.getpid()}@{_host()}.{kind}")
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
-
-
-def former_of(path: Path) -> Path | None:
-    """What was there before a process that is, or was, about to replace it; None when nothing is beside."""
-    for found in sorted(path.parent.glob(".*.former")):
-        left = _LEFT.fullmatch(found.name)
-        if left is not None and left["name"] == path.name:
-            return found
-    return None
-
-
-def bring_back(path: Path) -> None:
-    """Where nothing is, put back what was about to be replaced when a process was killed; nothing is ever removed.
-
-    Left alone is what a process may still be at: one of this host, one of another, or one that trains in the directory.
-    """
-    if os.path.lexists(path) or (path.parent / LOCK).exists():
-        return
-    found = former_of(path)
-    left = None if found is None else _LEFT.fullmatch(found.name)
-    if found is not None and left is not None and not _may_be_at_work(left):
-        with suppress(OSError):  # somebody else brought it back, or it cannot be written
-            found.rename(path)
-
-
-def sweep(directory: Path, name: str | None = None, *, alone: bool = False) -> None:
-    """Put right what killed processes left in a directory while they wrote `name`, or anything when that is None.
-
-    A directory that was to be replaced goes back when the new one is not there; whatever else they left is removed.
-    alone: nothing of another host is at work there, as in a run directory whose lock is ours.
-    """
-    for path in sorted(directory.glob(".*")):
-        left = _LEFT.fullmatch(path.name)
-        if left is None or name not in (None, left["name"]) or _may_be_at_work(left, alone=alone):
-            continue
-        if left["kind"] == "former" and not (directory / left["name"]).exists():
-            path.rename(directory / left["name"])
-        elif path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _may_be_at_work(left: re.Match[str], *, alone: bool = False) -> bool:
-    """Whether another process may still be at it; what bears our own id was left by one before us."""
-    if left["host"] not in (None, _host()):
-        return not alone
-    pid = int(left["pid"])
-    if pid == os.getpid():
-        return False
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file whole or not at all."""
     with replaced(path) as file:
@@ -131,7 +63,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def json_text(content: Any) -> str:
-    """JSON as our files hold it; raises ValueError for numbers that are not finite."""
+    """Return JSON in the format of our files; raises ValueError for numbers that are not finite."""
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -142,12 +74,12 @@ def write_json(path: Path, content: Any) -> None:
 
 @contextmanager
 def staged(target: Path) -> Iterator[Path]:
-    """A new directory to fill; on success it takes the place of `target`, on failure nothing has changed."""
+    """Yield a new directory to fill. On success it replaces `target`; on failure nothing has changed."""
     target = target.resolve() if target.is_symlink() else target
     stage = beside(target, "part")
     with writing(target):
         if target.exists() and not target.is_dir():
-            raise OutputError("cannot write: a file stands where a directory should", place=Place(target))
+            raise OutputError("cannot write: there is a file where a directory should be", place=Place(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent, target.name)
         stage.mkdir()
@@ -163,21 +95,92 @@ def _put_in_place(stage: Path, target: Path) -> None:
         if path.is_file():
             with path.open("rb" if os.name == "posix" else "r+b") as file:
                 os.fsync(file.fileno())
-    former = beside(target, "former")
+    backup = beside(target, "former")
     if target.exists():
-        target.rename(former)
+        target.rename(backup)
     try:
         stage.rename(target)
     except BaseException:
-        if former.exists():
-            former.rename(target)
+        if backup.exists():
+            backup.rename(target)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(backup, ignore_errors=True)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Have the file at both places, as one file where the file system can: nothing of ours changes one in its place."""
+    """Make `target` a hard link to `source`, or a copy where links are impossible. Our files are never edited."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+# What killed processes left behind
+
+
+def beside(path: Path, kind: str) -> Path:
+    """Return where this process writes the new version of `path` (kind `part`), or keeps its backup (`former`)."""
+    return path.with_name(f".{path.name}.{os.getpid()}@{_host()}.{kind}")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+
+
+def backup_of(path: Path) -> Path | None:
+    """Return the backup of a directory that a process is, or was, about to replace; None without one."""
+    for found in sorted(path.parent.glob(".*.former")):
+        leftover = _LEFTOVER.fullmatch(found.name)
+        if leftover is not None and leftover["name"] == path.name:
+            return found
+    return None
+
+
+def restore(path: Path) -> None:
+    """Rename the backup of a missing directory back to `path`, if its process was killed. Nothing is ever removed.
+
+    Does nothing while another process may be at work: a living one, one of another host, or one that trains there.
+    """
+    if os.path.lexists(path) or (path.parent / LOCK).exists():
+        return
+    found = backup_of(path)
+    leftover = None if found is None else _LEFTOVER.fullmatch(found.name)
+    if found is not None and leftover is not None and not _is_in_use(leftover):
+        with suppress(OSError):  # another process restored it, or the directory is read-only
+            found.rename(path)
+
+
+def sweep(directory: Path, name: str | None = None, *, alone: bool = False) -> None:
+    """Clean up in a directory after processes that were killed while they wrote `name` (None: anything).
+
+    A backup is restored where the new version is missing; every other leftover is removed.
+    alone: no process of another host is at work there, as in a run directory whose lock we hold.
+    """
+    for path in sorted(directory.glob(".*")):
+        leftover = _LEFTOVER.fullmatch(path.name)
+        if leftover is None or name not in (None, leftover["name"]) or _is_in_use(leftover, alone=alone):
+            continue
+        if leftover["kind"] == "former" and not (directory / leftover["name"]).exists():
+            path.rename(directory / leftover["name"])
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _is_in_use(leftover: re.Match[str], *, alone: bool = False) -> bool:
+    """Whether another process may still use it. One with our own id was left by an earlier process with that id."""
+    if leftover["host"] not in (None, _host()):
+        return not alone
+    pid = int(leftover["pid"])
+    if pid == os.getpid():
+        return False
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True

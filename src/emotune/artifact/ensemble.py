@@ -1,56 +1,38 @@
-"""Models made of models: the weighted sum of their members' logits. No torch.
+"""Ensembles: models whose logits are the weighted sum of their members' logits. No torch.
 
-    members/NAME/   each a whole model directory of ours, with its own manifest
+    members/NAME/   each a complete model directory of emotune, with its own manifest
     ensemble.json   {"weights": {NAME: {label: weight}}}
-    decision.json  README.md  emotune.json   as of any model; the manifest lists the members' files too
+    decision.json  README.md  emotune.json   as in any model; the manifest lists the members' files too
 
-The logit of a label is the sum over members of weight × logit, labels matched by their names. n weights of 1/n are the
-mean; temperatures divide the weights; an ensemble that becomes part of another gives it its members, with the products
-of the weights. So a member is always a single model.
+The logit of a label is the sum over members of weight × logit, labels matched by name. Weights of 1/n give the mean.
+Temperatures divide the weights. An ensemble within an ensemble is replaced by its members, with the products of the
+weights, so a member is always a single model.
 """
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
 from emotune.artifact.manifest import MANIFEST, Manifest, read_json, read_manifest
-from emotune.atomic import link_or_copy, write_json, writing
-from emotune.config.kinds import EnsembleKind
-from emotune.config.schema import KindConfig
+from emotune.atomic import write_json
 from emotune.errors import ModelError, Place
 from emotune.labels import LabelSet
 
+KIND = "ensemble"
 FILE, MEMBERS = "ensemble.json", "members"
 MOST_MEMBERS = 100
 Floats = npt.NDArray[np.float64]
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
-class EnsembleConfig(KindConfig):
-    """What the run of an ensemble tells of it: the runs or models that it was made of."""
-
-    kind: Literal["ensemble"] = "ensemble"
-    members: list[str] = Field(default=[], description="the runs or models that it was made of")
-
-
-KIND = EnsembleKind(
-    name="ensemble",
-    about="an ensemble: the mean of its members' logits",
-    settings=EnsembleConfig,
-    portability="emotune",
-)
-
-
 def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
-    """The manifest of a member of an ensemble whose directory was verified against `manifest`.
+    """Return the manifest of a member. The ensemble's directory has been verified against `manifest` before.
 
-    Both must tell the same of the member's files, so that none is read twice to be verified; raises ModelError if not.
+    Both manifests must agree on the member's files, so that none is hashed twice; raises ModelError if they differ.
     """
     part = f"{MEMBERS}/{name}/"
     inner = read_manifest(directory / part)
@@ -58,21 +40,13 @@ def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
     files.pop(MANIFEST, None)
     for file in sorted(files.keys() | inner.files.keys()):
         if files.get(file) != inner.files.get(file):
-            message = f"it does not tell the same of {file!r} as the manifest of the ensemble"
+            message = f"it differs from the manifest of the ensemble in {file!r}"
             raise ModelError(message, place=Place(directory / part / MANIFEST))
     return inner
 
 
-def copy_member(directory: Path, target: Path, manifest: Manifest, *, link: bool) -> None:
-    """Copy a model with its manifest, or with `link` have it share its files; raises OutputError."""
-    for name in [*manifest.files, MANIFEST]:
-        with writing(target / name):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (link_or_copy if link else shutil.copyfile)((directory / name).resolve(), target / name)
-
-
 def free_name(wanted: str, taken: Mapping[str, object]) -> str:
-    """A name for a member, as near to `wanted` as names of folders can be, that no member has, whatever the case."""
+    """Return a free folder name for a member, close to `wanted`. Names that differ only in case count as equal."""
     base = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted)[:80].lstrip(".-") or "member"
     known = {name.casefold() for name in taken}
     candidates = (base if i == 1 else f"{base}-{i}" for i in range(1, MOST_MEMBERS + 2))
@@ -80,7 +54,7 @@ def free_name(wanted: str, taken: Mapping[str, object]) -> str:
 
 
 def combined(weights: Sequence[Floats], logits: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
-    """The logits of an ensemble, of its members' weights (labels,) and logits (n, labels), in the ensemble's order."""
+    """Return the logits of an ensemble from its members' weights (labels,) and logits (n, labels)."""
     total = np.zeros(logits[0].shape)
     for each, rows in zip(weights, logits, strict=True):
         total += each * rows
@@ -88,24 +62,24 @@ def combined(weights: Sequence[Floats], logits: Sequence[npt.NDArray[np.float32]
 
 
 def write_weights(directory: Path, weights: Mapping[str, Floats], labels: LabelSet) -> None:
-    """Write how much each member counts for each label; raises OutputError."""
+    """Write the weight of each member for each label; raises OutputError."""
     each = {name: dict(zip(labels.names, values.tolist(), strict=True)) for name, values in weights.items()}
     write_json(directory / FILE, {"weights": each})
 
 
 def read_weights(directory: Path, labels: LabelSet) -> dict[str, Floats]:
-    """How much each member counts for each label, shape (labels,); raises ModelError for what cannot be meant."""
+    """Return the weights of each member, shape (labels,); raises ModelError for invalid ones."""
     place = Place(directory / FILE)
     found = read_json(directory / FILE).get("weights")
     if not isinstance(found, dict) or not 0 < len(found) <= MOST_MEMBERS:
-        raise ModelError(f"it gives no weights to 1 to {MOST_MEMBERS} members", place=place)
+        raise ModelError(f"it has no weights for 1 to {MOST_MEMBERS} members", place=place)
     for name in found:
         if not _NAME.fullmatch(name):
             raise ModelError(f"{name[:80]!r} cannot be the name of a member", place=place)
-    lying = {path.name for path in (directory / MEMBERS).iterdir()} if (directory / MEMBERS).is_dir() else set()
-    if lying != found.keys():
-        name = sorted(lying ^ found.keys())[0]
-        what = "has no weights" if name in lying else f"is not in {MEMBERS}/"
+    present = {path.name for path in (directory / MEMBERS).iterdir()} if (directory / MEMBERS).is_dir() else set()
+    if present != found.keys():
+        name = sorted(present ^ found.keys())[0]
+        what = "has no weights" if name in present else f"is not in {MEMBERS}/"
         raise ModelError(f"the member {name[:80]!r} {what}", place=place)
     return {name: _weights(values, labels, name, place) for name, values in found.items()}
 
@@ -114,5 +88,5 @@ def _weights(values: Any, labels: LabelSet, name: str, place: Place) -> Floats:
     if not isinstance(values, dict) or values.keys() != set(labels.names):
         raise ModelError(f"the weights of {name!r} are not one for each label", place=place)
     if any(type(value) not in (int, float) or not 0 < value < 1e9 for value in values.values()):
-        raise ModelError(f"a weight of {name!r} is no number above 0", place=place)
+        raise ModelError(f"a weight of {name!r} is not a number above 0", place=place)
     return np.array([values[label] for label in labels.names], dtype=np.float64)

@@ -1,24 +1,24 @@
-"""The model directory: its layout, its manifest, how it is written and how it is found.
+"""The model directory: layout, manifest, writing and finding it.
 
-    config.json  model.safetensors  tokenizer.json  tokenizer_config.json   what plain transformers reads
+    config.json  model.safetensors  tokenizer.json  tokenizer_config.json   for plain transformers
     README.md                                                               the model card
     decision.json                                                           thresholds and policies (emotune.decision)
     emotune.json                                                            the manifest: written last
 
-A directory is written beside its place and renamed into it, so that it is there whole or not at all. The manifest holds
-the sha256 of every file, and of itself; a directory whose files differ from it is refused. Nothing is ever unpickled,
-no code that comes with a model is ever run.
+A directory is written beside its place and renamed into it, so it is never incomplete. The manifest has the sha256 of
+every file and of itself; a directory that differs from its manifest is refused. Nothing is ever unpickled, and no code
+that comes with a model is ever run.
 """
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from emotune.artifact.safety.directory import (
     CONFIG,
@@ -30,17 +30,9 @@ from emotune.artifact.safety.directory import (
     require_classifier,
     shard_names,
 )
-from emotune.artifact.safety.json_files import read_object
-from emotune.atomic import (
-    FORMER,
-    bring_back,
-    former_of,
-    json_text,
-    link_or_copy,
-    staged,
-    write_file,
-)
-from emotune.atomic import writing as writing
+from emotune.artifact.safety.json_files import read_json as read_json
+from emotune.artifact.safety.json_files import validated
+from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -49,15 +41,16 @@ MANIFEST = "emotune.json"
 DECISION = "decision.json"
 FORMAT_VERSION = 1
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
-# .npy and .h5 can hold pickles as well
+# .npy and .h5 can contain pickles
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
-# what a library would read on its own if it lay there, adapter_config.json for one
+# a library may read such files without being asked, such as adapter_config.json
 _READ_UNASKED = {".json", ".safetensors", ".py"}
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
 )
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
+_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
 class FileEntry(BaseModel):
@@ -67,10 +60,10 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What `emotune.json` says of a model: enough to verify it, and to know what it came from.
+    """The content of `emotune.json`: the provenance of a model and the sha256 of its files.
 
-    `max_tokens` is what the model takes at a time; None for a kind that reads texts whole. `digest` is the sha256 of
-    this file with the digest left out; models from before it was kept have none.
+    max_tokens: the maximum number of tokens of a window; None for a kind that reads a text whole. digest: the sha256 of
+    this file without the digest; None in models of older versions.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -85,19 +78,14 @@ class Manifest(BaseModel):
     digest: str | None = None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON object; raises ModelError with the place when it is not one."""
-    return read_object(path)
-
-
 def seal(directory: Path, **fields: Any) -> Manifest:
-    """Write the manifest over all files of a directory, last; `fields` are those of Manifest that say what it is."""
+    """Write the manifest of all files in a directory, as the last file; `fields` are the other fields of Manifest."""
     files = {name: _entry(path) for name, path in _files(directory).items()}
     return _write_manifest(directory, Manifest(format_version=FORMAT_VERSION, files=files, **fields))
 
 
 def _files(directory: Path) -> dict[str, Path]:
-    """The files of a model directory by their names in its manifest, without the manifest."""
+    """Return the files of a model directory by their names in the manifest, without the manifest itself."""
     found = {path.relative_to(directory).as_posix(): path for path in sorted(directory.rglob("*")) if path.is_file()}
     found.pop(MANIFEST, None)
     return found
@@ -122,21 +110,21 @@ def _digest(manifest: Manifest) -> str:
 
 
 def find_model(name: str) -> Path:
-    """The directory that a MODEL argument means: a run directory, a model directory, or a hub id.
+    """Return the directory of a MODEL argument: a run directory, a model directory, or a hub id.
 
-    One without a manifest is that of somebody else's classifier. Raises MissingInputError when nothing is there,
-    ModelError for a directory that is no model, or one of ours that was not written to its end.
+    A directory without a manifest is a classifier of other software. Raises MissingInputError if nothing is found,
+    ModelError for a directory that is not a model, or an incomplete model of emotune.
     """
     path = local_path(name)
     if path is None or not (path / MANIFEST).is_file():
-        with suppress(OSError, ValueError, RuntimeError):  # no such place
-            bring_back(Path(name).expanduser())
-            bring_back(Path(name).expanduser() / "model")
+        with suppress(OSError, ValueError, RuntimeError):  # not a path
+            restore(Path(name).expanduser())
+            restore(Path(name).expanduser() / "model")
         path = local_path(name)
     if path is not None and path.is_dir():
         return _find_in(path)
     if path is not None:
-        hint = f"Unpack it, and name the folder that holds {CONFIG}." if path.suffix in _PACKED else None
+        hint = f"Unpack it, and name the folder that contains {CONFIG}." if path.suffix in _PACKED else None
         raise ModelError("a model is a directory, not a file", place=Place(path), hint=hint)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise MissingInputError(
@@ -151,31 +139,31 @@ def _find_in(path: Path) -> Path:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        message = f"no manifest ({MANIFEST}): this model was not written to its end"
+        message = f"no manifest ({MANIFEST}): this model is incomplete"
         raise ModelError(message, place=Place(path), hint=_former_hint(path))
     if (path / CONFIG).exists():
         return path
-    raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not the directory of a model", place=Place(path))
+    raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not a model directory", place=Place(path))
 
 
 def _former_hint(path: Path) -> str | None:
-    """How to get at the model that was to be replaced by the one that is missing; None without one."""
-    if (path / FORMER / "model").is_dir():
-        return f"The run that it was to replace is whole, in {path / FORMER}: move that to another place, or name it."
-    former = former_of(path / "model")
+    """Return a hint how to get the backup of a model that was being replaced; None without a backup."""
+    if (path / BACKUP / "model").is_dir():
+        return f"The backup of the former run is in {path / BACKUP}: move it to another place, or name it."
+    former = backup_of(path / "model")
     if former is None:
         return None
-    return f"A process may be replacing it. If none is at work any more: mv {former} {path / 'model'}"
+    return f"A process may be replacing it. If none is running: mv {former} {path / 'model'}"
 
 
 def _find_on_hub(name: str) -> Path:
-    """Fetch what tells the files of a model, then those: nothing else of a repository is of use, or safe, or small."""
+    """Fetch the list of a model's files, then those files and nothing else of the repository."""
     directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
     if (directory / MANIFEST).is_file():
         return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
     if not (directory / CONFIG).is_file():
-        raise ModelError(f"{name} on the hub is no model: it has neither {MANIFEST} nor {CONFIG}")
-    config = read_object(directory / CONFIG)
+        raise ModelError(f"{name} on the hub is not a model: it has neither {MANIFEST} nor {CONFIG}")
+    config = read_json(directory / CONFIG)
     refuse_code(config, directory / CONFIG)
     require_classifier(config, directory / CONFIG)
     index = directory / WEIGHTS_INDEX
@@ -185,15 +173,15 @@ def _find_on_hub(name: str) -> Path:
 
 
 def run_of(model: Path) -> Path | None:
-    """The run directory around a model directory; None for a model that stands alone."""
+    """Return the run directory of a model directory; None for a model outside a run."""
     if model.name != "model":
-        model = model.absolute()  # it may be `.`, within a model directory
+        model = model.absolute()  # it may be `.`
     run = model.parent
     return run if model.name == "model" and (run / "config.yaml").is_file() else None
 
 
 def verify(directory: Path) -> Manifest:
-    """Check a model directory against its manifest; raises ModelError for whatever differs or has no place in one."""
+    """Check a model directory against its manifest; raises ModelError for any difference or forbidden file."""
     manifest = read_manifest(directory)
     try:
         _verify_files(directory, manifest)
@@ -204,7 +192,7 @@ def verify(directory: Path) -> Manifest:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a model directory, sound in itself; raises ModelError. Its files are not looked at."""
+    """Return the manifest of a model directory; raises ModelError for an invalid one. Files are not checked."""
     place = Place(directory / MANIFEST)
     content = read_json(directory / MANIFEST)
     version = content.get("format_version")
@@ -212,12 +200,7 @@ def read_manifest(directory: Path) -> Manifest:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
         raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"]))
-        raise ModelError(f"{where}: {problem['msg']}", place=place) from None
+    manifest = validated(Manifest, content, place)
     _check_manifest(manifest, place)
     if manifest.digest is not None and (directory / MANIFEST).read_bytes() != _resealed_text(manifest).encode():
         raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
@@ -231,11 +214,11 @@ def _resealed_text(manifest: Manifest) -> str:
 def _check_manifest(manifest: Manifest, place: Place) -> None:
     for name in manifest.files:
         if _is_pickle(Path(name)):
-            raise ModelError(f"the manifest lists {name!r}: a pickle has no place in a model directory", place=place)
+            raise ModelError(f"the manifest lists {name!r}: a pickle is not allowed in a model directory", place=place)
     folded: dict[str, str] = {}
     for name in manifest.files:
         if (other := folded.setdefault(name.casefold(), name)) != name:
-            message = f"the manifest lists {other!r} and {name!r}, which some file systems take for the same file"
+            message = f"the manifest lists {other!r} and {name!r}, which are the same file on some file systems"
             raise ModelError(message, place=place)
     if manifest.max_tokens is not None and not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
         message = f"max_tokens is {manifest.max_tokens}; allowed are {_FEWEST_TOKENS} to {_MOST_TOKENS:,}"
@@ -250,14 +233,14 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _verify_files(directory: Path, manifest: Manifest) -> None:
-    """Only names found by walking the directory count, so that no name in a manifest leads out of it."""
+    """Check the files found in the directory, so that no name in a manifest can lead out of it."""
     for path in entries(directory, below=True):
         if _is_pickle(path):
-            raise ModelError("a pickle has no place in a model directory; nothing was read", place=Place(path))
+            raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
     found = _files(directory)
     for name, path in found.items():
         if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
-            raise ModelError("this file is not in the manifest; take it away", place=Place(path))
+            raise ModelError("this file is not in the manifest; remove it", place=Place(path))
     for name, entry in manifest.files.items():
         if name not in found:
             raise ModelError(f"the manifest lists {name!r}, which is not in the directory", place=Place(directory))
@@ -267,19 +250,18 @@ def _verify_files(directory: Path, manifest: Manifest) -> None:
 
 
 def read_decision(directory: Path) -> Decision:
-    """The decision rule of a model directory."""
+    """Return the decision rule of a model directory."""
     return Decision.from_json(read_json(directory / DECISION))
 
 
 def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | bytes]) -> None:
-    """Replace some files of a sealed model, and its manifest with them; the directory changes at once or not at all.
+    """Replace files of a sealed model and update its manifest, atomically; raises OutputError.
 
-    Files that stay keep their digests, so that one damaged since it was sealed is still found out. Raises OutputError
-    for a place that cannot be written.
+    Other files keep their digests, so that damage since sealing is still detected.
     """
     if in_hub_cache(directory):
         hint = "Copy it to a folder of your own, and name that."
-        raise OutputError("this model lies in the hub's cache, which is not changed", place=Place(directory), hint=hint)
+        raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
     with staged(directory) as stage:
         for name, path in _files(directory).items():
             if name not in changed:
@@ -291,23 +273,18 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         _write_manifest(stage, manifest.model_copy(update={"files": entries}))
 
 
-def copy_files(directory: Path, target: Path, manifest: Manifest) -> None:
-    """Copy what a manifest lists to another directory, which is to be changed and sealed; raises OutputError."""
-    for name in manifest.files:
+def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:
+    """Copy files of a model to another directory, by hard links if `link`; raises OutputError."""
+    for name in names:
         with writing(target / name):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(directory / name, target / name)
+            (link_or_copy if link else shutil.copyfile)((directory / name).resolve(), target / name)
 
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
-
-
-def versions() -> dict[str, str]:
-    """The versions of emotune and of the libraries that make its models, those that are installed."""
-    from emotune import __version__
-
-    found = {"emotune": __version__}
-    for name in _LIBRARIES:
+def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Return the versions of emotune and of those libraries that are installed; the default: those of its models."""
+    found = {"emotune": metadata.version("emotune")}
+    for name in libraries:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -17,7 +17,7 @@ def ensemble(
     ],
     out: Annotated[Path, typer.Option(help="Run directory to write.")],
     data: Annotated[
-        str | None, typer.Option(help="Tune on this data instead of the rows that all runs were validated on.")
+        str | None, typer.Option(help="Tune on this data instead of the validation rows that all runs share.")
     ] = None,
     split: Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")] = None,
     override: DataSetOption = None,
@@ -27,19 +27,19 @@ def ensemble(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one model of several: the mean of their logits.
+    """Combine models into one: the mean of their logits.
 
-    Of any kinds, with the same labels. Thresholds are tuned on the rows that all of them were validated on; every verb
-    takes the result as any run.
+    The models may be of any kind; their labels must be the same. Thresholds are tuned on the validation rows that all
+    of them share. Every command takes the result like any other run.
     """
     from emotune.reports.tables import chosen_thresholds
     from emotune.workflows.ensemble import EnsembleRequest, make_ensemble
 
-    for option, given in (("--split names a split", split), ("--set says how to read", override)):
-        if given and data is None:
-            raise UsageError(f"{option} of --data, which is not given")
+    for option, value in (("--split", split), ("--set", override)):
+        if value and data is None:
+            raise UsageError(f"{option} is for --data, which is missing")
     if untuned and data is not None:
-        raise UsageError("--data is there to tune on, --untuned does without", hint="Leave one of them out.")
+        raise UsageError("--data is for tuning, which --untuned turns off", hint="Leave one of them out.")
     terminal = Terminal(quiet=quiet)
     request = EnsembleRequest(
         models,

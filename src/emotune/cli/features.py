@@ -8,12 +8,12 @@ import typer
 
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.config.schema import DEFAULT_ENCODER
+from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import UsageError
 
 
 class Pooling(StrEnum):
-    """How the outputs for a text's tokens become one, as `model.pooling`."""
+    """Pooling over the tokens of a text, as `model.pooling`."""
 
     cls = "cls"
     mean = "mean"
@@ -21,7 +21,7 @@ class Pooling(StrEnum):
 
 
 class Join(StrEnum):
-    """How several layers become one embedding, as `model.layer_join`."""
+    """How several layers are joined, as `model.layer_join`."""
 
     concat = "concat"
     average = "average"
@@ -33,14 +33,14 @@ DataArgument = Annotated[
         metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
     ),
 ]
-OutOption = Annotated[Path, typer.Option(metavar="FILE", help="File to write: FILE.parquet or FILE.npz.")]
-SplitOption = Annotated[list[str] | None, typer.Option(help="This split only; may be repeated [default: all].")]
-RevisionOption = Annotated[str | None, typer.Option(help="Revision of the encoder on the hub: branch, tag or commit.")]
+OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Output file: FILE.parquet or FILE.npz.")]
+SplitOption = Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated [default: all].")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder on the hub.")]
 LayersOption = Annotated[
-    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: the first layer, …; -1: the last layer.")
+    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: first layer, …; -1: top layer.")
 ]
 LengthOption = Annotated[
-    int, typer.Option(min=8, help="Tokens read at a time; longer texts are read in windows, averaged by tokens.")
+    int, typer.Option(min=8, help="Tokens of a window; longer texts are read in windows, averaged by tokens.")
 ]
 CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Read cached embeddings, and cache new ones.")]
 
@@ -52,13 +52,13 @@ def features(
     encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
     revision: RevisionOption = None,
     split: SplitOption = None,
-    pooling: Annotated[Pooling, typer.Option(help="How the tokens of a text are pooled.")] = Pooling.mean,
+    pooling: Annotated[Pooling, typer.Option(help="Pooling over the tokens of a text.")] = Pooling.mean,
     layers: LayersOption = "-1",
     layer_join: Annotated[Join, typer.Option(help="How several layers are joined.")] = Join.concat,
     max_length: LengthOption = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     override: DataSetOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing FILE.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
     cache: CacheOption = True,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
@@ -69,17 +69,17 @@ def features(
     A frozen encoder computes them, for use elsewhere. A row has the text's id, text, labels, split and embedding. Read
     an .npz file with allow_pickle=False.
     """
+    from emotune.config.kinds import EmbeddingConfig
     from emotune.config.loading import override_data
     from emotune.config.schema import DataConfig
-    from emotune.models.embedding import Reading
     from emotune.workflows.features import FeaturesRequest, write_features
 
     terminal = Terminal(quiet=quiet)
-    how = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
+    settings = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
     request = FeaturesRequest(
         override_data(DataConfig(path=data), override or ()),
         encoder,
-        Reading.model_validate(how | {"max_length": max_length}),
+        EmbeddingConfig.model_validate(settings | {"max_length": max_length}),
         out,
         revision=revision,
         splits=split or (),

@@ -1,5 +1,6 @@
 """`emotune train`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,13 +34,13 @@ def train(
     folds: Annotated[
         int | None,
         typer.Option(
-            min=2, help="Train so many models, each without one fold of the training rows; MODEL is their mean."
+            min=2, help="Train this many models, each without one fold of the training rows; the model is their mean."
         ),
     ] = None,
     device: DeviceOption = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing run.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that stopped, from its newest checkpoint.")
+        bool, typer.Option("--resume", help="Resume a run that stopped, from its newest checkpoint.")
     ] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -48,25 +49,25 @@ def train(
 
     Trains, calibrates, tunes, and writes a model directory with a manifest.
 
-    Ctrl-C stops after the step at hand and keeps the best model so far. --resume goes on, also after a crash.
+    Ctrl-C stops after the current step and keeps the best model so far. --resume continues, also after a crash.
     """
-    from emotune.runs import layout
-    from emotune.workflows import train as training  # before folds: it tells of missing libraries
+    from emotune.runs.layout import next_free
+    from emotune.workflows import train as training  # first: it reports missing libraries
     from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
     config = _config(recipe, data, [*(override or []), *([f"training.folds={folds}"] if folds else [])])
     terminal = Terminal(quiet=quiet)
-    run = out if out is not None else layout.next_free(Path("runs"), config.name)
+    run = out if out is not None else next_free(Path("runs"), config.name)
     if resume and training.completed(run, config):
-        terminal.info(f"{run} is complete: there is nothing to go on with")
+        terminal.info(f"{run} is already finished; nothing to resume")
         _emit_model(run, {"run": str(run), "model": str(run / "model"), "complete": True}, as_json=as_json)
         return
     outcome: TrainOutcome | FoldsOutcome | None
     with terminal.training():
         fit = training.train if config.training.folds is None else train_folds
         outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
-    if outcome is None:  # one of several processes: the first says what came of it
+    if outcome is None:  # one of several processes: the first reports the outcome
         return
     content = outcome.to_json()
     if as_json or content["model"]:
@@ -85,30 +86,27 @@ def _emit_model(run: Path, content: dict[str, object], *, as_json: bool) -> None
 
 
 def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
-    """What to read the configuration from, and the run: the first argument may name a run in place of a recipe."""
+    """Return the source of the configuration, and the run. The first argument may be a run instead of a recipe."""
     from emotune.config.loading import recipe_names
     from emotune.runs.layout import CONFIG
 
     if overwrite:
-        raise UsageError("--resume goes on with a run, --overwrite replaces it", hint="Leave one of them out.")
+        raise UsageError("--resume continues a run, --overwrite replaces it", hint="Leave one of them out.")
     named = Path(recipe)
     if named.is_dir():
         if out is not None and out.resolve() != named.resolve():
-            raise UsageError(f"two runs to go on with: {named} and {out}", hint="Leave one of them out.")
+            raise UsageError(f"two runs to resume: {named} and {out}", hint="Leave one of them out.")
         return str(named / CONFIG), named
     if out is None and recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
-        raise MissingInputError(f"no such run to go on with: {recipe}", hint="They lie in runs/ or where --out said.")
+        raise MissingInputError(f"no such run to resume: {recipe}", hint="Runs are in runs/, or where --out put them.")
     if out is None:
-        raise UsageError("--resume: of which run?", hint="emotune train --resume RUN, or --out RUN beside the recipe.")
+        raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")
     return recipe, out
 
 
-def _config(recipe: str, data: str | None, override: list[str] | None) -> "Config":
+def _config(recipe: str, data: str | None, override: list[str]) -> "Config":
     from emotune.config.loading import load_config
 
-    laid_over = list(override or [])
     if data is not None:
-        import json
-
-        laid_over.append(f"data.path={json.dumps(data, ensure_ascii=False)}")
-    return load_config(recipe, laid_over)
+        override = [*override, f"data.path={json.dumps(data, ensure_ascii=False)}"]
+    return load_config(recipe, override)

@@ -1,58 +1,210 @@
-"""The kinds of models, and what the module of each offers.
+"""The kinds of models: their settings (the section `model`), and the table of them.
 
-A kind is a module with one `KIND`: its settings (`model` in the configuration), and either how it is fitted by one call
-(`FittedKind`), or how the network is built that the training loop trains (`TrainedKind`), or that it is an ensemble of
-trained models (`EnsembleKind`). `KINDS` is the one table; a module is imported only when its kind is used, so that none
-costs those who use another. Modules of kinds stand on a higher floor: they are named here, not imported.
+A kind is fitted by one call (`FittedKind`), trained by the training loop (`TrainedKind`), or an ensemble of trained
+models (`EnsembleKind`). `KINDS` names the module of each. A module is imported only when one of its functions is
+called, so reading a configuration imports no kind, and no kind makes users of another install its libraries.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, field_validator, model_validator
 
-from emotune.config.schema import KindConfig
-from emotune.errors import ConfigError, EmotuneError, did_you_mean
+from emotune.config.section import Number, Section
+from emotune.errors import ConfigError, did_you_mean
 from emotune.labels import LabelSet
 
-KINDS = {
-    "dummy": "emotune.models.dummy",
-    "tfidf": "emotune.models.tfidf",
-    "encoder": "emotune.models.encoder_kind",
-    "features": "emotune.models.features",
-    "ensemble": "emotune.artifact.ensemble",
-    "bilstm": "emotune.models.bilstm_kind",
-}
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 Floats = npt.NDArray[np.float32]
 Portability = Literal["transformers", "emotune"]
 
 
-class TextModel(Protocol):
-    """A classifier of texts that was fitted at once."""
+class KindConfig(Section):
+    """The settings that every kind of model has."""
 
-    def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
-        """Logits of each text, shape (texts, labels); the scores of a text never depend on those beside it."""
-        ...
+    kind: str
 
-    def divide_logits(self, temperatures: npt.NDArray[np.float64]) -> None:
-        """Make the logits those divided by a temperature for each label, shape (labels,)."""
-        ...
+    @property
+    def takes_thresholds(self) -> bool:
+        """Whether thresholds are tuned. False for a model whose scores are already decisions."""
+        return True
 
-    def save(self, directory: Path) -> None:
-        """Write all that `load` reads: safetensors and JSON."""
-        ...
+
+class CheckpointConfig(KindConfig):
+    """The settings of a kind that starts from a pretrained checkpoint, or uses only its tokenizer."""
+
+    encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
+    revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
+    max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
+
+
+class NetworkConfig(CheckpointConfig):
+    """The settings of a network that the training loop trains."""
+
+    dropout: Number = Field(default=0.1, ge=0, lt=1)
+    freeze: Literal["none", "all", "last_n"] = Field(
+        default="none", description="frozen part of the encoder; last_n: all but the top layers"
+    )
+    last_n: int = Field(default=2, ge=1, description="number of top layers that freeze last_n trains")
+    freeze_word_embeddings: bool = True
+    freeze_epochs: int = Field(default=0, ge=0, description="first epochs, in which the whole encoder is frozen")
+    train_only: list[str] | None = Field(
+        default=None,
+        description="names or patterns (*.bias) of the trained parameters; replaces freeze and freeze_word_embeddings",
+    )
+    freeze_parameters: list[str] = Field(
+        default=[], description="names or patterns of parameters that are always frozen"
+    )
+
+
+class EncoderConfig(NetworkConfig):
+    """A pretrained encoder with a new head."""
+
+    kind: Literal["encoder"] = "encoder"
+    layers: int | None = Field(default=None, ge=1, description="number of encoder layers, from the bottom; null: all")
+    pooling: Literal["class", "mean"] = Field(
+        default="class",
+        description="input of the head; class: as the transformers class has it, mostly the first token; "
+        "mean: the mean of all tokens, as one more layer (BERT-like encoders)",
+    )
+    head: Literal["linear", "mlp"] = Field(
+        default="linear",
+        description="linear: a new layer on the pooling of the transformers class; mlp: a new hidden layer instead",
+    )
+    head_hidden: int | None = Field(
+        default=None, ge=1, description="units of an mlp head, at most the encoder's width; null: that width"
+    )
+    head_activation: Literal["auto", "tanh", "relu", "gelu"] = Field(
+        default="auto", description="activation of an mlp head; auto: that of the transformers class, mostly fixed"
+    )
+    head_init: Literal["auto", "checkpoint", "identity"] = Field(
+        default="auto", description="initial pooling layer of a linear head; auto: identity for sentence encoders"
+    )
+    attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
+
+
+class BilstmConfig(NetworkConfig):
+    """Word embeddings, bidirectional LSTM layers, pooling and a linear head; `encoder` names the tokenizer."""
+
+    kind: Literal["bilstm"] = "bilstm"
+    embedding_size: int = Field(default=128, ge=1)
+    hidden_size: int = Field(default=256, ge=1, description="units of each direction")
+    layers: int = Field(default=3, ge=1)
+    pooling: Literal["max", "last"] = Field(
+        default="max", description="max: maximum over the tokens; last: the last state of each direction"
+    )
+    dropout: Number = Field(default=0.25, ge=0, lt=1, description="dropout of embeddings and of each layer's outputs")
+    freeze_word_embeddings: bool = False
+
+
+class LogisticConfig(KindConfig):
+    """The settings of a kind that ends in logistic regression: one for each label, or one over all classes."""
+
+    C: Number = Field(default=1.0, gt=0, description="inverse strength of the L2 penalty")
+    max_iter: int = Field(default=1000, ge=1, description="maximum number of L-BFGS iterations")
+    class_weight: Literal["none", "balanced"] = Field(
+        default="none", description="balanced: equal weight for positives and negatives of a label, or for all classes"
+    )
+
+
+_Range = list[Annotated[int, Field(ge=1, le=10)]]
+
+
+class TfidfConfig(LogisticConfig):
+    """Word and character n-grams with logistic regression."""
+
+    kind: Literal["tfidf"] = "tfidf"
+    word_ngrams: _Range | None = Field(default=[1, 2], description="[shortest, longest] n-gram of words; null: none")
+    char_ngrams: _Range | None = Field(
+        default=[3, 4], description="[shortest, longest] n-gram of characters within a word; null: none"
+    )
+    min_df: int = Field(default=2, ge=1, description="minimum number of training texts that contain an n-gram")
+    max_features: int | None = Field(
+        default=30_000, ge=1, le=500_000, description="maximum number of word and of character n-grams; null: no limit"
+    )
+    sublinear_tf: bool = Field(default=True, description="count an n-gram that occurs n times as 1 + ln n")
+    lowercase: bool = True
+    C: Number = Field(default=2.0, gt=0, description="inverse strength of the L2 penalty")
+
+    @field_validator("word_ngrams", "char_ngrams")
+    @classmethod
+    def _is_range(cls, found: list[int] | None) -> list[int] | None:
+        if found is not None and (len(found) != 2 or found[0] > found[1]):
+            raise ValueError("needs two numbers, the smaller one first")
+        return found
+
+    @model_validator(mode="after")
+    def _has_terms(self) -> "TfidfConfig":
+        if self.word_ngrams is None and self.char_ngrams is None:
+            raise ValueError("needs word_ngrams or char_ngrams")
+        return self
+
+
+class EmbeddingConfig(Section):
+    """How the outputs of an encoder become an embedding: each layer is pooled over the tokens, the layers are joined.
+
+    Special tokens are pooled, padding is not.
+    """
+
+    pooling: Literal["cls", "mean", "max"] = Field(
+        default="mean", description="pooling over tokens: the first token, the mean, or the maximum"
+    )
+    layers: list[int] = Field(
+        default=[-1], min_length=1, description="0: word embeddings, 1: first layer, …; -1: top layer"
+    )
+    layer_join: Literal["concat", "average"] = "concat"
+    max_length: int = Field(
+        default=128, ge=8, description="tokens of a window; longer texts are read in windows, averaged by tokens"
+    )
+
+
+class FeaturesConfig(EmbeddingConfig, LogisticConfig, CheckpointConfig):
+    """Embeddings of a frozen encoder with logistic regression."""
+
+    kind: Literal["features"] = "features"
+    standardise: bool = Field(
+        default=True, description="fit on embeddings of mean 0 and variance 1; saved weights take raw embeddings"
+    )
+    cache: bool = Field(default=True, description="keep the embeddings of training texts in the user's cache folder")
+
+
+class DummyConfig(KindConfig):
+    """The same scores for every text."""
+
+    kind: Literal["dummy"] = "dummy"
+    strategy: Literal["prior", "most_frequent"] = Field(
+        default="prior",
+        description="prior: the frequency of each label in the training rows; most_frequent: the most frequent "
+        "labels only (no thresholds are tuned)",
+    )
+    num_labels: int = Field(
+        default=1, ge=1, description="labels of a text with strategy most_frequent; 1 for multi-class data"
+    )
+
+    @property
+    def takes_thresholds(self) -> bool:
+        """False for the most frequent labels: a threshold would add others."""
+        return self.strategy == "prior"
+
+
+class EnsembleConfig(KindConfig):
+    """An ensemble of trained models."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: list[str] = Field(default=[], description="runs or models that the ensemble was made of")
 
 
 @dataclass(frozen=True)
 class FitData:
-    """What a model is fitted to: texts and targets (n, labels), 0/1 or soft, and what it may use.
+    """The training data of a fitted kind, and what fitting may use.
 
-    `source` is the folder of the checkpoint that settings of a `CheckpointConfig` name, else None. `device` is a name
-    as `--device` takes it. `info` tells the user what goes on.
+    targets: shape (n, labels), 0/1 or soft. source: the folder of the checkpoint that a `CheckpointConfig` names, else
+    None. device: a name as `--device` takes it. info: shows a progress message to the user.
     """
 
     texts: Sequence[str]
@@ -64,9 +216,25 @@ class FitData:
     info: Callable[[str], None]
 
 
+class TextModel(Protocol):
+    """A fitted classifier of texts."""
+
+    def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
+        """Return logits of shape (texts, labels). The logits of a text do not depend on other texts."""
+        ...
+
+    def divide_logits(self, temperatures: npt.NDArray[np.float64]) -> None:
+        """Divide the logits by one temperature per label, shape (labels,), from now on."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write all that `load` reads: safetensors and JSON."""
+        ...
+
+
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: its name, one line of help, its settings, and whether plain transformers can load it."""
+    """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models."""
 
     name: str
     about: str
@@ -76,38 +244,92 @@ class Kind:
 
 @dataclass(frozen=True)
 class FittedKind(Kind):
-    """A kind that is fitted by a call. `fit` is given a lesson and the settings; `load` a model directory, a device."""
+    """A kind that is fitted by one call. Its module has `fit` and `load`; both raise ImportError for a library."""
 
-    fit: Callable[[FitData, Any], TextModel]
-    load: Callable[[Path, str], TextModel]
+    module: str
+
+    def fit(self, data: FitData, settings: KindConfig) -> TextModel:
+        """Fit a model."""
+        model: TextModel = import_module(self.module).fit(data, settings)
+        return model
+
+    def load(self, directory: Path, device: str) -> TextModel:
+        """Read a model directory; raises ModelError for an invalid one."""
+        model: TextModel = import_module(self.module).load(directory, device)
+        return model
 
 
 @dataclass(frozen=True)
 class TrainedKind(Kind):
-    """A kind that the training loop fits: a transformers `PreTrainedModel`, whose outputs have `logits`.
+    """A kind that the training loop trains: a transformers `PreTrainedModel` whose outputs have `logits`.
 
-    `build` makes it new, of a checkpoint's folder, the settings, the labels and the torch device that it is trained on;
-    `load` reads a model directory. Its tokenizer is that of the checkpoint's folder.
+    Its module has `build` and `load`; both raise ImportError for a library. The tokenizer is that of the checkpoint.
     """
 
-    build: Callable[[Path, Any, LabelSet, Any], Any]
-    load: Callable[[Path], Any]
+    module: str
+
+    def build(self, source: Path, settings: KindConfig, labels: LabelSet, device: Any) -> Any:
+        """Return a new network from a checkpoint's folder, to be trained on the torch device."""
+        return import_module(self.module).build(source, settings, labels, device)
+
+    def load(self, directory: Path) -> Any:
+        """Read a model directory; raises ModelError for an invalid one."""
+        return import_module(self.module).load(directory)
 
 
 @dataclass(frozen=True)
 class EnsembleKind(Kind):
-    """A kind that is made of models of other kinds (`emotune.artifact.ensemble`), and never trained itself."""
+    """A kind that combines models of other kinds (`emotune.artifact.ensemble`) and is never trained itself."""
+
+
+KINDS: dict[str, Kind] = {
+    "dummy": FittedKind(
+        name="dummy",
+        about="the same scores for every text, those of the labels' frequencies",
+        settings=DummyConfig,
+        portability="emotune",
+        module="emotune.models.dummy",
+    ),
+    "tfidf": FittedKind(
+        name="tfidf",
+        about="word and character n-grams with logistic regression",
+        settings=TfidfConfig,
+        portability="emotune",
+        module="emotune.models.tfidf",
+    ),
+    "encoder": TrainedKind(
+        name="encoder",
+        about="a pretrained encoder, frozen or fine-tuned, with a new head",
+        settings=EncoderConfig,
+        portability="transformers",
+        module="emotune.models.encoder",
+    ),
+    "features": FittedKind(
+        name="features",
+        about="embeddings of a frozen encoder with logistic regression",
+        settings=FeaturesConfig,
+        portability="emotune",
+        module="emotune.models.features",
+    ),
+    "ensemble": EnsembleKind(
+        name="ensemble",
+        about="an ensemble: the mean of its members' logits",
+        settings=EnsembleConfig,
+        portability="emotune",
+    ),
+    "bilstm": TrainedKind(
+        name="bilstm",
+        about="a bidirectional LSTM with word embeddings of its own, trained from scratch",
+        settings=BilstmConfig,
+        portability="emotune",
+        module="emotune.models.bilstm",
+    ),
+}
 
 
 def find_kind(name: object) -> Kind:
-    """The kind of that name; raises ConfigError for a name that is none, EmotuneError where its libraries lack."""
+    """Return the kind with a name; raises ConfigError for an unknown name."""
     if not isinstance(name, str) or name not in KINDS:
         nearest = did_you_mean(str(name), KINDS)
         raise ConfigError(f"model.kind is one of {', '.join(KINDS)}, not {name!r}. {nearest}")
-    try:
-        kind = import_module(KINDS[name]).KIND
-    except ImportError as error:
-        message = f"models of kind {name} need {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-    assert isinstance(kind, Kind)
-    return kind
+    return KINDS[name]

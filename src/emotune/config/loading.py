@@ -1,7 +1,7 @@
-"""A configuration from YAML recipes, files of the user's own, and `--set a.b=c`.
+"""Read a configuration from recipes, the user's YAML files, and `--set a.b=c`.
 
-A key that does not exist is refused with the nearest one that does, a value of the wrong type with its place. YAML is
-read with the safe loader only.
+An unknown key is an error that names the nearest known key; a wrong value is an error with its line. YAML is read with
+the safe loader only.
 """
 
 import reprlib
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,30 +19,32 @@ from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
 from emotune.config.kinds import KINDS, Kind, find_kind
-from emotune.config.schema import Config, DataConfig, Section
+from emotune.config.schema import Config, DataConfig
+from emotune.config.section import Section
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20
+_DEFAULT_KIND, _KIND = "encoder", "model.kind"
 Key = tuple[str | int, ...]
 Places = dict[Key, Place | None]
 
 
 @dataclass
 class Tree:
-    """What was read, and where each key of it stands; None means in a `--set`."""
+    """Values as read, and the place of each key; None for a key of `--set`."""
 
     values: dict[str, Any]
     places: Places
 
     def place(self, key: Key) -> Place | None:
-        """The place of a key, or of the nearest one around it; None where no file was read."""
+        """Return the place of a key, or of the nearest section around it; None without a file."""
         while key and key not in self.places:
             key = key[:-1]
         return self.places.get(key)
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`: mappings key by key, everything else replaced whole."""
+    """Return `base` overridden by `over`: mappings key by key, other values as a whole."""
     out = dict(base)
     for key, value in over.items():
         below = out.get(key)
@@ -50,7 +53,7 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_tree(path: Path) -> Tree:
-    """Read a small YAML file; raises ConfigError with the line for what is not a mapping in plain YAML."""
+    """Read a YAML file of at most 1 MiB; raises ConfigError with the line unless it is a mapping in plain YAML."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -67,7 +70,7 @@ def read_tree(path: Path) -> Tree:
 
 
 def parse_tree(text: str, path: Path) -> Tree:
-    """Read YAML text; `path` is what errors and places name. Raises ConfigError with the line, as `read_tree`."""
+    """Read YAML text; errors and places name `path`. Raises ConfigError as `read_tree`."""
     try:
         loader = _Loader(text, path)
         node = loader.get_single_node()
@@ -78,9 +81,9 @@ def parse_tree(text: str, path: Path) -> Tree:
         raise ConfigError(f"not valid YAML: {problem}", place=Place(path, line)) from error
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
-        starred = error.context == "while scanning an alias"  # as in [*.bias], which is meant as a text
-        what = "put quotes around a text that begins with *" if starred else error.problem
-        raise ConfigError(f"not valid YAML: {what}", place=Place(path, line)) from error
+        starred = error.context == "while scanning an alias"  # as in [*.bias], which should be a string
+        fault = "put quotes around a text that begins with *" if starred else error.problem
+        raise ConfigError(f"not valid YAML: {fault}", place=Place(path, line)) from error
     except RecursionError as error:
         raise ConfigError("not a configuration: nested too deeply", place=Place(path)) from error
     if not isinstance(values, dict):
@@ -89,9 +92,9 @@ def parse_tree(text: str, path: Path) -> Tree:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that keeps the place of each key, and refuses repeated keys and aliases.
+    """A safe YAML loader that records the place of each key and refuses repeated keys and aliases.
 
-    A few hundred bytes of aliases can stand for gigabytes.
+    A few hundred bytes of aliases can expand to gigabytes.
     """
 
     def __init__(self, text: str, path: Path) -> None:
@@ -103,12 +106,13 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not read; write it out, or put quotes around a text", problem_mark=mark
+                problem="aliases (*name) are not supported; write it out, or put quotes around a text",
+                problem_mark=mark,
             )
         return super().compose_node(parent, index)
 
     def read(self, node: yaml.Node, key: Key = ()) -> Any:
-        """The value of a node whose key is `key`; the keys of a mapping become texts."""
+        """Return the value of the node at `key`; mapping keys become strings."""
         if node.tag == "tag:yaml.org,2002:map":
             return self._read_mapping(node, key)
         if node.tag == "tag:yaml.org,2002:seq":
@@ -126,9 +130,9 @@ class _Loader(yaml.SafeLoader):
         for name_node, value in node.value:
             name = name_node.value
             if not isinstance(name, str):
-                raise ConfigError("a key is one word, not a list or mapping", place=self._place(name_node))
+                raise ConfigError("a key is a word, not a list or mapping", place=self._place(name_node))
             if name in values:
-                raise ConfigError(f"the key {name!r} stands twice", place=self._place(name_node))
+                raise ConfigError(f"the key {name!r} occurs twice", place=self._place(name_node))
             self.places[*key, name] = self._place(name_node)
             values[name] = self.read(value, (*key, name))
         return values
@@ -137,49 +141,47 @@ class _Loader(yaml.SafeLoader):
         return Place(self.file, node.start_mark.line + 1)
 
 
-_DEFAULT_KIND, _KIND = "encoder", "model.kind"
-
-
 def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
-    files = resources.files("emotune.recipes").iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+    """Return the names of the recipes of the package."""
+    files = _recipes().iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def _recipes() -> Traversable:
+    return resources.files("emotune") / "recipes"
 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
-    """Read a recipe by name or a YAML file by path, with `a.b=c` overrides laid over it, the last on top.
+    """Read a recipe by name or a YAML file by path, and apply `a.b=c` overrides in order.
 
-    A file can start from a recipe: `extends: NAME`. Raises ConfigError for a key or value that is wrong (with its
-    line), MissingInputError for a file that is not there.
+    A file can start from a recipe: `extends: NAME`. Raises ConfigError for a wrong key or value with its line,
+    MissingInputError for a missing file.
     """
     return _overridden(read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
 def config_of(overrides: Sequence[str]) -> Config:
-    """The default configuration with `a.b=c` overrides laid over it; raises ConfigError for one that is wrong."""
+    """Return the default configuration with `a.b=c` overrides; raises ConfigError for a wrong one."""
     return _overridden(Tree({}, {}), overrides)
 
 
 def config_from(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """The configuration that plain values, section by section, stand for, with `a.b=c` overrides laid over them.
-
-    Raises ConfigError for a wrong one.
-    """
+    """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError."""
     return _overridden(Tree(values, {}), overrides)
 
 
 def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
-    """How data is read, with `data.key=value` laid over it; raises ConfigError for another key or a wrong value."""
+    """Return data settings with `data.key=value` overrides; raises ConfigError for another key or a wrong value."""
     for override in overrides:
         if not override.startswith("data."):
             keys = ", ".join(DataConfig.keys())
-            raise ConfigError(f"--set {override}: here --set says how the data is read: data.{{{keys}}}")
+            raise ConfigError(f"--set {override}: here --set changes how the data is read: data.{{{keys}}}")
     tree = Tree({"data": data.model_dump(mode="json")}, {})
     return _overridden(tree, overrides).data if overrides else data
 
 
 def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
-    # the kind first: it says which keys the others may be
+    # the kind first: it decides which keys exist
     for override in sorted(overrides, key=lambda override: not override.startswith(f"{_KIND}=")):
         _set(tree, override)
     return _validated(tree)
@@ -187,7 +189,7 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
 
 def read_recipe(name: str) -> Tree:
     """Read a YAML file of the package's recipes by its name, which may name a folder too (`ladder/approaches`)."""
-    with resources.as_file(resources.files("emotune.recipes") / f"{name}.yaml") as path:
+    with resources.as_file(_recipes() / f"{name}.yaml") as path:
         return _read_file(path)
 
 
@@ -201,11 +203,11 @@ def _read_file(path: Path) -> Tree:
         place, hint = tree.place(("extends",)), did_you_mean(str(name), recipe_names())
         raise ConfigError(f"extends: no recipe {name!r}", place=place, hint=hint)
     base = read_recipe(name)
-    return Tree(_laid_over(base.values, tree.values), base.places | tree.places)
+    return Tree(_merged_for_kind(base.values, tree.values), base.places | tree.places)
 
 
-def _laid_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` on `base`; where it chooses another kind of model, keys that this kind has not are left out."""
+def _merged_for_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` overridden by `over`; if it changes the kind of model, keys that the new kind lacks are dropped."""
     model, chosen = base.get("model"), over.get("model")
     if isinstance(model, dict) and isinstance(chosen, dict) and chosen.get("kind") in KINDS:
         known = find_kind(chosen["kind"]).settings.keys()
@@ -223,7 +225,7 @@ def _require_file(path: Path) -> None:
 
 
 def _set(tree: Tree, override: str) -> None:
-    """Lay `a.b=c` over a tree."""
+    """Apply `a.b=c` to a tree."""
     name, equals, text = override.partition("=")
     keys = tuple(name.split("."))
     if not equals or not all(keys):
@@ -233,14 +235,14 @@ def _set(tree: Tree, override: str) -> None:
     value = _override_value(name, keys, text, _config_class(tree))
     for key in reversed(keys):
         value = {key: value}
-    tree.values = _laid_over(tree.values, value)
+    tree.values = _merged_for_kind(tree.values, value)
     tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
     for end in range(1, len(keys) + 1):
         tree.places.setdefault(keys[:end], None)
 
 
 def _override_value(name: str, keys: Key, text: str, config: type[Config]) -> Any:
-    """What the right side of a `--set` means: as YAML, but for a text the characters as they stand (`;` or `no`)."""
+    """Return the value of a `--set`: parsed as YAML, but taken literally (`;` or `no`) where the key takes a string."""
     if _type_of(keys, config) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
         return text
     try:
@@ -250,7 +252,7 @@ def _override_value(name: str, keys: Key, text: str, config: type[Config]) -> An
 
 
 def _config_class(tree: Tree) -> type[Config]:
-    """The configuration of a run of the kind of model that the tree names; raises ConfigError when there is none."""
+    """Return the configuration class for the kind of model in the tree; raises ConfigError for an unknown kind."""
     model = tree.values.get("model")
     name = model.get("kind", _DEFAULT_KIND) if isinstance(model, dict) else _DEFAULT_KIND
     try:
@@ -305,7 +307,7 @@ def _nearest_key(key: Key, config: type[Config]) -> str:
 
 
 def _type_of(key: Key, config: type[Config]) -> Any:
-    """The annotated type of a key; None for one that does not exist."""
+    """Return the annotated type of a key; None for an unknown key."""
     found: Any = config
     for part in key:
         if isinstance(part, int):
@@ -317,5 +319,5 @@ def _type_of(key: Key, config: type[Config]) -> Any:
 
 
 def _keys_of(found: Any) -> dict[str, FieldInfo]:
-    """The keys of a section; none for what is not one."""
+    """Return the keys of a section class; empty for other types."""
     return found.keys() if isinstance(found, type) and issubclass(found, Section) else {}

@@ -122,7 +122,7 @@ def locate(path: str) -> Path:
     `emotune:starter` is the corpus in the package, `emotune:NAME` a fetched set of the catalogue.
     """
     if path == STARTER:
-        return Path(str(resources.files("emotune.starter")))
+        return Path(str(resources.files("emotune") / "starter"))
     if is_name(path):
         return fetched_folder(path)
     try:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, build_opener
@@ -197,11 +198,10 @@ def length_of(part: Path) -> int:
 
 def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
     """One request; its answer is appended to `part`, or replaces it when the server sends the whole file."""
-    from emotune import __version__
 
     start, limit = length_of(part), LARGEST if size is None else size
     # the lengths and ranges of a compressed answer are not those of the file
-    headers = {"User-Agent": f"emotune/{__version__}", "Accept-Encoding": "identity"}
+    headers = {"User-Agent": f"emotune/{metadata.version('emotune')}", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
     with _answer(Request(url, headers=headers), part) as answer:  # noqa: S310 - http(s) only

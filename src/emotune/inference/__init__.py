@@ -1,1 +1,1 @@
-"""Trained models at work: the classifier for users, and the backends that run models."""
+"""Scoring texts: the classifier for users, and the backends that run models."""

@@ -1,4 +1,4 @@
-"""Which backend runs a model, by its kind; and what turns the windows of a text into one row of logits."""
+"""Backends: they run a model of any kind, and combine the windows of a text into one row of logits."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,29 +21,29 @@ Ints = npt.NDArray[np.int64]
 
 
 class Backend(Protocol):
-    """The one seam that runs models."""
+    """Runs a model of any kind."""
 
     def scored(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        """Logits of each text, shape (texts, labels), and in how many pieces it was read, shape (texts,)."""
+        """Return the logits of each text, shape (texts, labels), and its number of windows, shape (texts,)."""
         ...
 
 
 class TokenModel(Protocol):
-    """What runs token ids."""
+    """A model of token ids."""
 
     def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> Floats:
-        """Logits of every row, shape (rows, labels)."""
+        """Return the logits of every row, shape (rows, labels)."""
         ...
 
 
 class Windowed:
-    """A model of token ids with its tokenizer: a text longer than the model takes is read in windows."""
+    """A model of token ids with its tokenizer. A text longer than the model's maximum is read in windows."""
 
     def __init__(self, model: TokenModel, encoder: TextEncoder) -> None:
         self._model, self._encoder = model, encoder
 
     def scored(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        """Of a text in several windows, the logits are their mean weighted by tokens."""
+        """Average the logits of the windows of a text, weighted by tokens."""
         with tokenizing():
             encoded = self._encoder.windows(texts)
         rows = self._model.logits(encoded, batch_size, self._encoder.pad_id)
@@ -51,24 +51,24 @@ class Windowed:
 
 
 class Whole:
-    """A model that reads each text whole, however long it is."""
+    """A model that reads each text whole."""
 
     def __init__(self, model: TextModel) -> None:
         self._model = model
 
     def scored(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        """Each text in one piece."""
+        """Score each text in one window."""
         return self._model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64)
 
 
 class Combined:
-    """The members of an ensemble, one after the other; labels in the order of the ensemble."""
+    """An ensemble: its members run one after the other; labels are in the order of the ensemble."""
 
     def __init__(self, members: Sequence[tuple[Member, Backend]], labels: LabelSet) -> None:
         self._members, self._labels = members, labels
 
     def scored(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        """The sum of the members' logits by their weights; of their windows, the most."""
+        """Return the weighted sum of the members' logits, and the largest of their numbers of windows."""
         logits, windows = [], np.ones(len(texts), dtype=np.int64)
         for member, backend in self._members:
             rows, pieces = backend.scored(texts, batch_size)
@@ -79,20 +79,20 @@ class Combined:
 
 @contextmanager
 def tokenizing() -> Iterator[None]:
-    """Turn what a tokenizer that is not sound makes the tokenizers library raise into a ModelError."""
+    """Turn an error of the tokenizers library, caused by an invalid tokenizer, into a ModelError."""
     try:
         yield
     except BaseException as error:
-        # nothing narrower is raised there, and a panic in Rust is no Exception
+        # the library raises bare exceptions, and a Rust panic is not an Exception
         if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         raise ModelError(f"the tokenizer of this model fails: {str(error)[:200]}") from error
 
 
 def open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
-    """What runs a model that was found sound, and how many tokens it takes at a time; None where that has no meaning.
+    """Return the backend of a valid model, and the tokens of a window; None for a model that reads texts whole.
 
-    Raises ModelError for a kind that this emotune does not know, EmotuneError when a library is not installed.
+    Raises ModelError for a kind that this version does not know, EmotuneError for a missing library.
     """
     kind = _kind(found)
     if isinstance(kind, EnsembleKind):
@@ -115,17 +115,17 @@ def _kind(found: FoundModel) -> Kind:
     try:
         return find_kind(found.manifest.kind)
     except ConfigError:
-        message = f"a model of kind {found.manifest.kind[:40]!r}, which this emotune does not know"
+        message = f"a model of kind {found.manifest.kind[:40]!r}, which this version of emotune does not know"
         raise ModelError(message, place=Place(found.directory), hint="pip install --upgrade emotune") from None
 
 
 def _in_torch(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
-    from emotune.models.encoder import TorchBackend
+    from emotune.models import encoder as encoders
 
-    backend = TorchBackend(kind.load(found.directory), device)
+    backend = encoders.TorchBackend(kind.load(found.directory), device)
     with tokenizing():
         if found.manifest is None or found.manifest.max_tokens is None:
-            encoder = backend.text_encoder(found.directory)
+            encoder = encoders.text_encoder(found.directory, backend.model)
         else:
             encoder = _own_text_encoder(found.directory, found.manifest.max_tokens)
     return Windowed(backend, encoder), encoder.max_tokens

@@ -1,4 +1,4 @@
-"""The classifier that users hold: texts in, labels and scores out."""
+"""The classifier of the Python interface: texts in, labels and scores out."""
 
 import time
 import warnings
@@ -18,13 +18,16 @@ from emotune.inference.backends import Backend, open_backend
 from emotune.labels import LabelSet, Task, mapping_to
 
 DEFAULT_BATCH_SIZE = 32
+SAMPLE = 512  # maximum number of texts to measure speed on
+AT_LEAST = 0.5  # minimum seconds of a measurement
+_FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What is said of one text: the labels decided (most probable first), and the probability of every label.
+    """The predicted labels of a text (most probable first), and the probability of every label.
 
-    `windows` is the number of pieces that a text longer than the model was read in, 1 for all others.
+    windows: the number of windows of a text that is longer than the model's maximum; 1 for other texts.
     """
 
     text: str
@@ -33,17 +36,17 @@ class Prediction:
     windows: int = 1
 
     def top(self, k: int) -> dict[str, float]:
-        """The k highest scores, the highest first."""
+        """Return the k highest scores, the highest first."""
         return dict(sorted(self.scores.items(), key=lambda item: -item[1])[:k])
 
     def to_json(self, top_k: int | None = None) -> dict[str, Any]:
-        """A JSON object: text, labels, scores (all, or the `top_k` highest), windows."""
+        """Return a JSON object: text, labels, scores (all, or the `top_k` highest), windows."""
         scores = self.scores if top_k is None else self.top(top_k)
         return {"text": self.text, "labels": list(self.labels), "scores": scores, "windows": self.windows}
 
 
 class EmotionClassifier:
-    """A model directory at work. Call it with a text or many: it answers with a list of predictions, always."""
+    """A loaded model. Call it with one text or many; it always returns a list of predictions."""
 
     def __init__(self, backend: Backend, decision: Decision, manifest: Manifest) -> None:
         self._backend = backend
@@ -55,7 +58,7 @@ class EmotionClassifier:
         return self.decision.labels
 
     def __call__(self, texts: str | Sequence[str], **options: Any) -> list[Prediction]:
-        """As `predict`."""
+        """Same as `predict`."""
         return self.predict(texts, **options)
 
     def predict(
@@ -66,16 +69,16 @@ class EmotionClassifier:
         level: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
     ) -> list[Prediction]:
-        """Labels and scores of each text, in the order given.
+        """Predict labels and scores of each text, in the order of the texts.
 
-        threshold: one for all labels (0 to 1) in place of the tuned ones. level: a coarser label set, such as `ekman`:
-        its scores are the largest of their members', its labels the union of what is decided.
-        Raises UsageError for a level that these labels do not have, a threshold that is none or given to a multi-class
+        threshold: one for all labels (0 to 1) instead of the tuned ones. level: a coarser label set, such as `ekman`;
+        a coarse label has the highest score of its members, and is predicted if one of them is.
+        Raises UsageError for a level that these labels do not have, an invalid threshold or one for a multi-class
         model, a batch_size below 1.
         """
         texts = _as_list(texts)
         if threshold is not None and self.labels.task is Task.MULTI_CLASS:
-            raise UsageError("a multi-class model answers with the most probable label: no threshold plays a part")
+            raise UsageError("a multi-class model predicts the most probable label; it has no threshold")
         decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
         logits, windows = self._logits(texts, batch_size)
         probabilities = decision.probabilities(logits)
@@ -93,27 +96,23 @@ class EmotionClassifier:
     def predict_proba(
         self, texts: str | Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
     ) -> npt.NDArray[np.float64]:
-        """Probabilities of shape (texts, labels), columns in the order of `labels.names`."""
+        """Return probabilities of shape (texts, labels), columns in the order of `labels.names`."""
         return self.decision.probabilities(self._logits(_as_list(texts), batch_size)[0])
 
     def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
-        """Logits of shape (texts, labels), before activation and decision."""
+        """Return logits of shape (texts, labels), before activation and decision."""
         return self._logits(texts, batch_size)[0]
 
     def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-        """Logits of each text, and in how many windows it was read."""
+        """Return the logits and the number of windows of each text."""
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
         logits, windows = self._backend.scored(texts, batch_size)
         if logits.shape[1] != len(self.labels):
-            message = (
-                f"this model gives {logits.shape[1]} scores, and its decision.json names {len(self.labels)} labels"
-            )
+            message = f"this model has {logits.shape[1]} scores, but its decision.json has {len(self.labels)} labels"
             raise ModelError(message)
         if not np.isfinite(logits).all():
-            raise ModelError(
-                "this model gives scores that are infinite or not numbers (NaN): its weights are not sound"
-            )
+            raise ModelError("this model computes infinite or NaN scores: its weights are not valid")
         return logits, windows
 
 
@@ -130,10 +129,10 @@ def _scores(labels: LabelSet, row: npt.NDArray[np.float64]) -> dict[str, float]:
 
 
 def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
-    """Open a model: a run directory, a model directory or a hub id; verified against its manifest first.
+    """Load a model from a run directory, a model directory or a hub id, after checking it against its manifest.
 
-    A classifier of somebody else, which has none, is used as it is, with an EmotuneWarning that says so.
-    Raises MissingInputError when it is not there, ModelError when it is not sound.
+    A classifier of other software has no manifest; it is used as it is, with an EmotuneWarning.
+    Raises MissingInputError for a missing model, ModelError for an invalid one.
     """
     return run_model(open_model(str(model)), device=device, warn=_python_warning)
 
@@ -143,16 +142,16 @@ def _python_warning(message: str) -> None:
 
 
 def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
-    """The classifier of a model that was found sound; `warn` is told what its user should know of it."""
+    """Return the classifier of a valid model; `warn` is called with notes for its user."""
     backend, max_tokens = open_backend(found, device)
-    manifest = found.manifest or _described(found.name, max_tokens)
+    manifest = found.manifest or _without_manifest(found.name, max_tokens)
     for note in found.notes:
         warn(note)
     return EmotionClassifier(backend, found.decision, manifest)
 
 
-def _described(name: str, max_tokens: int | None) -> Manifest:
-    """What is known of a model that has no manifest."""
+def _without_manifest(name: str, max_tokens: int | None) -> Manifest:
+    """Return a manifest for a model that has none."""
     return Manifest(
         format_version=FORMAT_VERSION,
         kind="encoder",
@@ -165,18 +164,13 @@ def _described(name: str, max_tokens: int | None) -> Manifest:
     )
 
 
-SAMPLE = 512  # texts from which a speed is told, where not all are read anyway
-AT_LEAST = 0.5  # seconds for which they are read
-_FEW, _AT_MOST = 16, 5.0  # texts that tell how many can be read in so many seconds
-
-
 def timed_logits(
     classifier: EmotionClassifier, texts: Sequence[str], batch_size: int, at_least: float = 0.0
 ) -> tuple[npt.NDArray[np.float32], float | None]:
-    """The logits of texts, shape (texts, labels), and how many texts a second were read, tokenizing included.
+    """Return the logits of texts, shape (texts, labels), and the texts per second, tokenizing included.
 
-    The first batch is read before the clock runs. at_least: seconds for which they are read again and again, since a
-    glance at a few texts tells little. None for no text.
+    One batch is scored before timing. at_least: the texts are scored repeatedly for that many seconds. The speed is
+    None without texts.
     """
     classifier.logits(texts[:batch_size], batch_size=batch_size)
     started, passes, seconds = time.perf_counter(), 0, 0.0
@@ -190,7 +184,7 @@ def timed_logits(
 
 
 def sampled_speed(classifier: EmotionClassifier, texts: Sequence[str], batch_size: int) -> float | None:
-    """How many texts a second are read of the first `SAMPLE`, or of as many of them as take some seconds."""
+    """Return the texts per second, measured on the first `SAMPLE` texts, or fewer for a slow model."""
     few = texts[:_FEW]
     classifier.logits(few, batch_size=batch_size)
     started = time.perf_counter()

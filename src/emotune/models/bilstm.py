@@ -1,6 +1,6 @@
-"""The bidirectional LSTM classifier, as a transformers model whose class only emotune has.
+"""The bidirectional LSTM classifier, a transformers model whose class only emotune has.
 
-token ids → word embeddings → layers, each in both directions → max over tokens, or the last states → linear head
+token ids → word embeddings → bidirectional layers → maximum over tokens, or the last states → linear head
 """
 
 from pathlib import Path
@@ -12,82 +12,16 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from emotune.config.kinds import BilstmConfig
 from emotune.labels import LabelSet
 from emotune.models import encoder
-from emotune.models.bilstm_kind import BilstmConfig
-
-
-def run(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """The outputs of both directions side by side; what stands behind a text's end has no meaning.
-
-    layer: of one layer, bidirectional. Shapes: x (tokens, batch, size), lengths (batch,) → (tokens, batch, 2 × hidden).
-    """
-    if x.device.type != "cpu":
-        packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
-        return pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    order = reversal(len(x), lengths)
-    with torch.autocast("cpu", enabled=False):
-        cells = x.to(dtype)
-        ahead = _one_way(layer, cells, "")
-        back = _turned(_one_way(layer, _turned(cells, order), "_reverse"), order)
-        return torch.cat((ahead, back), dim=-1).to(x.dtype)
-
-
-def reversal(tokens: int, lengths: Tensor) -> Tensor:
-    """Where each cell of a batch, laid out by tokens, comes from when texts are read from their ends; padding stays.
-
-    Its own inverse. Shapes: (batch,) → (tokens × batch,).
-    """
-    places = torch.arange(tokens, device=lengths.device)[:, None]
-    source = torch.where(places < lengths, lengths - 1 - places, places)
-    return (source * len(lengths) + torch.arange(len(lengths), device=lengths.device)).reshape(-1)
-
-
-class _Turn(torch.autograd.Function):
-    """Cells in another order that is its own inverse: so the gradient needs no scattered sum."""
-
-    @staticmethod
-    def forward(ctx: Any, cells: Tensor, order: Tensor) -> Tensor:
-        ctx.save_for_backward(order)
-        return cells.flatten(0, 1).index_select(0, order).view(cells.shape)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (grad,), (order,) = grads, ctx.saved_tensors
-        return grad.flatten(0, 1).index_select(0, order).view(grad.shape), None
-
-
-def _turned(cells: Tensor, order: Tensor) -> Tensor:
-    turned: Tensor = _Turn.apply(cells, order)  # type: ignore[no-untyped-call]
-    return turned
-
-
-def _one_way(layer: nn.LSTM, cells: Tensor, direction: str) -> Tensor:
-    """One direction in the type of the cells, from the first to the last. Shape: (tokens, batch, hidden)."""
-    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-    weights = [getattr(layer, name + direction).to(cells.dtype) for name in names]
-    start = cells.new_zeros(1, cells.shape[1], layer.hidden_size)
-    states: Tensor = torch.lstm(
-        cells,
-        (start, start),
-        weights,
-        has_biases=True,
-        num_layers=1,
-        dropout=0.0,
-        train=torch.is_grad_enabled(),
-        bidirectional=False,
-        batch_first=False,
-    )[0]
-    return states
-
 
 _POOLINGS = ("max", "last")
 _EMBEDDING_STD = 0.1
 
 
 class BilstmSettings(PreTrainedConfig):  # type: ignore[misc]
-    """What `config.json` says of the network; raises ValueError for what makes none."""
+    """The network as `config.json` describes it; raises ValueError for impossible sizes or pooling."""
 
     model_type = "emotune-bilstm"
 
@@ -103,7 +37,7 @@ class BilstmSettings(PreTrainedConfig):  # type: ignore[misc]
         **others: Any,
     ) -> None:
         if min(vocab_size, embedding_size, hidden_size, num_hidden_layers) < 1:
-            raise ValueError("a vocabulary, embeddings, states and layers are at least 1 each")
+            raise ValueError("vocab_size, embedding_size, hidden_size and num_hidden_layers are at least 1")
         if pooling not in _POOLINGS:
             raise ValueError(f"pooling is one of {', '.join(_POOLINGS)}, not {str(pooling)[:40]!r}")
         self.vocab_size, self.embedding_size = vocab_size, embedding_size
@@ -135,22 +69,22 @@ class _Encoder(nn.Module):
         self.pooling = settings.pooling
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """One vector a text. Shapes: (batch, tokens), (batch,) → (batch, 2 × hidden)."""
+        """Return one vector per text. Shapes: (batch, tokens), (batch,) → (batch, 2 × hidden)."""
         states = self.embeddings(input_ids)
         for layer in self.layers:
             assert isinstance(layer, nn.LSTM)
             states = self.dropout(run(layer, states, lengths))
         if self.pooling == "max":
             places = torch.arange(len(states), device=states.device)[:, None, None]
-            strongest: Tensor = states.masked_fill(places >= lengths[:, None], -torch.inf).max(dim=0).values
-            return strongest
+            maxima: Tensor = states.masked_fill(places >= lengths[:, None], -torch.inf).max(dim=0).values
+            return maxima
         hidden = states.shape[-1] // 2
         ahead = states[lengths - 1, torch.arange(len(lengths), device=states.device), :hidden]
         return torch.cat((ahead, states[0, :, hidden:]), dim=-1)
 
 
 class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
-    """`logits` of token ids and their mask, whose rows have all their padding behind the text."""
+    """`logits` of token ids and their attention mask. Padding stands behind the text in every row."""
 
     config_class = BilstmSettings
     base_model_prefix = "encoder"
@@ -162,22 +96,22 @@ class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Nothing: torch's own modules have made their weights already."""
+        """Do nothing: torch's modules have initialised themselves."""
 
     def get_input_embeddings(self) -> nn.Embedding:
-        """The word embeddings."""
+        """Return the word embeddings."""
         return self.encoder.embeddings.word_embeddings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
-        """Shapes: (batch, tokens) each → logits (batch, labels). Without a mask nothing is padding."""
+        """Shapes: (batch, tokens) each → logits (batch, labels). None means no padding."""
         rows, tokens = input_ids.shape
         lengths = input_ids.new_full((rows,), tokens) if attention_mask is None else attention_mask.sum(dim=1)
         pooled = self.encoder(input_ids, lengths.clamp(min=1))
         return SequenceClassifierOutput(logits=self.classifier(pooled))
 
 
-def build(source: Path, config: BilstmConfig, labels: LabelSet) -> BilstmClassifier:
-    """A new network for the vocabulary of a checkpoint's tokenizer; raises ModelError for one that cannot be read."""
+def build(source: Path, config: BilstmConfig, labels: LabelSet, device: torch.device) -> BilstmClassifier:  # noqa: ARG001
+    """Return a new network for the vocabulary of a checkpoint's tokenizer; raises ModelError for an invalid one."""
     size, pad = encoder.vocabulary(source)
     model = BilstmClassifier(
         BilstmSettings(
@@ -191,7 +125,78 @@ def build(source: Path, config: BilstmConfig, labels: LabelSet) -> BilstmClassif
             num_labels=len(labels),
         )
     )
-    # smaller than torch's, so that what is learnt of a rare word stands out from what it started with
+    # smaller than torch's default, so that training outweighs the initial values of rare words
     nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
     encoder.name_labels(model, labels)
     return model
+
+
+def load(directory: Path) -> PreTrainedModel:
+    """Read a model directory, in fp32 on the CPU, ready to score; raises ModelError."""
+    return encoder.load(directory, BilstmClassifier)
+
+
+def run(layer: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """Run one bidirectional layer; outputs behind the end of a text are arbitrary.
+
+    On a CPU the directions run one by one: packed sequences are slow there.
+    Shapes: x (tokens, batch, size), lengths (batch,) → (tokens, batch, 2 × hidden).
+    """
+    if x.device.type != "cpu":
+        packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+        return pad_packed_sequence(layer(packed)[0], total_length=len(x))[0]
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    order = reversal(len(x), lengths)
+    with torch.autocast("cpu", enabled=False):
+        cells = x.to(dtype)
+        ahead = _one_way(layer, cells, "")
+        back = _reversed(_one_way(layer, _reversed(cells, order), "_reverse"), order)
+        return torch.cat((ahead, back), dim=-1).to(x.dtype)
+
+
+def reversal(tokens: int, lengths: Tensor) -> Tensor:
+    """Return the flat indices that reverse each text of a (tokens, batch) array and leave padding in place.
+
+    The permutation is its own inverse. Shapes: (batch,) → (tokens × batch,).
+    """
+    places = torch.arange(tokens, device=lengths.device)[:, None]
+    source = torch.where(places < lengths, lengths - 1 - places, places)
+    return (source * len(lengths) + torch.arange(len(lengths), device=lengths.device)).reshape(-1)
+
+
+class _Reverse(torch.autograd.Function):
+    """Permute cells by a permutation that is its own inverse, so that the gradient needs no scatter-add."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: Tensor, order: Tensor) -> Tensor:
+        ctx.save_for_backward(order)
+        return cells.flatten(0, 1).index_select(0, order).view(cells.shape)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,), (order,) = grads, ctx.saved_tensors
+        return grad.flatten(0, 1).index_select(0, order).view(grad.shape), None
+
+
+def _reversed(cells: Tensor, order: Tensor) -> Tensor:
+    cells_reversed: Tensor = _Reverse.apply(cells, order)  # type: ignore[no-untyped-call]
+    return cells_reversed
+
+
+def _one_way(layer: nn.LSTM, cells: Tensor, direction: str) -> Tensor:
+    """Run one direction in the dtype of the cells. Shapes: (tokens, batch, size) → (tokens, batch, hidden)."""
+    names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+    weights = [getattr(layer, name + direction).to(cells.dtype) for name in names]
+    start = cells.new_zeros(1, cells.shape[1], layer.hidden_size)
+    states: Tensor = torch.lstm(
+        cells,
+        (start, start),
+        weights,
+        has_biases=True,
+        num_layers=1,
+        dropout=0.0,
+        train=torch.is_grad_enabled(),
+        bidirectional=False,
+        batch_first=False,
+    )[0]
+    return states

@@ -1,8 +1,8 @@
-"""Two ways to the same training step with less work, for the CPU.
+"""Two shortcuts that make training steps on a CPU cheaper.
 
-A classifier that reads only the first token needs, of its last layer, only that token's output: its query, its
-attention output and its feed-forward. And a dropout mask needs a byte of randomness for each cell, not a float.
-Both change nothing in what is saved; `applied` puts everything back as it was.
+A classifier that reads only the first token needs only that token's output of the last layer: its query, attention
+output and feed-forward. A dropout mask needs one random byte per cell, not a float. Neither changes what is saved;
+`applied` undoes both.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,11 +19,11 @@ _LEVELS = 256
 
 
 class ByteDropout(nn.Module):
-    """Dropout whose rate is rounded to 1/256: 8 cells for each random 64-bit number."""
+    """Dropout with a rate rounded to 1/256; a random 64-bit number serves 8 cells."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        self.p = rate  # attention modules read the rate of their dropout, and drop by themselves
+        self.p = rate  # attention modules read this rate and apply dropout themselves
         self.dropped = min(round(rate * _LEVELS), _LEVELS - 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class ByteDropout(nn.Module):
         if not self.training or self.dropped == 0:
             return x
         words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64)
-        # random_() without bounds leaves the sign bit out, the two-sided form fills all 64
+        # random_() without bounds leaves out the sign bit; with both bounds it fills all 64 bits
         noise = words.random_(-(2**63), None).view(torch.uint8)[: x.numel()].view(x.shape)
         kept = (noise >= self.dropped).to(x.dtype)
         return x * kept.mul_(_LEVELS / (_LEVELS - self.dropped))
@@ -39,7 +39,7 @@ class ByteDropout(nn.Module):
 
 @contextmanager
 def applied(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
-    """Use the shortcuts that suit the model on that device while the context lasts."""
+    """Apply the shortcuts that suit the model and the device while the context lasts."""
     undo: list[Callable[[], object]] = []
     try:
         if device.type == "cpu":
@@ -57,10 +57,10 @@ def _swap_dropouts(model: PreTrainedModel, undo: list[Callable[[], object]]) -> 
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout and child.p < 1:
                 setattr(parent, name, ByteDropout(child.p).train(child.training))
-                undo.append(partial(_put_back, parent, name, child))
+                undo.append(partial(_restore, parent, name, child))
 
 
-def _put_back(parent: nn.Module, name: str, dropout: nn.Dropout) -> None:
+def _restore(parent: nn.Module, name: str, dropout: nn.Dropout) -> None:
     dropout.train(parent.get_submodule(name).training)
     setattr(parent, name, dropout)
 

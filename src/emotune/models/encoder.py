@@ -1,6 +1,6 @@
-"""Encoder classifiers: the `AutoModelForSequenceClassification` class of each architecture, and parts of it by role.
+"""Encoder classifiers: the `AutoModelForSequenceClassification` class of an architecture, and its parts by role.
 
-Foreign names (of transformers' modules and configuration keys) stand here and in `shortcuts` only.
+Names of transformers' modules and configuration keys occur only here, in `heads` and in `cpu_shortcuts`.
 """
 
 import difflib
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from emotune.config.schema import ModelConfig, NetworkConfig
+from emotune.config.kinds import EncoderConfig, NetworkConfig
 from emotune.data.tokens import Encoded, TextEncoder, batches_by_length
 from emotune.errors import ConfigError, ModelError, OutputError, Place, UsageError
 from emotune.labels import LabelSet, Task
 from emotune.models import heads
-from emotune.models import heads as pooling
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
 _DROPOUTS = (
@@ -37,7 +36,7 @@ _DROPOUTS = (
 )
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 _SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
-# what transformers would write of how the tokenizer was read, and of the padding and truncation that it had
+# settings of reading, padding and truncation, which transformers would write with the tokenizer
 _TOKENIZER_LEFTOVERS = (
     "is_local",
     "local_files_only",
@@ -47,13 +46,14 @@ _TOKENIZER_LEFTOVERS = (
     "truncation_strategy",
 )
 _UNSET_LENGTH = 1_000_000
+_MAX_HINTS = 3
 
 
-def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.device) -> PreTrainedModel:
-    """The classifier of a checkpoint's architecture with a new head for `labels`, in fp32, to be trained on `device`.
+def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.device) -> PreTrainedModel:
+    """Return the classifier of a checkpoint's architecture with a new head for `labels`, in fp32, for `device`.
 
-    Raises ModelError for a checkpoint that transformers cannot read, that wants code of its own, or whose weights are
-    not all there.
+    Raises ModelError for a checkpoint that transformers cannot read, that needs its own code, or that lacks weights;
+    ConfigError for settings that the architecture does not allow.
     """
     _refuse_code(source / "config.json")
     with _reading(source):
@@ -73,18 +73,18 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
     heads.prepare(settings, config)
     if config.layers is not None:
         _use_layers(settings, config.layers)
-    # on a CPU the backward pass of fused attention is slow for short texts: plain products are 1.4 times faster
+    # on a CPU the backward pass of fused attention is slow for short texts: eager attention is 1.4 times faster
     attention = "eager" if device.type == "cpu" else None
     model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
-    _require_whole(source, [name for name in missing if not _in_head(model, name)])
+    _require_complete(source, [name for name in missing if not _in_head(model, name)])
     if config.pooling == "mean":
-        pooling.add_mean_layer(model)
+        heads.add_mean_layer(model)
     identity = config.head_init == "identity"
     if config.head_init == "auto":
-        # the dense layer of a sentence encoder's checkpoint was never trained with it
+        # the dense layer in a sentence encoder's checkpoint is untrained
         identity = any((source / mark).exists() for mark in _SENTENCE_ENCODER_MARKS)
     if config.head == "mlp":
-        (dense,) = _dense_layers(model)  # `prepare` lets no class through that has another number
+        (dense,) = _dense_layers(model)  # `heads.prepare` allows only classes with one
         heads.start_mlp(dense, final_linear(model), config.head_hidden)
     elif identity:
         _start_dense_layers_at_identity(model)
@@ -92,44 +92,56 @@ def build(source: Path, config: ModelConfig, labels: LabelSet, device: torch.dev
 
 
 def _use_layers(settings: Any, number: int) -> None:
-    """Leave all but the lowest layers out of a configuration; raises ConfigError for more than there are."""
+    """Keep only the lowest layers in a configuration; raises ConfigError for more than there are."""
     if number > settings.num_hidden_layers:
         raise ConfigError(f"model.layers is {number}, but the encoder has {settings.num_hidden_layers} layers")
     settings.num_hidden_layers = number
-    if kinds := getattr(settings, "layer_types", None):
-        settings.layer_types = kinds[:number]
+    if types := getattr(settings, "layer_types", None):
+        settings.layer_types = types[:number]
+
+
+def _start_dense_layers_at_identity(model: PreTrainedModel) -> None:
+    """Make the dense layers of the head the identity, except in DistilBERT."""
+    if model.config.model_type == "distilbert":  # its ReLU would discard the negative half
+        return
+    for module in _dense_layers(model):
+        nn.init.eye_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def load(directory: Path, classifier: Any = AutoModelForSequenceClassification) -> PreTrainedModel:
-    """The classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build` does.
+    """Return the classifier of a model directory, in fp32 on the CPU, ready to score; raises ModelError as `build`.
 
-    classifier: the class that reads it, where it is none that transformers has.
+    classifier: the class of a model that transformers does not have.
     """
     _refuse_code(directory / "config.json")
     model, missing = _read_weights(directory, classifier)
-    _require_whole(directory, missing)
+    _require_complete(directory, missing)
     return model.eval()
 
 
 def load_body(source: Path) -> PreTrainedModel:
-    """The encoder of a checkpoint without a head, in fp32 on the CPU, not to be trained; ModelError as `build` does.
+    """Return the frozen encoder of a checkpoint without a head, in fp32 on the CPU; raises ModelError as `build`.
 
-    A pooler that the checkpoint lacks is left out, where others would make one of random numbers.
+    A pooler that the checkpoint lacks is left out; transformers would initialise it at random.
     """
     _refuse_code(source / "config.json")
     model, missing = _read_weights(source, AutoModel)
-    _require_whole(source, [name for name in missing if not name.startswith("pooler.")])
+    _require_complete(source, [name for name in missing if not name.startswith("pooler.")])
     if missing:
         model.pooler = None
     if model.config.is_encoder_decoder:
-        raise ModelError(f"{type(model).__name__} also has a decoder; an encoder alone is wanted", place=Place(source))
+        raise ModelError(
+            f"{type(model).__name__} has a decoder too; use an encoder-only checkpoint", place=Place(source)
+        )
     return model.eval().requires_grad_(False)
 
 
 def _read_weights(
     source: Path, auto: Any = AutoModelForSequenceClassification, **settings: object
 ) -> tuple[PreTrainedModel, list[str]]:
-    """The model, and the names of the parameters that the checkpoint lacks or has in another shape."""
+    """Return the model and the names of the parameters that the checkpoint lacks or has in another shape."""
     with _reading(source), _quiet_transformers():
         model, report = auto.from_pretrained(
             source,
@@ -146,16 +158,16 @@ def _read_weights(
 
 @contextmanager
 def _reading(source: Path) -> Iterator[None]:
-    """Turn what transformers raises for a checkpoint that it cannot read into a ModelError."""
+    """Turn any exception of transformers while it reads a checkpoint into a ModelError."""
     try:
         yield
-    except Exception as error:  # a configuration from anybody makes it raise whatever there is
+    except Exception as error:  # an invalid configuration can raise any exception
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"transformers cannot read this checkpoint: {reason}", place=Place(source)) from error
 
 
-def _require_whole(source: Path, missing: Sequence[str]) -> None:
-    """Refuse weights with holes, which transformers fills with random numbers."""
+def _require_complete(source: Path, missing: Sequence[str]) -> None:
+    """Raise ModelError for missing weights, which transformers would initialise at random."""
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         message = f"the weights do not fit config.json: {len(missing)} are missing or of another shape ({shown})"
@@ -164,7 +176,7 @@ def _require_whole(source: Path, missing: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bars and no advice from transformers: a new head is what we want, and the host draws the progress."""
+    """Switch off progress bars and warnings of transformers, such as the warning about a new head."""
     verbosity = transformers_logging.get_verbosity()
     had_bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
@@ -178,41 +190,25 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _refuse_code(path: Path) -> None:
-    """Raise ModelError for a configuration that names code to be run, or that cannot be read."""
+    """Raise ModelError for a configuration that names code to run, or that cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read it: {error}", place=Place(path)) from error
     if "auto_map" in content:
-        message = "this checkpoint wants code of its own to be run (auto_map), which emotune never does"
+        message = "this checkpoint needs its own code (auto_map), which emotune never runs"
         raise ModelError(message, place=Place(path))
 
 
-def _start_dense_layers_at_identity(model: PreTrainedModel) -> None:
-    if model.config.model_type == "distilbert":  # its ReLU would cut half of an identity off
-        return
-    for module in _dense_layers(model):
-        nn.init.eye_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def _dense_layers(model: PreTrainedModel) -> list[nn.Linear]:
-    """The square layers of the head before the last: one, in the classes that we know."""
-    last = final_linear(model)
-    layers = (m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n))
-    return [layer for layer in layers if layer is not last and layer.in_features == layer.out_features]
-
-
 def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
-    """The tokenizer of a checkpoint, and how many tokens its model can take."""
+    """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model."""
     tokenizer = _read_tokenizer(source)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
 
 
 def vocabulary(source: Path) -> tuple[int, int]:
-    """How many tokens the tokenizer of a checkpoint tells apart, and the id of its padding."""
+    """Return the number of tokens in the vocabulary of a checkpoint, and the id of the padding token."""
     tokenizer = _read_tokenizer(source)
     return len(tokenizer), tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
 
@@ -225,28 +221,28 @@ def _read_tokenizer(source: Path) -> Any:
 
 
 def max_tokens(model: PreTrainedModel, tokenizer_limit: int) -> int:
-    """The longest text the model can take, in tokens with the special ones."""
+    """Return the maximum number of tokens of a text, special tokens included."""
     limit = getattr(model.config, "max_position_embeddings", None) or 512
     positions = next((m for n, m in model.named_modules() if n.endswith("embeddings.position_embeddings")), None)
     if isinstance(positions, nn.Embedding) and positions.padding_idx is not None:
-        limit -= positions.padding_idx + 1  # as in RoBERTa, where positions are counted from behind the padding's
+        limit -= positions.padding_idx + 1  # in RoBERTa, positions start behind that of the padding
     return min(limit, tokenizer_limit) if tokenizer_limit < _UNSET_LENGTH else limit
 
 
 def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
-    """Raise ModelError for token ids that the model has no embedding for."""
+    """Raise ModelError for token ids without an embedding in the model."""
     known = model.get_input_embeddings().num_embeddings
     if len(encoded.ids) and int(encoded.ids.max()) >= known:
         raise ModelError(
-            f"tokenizer and model do not fit: token {encoded.ids.max()}, of {known:,} that the model knows"
+            f"tokenizer and model do not fit: token id {encoded.ids.max()}, but the model has {known:,} embeddings"
         )
 
 
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:
-    """Write what plain transformers reads: configuration, weights in fp32, tokenizer without padding or truncation."""
+    """Write configuration, weights in fp32, and tokenizer without padding or truncation, for plain transformers."""
     with _quiet_transformers():
         model.save_pretrained(directory, max_shard_size="50GB")
-    # safetensors writes for the owner's eyes only; the weights are as public as the files beside them
+    # safetensors lets only the owner read it; give it the permissions of the other files
     (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
     tokenizer = _read_tokenizer(source)
     tokenizer.model_max_length = encoder.max_tokens
@@ -261,23 +257,71 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     encoder.save(directory / "tokenizer.json")
 
 
+def update_layer(path: Path, model: PreTrainedModel, layer: nn.Module) -> None:
+    """Overwrite the parameters of one layer of a model in its safetensors file."""
+    within = {id(parameter) for parameter in layer.parameters()}
+    _overwrite(path, {name: p.detach() for name, p in model.named_parameters() if id(p) in within})
+
+
+def _overwrite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Overwrite tensors in place. A file is 8 bytes with the header's length, a JSON header, and the tensors."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        for name, tensor in tensors.items():
+            begin, end = header[name]["data_offsets"]
+            content = tensor.cpu().contiguous().numpy().tobytes()
+            assert len(content) == end - begin, "a layer keeps its shape and type"
+            file.seek(8 + length + begin)
+            file.write(content)
+
+
+def _in_head(model: PreTrainedModel, name: str) -> bool:
+    """Whether a module or parameter belongs to the head. BERT has the head's dense layer in the encoder's pooler."""
+    return not name.startswith(f"{model.base_model_prefix}.") or f"{model.base_model_prefix}.pooler." in name
+
+
+def head_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of the head with their names."""
+    return ((n, p) for n, p in model.named_parameters() if _in_head(model, n))
+
+
+def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of the encoder with their names."""
+    return ((n, p) for n, p in model.named_parameters() if not _in_head(model, n))
+
+
+def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of the layers from the bottom: those of the longest ModuleList."""
+    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
+    name, layers = max(lists, key=lambda item: len(item[1]))
+    return tuple(f"{name}.{i}" for i in range(len(layers)))
+
+
 def final_linear(model: PreTrainedModel) -> nn.Linear:
-    """The layer whose outputs are the logits; raises ModelError for an architecture without one."""
+    """Return the layer whose outputs are the logits; raises ModelError for an architecture without one."""
     layers = [m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n)]
     if not layers or layers[-1].out_features != model.config.num_labels:
-        raise ModelError(f"{type(model).__name__} has no linear layer at its end that gives the logits")
+        raise ModelError(f"{type(model).__name__} has no final linear layer for the logits")
     return layers[-1]
 
 
+def _dense_layers(model: PreTrainedModel) -> list[nn.Linear]:
+    """Return the square layers of the head before the last layer: one, in the supported classes."""
+    last = final_linear(model)
+    layers = (m for n, m in model.named_modules() if isinstance(m, nn.Linear) and _in_head(model, n))
+    return [layer for layer in layers if layer is not last and layer.in_features == layer.out_features]
+
+
 def name_labels(model: PreTrainedModel, labels: LabelSet) -> None:
-    """Write names and task of the labels, in the order of the logits, into the model's configuration."""
+    """Write the label names, in the order of the logits, and the task into the model's configuration."""
     model.config.id2label = dict(enumerate(labels.names))
     model.config.label2id = {name: i for i, name in enumerate(labels.names)}
     model.config.problem_type = _PROBLEMS[labels.task]
 
 
 def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], task: Task) -> None:
-    """Set the last bias so that training starts at the labels' frequencies in `targets`, shape (n, labels)."""
+    """Initialise the last bias to the log-odds of the labels' frequencies in `targets`, shape (n, labels)."""
     frequency = np.clip(targets.mean(axis=0, dtype=np.float64), 1e-4, 1 - 1e-4)
     prior = np.log(frequency) if task is Task.MULTI_CLASS else np.log(frequency / (1 - frequency))
     bias = final_linear(model).bias
@@ -287,7 +331,7 @@ def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], ta
 
 
 def divide_logits(model: PreTrainedModel, temperature: float | npt.NDArray[np.float64]) -> None:
-    """Fold a temperature, or one for each label, into the last layer: the logits become logits / temperature."""
+    """Fold one temperature, or one per label, into the last layer: logits become logits / temperature."""
     layer = final_linear(model)
     scale = torch.as_tensor(temperature, dtype=layer.weight.dtype, device=layer.weight.device).reshape(-1, 1)
     with torch.no_grad():
@@ -296,32 +340,16 @@ def divide_logits(model: PreTrainedModel, temperature: float | npt.NDArray[np.fl
             layer.bias.div_(scale[:, 0])
 
 
-def _in_head(model: PreTrainedModel, name: str) -> bool:
-    """Whether a module or parameter belongs to the head; BERT keeps the head's dense layer in the encoder's pooler."""
-    return not name.startswith(f"{model.base_model_prefix}.") or f"{model.base_model_prefix}.pooler." in name
-
-
-def head_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of the head, with their names."""
-    return ((n, p) for n, p in model.named_parameters() if _in_head(model, n))
-
-
-def encoder_parameters(model: PreTrainedModel) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters of the encoder, with their names."""
-    return ((n, p) for n, p in model.named_parameters() if not _in_head(model, n))
-
-
 def freeze(model: PreTrainedModel, config: NetworkConfig) -> None:
-    """Take what the configuration freezes out of training.
+    """Freeze the parameters that the configuration names.
 
-    Raises ConfigError for more layers than there are, for a pattern that matches no parameter, and when nothing is left
-    to train.
+    Raises ConfigError for more layers than there are, a pattern that matches no parameter, or nothing left to train.
     """
     names = [name for name, _ in model.named_parameters()]
     trained = _trained_by_part(model, config)
     if config.train_only is not None:
         if config.freeze != "none":
-            raise ConfigError(f"model.train_only says all that is trained; model.freeze {config.freeze} contradicts it")
+            raise ConfigError(f"model.train_only cannot be combined with model.freeze {config.freeze}")
         trained = matching(names, config.train_only, "model.train_only")
     trained -= matching(names, config.freeze_parameters, "model.freeze_parameters")
     for name, parameter in model.named_parameters():
@@ -333,7 +361,7 @@ def freeze(model: PreTrainedModel, config: NetworkConfig) -> None:
 
 
 def _trained_by_part(model: PreTrainedModel, config: NetworkConfig) -> set[str]:
-    """The names of what `freeze` and `freeze_word_embeddings` leave to be trained."""
+    """Return the names of the parameters that `freeze` and `freeze_word_embeddings` leave trainable."""
     kept = layer_names(model)
     if config.freeze == "last_n":
         if config.last_n > len(kept):
@@ -348,21 +376,10 @@ def _trained_by_part(model: PreTrainedModel, config: NetworkConfig) -> set[str]:
     return trained
 
 
-def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
-    """The names of the transformer layers from the bottom: those of the longest ModuleList."""
-    lists = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)]
-    name, layers = max(lists, key=lambda item: len(item[1]))
-    return tuple(f"{name}.{i}" for i in range(len(layers)))
-
-
-_SHOWN = 3
-
-
 def matching(names: Sequence[str], patterns: Sequence[str], key: str) -> set[str]:
-    """The names that any of the patterns matches as a whole, upper and lower case told apart.
+    """Return the names that any pattern matches as a whole, case-sensitively.
 
-    Raises ConfigError, which names the configuration key, for a pattern that matches none: it is a mistake that would
-    go unnoticed.
+    Raises ConfigError with the configuration key for a pattern that matches no name.
     """
     found: set[str] = set()
     for pattern in patterns:
@@ -379,35 +396,16 @@ def _hint(names: Sequence[str], pattern: str) -> str:
         return f"Did you mean {below!r}?"
     word = pattern.strip("*.")
     within = [name for name in names if word and word.casefold() in name.casefold()]
-    near = within or difflib.get_close_matches(word, names, n=_SHOWN, cutoff=0.6)
+    near = within or difflib.get_close_matches(word, names, n=_MAX_HINTS, cutoff=0.6)
     if near:
-        more = ", …" if len(near) > _SHOWN else ""
-        return f"A name is matched as a whole; near are {', '.join(near[:_SHOWN])}{more}"
+        more = ", …" if len(near) > _MAX_HINTS else ""
+        return f"A pattern must match a whole name; similar names are {', '.join(near[:_MAX_HINTS])}{more}"
     parts = dict.fromkeys(".".join(name.split(".")[:2]) for name in names)
-    return f"It has {', '.join(f'{part}.*' for part in parts)}"
-
-
-def update_layer(path: Path, model: PreTrainedModel, layer: nn.Module) -> None:
-    """Write the parameters of one layer of a model into its safetensors file, which has the others already."""
-    within = {id(parameter) for parameter in layer.parameters()}
-    _overwrite(path, {name: p.detach() for name, p in model.named_parameters() if id(p) in within})
-
-
-def _overwrite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """The file is 8 bytes with the length of a JSON header, the header, and the tensors where the header says."""
-    with path.open("r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        for name, tensor in tensors.items():
-            begin, end = header[name]["data_offsets"]
-            content = tensor.cpu().contiguous().numpy().tobytes()
-            assert len(content) == end - begin, "a layer keeps its shape and type"
-            file.seek(8 + length + begin)
-            file.write(content)
+    return f"The model has {', '.join(f'{part}.*' for part in parts)}"
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`: a GPU when there is one; raises UsageError for a device that is not there."""
+    """Return a device by name; `auto` is a GPU if there is one. Raises UsageError for an unknown or absent device."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -428,20 +426,16 @@ def pick_device(name: str) -> torch.device:
 
 
 class TorchBackend:
-    """A network in fp32 on one device."""
+    """A network in fp32 on one device, for scoring."""
 
     def __init__(self, model: PreTrainedModel, device: str = "auto") -> None:
         self.device = pick_device(device)
         self.model = model.to(self.device).eval()
 
-    def text_encoder(self, directory: Path) -> TextEncoder:
-        """The tokenizer of a directory without our manifest, with the longest text that the model takes."""
-        return text_encoder(directory, self.model)
-
     def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
-        """Logits of every row, shape (rows, labels), in batches of like length.
+        """Return logits of shape (rows, labels); batches have rows of similar length.
 
-        Raises ModelError for token ids or lengths that the model has no embedding for.
+        Raises ModelError for token ids without an embedding.
         """
         require_known(self.model, encoded)
         out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)

@@ -1,9 +1,11 @@
-"""An MLP head inside the head that a classification class has: foreign facts about those heads stand here.
+"""Variants of the head that plain transformers can still load: an MLP head, and pooling by the mean.
 
-Most classes are encoder → dense layer, as wide as the encoder → activation → linear layer. A hidden layer of fewer
-units takes the first rows of the dense layer; the others are zero, and so are the columns of the linear layer that read
-them. As the activation of 0 is 0, neither ever gets a gradient: what is trained, and what plain transformers computes
-from the saved directory, is exactly the narrow head.
+**MLP.** Most classes are encoder → dense layer, as wide as the encoder → activation → linear layer. A narrower hidden
+layer takes the first rows of the dense layer. The other rows are zero, and so are the columns of the linear layer that
+read them. As the activation of 0 is 0, they never get a gradient: the trained model is exactly the narrow head.
+
+**Mean.** One more layer on top of the encoder attends to all tokens equally, so each of its outputs, that of the first
+token too, has the mean of the tokens added.
 """
 
 import copy
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config.schema import ModelConfig
+from emotune.config.kinds import EncoderConfig
 from emotune.errors import ConfigError
 
 _FIXED_ACTIVATION = {
@@ -32,14 +34,16 @@ _ACTIVATION_KEY = {
 }
 _NORMALISED = {
     "modernbert"
-}  # a norm over all units of the hidden layer: zeros in it would not be as if they were absent
+}  # these normalise over all units of the hidden layer, so zero units would change the result
 _ZERO_AT_ZERO = ("tanh", "relu", "gelu")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # with a mean layer
+_GAIN = 3.0  # of the mean relative to the token itself
 
 
-def prepare(settings: Any, config: ModelConfig) -> None:
-    """Write the head's activation into a transformers configuration, before its model is made.
+def prepare(settings: Any, config: EncoderConfig) -> None:
+    """Set the head's activation in a transformers configuration, before the model is built.
 
-    Raises ConfigError for a head that the class of this architecture cannot express.
+    Raises ConfigError for a head that the class of this architecture cannot represent.
     """
     if config.head == "linear":
         if config.head_hidden is not None or config.head_activation != "auto":
@@ -48,24 +52,24 @@ def prepare(settings: Any, config: ModelConfig) -> None:
     family, width = settings.model_type, int(settings.hidden_size)
     if config.head_init != "auto":
         raise ConfigError(
-            f"model.head mlp starts its hidden layer anew, which model.head_init {config.head_init} contradicts",
+            f"model.head mlp has a new hidden layer; it cannot be combined with model.head_init {config.head_init}",
             hint="Set model.head_init to auto.",
         )
     if family not in _FIXED_ACTIVATION and family not in _ACTIVATION_KEY:
         known = ", ".join(sorted({*_FIXED_ACTIVATION, *_ACTIVATION_KEY}))
-        raise ConfigError(f"model.head mlp cannot be put into the head of {family}", hint=f"It can for {known}.")
+        raise ConfigError(f"model.head mlp is not supported for {family}", hint=f"It is supported for {known}.")
     _require_activation(settings, config)
     _require_width(family, width, config.head_hidden)
 
 
-def _require_activation(settings: Any, config: ModelConfig) -> None:
+def _require_activation(settings: Any, config: EncoderConfig) -> None:
     family, wanted = settings.model_type, config.head_activation
     key = _ACTIVATION_KEY.get(family)
     if key is None:
         own = _FIXED_ACTIVATION[family]
         if wanted not in ("auto", own):
-            hint = f"The class of {family} knows {own} only: set model.head_activation to auto."
-            raise ConfigError(f"model.head_activation {wanted} cannot be expressed by the head of {family}", hint=hint)
+            hint = f"The class of {family} supports only {own}: set model.head_activation to auto."
+            raise ConfigError(f"model.head_activation {wanted} is not supported by the head of {family}", hint=hint)
     elif wanted != "auto":
         setattr(settings, key, wanted)
     elif getattr(settings, key) not in _ZERO_AT_ZERO:
@@ -78,13 +82,13 @@ def _require_width(family: str, width: int, hidden: int | None) -> None:
         return
     allowed = f"{width} only, because its head normalises over all units" if family in _NORMALISED else f"1 to {width}"
     raise ConfigError(
-        f"model.head_hidden {hidden} cannot be expressed by the head of {family}", hint=f"It can be {allowed}."
+        f"model.head_hidden {hidden} is not supported by the head of {family}", hint=f"It can be {allowed}."
     )
 
 
 @torch.no_grad()
 def start_mlp(dense: nn.Linear, last: nn.Linear, hidden: int | None) -> None:
-    """Start the hidden layer anew (Glorot and Bengio 2010), and leave out all but `hidden` units (None: none)."""
+    """Initialise the hidden layer (Glorot and Bengio 2010) with all but `hidden` units zero; None uses all units."""
     count = dense.out_features if hidden is None else hidden
     dense.weight.zero_()
     nn.init.xavier_uniform_(dense.weight[:count])
@@ -93,14 +97,10 @@ def start_mlp(dense: nn.Linear, last: nn.Linear, hidden: int | None) -> None:
     last.weight[:, count:] = 0.0
 
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")
-_GAIN = 3.0
-
-
 def add_mean_layer(model: PreTrainedModel) -> None:
-    """Put the layer on top of the encoder; raises ConfigError for a class that it cannot be said in."""
+    """Add a layer that averages over tokens; raises ConfigError for an architecture that cannot represent it."""
     if model.config.model_type not in FAMILIES:
-        message = f"model.pooling mean is for {', '.join(FAMILIES)}, not for {model.config.model_type}"
+        message = f"model.pooling mean is supported for {', '.join(FAMILIES)}, not for {model.config.model_type}"
         raise ConfigError(message, hint="Leave it out: --set model.pooling=class")
     layers = model.base_model.encoder.layer
     layer = copy.deepcopy(layers[-1])

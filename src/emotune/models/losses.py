@@ -1,10 +1,10 @@
-"""Losses: plain functions of logits and targets that return the *sum* over the examples.
+"""Losses: functions of logits and targets that return the *sum* over the examples.
 
-The training loop divides by the examples of a whole step, so that accumulation and several processes give the gradient
-of one large batch.
+The training loop divides by the number of examples of a step, so that accumulation and several processes give the
+gradient of one large batch.
 
-Targets may be soft. For many labels each is a number in [0, 1], for classes a row is a distribution; every loss is
-linear in them, so that a soft target costs the mean of what the hard ones, drawn with its probabilities, would cost.
+Targets may be soft: numbers in [0, 1] for multi-label data, distributions over classes for multi-class data. Every loss
+is linear in the targets, so the loss of a soft target is the expected loss of hard targets with its probabilities.
 """
 
 from collections.abc import Callable
@@ -29,10 +29,10 @@ _WEIGHTS = {
 
 
 def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], device: torch.device) -> Loss:
-    """The loss of a configuration; `targets` (n, labels) are the training rows that weights are counted on.
+    """Return the loss of a configuration. Weights are computed from `targets` (n, labels) of the training rows.
 
     The loss takes logits and targets (0/1, or shares from 0 to 1), each of shape (batch, labels). Raises ConfigError
-    for one that does not suit the task.
+    for a loss that does not suit the task.
     """
     require_suited(config, task)
     name = _LOSSES[task][0] if config.name == "auto" else config.name
@@ -43,9 +43,9 @@ def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], 
 
 
 def require_suited(config: LossConfig, task: Task) -> None:
-    """Raise ConfigError for a loss or weights that have no meaning for the task."""
+    """Raise ConfigError for a loss or weights that do not suit the task."""
     if config.name not in ("auto", *_LOSSES[task]):
-        hint = f"It takes {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
+        hint = f"Use {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
         raise ConfigError(f"loss.name {config.name} does not suit {task} data", hint=hint)
     if config.weights not in ("none", *_WEIGHTS[task]):
         allowed = _either(_WEIGHTS[task])
@@ -62,7 +62,7 @@ def _unsmoothed(config: LossConfig, name: str, task: Task, weights: Tensor | Non
 
 
 def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
-    """Weights of shape (labels,): of positives for multi-label, of classes for multi-class; None for none."""
+    """Return weights of shape (labels,), of positives (multi-label) or classes (multi-class); None for no weights."""
     if config.weights == "none":
         return None
     count = np.maximum(targets.sum(axis=0, dtype=np.float64), 1.0)
@@ -74,7 +74,7 @@ def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -
     elif config.weights == "effective_number" and task is Task.MULTI_CLASS:
         inverse = 1 / effective_number(count, config.beta)
         weights = len(count) * inverse / inverse.sum()
-    elif config.weights == "effective_number":  # each label as two classes, the weights such that the negatives' is 1
+    elif config.weights == "effective_number":  # each label as two classes; scaled so that negatives have weight 1
         weights = effective_number(rest, config.beta) / effective_number(count, config.beta)
     else:
         weights = np.sqrt(rest / count) if config.weights == "sqrt_ratio" else rest / count
@@ -82,29 +82,29 @@ def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -
 
 
 def effective_number(count: npt.NDArray[np.float64], beta: float) -> npt.NDArray[np.float64]:
-    """How many different examples so many are worth: (1 - beta ** n) / (1 - beta) (Cui et al. 2019)."""
+    """Return the effective number of n examples: (1 - beta ** n) / (1 - beta) (Cui et al. 2019)."""
     return np.asarray(-np.expm1(count * np.log(beta)) / (1 - beta)) if beta else np.ones_like(count)
 
 
 def smoothed(targets: Tensor, smoothing: float, task: Task) -> Tensor:
-    """Targets drawn towards what is said of no text: 1/2 for each label, or 1/labels for each class."""
-    ignorance = 0.5 if task is Task.MULTI_LABEL else 1 / targets.shape[1]
-    return targets + smoothing * (ignorance - targets)
+    """Return targets pulled towards 1/2 for each label, or 1/classes for each class (label smoothing)."""
+    uniform = 0.5 if task is Task.MULTI_LABEL else 1 / targets.shape[1]
+    return targets + smoothing * (uniform - targets)
 
 
 def bce(logits: Tensor, targets: Tensor, positive_weights: Tensor | None = None) -> Tensor:
-    """Binary cross entropy, averaged over labels, summed over examples."""
+    """Return binary cross-entropy, averaged over labels, summed over examples."""
     cells = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=positive_weights, reduction="sum")
     return cells / logits.shape[1]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross entropy summed over examples, each weighted by its class; soft targets are distributions over classes."""
+    """Return cross-entropy with class weights, summed over examples; soft targets are distributions over classes."""
     return F.cross_entropy(logits, targets, weight=class_weights, reduction="sum")
 
 
 def focal(logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float, task: Task) -> Tensor:
-    """Focal loss (Lin et al. 2017): cross entropy times (1 - p of the truth) ** gamma, summed over examples."""
+    """Return the focal loss (Lin et al. 2017): cross-entropy times (1 - p of the target) ** gamma, summed."""
     if task is Task.MULTI_LABEL:
         return asymmetric(logits, targets, weights, gamma, gamma, clip=0.0)
     log_p = logits.log_softmax(dim=1)
@@ -120,10 +120,10 @@ def asymmetric(
     gamma_neg: float,
     clip: float,
 ) -> Tensor:
-    """Asymmetric loss (Ridnik et al. 2021), averaged over labels, summed over examples.
+    """Return the asymmetric loss (Ridnik et al. 2021), averaged over labels, summed over examples.
 
-    With p the probability of a label and q = max(p - clip, 0), a positive costs -(1 - p) ** gamma_pos * log(p), and a
-    negative -q ** gamma_neg * log(1 - q).
+    With p the probability of a label and q = max(p - clip, 0), the loss of a positive is
+    -(1 - p) ** gamma_pos * log(p), that of a negative -q ** gamma_neg * log(1 - q).
     """
     p, not_p = logits.sigmoid(), (-logits).sigmoid()
     positive = -_power(not_p, gamma_pos) * F.logsigmoid(logits)
@@ -135,7 +135,7 @@ def asymmetric(
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    # at 0, a power below 1 has no finite slope
+    # a power below 1 has an infinite slope at 0
     return base.clamp(min=1e-7) ** exponent if exponent < 1 else base**exponent
 
 

@@ -193,6 +193,15 @@ def calibration_table(calibration: Calibration) -> Table:
     return Table(("metric", "before", "after"), tuple(rows))
 
 
+def members_table(kinds: Mapping[str, str], scores: Mapping[str, Mapping[str, float]], task: Task) -> Table:
+    """Members of an ensemble with their kinds and scores, if there are any; then whatever else has scores."""
+    keys = ("accuracy", "macro_f1") if task is Task.MULTI_CLASS else ("macro_f1", "micro_f1")
+    names = [*kinds, *(name for name in scores if name not in kinds)]
+    shown = keys if scores else ()
+    rows = [(name, kinds.get(name, ""), *(percent(scores[name][key]) for key in shown)) for name in names]
+    return Table(("member", "kind", *map(metric_name, shown)), tuple(rows))
+
+
 def duration(seconds: float | None) -> str:
     """A duration in h, min, s, ms or µs; empty when not known."""
     if seconds is None:

@@ -1,94 +1,187 @@
-"""The run that `--overwrite` replaces: set aside in RUN/.former until the new one has succeeded.
+"""Whether a run may be written to a directory, and the backup of the run that `--overwrite` replaces there.
 
-Moving many entries is not one step, so a folder is called `.former.moving` while they move, in either direction: when a
-process was killed then, all entries of the run belong to the former one, and go back.
+The backup lies in RUN/.former until the new run has succeeded. Moving many entries is not one step, so the folder is
+named `.former.moving` while they move, in either direction: when a process was killed meanwhile, every entry of the run
+belongs to the backup and is moved back. A single directory, such as `model`, is replaced by `emotune.atomic.staged`,
+whose backup exists only between two renames; `how_to_restore` finds either.
 """
 
+import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from emotune.atomic import FORMER, former_of, writing
+from emotune.atomic import BACKUP, LOCK, backup_of, sweep, writing
 from emotune.config.schema import Config
-from emotune.errors import OutputError
-from emotune.runs import layout
+from emotune.errors import OutputError, Place
+from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TRAIN_TEXTS, VALID
 from emotune.training.checkpoint import newest, remove_all
 
-MOVING = f"{FORMER}.moving"
+MOVING = f"{BACKUP}.moving"
+_STAY = {LOCK, BACKUP, MOVING}
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, CHECKPOINTS, "model", "eval", "tracking"} | _STAY
 
 
-def set_aside(run: Path, entries: Iterable[Path]) -> None:
-    """Move these entries of a run out of the way."""
+# May a run be written here?
+
+
+def require_free(run: Path, *, overwrite: bool) -> None:
+    """Raise OutputError unless nothing is there, or a run without results, or `overwrite` allows to replace it."""
+    require_ours(run)
+    if overwrite or not run.exists():
+        return
+    if (run / "model").exists():
+        message = "the output directory exists and holds a trained model"
+        raise OutputError(message, place=Place(run), hint="Choose another place (--out DIR), or --overwrite this one.")
+    if any((run / CHECKPOINTS).glob("step-*")) or has_folds(run):
+        message = "the output directory exists and holds an unfinished run"
+        hint = f"Resume it: emotune train --resume {run}. Or choose another place (--out DIR), or --overwrite it."
+        raise OutputError(message, place=Place(run), hint=hint)
+    if (command := how_to_restore(run)) is not None:
+        message = "the output directory holds the backup of a trained model; the run that replaces it is unfinished"
+        hint = f"Restore it: {command}. Or choose another place (--out DIR), or --overwrite it."
+        raise OutputError(message, place=Place(run), hint=hint)
+
+
+def require_started(run: Path) -> None:
+    """Raise OutputError unless a run can be resumed there. Files beside those of the run are left alone."""
+    if not _has_started(run):
+        require_ours(run)
+
+
+def require_ours(run: Path) -> None:
+    """Raise OutputError unless nothing is there, or a run of emotune and nothing else."""
+    if not run.exists():
+        return
+    entries = sorted(run.iterdir()) if run.is_dir() else []
+    foreign = [entry.name for entry in entries if not _is_ours(entry)]
+    # a process killed before it wrote the configuration leaves its lock
+    if run.is_dir() and not foreign and (not entries or _has_started(run) or (run / LOCK).is_file()):
+        return
+    message = "the output directory exists and is not a run of emotune"
+    hint = "Choose another place: --out DIR"
+    if foreign and _has_started(run):
+        message = f"the output directory holds other files than those of a run: {_listed(foreign)}"
+        hint = f"Move them away, or choose another place: --out DIR. To resume: emotune train --resume {run}"
+    raise OutputError(message, place=Place(run), hint=hint)
+
+
+def has_folds(run: Path) -> bool:
+    """Return whether a member of a cross-training, or a checkpoint of one, is there."""
+    return any(any(run.glob(f"{FOLDS}/*/{part}")) for part in ("model", f"{CHECKPOINTS}/step-*"))
+
+
+def _has_started(run: Path) -> bool:
+    """Return whether a run is there; a lone config.yaml or model folder may belong to something else."""
+    return (run / CONFIG).is_file() and (run / DATA).is_file()
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether this is a part of a run, or what a killed process left of one."""
+    return path.name in _OURS or (path.name.startswith(".") and path.suffix in (".part", ".former"))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+# Before, during and after a training
+
+
+def clean_up(run: Path) -> None:
+    """Restore or remove what killed processes left in a run directory whose lock we hold."""
+    with writing(run):
+        _restore_moving(run)
+        sweep(run, alone=True)
+
+
+def make_room(run: Path) -> None:
+    """Clear a run directory for a new run, where `require_free` allows it.
+
+    A run with a model is backed up until the new one has succeeded; an unfinished one is removed.
+    """
+    with writing(run):
+        if not os.access(run, os.W_OK):
+            raise OutputError("the output directory is read-only", place=Place(run))
+        entries = [entry for entry in run.iterdir() if _is_ours(entry) and entry.name not in _STAY]
+        if (run / "model").is_dir() and not (run / BACKUP).exists():
+            _back_up(run, entries)
+            return
+        for entry in entries:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+@contextmanager
+def restored_on_failure(run: Path) -> Iterator[None]:
+    """After a failure, restore the backup if the new run has nothing to resume from; else say how to resume."""
+    try:
+        yield
+    except OutputError as error:
+        if _restore(run) or not (run / DATA).is_file():
+            raise
+        hint = f"When that is fixed, resume with: emotune train --resume {run}"
+        raise OutputError(error.message, place=error.place, hint=hint) from error
+    except BaseException:
+        _restore(run)
+        raise
+
+
+def clean_up_finished(run: Path, config: Config) -> None:
+    """Remove what only an unfinished run needs: the backup and, unless its configuration keeps them, checkpoints."""
+    remove(run)
+    if not config.training.keep_checkpoints:
+        remove_all(run / CHECKPOINTS)
+
+
+# The backup
+
+
+def how_to_restore(run: Path) -> str | None:
+    """Return the command that restores the model that was being replaced in a run; None without one."""
+    if (run / BACKUP / "model").exists():
+        return f"mv {run / BACKUP} ANOTHER-PLACE"
+    if (run / MOVING / "model").exists():
+        return f"mv {run / MOVING}/* {run}"
+    model = backup_of(run / "model")
+    return None if model is None else f"mv {model} {run / 'model'}"
+
+
+def remove(run: Path) -> None:
+    """Remove the backup: the new run has succeeded."""
+    with writing(run):
+        if (run / BACKUP).is_dir():
+            shutil.rmtree(run / BACKUP)
+
+
+def _back_up(run: Path, entries: Iterable[Path]) -> None:
     moving = run / MOVING
     moving.mkdir()
     for path in entries:
         path.rename(moving / path.name)
-    moving.rename(run / FORMER)
+    moving.rename(run / BACKUP)
 
 
-def bring_back(run: Path) -> None:
-    """Move the former run, if there is one, back; its place must be free."""
+def _restore(run: Path) -> bool:
+    """Restore the backup, if there is one and the new run has nothing to lose; return whether it did."""
+    has_results = (run / "model").exists() or newest(run / CHECKPOINTS) is not None or has_folds(run)
+    if has_results or not (run / BACKUP).exists():
+        return False
+    make_room(run)
     with writing(run):
-        if (run / FORMER).is_dir():
-            (run / FORMER).rename(run / MOVING)
-        recover(run)
+        (run / BACKUP).rename(run / MOVING)
+        _restore_moving(run)
+    return True
 
 
-def recover(run: Path) -> None:
-    """Bring back what was being moved when a process was killed."""
+def _restore_moving(run: Path) -> None:
+    """Move back the entries that were being moved when a process was killed."""
     moving = run / MOVING
     if not moving.is_dir():
         return
     for path in moving.iterdir():
         path.rename(run / path.name)
     moving.rmdir()
-
-
-def how_to_get_back(run: Path) -> str | None:
-    """The command that brings back the model which was being replaced in a run; None without one."""
-    if (run / FORMER / "model").exists():
-        return f"mv {run / FORMER} ANOTHER-PLACE"
-    if (run / MOVING / "model").exists():
-        return f"mv {run / MOVING}/* {run}"
-    model = former_of(run / "model")
-    return None if model is None else f"mv {model} {run / 'model'}"
-
-
-def remove(run: Path) -> None:
-    """The new run has succeeded: remove the former one."""
-    with writing(run):
-        if (run / FORMER).is_dir():
-            shutil.rmtree(run / FORMER)
-
-
-def tidy(out: Path, config: Config) -> None:
-    """Remove what only an unfinished run needs; `config` is that of the run."""
-    remove(out)
-    if not config.training.keep_checkpoints:
-        remove_all(out / layout.CHECKPOINTS)
-
-
-@contextmanager
-def recovering(out: Path) -> Iterator[None]:
-    """After a failure: a new run with nothing to go on from makes room for the one that it replaced; else say how."""
-    try:
-        yield
-    except OutputError as error:
-        if _restored(out) or not (out / layout.DATA).is_file():
-            raise
-        hint = f"When that is mended, go on with: emotune train --resume {out}"
-        raise OutputError(error.message, place=error.place, hint=hint) from error
-    except BaseException:
-        _restored(out)
-        raise
-
-
-def _restored(out: Path) -> bool:
-    """Whether there was a former run, which is back in its place."""
-    lost = (out / "model").exists() or newest(out / layout.CHECKPOINTS) is not None
-    if lost or layout.folds_begun(out) or not (out / FORMER).exists():
-        return False
-    layout.clear(out)
-    bring_back(out)
-    return True

@@ -1,4 +1,7 @@
-"""The models of a comparison: opened, mapped to one label set, and checked to have the same rows."""
+"""The runs to compare: opened, mapped to one label set, and checked to have the same rows.
+
+First the models, then their common labels, then their rows.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from emotune.errors import DataError, MissingInputError, ModelError, OutputError
 from emotune.hub import local_path
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
 from emotune.runs import layout, log
-from emotune.runs.cached_logits import kept_rows, records_of
+from emotune.runs.cached_logits import cached_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.scoring.tuning import decide_out_of_fold
@@ -30,13 +33,183 @@ _SHOWN_ROWS, _SHOWN_TEXT = 3, 60
 OUT_OF_FOLD = "thresholds that were tuned on these rows are chosen out of fold (5 stratified folds, seed 0)"
 SPEED = "texts/s were measured once, on this machine, under its load at the time"
 BEST_EPOCH = "chose the epoch on these rows, which inflates its score"  # after the name of a run
+# the label names of each level, which may also be those of a model
+LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
+
+
+def chooses_epoch(config: Config) -> bool:
+    """Return whether a training chooses the epoch whose weights it keeps on the validation rows."""
+    has_epochs = isinstance(find_kind(config.model.kind), TrainedKind)
+    return has_epochs and (config.training.keep == "best" or config.training.patience is not None)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to compare: its argument, its name in tables, and its run (None: it is not in a run)."""
+
+    given: str
+    name: str
+    found: FoundModel
+    run: Path | None
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.found.decision.labels
+
+    @property
+    def chose_epoch(self) -> bool:
+        """Whether its epoch was chosen on the validation rows of its run."""
+        return self.run is not None and chooses_epoch(layout.read_config(self.run))
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of the model's directory."""
+        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
+
+    @property
+    def settings(self) -> TuningConfig:
+        """The settings of its threshold tuning: those of its run, unless `emotune tune` has changed them."""
+        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
+        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
+
+    def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
+        """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
+
+        targets: None where the labels of the rows do not determine those of the model; it was not tuned on them then.
+        """
+        decision = self.found.decision
+        if targets is not None and decision.tuning.get("data_sha256") == sha256:
+            return decide_out_of_fold(logits, targets, decision, self.settings)
+        return decision.decide(decision.probabilities(logits))
+
+
+def open_candidates(names: Sequence[str]) -> list[Candidate]:
+    """Open the models; raises UsageError for fewer than two or a duplicate, ModelError for an unfinished run."""
+    if len(names) < 2:
+        raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
+    opened = [(given, _open(given)) for given in names]
+    places = Counter(found.directory.resolve() for _, found in opened)
+    for given, found in opened:
+        if places[found.directory.resolve()] > 1:
+            raise UsageError(f"{given} is named twice", hint="Name each run once.")
+    short = [_short_name(given, found) for given, found in opened]
+    return [
+        Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
+        for name, (given, found) in zip(short, opened, strict=True)
+    ]
+
+
+def _run_of(found: FoundModel) -> Path | None:
+    return None if found.manifest is None else run_of(found.directory)
+
+
+def _short_name(given: str, found: FoundModel) -> str:
+    if local_path(given) is None:
+        return given
+    return (run_of(found.directory.resolve()) or found.directory.resolve()).name
+
+
+def _open(given: str) -> FoundModel:
+    path = local_path(given)
+    if path is not None and not (path / "model" / MANIFEST).is_file():
+        _require_finished(given, path)
+    return open_model(given)
+
+
+def _require_finished(given: str, path: Path) -> None:
+    """Raise ModelError for a run without a model: one that is being trained, or that stopped before its end."""
+    started = (path / layout.CONFIG).is_file()
+    if not started and not (path / atomic.LOCK).is_file():
+        return
+    try:
+        require_unlocked(path)
+    except OutputError as error:
+        hint = "Wait for it, or leave it out of the comparison."
+        raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
+    message = f"run {given} is unfinished: its training stopped before it wrote a model"
+    remedy = f"Resume it: emotune train --resume {given}. " if started else "Train it again. "
+    raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
+
+
+# One label set
+
+
+@dataclass(frozen=True)
+class Common:
+    """The label set of the comparison; `level` when it is coarser than that of some of the models."""
+
+    labels: LabelSet
+    level: str | None = None
+
+    def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
+        """Return scores or decisions over `labels`, shape (n, labels), as those over the common set."""
+        if set(labels.names) != set(self.labels.names):
+            assert self.level is not None, "label sets that differ are compared at a level"
+            mapping = mapping_to(self.level, labels)
+            values, labels = mapping.coarsen(values, labels), mapping.label_set(labels)
+        return in_order(values, labels, self.labels)
+
+
+def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
+    """Return the common label set of the candidates; raises UsageError, naming the difference, without one."""
+    sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
+    first = sets[0]
+    for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
+        if labels.task is not first.task:
+            raise _other_task(candidates[0], first, candidate)
+        if difference := label_difference(labels, first):
+            raise _other_labels(candidates[0], candidate, difference, level)
+    return Common(first, level)
+
+
+def _at_level(candidate: Candidate, level: str) -> LabelSet:
+    labels = candidate.labels
+    if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
+        return labels  # they are those of the level already
+    try:
+        return mapping_to(level, labels).label_set(labels)
+    except UsageError as error:
+        raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
+
+
+def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
+    tasks = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
+    mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
+    return UsageError(
+        f"{mine.name} is {tasks[Task.MULTI_CLASS]}, {its.name} is {tasks[Task.MULTI_LABEL]}: their scores cannot be "
+        "compared, because one predicts exactly one label and the other any number",
+        hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
+    )
+
+
+def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
+    where = "" if level is None else f" at the level {level}"
+    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
+    shared = [known for known in both if _same_at(one, other, known)]
+    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
+    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
+
+
+def _levels_of(candidate: Candidate) -> list[str]:
+    own = [level for level, names in LEVEL_NAMES.items() if set(names) == set(candidate.labels.names)]
+    return own + levels(candidate.labels)
+
+
+def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
+    mine, its = _at_level(one, level), _at_level(other, level)
+    return set(mine.names) == set(its.names) and mine.task is its.task
+
+
+# Their rows
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one model: their number, fingerprint, and targets over the common labels, (n, common labels).
+    """Rows of one model.
 
-    `records`: the rows themselves, None when they cannot be read; they and the fingerprint are in the labels `labels`.
+    targets: over the labels that all models have in common, shape (n, common labels). sha256 and records are of
+    `labels`; records is None where the rows cannot be read.
     """
 
     number: int
@@ -47,26 +220,27 @@ class Rows:
 
 
 def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
-    """Return a message with the first rows that differ; empty for the same texts and targets in the same order.
+    """Describe the rows in which two models differ, the first of them a line each.
 
-    Without the texts, the message says that the rows cannot be shown to be the same.
+    Empty when both have the same texts and targets in the same order. Rows that cannot be read count as different
+    unless the fingerprints prove that they are the same.
     """
     if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
         return ""
     numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
     message = f"{one} and {other} are of different rows{numbers}"
     if mine.records is None or its.records is None:
-        if _told_by_fingerprint(mine, its) or _told_by_fingerprint(its, mine):
+        if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
             return ""
         lost = one if mine.records is None else other
         why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
-        return f"{message}: {why}; the data of {lost} is gone or changed, so no row can be shown"
+        return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
     found = _first_differences(one, mine, other, its)
     return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
 
 
-def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
-    """Whether readable rows have the fingerprint of the others, once their labels are in the others' order."""
+def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
+    """Return whether readable rows have the fingerprint of other rows, once their labels are in the same order."""
     if read.records is None or set(read.labels.names) != set(other.labels.names):
         return False
     turned = relabelled(read.records, read.labels, other.labels)
@@ -74,7 +248,7 @@ def _told_by_fingerprint(read: Rows, other: Rows) -> bool:
 
 
 def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """Return a line for each of the first rows with another text or other labels; empty without any."""
+    """Describe the first rows with another text or other labels, a line each; empty without any."""
     assert mine.records is not None
     assert its.records is not None
     found: list[str] = []
@@ -99,180 +273,6 @@ def _quoted(record: Record) -> str:
     return f"“{cut}” ({record.place})"
 
 
-# the labels of each level, which may also be the labels of a model
-LEVEL_NAMES = {name: labels.names for name, labels in KNOWN.items()}
-
-
-def chooses_epoch(config: Config) -> bool:
-    """Whether a training chooses the epoch to keep by the validation rows."""
-    stepwise = isinstance(find_kind(config.model.kind), TrainedKind)
-    return stepwise and (config.training.keep == "best" or config.training.patience is not None)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A model to compare: as given by the user, its short name, and its run (None: it is not in a run)."""
-
-    given: str
-    name: str
-    found: FoundModel
-    run: Path | None
-
-    @property
-    def labels(self) -> LabelSet:
-        return self.found.decision.labels
-
-    @property
-    def chose_epoch(self) -> bool:
-        """Whether its training chose the epoch by the validation rows."""
-        return self.run is not None and chooses_epoch(layout.read_config(self.run))
-
-    @property
-    def num_bytes(self) -> int:
-        """The size of the model's directory."""
-        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
-
-    @property
-    def settings(self) -> TuningConfig:
-        """The tuning settings of its thresholds: those of its run, or of a later `emotune tune`."""
-        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
-        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
-        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
-
-    def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
-        """Decide rows with this fingerprint, (n, labels): out of fold if the thresholds were tuned on these rows.
-
-        targets is None when the model's labels cannot be derived from those of the rows; then it was not tuned on them.
-        """
-        decision = self.found.decision
-        if targets is not None and decision.tuning.get("data_sha256") == sha256:
-            return decide_out_of_fold(logits, targets, decision, self.settings)
-        return decision.decide(decision.probabilities(logits))
-
-
-def open_candidates(names: Sequence[str]) -> list[Candidate]:
-    """Open the models to compare; raises UsageError for fewer than two, and for a repeated one.
-
-    Raises ModelError, with a remedy, for a run whose training did not finish.
-    """
-    if len(names) < 2:
-        raise UsageError("a comparison needs at least two runs", hint="emotune compare RUN RUN …")
-    opened = [(given, _open(given)) for given in names]
-    places = Counter(found.directory.resolve() for _, found in opened)
-    for given, found in opened:
-        if places[found.directory.resolve()] > 1:
-            raise UsageError(f"{given} is there twice", hint="Name each run once.")
-    short = [_short_name(given, found) for given, found in opened]
-    return [
-        Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
-        for name, (given, found) in zip(short, opened, strict=True)
-    ]
-
-
-def _run_of(found: FoundModel) -> Path | None:
-    return None if found.manifest is None else run_of(found.directory)
-
-
-def _short_name(given: str, found: FoundModel) -> str:
-    if local_path(given) is None:
-        return given
-    return (run_of(found.directory.resolve()) or found.directory.resolve()).name
-
-
-def _open(given: str) -> FoundModel:
-    path = local_path(given)
-    if path is not None and not (path / "model" / MANIFEST).is_file():
-        _require_whole(given, path)
-    return open_model(given)
-
-
-def _require_whole(given: str, path: Path) -> None:
-    """Raise ModelError for a run without a model: one that is being trained, or stopped before its end."""
-    started = (path / layout.CONFIG).is_file()
-    if not started and not (path / atomic.LOCK).is_file():
-        return
-    try:
-        require_unlocked(path)
-    except OutputError as error:
-        hint = "Wait for it, or leave it out of the comparison."
-        raise ModelError(f"run {given} has no model yet: {error.message}", hint=hint) from None
-    message = f"run {given} is half-written: its training did not finish, so there is no model to compare"
-    remedy = f"Resume it: emotune train --resume {given}. " if started else "Train it again. "
-    raise ModelError(message, hint=f"{remedy}Or leave it out of the comparison.")
-
-
-# --- one label set ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Common:
-    """The label set of the comparison; `level` is set when it is coarser than that of some models."""
-
-    labels: LabelSet
-    level: str | None = None
-
-    def bring(self, values: npt.NDArray[Any], labels: LabelSet) -> npt.NDArray[Any]:
-        """Map scores or decisions over `labels`, shape (n, labels), to the common labels."""
-        if set(labels.names) != set(self.labels.names):
-            assert self.level is not None, "label sets that differ are compared at a level"
-            mapping = mapping_to(self.level, labels)
-            values, labels = mapping.coarsen(values, labels), mapping.label_set(labels)
-        return in_order(values, labels, self.labels)
-
-
-def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
-    """Return the common labels of the candidates; raises UsageError with the difference when there are none."""
-    sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
-    first = sets[0]
-    for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
-        if labels.task is not first.task:
-            raise _other_task(candidates[0], first, candidate)
-        if difference := label_difference(labels, first):
-            raise _other_labels(candidates[0], candidate, difference, level)
-    return Common(first, level)
-
-
-def _at_level(candidate: Candidate, level: str) -> LabelSet:
-    labels = candidate.labels
-    if level not in levels(labels) and set(LEVEL_NAMES.get(level, ())) == set(labels.names):
-        return labels  # these are the labels of the level
-    try:
-        return mapping_to(level, labels).label_set(labels)
-    except UsageError as error:
-        raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
-
-
-def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
-    said = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
-    mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
-    return UsageError(
-        f"{mine.name} is {said[Task.MULTI_CLASS]}, {its.name} is {said[Task.MULTI_LABEL]}: their scores do not mean "
-        "the same, because one predicts exactly one label and the other none or several",
-        hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
-    )
-
-
-def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
-    where = "" if level is None else f" at the level {level}"
-    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
-    shared = [known for known in both if _same_at(one, other, known)]
-    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
-    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
-
-
-def _levels_of(candidate: Candidate) -> list[str]:
-    own = [level for level, names in LEVEL_NAMES.items() if set(names) == set(candidate.labels.names)]
-    return own + levels(candidate.labels)
-
-
-def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
-    mine, its = _at_level(one, level), _at_level(other, level)
-    return set(mine.names) == set(its.names) and mine.task is its.task
-
-
-# --- their rows ------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Kept:
     """The cached validation rows of a run: logits and targets over its own labels, and the rows."""
@@ -283,52 +283,52 @@ class Kept:
 
 
 def kept_of(candidate: Candidate, common: Common) -> Kept:
-    """Return the cached validation rows of a run; raises MissingInputError, with a remedy, without any."""
-    hint = "Name data to compare them on: --data PATH"
+    """Return the cached validation rows of a run; raises MissingInputError, with a remedy, for a model without any."""
+    hint = "Name rows to compare them on: --data PATH"
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
-        raise MissingInputError(f"{candidate.name} is not in a run, so it has no cached validation logits", hint=hint)
-    kept = kept_rows(run, manifest.data, labels).get(layout.VALID)
-    if kept is None:
-        message = f"run {candidate.name} has no cached validation logits ({layout.VALID})"
+        raise MissingInputError(f"{candidate.name} is not in a run: it has no cached validation rows", hint=hint)
+    cached = cached_rows(run, manifest.data, labels).get(layout.VALID)
+    if cached is None:
+        message = f"run {candidate.name} has no cached validation rows ({layout.VALID})"
         raise MissingInputError(message, hint=f"{hint}, or train it again.")
-    number, noted = len(kept.logits), int(manifest.data["valid"].get("rows", len(kept.logits)))
+    number, noted = len(cached.logits), int(manifest.data["valid"].get("rows", len(cached.logits)))
     if number != noted:
         message = f"{number:,} validation rows, but the model was tuned on {noted:,}"
         raise ModelError(message, place=Place(run / layout.VALID), hint=f"{hint}, or train it again.")
-    shared = common.bring(positives(kept.targets), labels)
-    records = records_of(run, "valid", labels, kept.sha256)
-    return Kept(kept.logits, kept.targets, Rows(number, kept.sha256, shared, labels, records))
+    shared = common.bring(positives(cached.targets), labels)
+    records = records_of(run, "valid", labels, cached.sha256)
+    return Kept(cached.logits, cached.targets, Rows(number, cached.sha256, shared, labels, records))
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
-    """Return the rows of a split."""
+    """Return the rows of a split of a corpus."""
     records, labels = corpus.splits[split], corpus.labels
     targets = common.bring(positives(targets_of(records, len(labels))), labels)
     return Rows(len(records), fingerprint(records, labels), targets, labels, records)
 
 
 def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
-    """Return rows in a candidate's own labels; None when these cannot be derived from the labels of the data."""
+    """Return rows of a corpus in a candidate's own labels; None where those of the corpus do not determine them."""
     labels, own = rows.labels, candidate.labels
-    assert rows.records is not None, "the rows were read"
+    assert rows.records is not None, "they were read"
     if set(labels.names) == set(own.names):
         return relabelled(rows.records, labels, own)
     if common.level not in levels(labels) or set(mapping_to(common.level, labels).members) != set(own.names):
         return None
     coarse = Common(own, common.level).bring(positives(targets_of(rows.records, len(labels))), labels)
-    given = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
-    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, given, strict=True)]
+    own_labels = (tuple(np.flatnonzero(row).tolist()) for row in coarse)
+    return [replace(record, labels=each, shares=None) for record, each in zip(rows.records, own_labels, strict=True)]
 
 
 def require_same_rows(names: Sequence[str], rows: Sequence[Rows]) -> None:
-    """Raise DataError with the first rows that differ, unless all have the same texts and labels in the same order."""
+    """Raise DataError, naming the first rows that differ, unless all have the same texts and labels in one order."""
     for name, its in zip(names[1:], rows[1:], strict=True):
         if difference := row_difference(names[0], rows[0], name, its):
             raise DataError(difference, hint="Compare them on the same rows: --data PATH, with --split")
 
 
-# --- entries of the comparison -----------------------------------------------------------------------------------
+# Entries of a comparison
 
 
 def entry_of(

@@ -1,24 +1,23 @@
-"""What `log.jsonl` tells of a training, made ready to be drawn and read."""
+"""The log of a training, `log.jsonl`: writing it, and reading it for a resumption, a table or a plot."""
 
 import itertools
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 import numpy as np
 
-from emotune.atomic import LOCK as LOCK
 from emotune.atomic import write_file, writing
 from emotune.runs.layout import LOG
 from emotune.scoring.metrics import Floats, metric_name
 
 
 class Log:
-    """`log.jsonl`: appended line by line, readable while the run goes on."""
+    """Writes `log.jsonl` line by line; it can be read during the training."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,11 +28,11 @@ class Log:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            with suppress(OSError):  # each line was flushed: what cannot be written now has been reported
+            with suppress(OSError):  # each line was flushed, and a failure reported
                 self._file.close()
 
     def write(self, event: str, **values: Any) -> None:
-        """One line: the event's name and its values; numbers that are not finite become null."""
+        """Write one line: the event's name and its values; numbers that are not finite become null."""
         line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
         with writing(self._path):
             if self._file is None:
@@ -43,48 +42,54 @@ class Log:
 
 
 def cut_log(path: Path, step: int, epochs: int) -> None:
-    """Take out of a log what came after a step and so many whole epochs: who goes on from there says it again."""
+    """Remove from a log what came after a step and a number of complete epochs: a resumed run logs it again."""
     if not path.exists():
         return
     with writing(path):
         lines = path.read_bytes().splitlines(keepends=True)
-    kept = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
-    write_file(path, b"".join(kept))
+    earlier = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+    write_file(path, b"".join(earlier))
 
 
 def _is_before(line: bytes, step: int, epochs: int) -> bool:
-    """Whether a line of the log is whole, and tells of what was done by then."""
-    event = _event(line)
+    """Return whether a line of the log is complete and not later than that step and epoch."""
+    event = _whole_event(line)
     if event.get("event") == "epoch":
         return bool(event["epoch"] <= epochs)
     return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
 
 
-def _event(line: bytes) -> dict[str, Any]:
-    """The event of a line; empty for one that was not written to its end."""
+def _whole_event(line: bytes) -> dict[str, Any]:
+    """Return the event of a line that ends with a newline; empty for an incomplete line."""
+    return _event(line) if line.endswith(b"\n") else {}
+
+
+def _event(line: str | bytes) -> dict[str, Any]:
+    """Return the event of a line; empty for one that is not a JSON object."""
     try:
         event = json.loads(line)
-        return event if line.endswith(b"\n") and isinstance(event, dict) else {}
     except ValueError:
         return {}
+    return event if isinstance(event, dict) else {}
+
+
+def _events(run: Path) -> list[dict[str, Any]]:
+    try:
+        return [_whole_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
+    except OSError:
+        return []
 
 
 def was_interrupted(run: Path) -> bool | None:
-    """Whether the log says that the run was ended by Ctrl-C; None when it does not say that the run ended."""
-    try:
-        lines = (run / LOG).read_bytes().splitlines(keepends=True)
-    except OSError:
-        return None
-    last = _event(lines[-1]) if lines else {}
+    """Return whether the run was ended by Ctrl-C; None when its log has no end."""
+    events = _events(run)
+    last = events[-1] if events else {}
     return bool(last.get("interrupted")) if last.get("event") == "end" else None
 
 
 def training_seconds(run: Path) -> float | None:
-    """How long a run took to train, as the end of its log tells, else its epochs together; None when neither does."""
-    try:
-        events = [_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
-    except OSError:
-        return None
+    """Return the training time in its log: that of the end event, else the sum over epochs; None without either."""
+    events = _events(run)
     ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
     epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
     known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]
@@ -92,14 +97,14 @@ def training_seconds(run: Path) -> float | None:
 
 
 def seconds_of_all(runs: Sequence[Path | None]) -> dict[str, float]:
-    """How long all these runs took to train, as the end of a log tells it; empty when that is not known of one."""
+    """Return the training time of all these runs as values of an end event; empty when that of one is unknown."""
     each = [None if run is None else training_seconds(run) for run in runs]
     known = [seconds for seconds in each if seconds is not None]
     return {"seconds": sum(known)} if len(known) == len(runs) else {}
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with None for numbers that are not finite, also in a mapping among them."""
+    """Return the values with None for numbers that are not finite, in nested mappings too."""
     return {
         name: _finite(value)
         if isinstance(value, dict)
@@ -113,7 +118,7 @@ _LOSS = "loss"
 
 @dataclass(frozen=True)
 class StepPoint:
-    """One optimizer step: the mean loss of its examples and the learning rate. NaN leaves a gap."""
+    """One optimizer step: the mean loss of its examples and the learning rate. NaN is a gap in the plot."""
 
     step: int
     loss: float
@@ -122,7 +127,7 @@ class StepPoint:
 
 @dataclass(frozen=True)
 class EpochPoint:
-    """One epoch of a run: its mean training loss, and validation metrics by name. NaN and inf leave a gap."""
+    """One epoch: its mean training loss, and validation metrics by name. NaN and inf are gaps in the plot."""
 
     epoch: int
     loss: float
@@ -148,7 +153,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """The steps and epochs of a run in order; `steps_an_epoch` places epochs among steps."""
+    """The steps and epochs of a run in order; `steps_an_epoch` converts epochs to steps."""
 
     steps: tuple[StepPoint, ...] = ()
     epochs: tuple[EpochPoint, ...] = ()
@@ -157,7 +162,7 @@ class TrainingLog:
 
     @property
     def epoch_ends(self) -> Floats:
-        """Where each epoch ends on the x axis: in steps, or, of a log without them, in epochs."""
+        """The end of each epoch on the x axis: in steps or, in a log without steps, in epochs."""
         return np.array([point.epoch * (self.steps_an_epoch if self.steps else 1.0) for point in self.epochs])
 
     @property
@@ -168,7 +173,7 @@ class TrainingLog:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """Losses, validation metrics in the order of first mention, and the learning rate; those that there are."""
+        """The panels with data: losses, validation metrics in the order of first mention, and the learning rate."""
         ends = self.epoch_ends
         names = list(dict.fromkeys(name for point in self.epochs for name in point.metrics))
         metrics = {
@@ -179,7 +184,7 @@ class TrainingLog:
         if self.epochs:
             losses.append(Line("training, epoch", ends, np.array([point.loss for point in self.epochs])))
         if _LOSS in metrics:
-            losses.append(Line("validation", *(lambda line: (line.x, line.values))(metrics.pop(_LOSS))))
+            losses.append(replace(metrics.pop(_LOSS), name="validation"))
         rates = [self._line("rate", [point.rate for point in self.steps])] if self.steps else []
         found = (("loss", losses), ("validation metrics", [*metrics.values()]), ("learning rate", rates))
         return tuple(Panel(name, tuple(lines)) for name, lines in found if lines)
@@ -189,16 +194,16 @@ class TrainingLog:
 
 
 def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
-    """The log of a run from its lines; None when it tells of no step and no epoch.
+    """Return the log of a run from its lines; None when it has no step and no epoch.
 
-    A line that is not whole, as a killed process leaves one, is passed over; of a step or epoch told twice, as after a
-    resumption, the last counts.
+    An incomplete line, as a killed process leaves one, is skipped. Of a step or epoch that is logged twice, the last
+    counts.
     """
     steps: dict[int, StepPoint] = {}
     epochs: dict[int, EpochPoint] = {}
     epoch_of: dict[int, int] = {}
     best = None
-    for event in filter(None, map(_known_event, lines)):
+    for event in map(_event, lines):
         kind, step, epoch = event.get("event"), event.get("step"), event.get("epoch")
         if kind == "step" and isinstance(step, int):
             steps[step] = StepPoint(step, _number(event.get("loss")), _number(event.get("rate")))
@@ -217,18 +222,10 @@ def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
 
 
 def _steps_an_epoch(epoch_of: dict[int, int]) -> float:
-    """How many steps an epoch has, as near as a log tells that holds only some of them with the epochs they fell in."""
+    """Estimate the number of steps in an epoch from the logged steps, which are only some, and their epochs."""
     least = max((step / epoch for step, epoch in epoch_of.items() if epoch > 0), default=1.0)
     most = min(((step - 1) / (epoch - 1) for step, epoch in epoch_of.items() if epoch > 1), default=least)
     return (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
-
-
-def _known_event(line: str) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None
 
 
 def _number(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""Going on with a training that stopped: whether it is the same one, and from where."""
+"""Resuming a training: whether a run may be resumed, from which checkpoint, and the training from there."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -12,47 +12,92 @@ from emotune.config.kinds import KINDS
 from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
+from emotune.reporter import NullReporter, Reporter
 from emotune.runs import layout, log
-from emotune.training import checkpoint
-from emotune.training.checkpoint import Checkpoint
+from emotune.runs.tracking import RunObserver
+from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
 from emotune.training.loop import Trainer
 from emotune.training.session import StepSession
 
-# how often to write what the weights do not depend on
+# keys that may change: the weights do not depend on when checkpoints are written
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "keep_checkpoints")
+_START_AGAIN = "Restore what it began with, or start again: --overwrite."
 
 
-def is_complete(run: Path) -> bool:
-    """Whether a run has come to its end; raises MissingInputError for one that was interrupted for good."""
+def is_finished(run: Path) -> bool:
+    """Return whether a run has finished; raises MissingInputError for an interrupted one that cannot be resumed."""
     if not (run / "model" / MANIFEST).is_file():
         return False
     interrupted = log.was_interrupted(run)
-    found = checkpoint.newest(run / layout.CHECKPOINTS)
+    found = newest(run / layout.CHECKPOINTS)
     if interrupted and found is None:
         raise MissingInputError(
-            "the run was interrupted and left no checkpoint to go on from",
+            "the run was interrupted and left no checkpoint to resume from",
             place=Place(run),
-            hint="Its model so far can be used. --overwrite begins anew; training.checkpoint_minutes leaves some.",
+            hint="Its model can be used as it is. Start again with --overwrite; training.checkpoint_minutes "
+            "writes checkpoints.",
         )
     return found is None or interrupted is False
 
 
-def require_same_config(run: Path, config: Config) -> None:
-    """Raise ConfigError with the first key in which a configuration differs from that of a run that has begun."""
-    path = run / layout.CONFIG
-    if path.is_file():
-        _require_same(Place(path), _config(layout.read_config(run)), _config(config), "run")
+def train_network(
+    session: StepSession, config: Config, run: Path, observer: RunObserver | None, *, resume: bool
+) -> Trainer:
+    """Train a network and return its trainer; with `resume` from the newest checkpoint, if there is one.
+
+    config: the session's with absolute paths, as it is stored. observer: None in all processes but the first.
+    """
+    trainer = session.trainer(observer or NullReporter())
+    settings = settings_of(session, config, trainer)
+    checkpoints = _checkpoints(config, run, settings)
+    found = newest(run / layout.CHECKPOINTS) if resume else None
+    if found is not None:
+        require_same(found, settings)
+        trainer.resume_from(found)
+        if checkpoints is not None:
+            checkpoints.resume_from(found, trainer.kept_epoch)
+    if observer is not None:
+        _log_start(found, session, run, trainer, observer)
+        if resume:
+            _report_start(found, settings, trainer, observer.reporter)
+    trainer.fit(checkpoints)
+    return trainer
 
 
-def _config(config: Config) -> dict[str, Any]:
-    content = config.model_dump(mode="json")
-    for key in _FREE:
-        del content["training"][key]
-    return content
+def _checkpoints(config: Config, run: Path, settings: Mapping[str, Any]) -> Checkpoints | None:
+    steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
+    if not steps and not minutes:
+        return None
+    folder = run / layout.CHECKPOINTS
+    return Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
+
+
+def _log_start(
+    found: Checkpoint | None, session: StepSession, run: Path, trainer: Trainer, observer: RunObserver
+) -> None:
+    log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
+    if found is not None:
+        observer.log.write("resume", step=found.step)
+        return
+    groups = [group.to_json() for group in session.groups]
+    device = str(session.accelerator.device)
+    observer.log.write("start", precision=session.precision.name, device=device, groups=groups)
+
+
+def _report_start(found: Checkpoint | None, settings: Mapping[str, Any], trainer: Trainer, reporter: Reporter) -> None:
+    if found is None:
+        reporter.info("no checkpoint to resume from: starting from scratch")
+        return
+    reporter.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {trainer.progress.epoch})")
+    if sentence := other_environment(found, settings):
+        reporter.warn(sentence)
+
+
+# Is it the same training?
 
 
 def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[str, Any]:
-    """What a run goes on only with the same of, and, as `environment`, what the last bits depend on as well."""
+    """Return what must be the same when a run is resumed and, as `environment`, what may change the last bits."""
     return {
         "config": _config(config),
         "data": session.fingerprints,
@@ -68,6 +113,13 @@ def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[
     }
 
 
+def _config(config: Config) -> dict[str, Any]:
+    content = config.model_dump(mode="json")
+    for key in _FREE:
+        del content["training"][key]
+    return content
+
+
 def _tokens_digest(session: StepSession) -> str:
     digest = hashlib.sha256()
     for examples in (session.train, session.valid):
@@ -77,58 +129,62 @@ def _tokens_digest(session: StepSession) -> str:
 
 
 def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Raise an EmotuneError that names the first thing in which a checkpoint's run differs from this one."""
+    """Raise an EmotuneError that names the first difference between a checkpoint's run and this one."""
     then, place = found.state["settings"], Place(found.path)
     _require_same(place, _with_new_keys(then["config"]), settings["config"], "checkpoint")
     require_same_data(then["data"], settings["data"], place)
     if then["tokens"] != settings["tokens"]:
-        raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_ANEW)
+        raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_START_AGAIN)
     if then["untrained_weights"] != settings["untrained_weights"]:
-        raise ModelError("the encoder is not the one that the run began with", place=place, hint=_ANEW)
+        raise ModelError("the encoder is not the one that the run began with", place=place, hint=_START_AGAIN)
     if then["processes"] != settings["processes"]:
-        message = f"the run began with {then['processes']} processes, and this is one of {settings['processes']}"
-        raise UsageError(message, place=place, hint="Launch it as it was launched at first.")
+        message = f"the run began with {then['processes']} processes, and now there are {settings['processes']}"
+        raise UsageError(message, place=place, hint="Start as many processes as before.")
 
 
-def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the keys that an older emotune did not know: it did what their defaults do."""
-    kind = stored.get("model", {}).get("kind")
-    defaults = config_from({"model": {"kind": kind}} if kind in KINDS else {})
-    return merged(_config(defaults), stored)
+def require_same_config(run: Path, config: Config) -> None:
+    """Raise ConfigError with the first key in which a configuration differs from that of a run that has started."""
+    path = run / layout.CONFIG
+    if path.is_file():
+        _require_same(Place(path), _config(layout.read_config(run)), _config(config), "run")
 
 
 def require_same_data(then: Mapping[str, Any], now: Mapping[str, Any], place: Place) -> None:
-    """Raise DataError that names the first split, of rows and sha256 by split, in which two readings differ."""
+    """Raise DataError that names the first split whose rows or sha256 have changed."""
     for split, entry in now.items():
         before = then.get(split, {})
         if before != entry:
             message = f"the {split} split is not the one that the run began with"
             if before.get("rows") != entry["rows"]:
                 message += f" ({before.get('rows', 0):,} rows then, {entry['rows']:,} now)"
-            raise DataError(message, place=place, hint=_ANEW)
+            raise DataError(message, place=place, hint=_START_AGAIN)
 
 
-_ANEW = "Put back what it began with, or begin anew: --overwrite."
+def other_environment(found: Checkpoint, settings: Mapping[str, Any]) -> str | None:
+    """Return a sentence on what may change the rounding since the checkpoint; None when nothing does."""
+    then, now = found.state["settings"]["environment"], settings["environment"]
+    changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
+    return f"the last bits may differ from a run without a stop: {', '.join(changed)}" if changed else None
+
+
+def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored configuration with the keys that were added later, at their defaults, which change nothing."""
+    kind = stored.get("model", {}).get("kind")
+    defaults = config_from({"model": {"kind": kind}} if kind in KINDS else {})
+    return merged(_config(defaults), stored)
 
 
 def _require_same(place: Place, before: Mapping[str, Any], now: Mapping[str, Any], whose: str) -> None:
     for key, then, value in _differences(before, now):
-        message = f"{key} is {value!r}, and {then!r} in the {whose}: it goes on only as it began"
-        raise ConfigError(message, place=place, hint=f"Leave {key} as it was, or begin anew: --overwrite.")
+        message = f"{key} is {value!r}, and {then!r} in the {whose}: a run is resumed only as it started"
+        raise ConfigError(message, place=place, hint=f"Set {key} as before, or start again: --overwrite.")
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Key, former value and present one of all that differs, in order; one that is not there is None."""
+    """Yield key, value before and value now of each difference, in order; a missing value is None."""
     for key in dict.fromkeys([*now, *before]):
         then, value = before.get(key), now.get(key)
         if isinstance(then, Mapping) and isinstance(value, Mapping):
             yield from _differences(then, value, f"{prefix}{key}.")
         elif then != value:
             yield f"{prefix}{key}", then, value
-
-
-def other_environment(found: Checkpoint, settings: Mapping[str, Any]) -> str | None:
-    """A sentence about what will round otherwise than it did before the checkpoint; None when nothing will."""
-    then, now = found.state["settings"]["environment"], settings["environment"]
-    changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
-    return f"the last bits may differ from a run without a stop: {', '.join(changed)}" if changed else None

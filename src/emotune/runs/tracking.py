@@ -1,7 +1,8 @@
-"""Who else is told of a training: TensorBoard, Weights & Biases, MLflow and Trackio, each through Accelerate's tracker.
+"""The observers of a training: its log, experiment trackers, and the user.
 
-`log.jsonl` is always written. These are imported only when `tracking.with` names them, and none of them can end a
-training: one that fails is left out from then on, and the user is told so once.
+The trackers are TensorBoard, Weights & Biases, MLflow and Trackio, each through Accelerate. A tracker is imported only
+when `tracking.with` names it, and none of them can end a training: one that fails is left out from then on, with one
+warning. `log.jsonl` is always written.
 """
 
 import json
@@ -9,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import asdict
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from emotune.config.schema import Config, TrackingConfig
 from emotune.errors import EmotuneError
-from emotune.reporter import Reporter
+from emotune.runs.log import Log
+from emotune.training.progress import EpochReport, StepReport, TrainingReporter
 
 if TYPE_CHECKING:
     from emotune.training.optim import Group
-    from emotune.training.progress import EpochReport, StepReport
-
 
 _LOG_EVERY = 20
 
@@ -37,7 +38,7 @@ def require(config: TrackingConfig) -> None:
 
 def _is_installed(package: str) -> bool:
     found = find_spec(package)
-    return found is not None and found.origin is not None  # a folder `wandb` of results is no package
+    return found is not None and found.origin is not None  # a folder `wandb` of results is not a package
 
 
 def _is_main_process() -> bool:
@@ -46,16 +47,40 @@ def _is_main_process() -> bool:
     return bool(PartialState().is_main_process)
 
 
-def is_logged(report: "StepReport") -> bool:
-    """Whether a step is written down: the first, the last, and every 20th."""
+def is_logged(report: StepReport) -> bool:
+    """Return whether a step is logged: the first, the last, and every 20th."""
     return report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps)
 
 
-class Trackers:
-    """An observer of a training that passes on its configuration, losses, rates and metrics, and closes at exit."""
+class RunObserver:
+    """Passes every step and epoch of a training to its log, the trackers and the user."""
 
-    def __init__(self, config: Config, run: Path, reporter: Reporter) -> None:
-        self._config, self._run, self._talk = config, run, reporter
+    def __init__(self, log: Log, trackers: "Trackers", reporter: TrainingReporter) -> None:
+        self.log, self.reporter, self._trackers = log, reporter, trackers
+
+    def on_start(self, groups: "Sequence[Group]") -> None:
+        self._trackers.on_start(groups)
+
+    def on_step(self, report: StepReport) -> None:
+        if is_logged(report):
+            self.log.write("step", **asdict(report))
+        self._trackers.on_step(report)
+        self.reporter.on_step(report)
+
+    def on_epoch(self, report: EpochReport) -> None:
+        self.log.write("epoch", **asdict(report))
+        self._trackers.on_epoch(report)
+        self.reporter.on_epoch(report)
+
+    def on_trouble(self, message: str) -> None:
+        self.reporter.warn(message)
+
+
+class Trackers:
+    """Passes the configuration, losses, rates and metrics of a training to the trackers; closes them at exit."""
+
+    def __init__(self, config: Config, run: Path, reporter: TrainingReporter) -> None:
+        self._config, self._run, self._reporter = config, run, reporter
         self._open: dict[str, Any] = {}
         self._groups: Sequence[Group] = ()
         self._step = 0
@@ -72,26 +97,26 @@ class Trackers:
         self._open.clear()
 
     def on_start(self, groups: "Sequence[Group]") -> None:
-        """The configuration, and the parameter groups, whose rates are told at each step."""
+        """Pass on the configuration; `groups` are the parameter groups whose rates are passed on at each step."""
         self._groups = groups
         values = _flat(self._config.model_dump(mode="json", by_alias=True))
         for name, tracker in list(self._open.items()):
             self._try(name, "log", partial(tracker.store_init_configuration, dict(values)))
 
-    def on_step(self, report: "StepReport") -> None:
+    def on_step(self, report: StepReport) -> None:
         self._step = report.step
         if self._open and is_logged(report):
-            factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule moves all rates alike
+            factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule scales all rates alike
             rates = {f"rate/{group.part}": group.lr * factor for group in self._groups}
             self._log({"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
 
-    def on_epoch(self, report: "EpochReport") -> None:
+    def on_epoch(self, report: EpochReport) -> None:
         speed = {"train/epoch_loss": report.loss, "train/examples_per_second": report.examples_per_second}
         metrics = {f"valid/{name}": value for name, value in report.metrics.items()}
         self._log({"epoch": report.epoch, **speed, **metrics})
 
     def on_end(self, validation: Mapping[str, float]) -> None:
-        """The metrics of the saved model."""
+        """Pass on the metrics of the saved model."""
         self._log({f"final/{name}": value for name, value in validation.items()})
 
     def _log(self, values: Mapping[str, float | None]) -> None:
@@ -105,22 +130,21 @@ class Trackers:
         self._open[name] = tracker
 
     def _try(self, name: str, verb: str, action: Callable[[], object]) -> None:
-        """Do it with what is printed going to stderr, for stdout is the result's; leave a tracker out that fails."""
+        """Call `action` with its output on stderr, because stdout is for results; leave a tracker out that fails."""
         try:
             with redirect_stdout(sys.stderr):
                 action()
-        except Exception as error:  # what a tracker raises is its own affair, and no reason to lose a training
+        except Exception as error:  # whatever a tracker raises, the training continues
             self._open.pop(name, None)
             reason = next(iter(str(error).strip().splitlines()), "") or repr(error)
-            self._talk.warn(f"{name} failed to {verb} ({reason}): going on without it; log.jsonl has everything")
+            self._reporter.warn(f"{name} failed to {verb} ({reason}): continuing without it; log.jsonl has everything")
 
 
 def _make(name: str, config: TrackingConfig, run: Path) -> Any:
-    """Accelerate's tracker of that name, not started.
+    """Return Accelerate's tracker of that name, not started.
 
-    The trackers are made one by one, and not by `Accelerator.init_trackers`, where one that fails takes the others with
-    it. What they keep on this machine lies in the run directory, but for the data bases of MLflow and Trackio, in which
-    runs of many directories stand side by side.
+    `Accelerator.init_trackers` would start all of them, and one that fails would stop the others. Their local files are
+    in the run directory, except the databases of MLflow and Trackio, which hold the runs of many directories.
     """
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
@@ -130,13 +154,13 @@ def _make(name: str, config: TrackingConfig, run: Path) -> Any:
         return make("tensorboard", folder)  # the name of a folder below `folder`
     if name == "wandb":
         Path(folder).mkdir(exist_ok=True)
-        # its copy of the terminal would carry texts and paths to wherever it reports to
+        # its copy of the terminal would send texts and paths to its server
         return make(config.project, name=run_name, dir=folder, settings={"console": "off"})
     return make(config.project, **{"run_name" if name == "mlflow" else "name": run_name})
 
 
 def _finish(name: str, tracker: Any) -> None:
-    if name == "trackio":  # Accelerate's tracker leaves the run open, to be closed, aloud, when the interpreter ends
+    if name == "trackio":  # Accelerate's tracker leaves the run open, and it would print when the interpreter ends
         import trackio
 
         trackio.finish()
@@ -145,7 +169,7 @@ def _finish(name: str, tracker: Any) -> None:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists and null, which not all trackers take, as JSON."""
+    """Return `{"a": {"b": 1}}` as `{"a.b": 1}`; lists and null, which some trackers refuse, as JSON."""
     flat: dict[str, str | int | float | bool] = {}
     for key, value in tree.items():
         if isinstance(value, dict):

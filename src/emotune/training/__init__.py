@@ -1,1 +1,1 @@
-"""Fitting an encoder classifier: the loop, its step, what it steps with."""
+"""Training: the loop, its session, optimizer, device and checkpoints."""

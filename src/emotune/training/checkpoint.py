@@ -1,12 +1,12 @@
-"""Checkpoints: all that a training needs to go on as if it had never stopped, in safetensors and JSON.
+"""Checkpoints: the state from which a training resumes bit for bit, in safetensors and JSON.
 
-    step-00000120/   training.safetensors   trained weights, their average, optimizer moments, states of generators
-                     kept.safetensors       the weights worth keeping so far; shared by checkpoints until they change
-                     state.json             where the run stands, rates, settings of the run
+    step-00000120/   training.safetensors   trained weights, their average, optimizer moments, generator states
+                     kept.safetensors       the best (or last) weights so far; shared by checkpoints until they change
+                     state.json             progress, learning rates, settings of the run
                      manifest.json          the sha256 of each file: written last
 
-A checkpoint is written beside its place, brought to the disk, and renamed: it is there whole or not at all. What does
-not match its manifest is passed over by `newest`. This module knows files; what is in them is `snapshot`'s business.
+A checkpoint is written beside its place, synced to the disk, and renamed: it is there whole or not at all. `newest`
+skips one that does not match its manifest. `Checkpoints` writes the files, `TrainState` has their content.
 """
 
 import hashlib
@@ -38,11 +38,11 @@ from emotune.training.optim import MovingAverage
 FORMAT_VERSION = 1
 TRAINING, KEPT, STATE, MANIFEST = "training.safetensors", "kept.safetensors", "state.json", "manifest.json"
 _NUM_KEPT = 2
-_WORTH = 20  # seconds of training for a second of writing
+_MIN_RATIO = 20  # seconds of training for a second of writing, after an epoch
 
 
 def reached(point: str) -> None:
-    """Called at each point of the writing between two of which the disk holds something else; tests kill here."""
+    """Mark a point of the writing after which the disk has changed. It does nothing; tests kill here."""
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """The optimizer steps that were done."""
+        """The number of optimizer steps done."""
         return int(self.state["progress"]["step"])
 
     def tensors(self) -> dict[str, Tensor]:
-        """What the run computes with, by name, in memory of its own."""
+        """Return the state of the training, by name, in memory of its own."""
         return _load(self.path / TRAINING)
 
     def kept(self) -> dict[str, Tensor] | None:
-        """The weights worth keeping, by name; None when no epoch was over."""
+        """Return the best (or last) weights, by name; None before the end of the first epoch."""
         return _load(self.path / KEPT) if KEPT in self.digests else None
 
 
@@ -73,7 +73,7 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def newest(directory: Path) -> Checkpoint | None:
-    """The complete checkpoint with the most steps; None without one. Torn ones are passed over.
+    """Return the complete checkpoint with the most steps; None without one. Incomplete ones are skipped.
 
     Raises ModelError for one of another format version.
     """
@@ -85,10 +85,7 @@ def newest(directory: Path) -> Checkpoint | None:
 
 
 def remove_all(directory: Path) -> None:
-    """Remove the checkpoints of a run that needs none any more; raises OutputError when it cannot.
-
-    What else lies there is not ours, and stays.
-    """
+    """Remove the checkpoints of a run; raises OutputError when that fails. Other files in the directory stay."""
     with writing(directory):
         for path in [*directory.glob("step-*"), *directory.glob(".step-*.part")]:
             shutil.rmtree(path)
@@ -97,7 +94,7 @@ def remove_all(directory: Path) -> None:
 
 
 def _read(path: Path) -> Checkpoint | None:
-    """The checkpoint there; None when a file of it is missing or differs from the manifest."""
+    """Read a checkpoint; None when one of its files is missing or differs from the manifest."""
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         version, digests = manifest["format_version"], dict(manifest["files"])
@@ -114,9 +111,9 @@ def _read(path: Path) -> Checkpoint | None:
 
 
 class Checkpoints:
-    """Writes the checkpoints of a run to `directory`, every so many steps or minutes, and keeps the newest two.
+    """Writes the checkpoints of a run to `directory`, at intervals of steps or minutes, and keeps the newest two.
 
-    `settings` are kept with each: a run goes on only with the same.
+    `settings` are stored in each: a run is resumed only with the same settings.
     """
 
     def __init__(
@@ -127,20 +124,20 @@ class Checkpoints:
         self._written, self._seconds = time.monotonic(), 0.0
         self._shared: tuple[int, Path, str] | None = None
 
-    def go_on_from(self, checkpoint: Checkpoint, kept_epoch: int) -> None:
-        """Share the kept weights of a checkpoint that is there."""
+    def resume_from(self, checkpoint: Checkpoint, kept_epoch: int) -> None:
+        """Share the kept weights of an existing checkpoint."""
         if KEPT in checkpoint.digests:
             self._shared = kept_epoch, checkpoint.path / KEPT, checkpoint.digests[KEPT]
 
     def is_due(self, step: int) -> bool:
-        """Whether one should be written after that step."""
+        """Return whether to write one after that step."""
         by_steps = self._every_steps is not None and step % self._every_steps == 0
         minutes = (time.monotonic() - self._written) / 60
         return by_steps or (self._every_minutes is not None and minutes >= self._every_minutes)
 
     def is_due_after_epoch(self) -> bool:
-        """Whether to write one at the end of an epoch: not when epochs are so short that writing would take long."""
-        return self._every_steps is not None or time.monotonic() - self._written >= _WORTH * self._seconds
+        """Return whether to write one at the end of an epoch: not when epochs are short compared with the writing."""
+        return self._every_steps is not None or time.monotonic() - self._written >= _MIN_RATIO * self._seconds
 
     def write(
         self,
@@ -149,9 +146,9 @@ class Checkpoints:
         kept: Mapping[str, Tensor] | None,
         kept_epoch: int,
     ) -> None:
-        """Write a checkpoint; `kept_epoch` says whose weights `kept` are. Raises OutputError when it cannot.
+        """Write a checkpoint; `kept` are the weights of epoch `kept_epoch`. Raises OutputError when that fails.
 
-        Whatever happens, the checkpoint before it is whole until this one is.
+        The checkpoint before it stays complete until this one is.
         """
         started = time.monotonic()
         step = int(state["progress"]["step"])
@@ -165,7 +162,7 @@ class Checkpoints:
             digests[STATE] = _write(content, part / STATE)
             _write(json.dumps({"format_version": FORMAT_VERSION, "files": digests}, indent=1), part / MANIFEST)
             _sync_directory(part)
-            if target.exists():  # torn, or it would have been the one to go on from
+            if target.exists():  # incomplete, or the run would have resumed from it
                 shutil.rmtree(target)
             reached("before rename")
             part.rename(target)
@@ -179,7 +176,7 @@ class Checkpoints:
         reached("done")
 
     def _save_kept(self, kept: Mapping[str, Tensor], epoch: int, path: Path) -> str:
-        """A link to the former checkpoint's file while the weights are the same: they are written once."""
+        """Link to the file of the previous checkpoint while the weights are the same, so that they are written once."""
         if self._shared is not None and self._shared[0] == epoch:
             try:
                 os.link(self._shared[1], path)
@@ -190,20 +187,22 @@ class Checkpoints:
         return _save(kept, path)
 
     def _remove_others(self, last: Path) -> None:
-        """Remove all but the newest two; any of later steps were torn, and passed over."""
+        """Remove all but the newest two. Those of later steps are incomplete."""
         found = sorted(self._directory.glob("step-*"))
         for path in set(found) - set([p for p in found if p <= last][-_NUM_KEPT:]):
-            (path / MANIFEST).unlink(missing_ok=True)  # first, so that it is torn and known as such
+            (path / MANIFEST).unlink(
+                missing_ok=True
+            )  # first, so that a half-removed checkpoint is known to be incomplete
             reached("half removed")
             shutil.rmtree(path)
 
 
 @contextmanager
 def _part(directory: Path, step: int) -> Iterator[Path]:
-    """A folder to fill beside the checkpoints; what killed processes left of others goes first."""
+    """Yield a folder to fill beside the checkpoints, after the removal of those that killed processes left."""
     directory.mkdir(exist_ok=True)
-    for left in directory.glob(".*.part"):
-        shutil.rmtree(left)
+    for leftover in directory.glob(".*.part"):
+        shutil.rmtree(leftover)
     part = directory / f".step-{step:08d}.part"
     part.mkdir()
     try:
@@ -213,7 +212,7 @@ def _part(directory: Path, step: int) -> Iterator[Path]:
 
 
 def _save(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Write tensors and bring them to the disk; the file's digest."""
+    """Write tensors, sync them to the disk, and return the file's digest."""
     save_file(dict(tensors), path)
     reached(f"{path.name} written")
     return _synced(path)
@@ -233,7 +232,7 @@ def _synced(path: Path) -> str:
 
 
 def _sync_directory(path: Path) -> None:
-    """Bring the names in a directory to the disk, where the system knows how."""
+    """Sync the names in a directory to the disk, where the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -245,7 +244,7 @@ def _sync_directory(path: Path) -> None:
 
 @dataclass(frozen=True)
 class TrainState:
-    """What takes the steps, and what it changes: `changing` names the weights that training moves."""
+    """The model, the optimizer and all other state of a training; `changing` names the weights that it changes."""
 
     model: PreTrainedModel
     changing: frozenset[str]
@@ -263,18 +262,18 @@ class TrainState:
         average: MovingAverage | None,
         accelerator: Accelerator,
     ) -> Self:
-        """To be made while all that is ever trained requires a gradient."""
+        """Create it while every parameter that will ever be trained requires a gradient."""
         fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         changing = frozenset(model.state_dict().keys() - fixed)
         return cls(model, changing, optimizer, schedule, average, accelerator)
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights that training changes, by name, not copied."""
+        """Return the weights that training changes, by name, not copied."""
         return {name: value for name, value in self.model.state_dict().items() if name in self.changing}
 
     @cached_property
     def fixed_digest(self) -> str:
-        """sha256 over the weights that training leaves alone, which no checkpoint holds."""
+        """The sha256 of the weights that training does not change, which no checkpoint has."""
         digest = hashlib.sha256()
         for name, value in sorted(self.model.state_dict().items()):
             if name not in self.changing:
@@ -283,8 +282,9 @@ class TrainState:
         return digest.hexdigest()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights, their average, the optimizer's moments, and the generators of every process; with several
-        processes, all must call it.
+        """Return the weights, their average, the optimizer's moments, and the generator states of every process.
+
+        With several processes, all must call it.
         """
         found = {f"model.{name}": value for name, value in self.weights().items()}
         if self.average:
@@ -297,7 +297,7 @@ class TrainState:
         return found
 
     def numbers(self) -> dict[str, Any]:
-        """The rest: rates, counts, the scale of the loss."""
+        """Return the rest of the state: rates, counts, the scale of the loss."""
         optimizer = self.optimizer.state_dict()
         others = {i: {n: v for n, v in s.items() if not isinstance(v, Tensor)} for i, s in optimizer["state"].items()}
         return {
@@ -308,7 +308,7 @@ class TrainState:
         }
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Put back what `tensors` and `numbers` gave."""
+        """Restore the state that `tensors` and `numbers` returned."""
         self.model.load_state_dict(_below("model.", tensors), strict=False)
         if self.average:
             values = _below("average.", tensors)

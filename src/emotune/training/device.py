@@ -1,4 +1,4 @@
-"""Where a training computes, and what it starts from."""
+"""The device of a training: accelerator, precision, random generators and memory."""
 
 import ctypes
 import gc
@@ -16,24 +16,24 @@ from emotune.errors import ConfigError
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch on all devices; everything else here takes its own generator."""
+    """Seed torch on all devices; everything else uses a generator of its own."""
     torch.manual_seed(seed)
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """An Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
-    # on a CPU each shape of batch has code made for it: 1,024 kinds of it, which is the default, fill a gigabyte
+    """Return an Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
+    # oneDNN caches compiled code for each batch shape; the default of 1,024 entries takes a gigabyte
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
     chosen = torch.device(device)
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
-    # Accelerate keeps its settings for the whole process, and would refuse a second training with others
+    # Accelerate keeps its settings per process, and would refuse a second training with other settings
     AcceleratorState._reset_state(reset_partial_state=True)
     return Accelerator(cpu=chosen.type == "cpu", mixed_precision=precision)
 
 
 def capture(device: torch.device) -> dict[str, Tensor]:
-    """The states of the generators that a training on that device draws from, as bytes."""
+    """Return the states of the random generators that a training on that device uses, as bytes."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -43,7 +43,7 @@ def capture(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore(states: dict[str, Tensor], device: torch.device) -> None:
-    """Put captured states back; those of a kind of device that is not there are left out."""
+    """Restore captured states; those of a device type that is not used are ignored."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
@@ -51,7 +51,7 @@ def restore(states: dict[str, Tensor], device: torch.device) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-# mallopt's numbers for what it sets (glibc's malloc.h), and the largest that it takes for the first
+# mallopt's parameter numbers (glibc's malloc.h) and the values to set, the first its maximum
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_KEPT, _MOST_KEPT = 32 << 20, 1 << 30
 _EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
@@ -59,17 +59,17 @@ _EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 @cache
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, if it is glibc."""
+    """Return the C library, if it is glibc."""
     library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     return library if hasattr(library, "malloc_trim") else None
 
 
 @cache
-def keep() -> None:
-    """Have the C library, where it can be told, keep what is freed for the next step, until `give_back`.
+def keep_freed() -> None:
+    """Make glibc keep freed memory for the next step, until `give_back`; no effect elsewhere.
 
-    By itself it returns each larger tensor to the system at once. A step that takes 40 MB anew spends a tenth of its
-    time on pages that the system must first clear.
+    By default it returns each larger tensor to the system at once. A step that allocates 40 MB again spends a tenth of
+    its time on pages that the system must first clear.
     """
     libc = _glibc()
     if libc is not None:
@@ -78,9 +78,9 @@ def keep() -> None:
 
 
 def give_back() -> None:
-    """Return freed pages to the system, where the C library can: a long training then keeps what it uses, not more.
+    """Return freed pages to the system, with glibc, so that a long training holds no more memory than it uses.
 
-    Batches of many shapes scatter over the heap what is freed.
+    Batches of many shapes fragment the heap.
     """
     libc = _glibc()
     if libc is not None:
@@ -88,12 +88,12 @@ def give_back() -> None:
 
 
 def is_exhausted(error: RuntimeError) -> bool:
-    """Whether torch failed because a device (CUDA, MPS) or the machine had no memory left."""
+    """Return whether torch failed because a device (CUDA, MPS) or the machine ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error).lower() for words in _EXHAUSTED)
 
 
 def release() -> None:
-    """Free what a failed computation left behind; to be called when its exception is gone, which holds its tensors."""
+    """Free the memory of a failed computation. Call it outside the `except` block: the exception holds its tensors."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -102,16 +102,16 @@ def release() -> None:
 
 @dataclass(frozen=True)
 class Precision:
-    """`name` is Accelerate's: no, bf16 or fp16; `reason` is for the user."""
+    """A training precision: `name` is Accelerate's (no, bf16 or fp16), `reason` is for the user."""
 
     name: str
     reason: str
 
 
 def choose(wanted: str, device: torch.device) -> Precision:
-    """The precision to train in on that device; `auto` takes the fastest that is safe there.
+    """Return the precision to train in on that device; `auto` chooses the fastest that is safe there.
 
-    Raises ConfigError for a format that the device does not have.
+    Raises ConfigError for a format that the device does not support.
     """
     if wanted == "fp32":
         return Precision("no", "fp32, as configured")
@@ -137,7 +137,7 @@ def _on_gpu(wanted: str) -> Precision:
 
 
 def fast_bf16_unit() -> str | None:
-    """The processor's unit for bf16 products, None without one."""
+    """Return the name of the processor's unit for bf16 products; None without one."""
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     if torch.cpu._is_avx512_bf16_supported():

@@ -2,9 +2,9 @@
 
     batches of like length → logits → summed loss / examples of the step → gradient → clip → optimizer → schedule
     after each epoch: validation logits → thresholds tuned out of fold → metric → keep the weights or not
-    every so often, and after each epoch: a checkpoint
+    at intervals, and after each epoch: a checkpoint
 
-Knows nothing of label files: it is given token ids and targets, and tells an observer what happens.
+It gets token ids and targets, not files, and reports to an observer.
 """
 
 import math
@@ -27,7 +27,6 @@ from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.losses import make_loss
 from emotune.training import device
-from emotune.training import device as memory
 from emotune.training.checkpoint import Checkpoint, Checkpoints, TrainState
 from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule
 from emotune.training.progress import (
@@ -47,7 +46,7 @@ _NOT_FINITE = "Lower the rate (--set optimizer.lr=…), or train in fp32 (--set 
 
 
 class Trainer:
-    """Fits one model in place. `metric` turns validation logits (n, labels) into numbers by name."""
+    """Trains one model in place. `metric` computes metrics by name from validation logits (n, labels)."""
 
     def __init__(
         self,
@@ -61,10 +60,10 @@ class Trainer:
         pad_id: int,
         task: Task,
         observer: Observer,
-        began: float | None = None,
+        started: float | None = None,
     ) -> None:
-        """`began`: since when time counts as training, by `time.perf_counter`; None: since now."""
-        self._counted = time.perf_counter() if began is None else began
+        """started: when the training time starts, by `time.perf_counter`; None: now."""
+        self._counted = time.perf_counter() if started is None else started
         self.config, self.train, self.valid, self.observer = config, train, valid, observer
         self.metric, self.pad_id, self.accelerator = metric, pad_id, accelerator
         self.core = model
@@ -73,7 +72,7 @@ class Trainer:
         model.to(accelerator.device)
         self.loss = make_loss(config.loss, task, train.targets, accelerator.device)
         self.average = MovingAverage(model, config.training.ema) if config.training.ema else None
-        if config.network.freeze_epochs:  # several processes would wait for the gradients of the frozen parameters
+        if config.network.freeze_epochs:  # several processes would wait for gradients of frozen parameters
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
         self.trained = [p for p in model.parameters() if p.requires_grad]
@@ -87,17 +86,17 @@ class Trainer:
 
     @property
     def fitted(self) -> Fitted:
-        """What has come of it so far."""
+        """The epochs so far, and how the training ended."""
         return self.progress.fitted
 
     @property
     def kept_epoch(self) -> int:
-        """Which epoch's weights are kept so far; 0 before the first is over."""
+        """The epoch whose weights are kept so far; 0 before the end of the first."""
         return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
 
     @property
     def _writes(self) -> bool:
-        """Of several processes the first writes checkpoints, and by its clock."""
+        """Whether this process writes the checkpoints, as the first of several does, by its clock."""
         return bool(self.accelerator.is_main_process)
 
     def _count_steps(self) -> int:
@@ -110,14 +109,14 @@ class Trainer:
         return self.config.training.batch_size * int(self.accelerator.num_processes)
 
     def fit(self, checkpoints: Checkpoints | None = None) -> Fitted:
-        """Train until the last epoch or step, until the metric stops growing, or until Ctrl-C.
+        """Train until the last epoch or step, until the metric stops improving, or until Ctrl-C.
 
         Raises TrainingError when the loss (the rows of its batch are named) or a validation logit is not finite, and
         OutputError when a checkpoint cannot be written.
         """
         self.checkpoints = checkpoints
         fitted = self.fitted
-        device.keep()
+        device.keep_freed()
         with ExitStack() as stack:
             interrupt = stack.enter_context(Interrupt())
             stack.enter_context(cpu_shortcuts.applied(self.core, self.accelerator.device))
@@ -129,26 +128,26 @@ class Trainer:
         fitted.seconds = self.progress.spent
         return fitted
 
-    def go_on_from(self, checkpoint: Checkpoint) -> None:
-        """Take the place of the training that wrote the checkpoint: the next step is the one that it had before it."""
+    def resume_from(self, checkpoint: Checkpoint) -> None:
+        """Restore the state of the training that wrote the checkpoint, so that the next step is the same."""
         self.train_state.restore(checkpoint.tensors(), checkpoint.state)
         self.rng.bit_generator.state = checkpoint.state["epoch_rng"]
         self.progress = Progress.from_json(checkpoint.state["progress"])
         self.kept = checkpoint.kept()
-        self._counted = time.perf_counter()  # to build the model was counted by who did it first
+        self._counted = time.perf_counter()  # the time to build the model is in the checkpoint
 
     def _count_time(self) -> None:
-        """Count the time until now as spent on the training."""
+        """Add the time until now to the time of the training."""
         now = time.perf_counter()
         self.progress.spent += now - self._counted
         self._counted = now
 
     def _epoch(self, interrupt: Interrupt) -> bool:
-        """Train what is left of the epoch at hand and score it; whether it was interrupted."""
+        """Train the rest of the current epoch and score it; return whether it was interrupted."""
         now = self.progress
         self._thaw(now.epoch)
         self.model.train()
-        self.epoch_rng = self.rng.bit_generator.state  # from which the same batches come again
+        self.epoch_rng = self.rng.bit_generator.state  # a resumed run makes the same batches from it
         batches = shuffled_buckets(self.train.encoded.lengths, self._global_batch, self.rng)
         windows = _windows(batches, self.config.training.accumulation)
         start = now.step - now.step_in_epoch
@@ -165,7 +164,7 @@ class Trainer:
         return self._agree(interrupt.requested)[0] and not over
 
     def _score(self) -> None:
-        """End the epoch: validation metrics, the weights worth keeping, a checkpoint."""
+        """End the epoch: validation metrics, the weights to keep, a checkpoint."""
         self.model.eval()
         with self.average.in_place() if self.average else nullcontext():
             logits = logits_of(self.core, self.valid, self.pad_id, self.accelerator)
@@ -181,18 +180,18 @@ class Trainer:
             self._write_checkpoint()
 
     def _pause(self, interrupt: Interrupt) -> bool:
-        """Between two steps: write a checkpoint when it is time; whether to stop."""
+        """Between two steps: write a checkpoint when one is due; return whether to stop."""
         due = self._writes and self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
         stop, due = self._agree(interrupt.requested, due)
         if stop or due:
             self._write_checkpoint()
         return stop
 
-    def _agree(self, *asked: bool) -> list[bool]:
-        """Whether any process says so, for each question: all of them do the same after the same step."""
+    def _agree(self, *flags: bool) -> list[bool]:
+        """Return for each flag whether it is set in any process, so that all do the same after the same step."""
         if self.accelerator.num_processes == 1:
-            return list(asked)
-        votes = torch.tensor(asked, dtype=torch.float32, device=self.accelerator.device)
+            return list(flags)
+        votes = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
         return [bool(sum_ > 0) for sum_ in self.accelerator.reduce(votes, reduction="sum")]
 
     def _write_checkpoint(self) -> None:
@@ -205,7 +204,7 @@ class Trainer:
             self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
 
     def _step(self, epoch: int, window: Sequence[Ints]) -> StepReport:
-        """One optimizer step over a window of batches, as if they were one batch."""
+        """Take one optimizer step over a window of batches, as if they were one batch."""
         examples = sum(len(batch) for batch in window)
         loss = self._gradient(epoch, window, examples)
         norm = self._clip()
@@ -222,9 +221,9 @@ class Trainer:
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
 
     def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
-        """Leave the gradient of the mean loss over the window, and return the sum of the loss.
+        """Compute the gradient of the mean loss over the window, and return the sum of the loss.
 
-        When the device runs out of memory, again from the start, with the same random numbers, in pieces half as large.
+        When the device runs out of memory, repeat it with the same random numbers in pieces half as large.
         """
         generators = device.capture(self.accelerator.device)
         while True:
@@ -244,7 +243,7 @@ class Trainer:
         loss_sum = 0.0
         for i, piece in enumerate(pieces):
             rows = piece[rank::world]
-            share = 1.0 if len(rows) else 0.0  # a process without rows still takes part in the exchange of gradients
+            share = 1.0 if len(rows) else 0.0  # a process without rows still exchanges gradients
             rows = rows if len(rows) else piece[:1]
             targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
             last = i == len(pieces) - 1
@@ -261,14 +260,14 @@ class Trainer:
         return float(loss_sum * world)
 
     def _halve(self, rows: int) -> None:
-        """Compute batches in pieces half as large from here on; raises TrainingError when that cannot help."""
-        if rows == 1 or self.accelerator.num_processes > 1:  # the other processes wait for this one's gradients
+        """Compute batches in pieces half as large from now on; raises TrainingError when that cannot help."""
+        if rows == 1 or self.accelerator.num_processes > 1:  # the other processes wait for the gradients of this one
             hint = "Lower training.batch_size and raise training.accumulation by as much, or lower model.max_length."
             raise TrainingError(f"the device ran out of memory at {rows} texts at a time", hint=hint)
         self.progress.parts *= 2
         self.observer.on_trouble(
-            f"out of memory at {rows} texts at a time: going on with {math.ceil(rows / 2)}, and accumulating twice as "
-            "many, so that a step is what it was"
+            f"out of memory at {rows} texts at a time: continuing with {math.ceil(rows / 2)} and twice the "
+            "accumulation, which leaves each step the same"
         )
 
     def _clip(self) -> float | None:
@@ -298,7 +297,7 @@ class Trainer:
             return {name: value.detach().clone() for name, value in self.train_state.weights().items()}
 
     def _finish(self) -> None:
-        """Leave the weights worth keeping in the model: those of the kept epoch, or the latest when there is none."""
+        """Load the weights to keep into the model: those of the kept epoch, or the latest without one."""
         state = self.kept if self.kept is not None else self._snapshot()
         self.core = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.core.load_state_dict(state, strict=False)
@@ -310,7 +309,7 @@ def _windows(batches: Sequence[Ints], size: int) -> list[Sequence[Ints]]:
 
 
 def _pieces(batch: Ints, parts: int) -> list[Ints]:
-    """The batch in that many pieces of like size; of fewer rows, one piece a row."""
+    """Split the batch into that many pieces of similar size, at most one a row."""
     return np.array_split(batch, min(parts, len(batch)))
 
 
@@ -318,37 +317,37 @@ _SCORING_BATCH = 128
 
 
 def model_inputs(encoded: Encoded, rows: Ints, pad_id: int, device: torch.device) -> dict[str, Tensor | None]:
-    """Token ids and mask of the rows, each of shape (rows, longest)."""
+    """Return token ids and mask of the rows, each of shape (rows, longest)."""
     ids, mask = encoded.padded(rows, pad_id)
-    # attention is faster without a mask, and where nothing is padded none is needed
+    # attention is faster without a mask, which is not needed where nothing is padded
     attention_mask = None if mask.all() else torch.from_numpy(mask).to(device)
     return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": attention_mask}
 
 
 def logits_of(model: PreTrainedModel, examples: Examples, pad_id: int, accelerator: Accelerator) -> Floats32:
-    """Logits in the training precision, shape (n, labels), the same in every process; each computes its share.
+    """Return logits in the training precision, shape (n, labels), the same in every process; each computes its share.
 
-    model: not its wrapper for several processes, which has all of them run the same number of batches.
+    model: not the wrapper for several processes, because that requires the same number of batches in all of them.
     """
-    device, encoded = accelerator.device, examples.encoded
-    out = torch.zeros((len(encoded), examples.targets.shape[1]), device=device)
+    target, encoded = accelerator.device, examples.encoded
+    out = torch.zeros((len(encoded), examples.targets.shape[1]), device=target)
     batches = list(batches_by_length(encoded.lengths, _SCORING_BATCH))
     with torch.inference_mode():
         for rows in batches[accelerator.process_index :: accelerator.num_processes]:
-            out[torch.from_numpy(rows).to(device)] = _logits(model, encoded, rows, pad_id, device)
+            out[torch.from_numpy(rows).to(target)] = _logits(model, encoded, rows, pad_id, target)
         if accelerator.num_processes > 1:
             out = accelerator.reduce(out, reduction="sum")
-    memory.give_back()  # or the next epoch's peak comes on top of what this pass left
+    device.give_back()  # otherwise the next epoch's peak adds to what this pass left
     return out.cpu().numpy()
 
 
-def _logits(model: PreTrainedModel, encoded: Encoded, rows: Ints, pad_id: int, device: torch.device) -> Tensor:
-    """Logits of a batch, shape (rows, labels); out of memory, of its halves."""
+def _logits(model: PreTrainedModel, encoded: Encoded, rows: Ints, pad_id: int, target: torch.device) -> Tensor:
+    """Return the logits of a batch, shape (rows, labels); when out of memory, computed in halves."""
     try:
-        return model(**model_inputs(encoded, rows, pad_id, device)).logits.float()  # type: ignore[no-any-return]
+        return model(**model_inputs(encoded, rows, pad_id, target)).logits.float()  # type: ignore[no-any-return]
     except RuntimeError as error:
-        if len(rows) == 1 or not memory.is_exhausted(error):
+        if len(rows) == 1 or not device.is_exhausted(error):
             raise
-    memory.release()
+    device.release()
     half = len(rows) // 2
-    return torch.cat([_logits(model, encoded, part, pad_id, device) for part in (rows[:half], rows[half:])])
+    return torch.cat([_logits(model, encoded, part, pad_id, target) for part in (rows[:half], rows[half:])])

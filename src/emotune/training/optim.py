@@ -20,9 +20,9 @@ _TINY = 1e-30  # a subnormal number is below 1.2e-38: another 170 steps at the u
 
 
 def make_optimizer(model: PreTrainedModel, config: OptimizerConfig) -> Optimizer:
-    """The configured optimizer over the groups of `parameter_groups`, which keep their names.
+    """Return the configured optimizer over the groups of `parameter_groups`, with their names.
 
-    All that it remembers of a parameter are tensors in its `state`. Raises ConfigError as `parameter_groups` does.
+    Its state of a parameter consists of tensors in its `state`. Raises ConfigError as `parameter_groups` does.
     """
     groups: list[dict[str, Any]] = [
         {"params": list(g.parameters.values()), "lr": g.lr, "weight_decay": g.weight_decay, "name": g.name}
@@ -38,9 +38,9 @@ def make_optimizer(model: PreTrainedModel, config: OptimizerConfig) -> Optimizer
 
 
 def forget_tiny(optimizer: Optimizer) -> None:
-    """Set to zero, on a CPU, what is left of gradients of long ago: first moments that no longer move a weight.
+    """Set to zero, on a CPU, first moments that are too small to change a weight.
 
-    That of a word that occurs no more is a subnormal number after 800 steps, which a processor is slow with.
+    That of a word that no longer occurs is a subnormal number after 800 steps, and processors are slow with those.
     """
     for state in optimizer.state.values():
         moment = state.get("exp_avg", state.get("momentum_buffer"))
@@ -49,12 +49,12 @@ def forget_tiny(optimizer: Optimizer) -> None:
 
 
 def make_schedule(optimizer: Optimizer, config: OptimizerConfig, num_steps: int) -> LambdaLR:
-    """Linear warm-up from 0, then the configured way to 0 (or none) at `num_steps`."""
+    """Return a schedule: linear warm-up from 0, then the configured decay to 0 (or none) at `num_steps`."""
     return LambdaLR(optimizer, rate_factor(config.schedule, round(config.warmup * num_steps), num_steps))
 
 
 def rate_factor(schedule: str, warmup_steps: int, num_steps: int) -> Callable[[int], float]:
-    """The factor on the learning rate at a step (from 0)."""
+    """Return the function that gives the factor on the learning rate at a step (from 0)."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -80,25 +80,25 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of another step in."""
+        """Add the weights of another step."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         torch._foreach_lerp_(self._average, self._trained, 1 - decay)
 
     def state(self) -> tuple[int, list[Tensor]]:
-        """The steps taken in, and the average of each trained weight, not copied."""
+        """Return the number of steps, and the average of each trained weight, not copied."""
         return self._steps, self._average
 
     @torch.no_grad()
     def restore(self, steps: int, average: Sequence[Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Restore what `state` returned."""
         self._steps = steps
-        for kept, value in zip(self._average, average, strict=True):
-            kept.copy_(value)
+        for current, value in zip(self._average, average, strict=True):
+            current.copy_(value)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The averaged weights in the model while the context lasts."""
+        """Put the averaged weights into the model while the context lasts."""
         self._swap()
         try:
             yield
@@ -108,9 +108,9 @@ class MovingAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for weight, average in zip(self._trained, self._average, strict=True):
-            kept = weight.clone()
+            current = weight.clone()
             weight.copy_(average)
-            average.copy_(kept)
+            average.copy_(current)
 
 
 _HEAD, _ENCODER, _EMBEDDINGS = "head", "encoder", "embeddings"
@@ -120,7 +120,7 @@ _HEAD, _ENCODER, _EMBEDDINGS = "head", "encoder", "embeddings"
 class Group:
     """Parameters with their names, their learning rate before the schedule, and their weight decay.
 
-    `part` says what they are of: `encoder`, `layer 3`, `embeddings` or `head`.
+    `part` is the part of the model: `encoder`, `layer 3`, `embeddings` or `head`.
     """
 
     part: str
@@ -131,27 +131,27 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The part, and whether the group is that of its parameters without weight decay."""
+        """The part, marked when the group has no weight decay."""
         return self.part if self.decays else f"{self.part}, no decay"
 
     def to_json(self) -> dict[str, Any]:
-        """What the log keeps: how many numbers are stepped at this rate, in which parameters."""
+        """Return the entry of the log: name, rate, weight decay, number of values, and parameters."""
         size = sum(p.numel() for p in self.parameters.values())
         about = {"name": self.name, "lr": self.lr, "weight_decay": self.weight_decay, "size": size}
         return {**about, "parameters": list(self.parameters)}
 
 
 def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Group]:
-    """All parameters that are ever trained: those of the encoder from the top, then those of the head.
+    """Return all parameters that are ever trained: the encoder's from the top layer down, then the head's.
 
-    Of each part the matrices come first, which decay, then biases and norms, which do not, unless `no_decay` says
-    otherwise. Raises ConfigError for a name in `no_decay` that no parameter has.
+    In each part, matrices with weight decay come first, then biases and norms without, unless `no_decay` changes that.
+    Raises ConfigError for a name in `no_decay` that no parameter has.
     """
-    spared = _without_decay(model, config)
+    without_decay = _without_decay(model, config)
     groups = []
     for part, lr, members in _parts(model, config):
         for decays in (True, False):
-            chosen = {name: p for name, p in members.items() if (name not in spared) is decays}
+            chosen = {name: p for name, p in members.items() if (name not in without_decay) is decays}
             if chosen:
                 groups.append(Group(part, decays, lr, config.weight_decay if decays else 0.0, chosen))
     return groups
@@ -164,7 +164,7 @@ def _without_decay(model: PreTrainedModel, config: OptimizerConfig) -> set[str]:
 
 
 def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, float, dict[str, nn.Parameter]]]:
-    """The trained parameters of each part, with its name and rate: encoder (by layers if their rates differ), head."""
+    """Return name, rate and trained parameters of each part: encoder (by layers if their rates differ), head."""
     head = (_HEAD, config.head_lr or config.lr, _trained(head_parameters(model)))
     if config.layer_decay == 1.0:
         return [(_ENCODER, config.lr, _trained(encoder_parameters(model))), head]
@@ -178,7 +178,7 @@ def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, f
 
 
 def _depth(name: str, layers: tuple[str, ...]) -> int:
-    """How many layers lie above a parameter; what is in no layer and no embedding, as a last norm, is at the top."""
+    """Return the number of layers above a parameter; 0 outside of layers and embeddings, as for a last norm."""
     for i, layer in enumerate(reversed(layers)):
         if name.startswith(f"{layer}."):
             return i

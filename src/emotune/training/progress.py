@@ -1,4 +1,4 @@
-"""What a training is given, what it reports, and where it stands."""
+"""The data that a training loop gets, the reports that it makes, and its progress."""
 
 import math
 import signal
@@ -58,19 +58,19 @@ class EpochReport:
 
 
 class Observer(Protocol):
-    """What is told of a run while it goes on."""
+    """Receives the reports of a training."""
 
     def on_step(self, report: StepReport) -> None: ...
 
     def on_epoch(self, report: EpochReport) -> None: ...
 
     def on_trouble(self, message: str) -> None:
-        """Something was put right that the user should know of."""
+        """Report a problem that the training worked around."""
         ...
 
 
 class TrainingReporter(Reporter, Protocol):
-    """A reporter that is also told of each optimizer step and each epoch."""
+    """A reporter that also receives each optimizer step and each epoch."""
 
     def on_step(self, report: StepReport) -> None: ...
 
@@ -79,11 +79,11 @@ class TrainingReporter(Reporter, Protocol):
 
 @dataclass
 class Fitted:
-    """How a run ended; the model holds the weights that it was run for.
+    """The epochs of a run, and how it ended.
 
-    seconds: by the clock, from the building of the model to its last step or fit, with the scoring and the checkpoints
-    in between; what a stop undid is not in it. None while it goes on. stop_requested: Ctrl-C came, be it so late that
-    the training was over: what would follow it is not wanted.
+    seconds: wall-clock time from building the model to the last step or fit, including scoring and checkpoints, without
+    steps that a stop has lost; None during the training. stop_requested: Ctrl-C was pressed, even if the training had
+    just ended, so that nothing else should be started.
     """
 
     epochs: list[EpochReport] = field(default_factory=list)
@@ -94,7 +94,7 @@ class Fitted:
     stop_requested: bool = False
 
     def is_better(self, metrics: dict[str, float], metric: str) -> bool:
-        """Whether these metrics are better than those of all epochs so far."""
+        """Return whether these metrics are better than those of all epochs so far."""
         sign = -1.0 if metric == "loss" else 1.0
         best = max((sign * e.metrics[metric] for e in self.epochs), default=-math.inf)
         return sign * metrics[metric] > best
@@ -102,10 +102,10 @@ class Fitted:
 
 @dataclass
 class Progress:
-    """Where a run stands: `step` optimizer steps are done, `step_in_epoch` of them in `epoch`, which is not over.
+    """The progress of a run: `step` optimizer steps are done, `step_in_epoch` of them in the current `epoch`.
 
-    loss_sum, examples and seconds are those of this epoch so far; each batch is computed in `parts` pieces. `spent` are
-    the seconds of the whole training until it was last counted.
+    loss_sum, examples and seconds are those of this epoch so far; each batch is computed in `parts` pieces. spent:
+    seconds of the whole training when it was last updated.
     """
 
     epoch: int = 1
@@ -119,7 +119,7 @@ class Progress:
     fitted: Fitted = field(default_factory=Fitted)
 
     def count(self, report: StepReport, seconds: float) -> None:
-        """Take a step in."""
+        """Add a step."""
         self.step += 1
         self.step_in_epoch += 1
         self.loss_sum += report.loss * report.examples
@@ -127,7 +127,7 @@ class Progress:
         self.seconds += seconds
 
     def end_epoch(self, metrics: dict[str, float], config: TrainingConfig) -> EpochReport:
-        """Take the metrics of the epoch in, go on to the next one, and say why there is none when it stops early."""
+        """Add the metrics of the epoch and proceed to the next; set `fitted.stopped` when the training stops early."""
         fitted = self.fitted
         best = fitted.is_better(metrics, config.metric)
         loss, speed = self.loss_sum / self.examples, self.examples / self.seconds
@@ -143,22 +143,22 @@ class Progress:
         return report
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Return the content of a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """What a checkpoint kept; floats come back as they were."""
+        """Return the progress in a checkpoint; floats are exactly as they were."""
         fitted = content["fitted"]
         epochs = [EpochReport(**epoch) for epoch in fitted["epochs"]]
         found = cls(**content | {"fitted": Fitted(**fitted | {"epochs": epochs})})
-        if "spent" not in content:  # an older checkpoint knows of steps alone
+        if "spent" not in content:  # an older checkpoint has the time of steps only
             found.spent = sum(epoch.seconds for epoch in epochs) + found.seconds
         return found
 
 
 class EndedByObserverError(Exception):
-    """An observer that has seen enough raises this, and catches it; the interrupt that came before goes before it."""
+    """Raised and caught by an observer to end a training; a Ctrl-C before it takes precedence."""
 
 
 class Interrupt:
@@ -166,18 +166,18 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
-        self._former: Any = None
+        self._previous: Any = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._former = signal.signal(signal.SIGINT, self._on_signal)
+            self._previous = signal.signal(signal.SIGINT, self._on_signal)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._former is not None:
-            signal.signal(signal.SIGINT, self._former)
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
         if self.requested and isinstance(error, EndedByObserverError):
             raise KeyboardInterrupt from None
 

@@ -1,4 +1,7 @@
-"""What one training works with, and what it hands over to be saved: for networks, and for what is fitted at once."""
+"""A training with its data: a network ready for the training loop, or a model that is fitted by one call.
+
+`StepSession` and `fit_model` prepare them; `TrainedNetwork` and `FittedModel` are their results, ready to be saved.
+"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,36 +34,14 @@ Floats = npt.NDArray[np.float32]
 _SCORING_BATCH = 64
 
 
-class Trained(Protocol):
-    """A model that has learned, to be written to a folder and scored as it was written."""
-
-    @property
-    def max_tokens(self) -> int | None:
-        """What it takes at a time; None when it reads texts whole."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What the card tells of its training."""
-        ...
-
-    def save(self, stage: Path) -> Floats:
-        """Write the model; the logits of the validation rows by what was written, shape (n, labels)."""
-        ...
-
-    def divide_logits(self, stage: Path, temperature: float) -> None:
-        """Fold a temperature into the model, also into what was written."""
-        ...
-
-
 class Session:
-    """The data of one training: what it is fitted to, and what says how well.
+    """The data of one training, and how its validation rows are scored.
 
-    `began`: when that was begun which counts as training, by `time.perf_counter`.
+    `started`: when the training time starts, by `time.perf_counter`.
     """
 
     def __init__(self, config: Config, corpus: Corpus, reporter: TrainingReporter) -> None:
-        self.began = time.perf_counter()
+        self.started = time.perf_counter()
         self.config, self.corpus, self.tuning = config, corpus, tuning_of(config)
         self.published = tell_published(corpus, config.data, reporter)
         self.start = start_decision(corpus.labels, config.decision)
@@ -70,12 +51,12 @@ class Session:
         self.fingerprints = fingerprints(corpus)
 
     def metrics(self, logits: Floats) -> dict[str, float]:
-        """The metrics of validation logits, shape (n, labels), with decisions out of fold."""
+        """Return the metrics of validation logits, shape (n, labels), with decisions out of fold."""
         return validation_metrics(logits, self.valid_targets, self.folds, self.start, self.tuning)
 
 
 class StepSession(Session):
-    """A training step by step: the network and its token ids, ready to be fitted."""
+    """A training step by step: the network and its token ids, ready for the training loop."""
 
     def __init__(
         self,
@@ -98,7 +79,7 @@ class StepSession(Session):
         self.train = self._examples(self.train_records)
         self.valid = self._examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
-        # what cannot be minimised, frozen or spared is said before anything is written
+        # a loss, or a parameter name to freeze or exempt, that does not fit is reported before anything is written
         losses.require_suited(config.loss, corpus.labels.task)
         encoders.freeze(self.model, config.network)
         self.groups = optim.parameter_groups(self.model, config.optimizer)
@@ -112,7 +93,7 @@ class StepSession(Session):
         return Examples(encoded, targets, lambda i: str(records[i].place))
 
     def trainer(self, observer: Observer) -> Trainer:
-        """What trains the model in place."""
+        """Return the training loop, which trains the model in place."""
         return Trainer(
             self.model,
             self.train,
@@ -123,13 +104,35 @@ class StepSession(Session):
             pad_id=self.encoder.pad_id,
             task=self.corpus.labels.task,
             observer=observer,
-            began=self.began,
+            started=self.started,
         )
+
+
+class Trained(Protocol):
+    """A trained or fitted model, to be written to a folder and scored as it was written."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest input in tokens; None when it reads whole texts."""
+        ...
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that the model card shows."""
+        ...
+
+    def save(self, stage: Path) -> Floats:
+        """Write the model, and return the validation logits of the written model, shape (n, labels)."""
+        ...
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, in memory and in `stage`."""
+        ...
 
 
 @dataclass
 class TrainedNetwork:
-    """A network when its training has come to an end."""
+    """A network whose training has ended."""
 
     session: StepSession
     model: PreTrainedModel
@@ -137,12 +140,10 @@ class TrainedNetwork:
 
     @property
     def max_tokens(self) -> int | None:
-        """What it takes at a time."""
         return self.session.encoder.max_tokens
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the card tells of its training."""
         config = self.session.config
         return {
             "precision": self.session.precision.reason,
@@ -165,14 +166,13 @@ class TrainedNetwork:
         return backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
 
     def divide_logits(self, stage: Path, temperature: float) -> None:
-        """Fold a temperature into the last layer."""
         encoders.divide_logits(self.model, temperature)
         update_layer(stage / "model.safetensors", self.model, encoders.final_linear(self.model))
 
 
 @dataclass
 class FittedModel:
-    """A model that was fitted at once."""
+    """A model that was fitted by one call."""
 
     session: Session
     kind: FittedKind
@@ -182,7 +182,6 @@ class FittedModel:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What the card tells of how it was made."""
         config = self.session.config
         keys = {name: str(value) for name, value in config.model.model_dump(mode="json").items() if value is not None}
         return keys | {"seed": str(config.training.seed)}
@@ -194,31 +193,30 @@ class FittedModel:
         return self.model.logits([r.text for r in self.session.corpus.splits["valid"]], _SCORING_BATCH)
 
     def divide_logits(self, stage: Path, temperature: float) -> None:
-        """Fold a temperature into the model, and write it again."""
         self.model.divide_logits(np.full(len(self.session.corpus.labels), temperature))
         self.model.save(stage)
 
 
-def idle_settings(config: Config) -> list[str]:
-    """The keys that differ from their defaults and play no part in a model that is fitted at once."""
+def fit_model(
+    session: Session, kind: FittedKind, source: hub.Source | None, device: str, info: Callable[[str], None]
+) -> FittedModel:
+    """Fit a model to the training rows by one call; raises EmotuneError when a library is missing."""
+    texts = [r.text for r in session.train_records]
+    targets = targets_of(session.train_records, len(session.corpus.labels))
+    directory, seed = None if source is None else source.directory, session.config.training.seed
+    data = FitData(texts, targets, session.corpus.labels, directory, seed, device, info)
+    try:
+        return FittedModel(session, kind, kind.fit(data, session.config.model), device)
+    except ImportError as error:
+        message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+
+
+def ignored_settings(config: Config) -> list[str]:
+    """Return the keys that differ from their defaults and are ignored by a model that is fitted by one call."""
     return [
         f"{name}.{key}"
         for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
         for key, value in section
         if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
     ]
-
-
-def fit_at_once(
-    session: Session, kind: FittedKind, source: hub.Source | None, device: str, say: Callable[[str], None]
-) -> FittedModel:
-    """Fit a model of a kind that needs no steps to the training rows."""
-    texts = [r.text for r in session.train_records]
-    targets = targets_of(session.train_records, len(session.corpus.labels))
-    directory, seed = None if source is None else source.directory, session.config.training.seed
-    lesson = FitData(texts, targets, session.corpus.labels, directory, seed, device, say)
-    try:
-        return FittedModel(session, kind, kind.fit(lesson, session.config.model), device)
-    except ImportError as error:
-        message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error

@@ -1,10 +1,10 @@
 """`emotune train --folds K`: K models, each trained without one fold of the training rows; the model is their mean.
 
-read and check data → each fold's run in folds/N (finished ones are not trained again) → their logits of the rows that
-they have not seen → temperature and thresholds fitted on those → the members as one model, in place
+read and check data → each fold's run in folds/N (finished ones are not trained again) → the logits of its held-out rows
+→ temperature and thresholds fitted on those → the members as one model, in place
 
-What is said of the training rows is honest only if nothing about a member was chosen by the rows that it is to be
-judged on. So a member keeps its last epoch's weights, trains all epochs, and has no temperature of its own.
+The scores on the training rows are honest only if nothing about a member was chosen on its held-out rows. So a member
+trains all epochs, keeps the weights of the last one, and has no temperature of its own.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from emotune.artifact.composing import compose, members_of
 from emotune.artifact.ensemble import combined
 from emotune.artifact.manifest import read_json
 from emotune.artifact.opening import FoundModel, open_model
@@ -28,13 +29,12 @@ from emotune.inference.classifier import run_model
 from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.reports.card import ensemble_card
-from emotune.reports.tables import chosen_thresholds, percent
-from emotune.runs import cached_logits, layout, tracking
-from emotune.runs import log as training_log
+from emotune.reports.tables import chosen_thresholds, members_table, percent
+from emotune.runs import backup, layout, tracking
 from emotune.runs import resume as resuming
-from emotune.runs.backup import recovering, tidy
-from emotune.runs.cached_logits import OUT_OF_FOLD, Floats, save_rows
+from emotune.runs.cached_logits import OUT_OF_FOLD, Floats, read_valid, save_rows
 from emotune.runs.lock import locked, require_unlocked
+from emotune.runs.log import Log, seconds_of_all
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import counting_metrics, metric_name
@@ -49,7 +49,6 @@ from emotune.scoring.tuning import (
     validation_metrics,
 )
 from emotune.training.progress import TrainingReporter
-from emotune.workflows.ensemble import compose, kind_of, members_of, members_table
 from emotune.workflows.train import (
     Material,
     prepare,
@@ -61,16 +60,16 @@ from emotune.workflows.train import (
     train_on,
 )
 
-_OUT_OF_FOLD, _BATCH = "out of fold", 64
+_BATCH = 64
 
 
 @dataclass(frozen=True)
 class FoldsOutcome:
-    """What a cross-training left behind, or where it was interrupted.
+    """The result of a cross-training, or the fold in which it was interrupted.
 
-    out_of_fold: metrics of all training rows, each scored by the member that has not seen it, at thresholds chosen on
-    other rows; validation: those of the mean model on the validation split, None without one; members: metrics of each
-    member on the rows that it has not seen. `interrupted` is the fold (from 1) at hand, when there is no model.
+    out_of_fold: metrics of all training rows, each scored by the member that was not trained on it, at thresholds
+    chosen on other rows; validation: those of the mean model on the validation split, None without one; members:
+    metrics of each member on its held-out rows. `interrupted` is the current fold (from 1), when there is no model.
     """
 
     run: Path
@@ -84,50 +83,49 @@ class FoldsOutcome:
     interrupted: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune train --folds --json` prints."""
-        whole = self.interrupted is None
+        """Return the output of `emotune train --folds --json`."""
+        finished = self.interrupted is None
         return {
             "run": str(self.run),
-            "model": str(self.run / "model") if whole else None,
+            "model": str(self.run / "model") if finished else None,
             "folds": self.num_folds,
-            "out_of_fold": finite(self.out_of_fold) if whole else None,
+            "out_of_fold": finite(self.out_of_fold) if finished else None,
             "validation": None if self.validation is None else finite(self.validation),
             "optimism": None if self.tuned is None else finite(self.tuned.optimism),
             "temperature": self.temperature,
             "members": [finite(metrics) for metrics in self.members],
-            "interrupted": not whole,
+            "interrupted": not finished,
             "fold": self.interrupted,
         }
 
 
-class _FoldTalk(NullReporter):
-    """What is heard of a member's training: its steps and epochs, and once for all members what it says before them."""
+class _FoldReporter(NullReporter):
+    """Passes on the steps and epochs of the members' trainings; messages before the first step only once for all."""
 
     def __init__(self, reporter: TrainingReporter) -> None:
-        self._talk = reporter
-        self._said: set[str] = set()
-        self._begun = False
+        self._reporter = reporter
+        self._passed_on: set[str] = set()
+        self._has_steps = False
 
-    def begin(self) -> None:
-        """The next member."""
-        self._begun = False
+    def next_member(self) -> None:
+        self._has_steps = False
 
     def info(self, message: str) -> None:
-        if not self._begun and message not in self._said:
-            self._said.add(message)
-            self._talk.info(message)
+        if not self._has_steps and message not in self._passed_on:
+            self._passed_on.add(message)
+            self._reporter.info(message)
 
     def warn(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
-            self._talk.warn(message)
+        if message not in self._passed_on:
+            self._passed_on.add(message)
+            self._reporter.warn(message)
 
     def on_step(self, report: Any) -> None:
-        self._begun = True
-        self._talk.on_step(report)
+        self._has_steps = True
+        self._reporter.on_step(report)
 
     def on_epoch(self, report: Any) -> None:
-        self._talk.on_epoch(report)
+        self._reporter.on_epoch(report)
 
 
 def train_folds(
@@ -141,10 +139,10 @@ def train_folds(
 ) -> FoldsOutcome:
     """Cross-train as configured (`training.folds`) and write the run directory of the mean model to `out`.
 
-    resume: go on with the fold at hand, from its newest checkpoint. Interrupted by Ctrl-C, there is no model yet.
-    Raises as `train`, and UsageError in one of several processes.
+    resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`,
+    and UsageError in one of several processes.
     """
-    assert config.training.folds is not None, "who asks for folds says how many"
+    assert config.training.folds is not None, "the caller checks it"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
     require_trainable(config)
@@ -157,7 +155,7 @@ def train_folds(
     splits = ("train", "valid") if has_validation(data.local) else ("train",)
     material = Material(config, resolved, *read(data, reporter, splits))
     training = _Folds(material, config.training.folds, out, reporter, device)
-    with locked(out), recovering(out):
+    with locked(out), backup.restored_on_failure(out):
         require_place(out, resolved, overwrite=overwrite, resume=resume)
         if resume:
             training.require_same_data()
@@ -165,15 +163,15 @@ def train_folds(
         interrupted = training.train()
         if interrupted is not None:
             reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
-            reporter.info(f"to go on from where it stopped: emotune train --resume {out}")
+            reporter.info(f"to resume the training: emotune train --resume {out}")
             return training.outcome_of(interrupted)
         outcome = training.join()
-        tidy(out, config)
+        backup.clean_up_finished(out, config)
     return outcome
 
 
 class _Folds:
-    """A cross-training: its members one after the other, then their mean."""
+    """A cross-training: its members one after another, then their mean."""
 
     def __init__(self, material: Material, num_folds: int, out: Path, reporter: TrainingReporter, device: str) -> None:
         self.material, self.num_folds, self.out, self.reporter, self.device = material, num_folds, out, reporter, device
@@ -182,21 +180,21 @@ class _Folds:
         self.fingerprints = fingerprints(corpus)
         self.start, self.tuning = start_decision(corpus.labels, material.config.decision), tuning_of(material.config)
         self.reached: list[dict[str, float]] = []
-        self.stepwise = isinstance(find_kind(material.config.model.kind), TrainedKind)
-        if self.stepwise and (sentence := _set_aside(material.config)):
+        self.has_steps = isinstance(find_kind(material.config.model.kind), TrainedKind)
+        if self.has_steps and (sentence := _ignored(material.config)):
             reporter.info(sentence)
 
     def require_same_data(self) -> None:
-        """Raise DataError when the data is not what the run began with: members would be of different rows."""
+        """Raise DataError when the data has changed since the run began: its members would have different rows."""
         path = self.out / layout.DATA
-        if path.is_file() and layout.folds_begun(self.out):
+        if path.is_file() and backup.has_folds(self.out):
             resuming.require_same_data(read_json(path).get("splits", {}), self.fingerprints, Place(path))
 
     def train(self) -> int | None:
-        """Train all members that are not there yet; the number of the one that was interrupted, None when none was."""
-        reporter = _FoldTalk(self.reporter)
+        """Train all members that are missing; return the number of the one that was interrupted, None when none was."""
+        reporter = _FoldReporter(self.reporter)
         for number in range(1, self.num_folds + 1):
-            reporter.begin()
+            reporter.next_member()
             if not self._train_one(number, reporter):
                 return number
         return None
@@ -205,19 +203,19 @@ class _Folds:
         return self.out / layout.FOLDS / str(number)
 
     def _train_one(self, number: int, reporter: TrainingReporter) -> bool:
-        """Train a member, or go on with it; whether that is over, and the next one wanted."""
+        """Train a member, or resume it; return whether it has finished and the next one should start."""
         run, name = self._run(number), f"fold {number} of {self.num_folds}"
         resume = run.exists()
         try:
-            whole = resuming.is_complete(run)
+            finished = resuming.is_finished(run)
         except MissingInputError:  # interrupted, and without a checkpoint
-            whole = resume = False
-        if whole:
-            self.reporter.info(f"{name} is trained")
+            finished = resume = False
+        if finished:
+            self.reporter.info(f"{name} is already trained")
             return True
         corpus = held_out(self.material.corpus, number, self.num_folds)
         rows = {split: len(corpus.splits[split]) for split in ("train", "valid")}
-        self.reporter.info(f"{name}: {rows['train']:,} rows to learn from, {rows['valid']:,} held out")
+        self.reporter.info(f"{name}: {rows['train']:,} training rows, {rows['valid']:,} held out")
         config, resolved = (self._member(c, number) for c in (self.material.config, self.material.resolved))
         material = Material(config, resolved, corpus, ())
         outcome = train_on(material, run, reporter=reporter, device=self.device, overwrite=not resume, resume=resume)
@@ -225,10 +223,10 @@ class _Folds:
         return not (outcome.fitted.interrupted or outcome.fitted.stop_requested)
 
     def _member(self, config: Config, number: int) -> Config:
-        """How a member is trained: nothing about it may be chosen by the rows that it is to be judged on."""
+        """Return the configuration of a member, in which nothing is chosen on its held-out rows."""
         changed = {
             "data": {"fold": [number, self.num_folds]},
-            "training": {"folds": None, **({"keep": "last", "patience": None} if self.stepwise else {})},
+            "training": {"folds": None, **({"keep": "last", "patience": None} if self.has_steps else {})},
             "tuning": {"calibrate": False},
             "tracking": {"run_name": f"{config.tracking.run_name or config.name}-fold-{number}"},
         }
@@ -236,62 +234,56 @@ class _Folds:
         return config.model_copy(update={"name": f"{config.name}-fold-{number}", **sections})
 
     def outcome_of(self, interrupted: int) -> FoldsOutcome:
-        """What there is when a fold was interrupted: no model."""
+        """Return the outcome when a fold was interrupted: no model."""
         return FoldsOutcome(self.out, self.num_folds, self.start, None, 1.0, {}, None, (), interrupted)
 
     def join(self) -> FoldsOutcome:
-        """Make the members one model: temperature and thresholds fitted out of fold, the validation split scored."""
+        """Join the members into one model: fit temperature and thresholds out of fold, score the validation split."""
         corpus = self.material.corpus
         labels, targets = corpus.labels, corpus.targets("train")
         models = {f"fold-{n}": open_model(str(self._run(n))) for n in range(1, self.num_folds + 1)}
-        logits, reached = self._out_of_fold(models, targets)
+        logits, scores = self._out_of_fold(models, targets)
         temperature = fit_temperature(logits, targets, labels.task) if self.tuning.calibrate else 1.0
         logits = logits / np.float32(temperature)
         tuned_on = {"split": OUT_OF_FOLD, "data_sha256": self.fingerprints["train"]["sha256"]}
         decision, tuned = tune_decision(logits, targets, self.start, self.tuning, tuned_on)
-        reached[_OUT_OF_FOLD] = self._metrics(logits, targets) | ({} if tuned is None else tuned.out_of_fold_f1)
+        out_of_fold = self._metrics(logits, targets) | ({} if tuned is None else tuned.out_of_fold_f1)
         members = members_of(models, labels, temperature)
         valid = None
         if "valid" in corpus.splits:
             texts = [r.text for r in corpus.splits["valid"]]
             each = [self._logits(member.model, texts) for member in members]
             valid = combined([member.weights for member in members], each)
-        scored = None if valid is None else _scored(valid, corpus.targets("valid"), decision)
+        validation = None if valid is None else _scored(valid, corpus.targets("valid"), decision)
+        each_member = tuple(scores.values())
         outcome = FoldsOutcome(
-            self.out,
-            self.num_folds,
-            decision,
-            tuned,
-            temperature,
-            reached.pop(_OUT_OF_FOLD),
-            scored,
-            (*reached.values(),),
+            self.out, self.num_folds, decision, tuned, temperature, out_of_fold, validation, each_member
         )
-        card = self._card(models, reached, outcome)
+        card = self._card(models, scores, outcome)
         with staged(self.out / "model") as stage:
             compose(stage, members, decision, card, self.fingerprints, link=True)
             save_rows(self.out / layout.OOF, logits, targets, fold=self.folds)
             if valid is not None:
                 save_rows(self.out / layout.VALID, valid, corpus.targets("valid"))
-            self._log(reached, outcome)
-        self._tell(outcome)
+            self._log(scores, outcome)
+        self._report(outcome)
         return outcome
 
     def _out_of_fold(
         self, models: Mapping[str, FoundModel], targets: Floats
     ) -> tuple[Floats, dict[str, dict[str, float]]]:
-        """The logits of all training rows, each by the member that has not seen it; and what each member reaches."""
-        logits, reached = np.zeros_like(targets), {}
+        """Return the logits of all training rows, each by the member not trained on it, and each member's metrics."""
+        logits, scores = np.zeros_like(targets), {}
         for number, name in enumerate(models, start=1):
             inside = self.folds == number
-            own, its = cached_logits.read_valid(self._run(number), self.material.corpus.labels)
+            own, its = read_valid(self._run(number), self.material.corpus.labels)
             if not np.array_equal(its, targets[inside]):
                 raise DataError(
-                    "the rows that were held out are not those of this data", place=Place(self._run(number))
+                    "the held-out rows of this fold are not those of this data", place=Place(self._run(number))
                 )
             logits[inside] = own
-            reached[name] = self._metrics(own, its)
-        return logits, reached
+            scores[name] = self._metrics(own, its)
+        return logits, scores
 
     def _metrics(self, logits: Floats, targets: Floats) -> dict[str, float]:
         folds = stratified_folds(targets, self.tuning.folds, FOLD_SEED)
@@ -302,35 +294,35 @@ class _Folds:
         return classifier.logits(texts, batch_size=_BATCH)
 
     def _card(
-        self, models: Mapping[str, FoundModel], reached: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome
+        self, models: Mapping[str, FoundModel], scores: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome
     ) -> str:
         corpus, rows = self.material.corpus, len(self.folds)
-        kinds = {name: kind_of(model) for name, model in models.items()}
-        table = members_table(kinds, {**reached, _OUT_OF_FOLD: outcome.out_of_fold}, corpus.labels.task)
-        told = [
+        kinds = {name: model.kind for name, model in models.items()}
+        table = members_table(kinds, {**scores, "out of fold": outcome.out_of_fold}, corpus.labels.task)
+        notes = [
             *corpus.description,
-            *(f"doubtful: {finding}" for finding in self.material.findings),
+            *(f"warning: {finding}" for finding in self.material.findings),
             f"cross-training: each member was trained without one of {self.num_folds} folds of the {rows:,} training "
             "rows, and its scores are those on that fold",
             *_sentences(outcome, rows, len(corpus.splits.get("valid", ()))),
         ]
         published = tell_published(corpus, self.material.config.data, NullReporter())
-        return ensemble_card(self.material.config.name, told, table, outcome.decision, published)
+        return ensemble_card(self.material.config.name, notes, table, outcome.decision, published)
 
-    def _log(self, reached: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome) -> None:
-        """The log of the whole, written at once: those of the members tell of their steps."""
+    def _log(self, scores: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome) -> None:
+        """Write the log of the cross-training; the steps are in the logs of the members."""
         path = self.out / layout.LOG
         path.unlink(missing_ok=True)
         kind = find_kind(self.material.config.model.kind).name
-        with training_log.Log(path) as log:
+        with Log(path) as log:
             log.write("start", kind=kind, folds=self.num_folds)
-            for number, metrics in enumerate(reached.values(), start=1):
+            for number, metrics in enumerate(scores.values(), start=1):
                 log.write("fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=dict(metrics))
-            scores = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
-            seconds = training_log.seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
-            log.write("end", **scores, **seconds, interrupted=False)
+            final = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
+            seconds = seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
+            log.write("end", **final, **seconds, interrupted=False)
 
-    def _tell(self, outcome: FoldsOutcome) -> None:
+    def _report(self, outcome: FoldsOutcome) -> None:
         if outcome.temperature != 1.0:
             self.reporter.info(
                 f"temperature {outcome.temperature:.3f}, fitted out of fold, folded into the members' weights"
@@ -344,35 +336,35 @@ class _Folds:
             self.reporter.info(sentence)
 
 
-def _set_aside(config: Config) -> str:
-    """What of the configuration the members do not follow, in a sentence; empty when there is nothing."""
-    aside = [f"training.keep {config.training.keep}"] * (config.training.keep != "last")
-    aside += [f"training.patience {config.training.patience}"] * (config.training.patience is not None)
-    if not aside:
+def _ignored(config: Config) -> str:
+    """Return a sentence about the settings that are ignored; empty without any."""
+    ignored = [f"training.keep {config.training.keep}"] * (config.training.keep != "last")
+    ignored += [f"training.patience {config.training.patience}"] * (config.training.patience is not None)
+    if not ignored:
         return ""
-    why = "would choose by the rows that are held out: each member trains all epochs and keeps the last"
-    return f"{' and '.join(aside)} {why}"
+    why = "because the held-out rows must choose nothing: each member trains all epochs and keeps the last"
+    return f"ignored: {' and '.join(ignored)}, {why}"
 
 
 def _scored(logits: Floats, targets: Floats, decision: Decision) -> dict[str, float]:
-    """The metrics of the decisions as they are: nothing was chosen on these rows."""
+    """Return the metrics of the decisions as they are: nothing was chosen on these rows."""
     counted = counting_metrics(positives(targets), decision.decide(decision.probabilities(logits)))
     return {name: counted[name] for name in ("macro_f1", "micro_f1", "weighted_f1", "accuracy")}
 
 
 def _sentences(outcome: FoldsOutcome, num_rows: int, num_valid: int) -> list[str]:
-    """What the training rows and the validation split say of the model."""
+    """Describe the scores on the training rows and on the validation split."""
     how = "" if outcome.tuned is None else ", thresholds chosen on other rows"
-    said = [
+    sentences = [
         f"out of fold, {num_rows:,} training rows: {_listed(outcome.out_of_fold, outcome)} "
-        f"(each by the one member that has not seen it{how})"
+        f"(each by the one member not trained on it{how})"
     ]
     if outcome.validation is not None:
-        said.append(
+        sentences.append(
             f"the mean of the {outcome.num_folds}, {num_valid:,} validation rows: "
             f"{_listed(outcome.validation, outcome)} (nothing was chosen on them)"
         )
-    return said
+    return sentences
 
 
 def _listed(metrics: Mapping[str, float], outcome: FoldsOutcome) -> str:

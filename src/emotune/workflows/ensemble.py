@@ -1,6 +1,6 @@
 """`emotune ensemble`: trained models in, one model out whose logits are the mean of theirs.
 
-open the models → bring their labels to one order → the rows that all were validated on, or other data
+open the models → one order of labels → the rows that all were validated on, or other data
 → mean logits → thresholds tuned out of fold → members, weights, card and manifest → a run in place
 """
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from emotune.artifact import ensemble
-from emotune.artifact.ensemble import combined, free_name
-from emotune.artifact.manifest import DECISION, run_of, seal, versions
-from emotune.artifact.opening import FoundModel, Member, open_model
-from emotune.atomic import staged, write_file, write_json
+from emotune.artifact.composing import compose, members_of
+from emotune.artifact.ensemble import KIND, combined, free_name
+from emotune.artifact.manifest import run_of
+from emotune.artifact.opening import FoundModel, open_model
+from emotune.atomic import staged, write_file
 from emotune.config.loading import config_from, override_data
 from emotune.config.schema import Config, TuningConfig
 from emotune.data.corpus import hub_id, locate
@@ -24,28 +24,27 @@ from emotune.data.records import fingerprint, text_keys
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, OutputError, Place, UsageError
 from emotune.inference.classifier import run_model
-from emotune.labels import LabelSet, Task, in_order, label_difference, positives
+from emotune.labels import Task, in_order, label_difference, positives
 from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
-from emotune.reports.tables import Table, percent
+from emotune.reports.tables import Table, members_table
 from emotune.runs import layout
-from emotune.runs import log as training_log
-from emotune.runs.cached_logits import SPLITS, Floats, KeptRows, kept_rows, records_of, save_rows
+from emotune.runs.cached_logits import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
 from emotune.runs.compared import Rows, row_difference
+from emotune.runs.log import Log, seconds_of_all
 from emotune.scoring.folds import stratified_folds
-from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import FOLD_SEED, finite, tune_decision, validation_metrics
 
-MEAN = "their mean"  # no name of a member, which has no blank
+MEAN = "their mean"  # not the name of a member, which has no blank
 
 
 @dataclass(frozen=True)
 class EnsembleRequest:
-    """What to make of which models.
+    """The options of `emotune ensemble`.
 
-    models: runs, model directories or hub ids; out: the run to write; data: labelled rows to tune on instead of those
-    that the runs kept, with its split and how it is read (`data.key=value`); untuned: leave thresholds at 0.5.
+    models: runs, model directories or hub ids; out: the run to write; data: labelled rows to tune on instead of the
+    cached rows of the runs, with its split and its settings (`data.key=value`); untuned: leave thresholds at 0.5.
     """
 
     models: Sequence[str]
@@ -60,22 +59,22 @@ class EnsembleRequest:
 
 @dataclass(frozen=True)
 class EnsembleOutcome:
-    """The ensemble's run, its rule, what it was tuned on (None: nothing), and scores there, the mean's as the last."""
+    """The ensemble's run, its rule, the rows it was tuned on (None: untuned), and scores on them, the mean's last."""
 
     run: Path
     models: dict[str, FoundModel]
     decision: Decision
-    rows: KeptRows | None
+    rows: CachedRows | None
     tuned: Tuned | None
     scores: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune ensemble --json` prints."""
+        """Return the output of `emotune ensemble --json`."""
         members = [
             {
                 "name": name,
                 "model": str(model.directory),
-                "kind": kind_of(model),
+                "kind": model.kind,
                 "scores": finite(self.scores[name]) if name in self.scores else None,
             }
             for name, model in self.models.items()
@@ -93,66 +92,16 @@ class EnsembleOutcome:
 
     @property
     def table(self) -> Table:
-        """Each member and the mean with what they reach."""
-        kinds = {name: kind_of(model) for name, model in self.models.items()}
+        """The scores of each member and of the mean."""
+        kinds = {name: model.kind for name, model in self.models.items()}
         return members_table(kinds, self.scores, self.decision.labels.task)
-
-
-def kind_of(model: FoundModel) -> str:
-    """The name of a model's kind."""
-    return "encoder" if model.manifest is None else model.manifest.kind
-
-
-def members_table(kinds: Mapping[str, str], scores: Mapping[str, Mapping[str, float]], task: Task) -> Table:
-    """Members by name with their kinds and, where there are any, scores; then what else has scores."""
-    keys = ("accuracy", "macro_f1") if task is Task.MULTI_CLASS else ("macro_f1", "micro_f1")
-    names = [*kinds, *(name for name in scores if name not in kinds)]
-    shown = keys if scores else ()
-    rows = [(name, kinds.get(name, ""), *(percent(scores[name][key]) for key in shown)) for name in names]
-    return Table(("member", "kind", *map(metric_name, shown)), tuple(rows))
-
-
-def members_of(models: Mapping[str, FoundModel], labels: LabelSet, temperature: float = 1.0) -> list[Member]:
-    """The members of the models' mean, its logits divided by a temperature; an ensemble among them gives it its own."""
-    share = np.full(len(labels), 1 / (len(models) * temperature))
-    found: dict[str, Member] = {}
-    for name, model in models.items():
-        for part in model.members or (Member("", model, np.ones(len(labels))),):
-            weights = in_order(part.weights[None], model.decision.labels, labels)[0]
-            free = free_name(f"{name}-{part.name}" if part.name else name, found)
-            found[free] = Member(free, part.model, share * weights)
-    if len(found) > ensemble.MOST_MEMBERS:
-        raise UsageError(f"{len(found)} members; an ensemble has {ensemble.MOST_MEMBERS} at most")
-    return list(found.values())
-
-
-def compose(
-    stage: Path,
-    members: Sequence[Member],
-    decision: Decision,
-    card: str,
-    data: dict[str, dict[str, str | int]],
-    *,
-    link: bool = False,
-) -> None:
-    """Write an ensemble's model directory; with `link` it shares its members' files with the models that they are."""
-    for member in members:
-        assert member.model.manifest is not None, "members are models of ours"
-        target = stage / ensemble.MEMBERS / member.name
-        ensemble.copy_member(member.model.directory, target, member.model.manifest, link=link)
-    ensemble.write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
-    write_json(stage / DECISION, decision.to_json())
-    write_file(stage / "README.md", card)
-    kind = ensemble.KIND
-    described = {"kind": kind.name, "portability": kind.portability, "encoder": "", "max_tokens": None}
-    seal(stage, **described, versions=versions(), data=data)
 
 
 def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutcome:
     """Write the run of the mean of models.
 
     Raises UsageError, naming the difference, for models whose labels differ or that were validated on different rows,
-    MissingInputError when nothing was kept to tune on, and OutputError for a place that is taken.
+    MissingInputError for a model without cached rows, and OutputError when the output directory is not empty.
     """
     _require_free(request.out)
     models = _open(request.models)
@@ -160,10 +109,10 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
     labels = first.decision.labels
     config = _config(request, models)
     start = replace(first.decision, thresholds=(0.5,) * len(labels), tuning={})
-    _tell_policies(models, start, reporter)
-    kept = _rows(request, models, reporter)
+    _report_policies(models, start, reporter)
+    cached = _rows(request, models, reporter)
     decision, tuned, scores = start, None, {}
-    rows = next(iter(kept.values()), None)
+    rows = next(iter(cached.values()), None)
     if rows is not None:
         settings = TuningConfig(method="none") if request.untuned else config.tuning
         decision, tuned = tune_decision(rows.mean.logits, rows.mean.targets, start, settings, rows.mean.record)
@@ -172,27 +121,28 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
         reporter.warn("the thresholds are untuned, 0.5 for every label: emotune tune chooses them")
     mean = None if rows is None else rows.mean
     outcome = EnsembleOutcome(request.out, models, decision, mean, tuned, scores)
-    _write(request.out, config, outcome, kept)
+    _write(request.out, config, outcome, cached)
     return outcome
 
 
 def _require_free(out: Path) -> None:
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise OutputError("something is there already", place=Place(out), hint="Choose another place: --out DIR")
+        message = "the output directory exists and is not empty"
+        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
 def _open(names: Sequence[str]) -> dict[str, FoundModel]:
-    """The models by the names that they get as members; all of ours, all of the same labels and none twice."""
+    """Open the models, by their names as members; raises UsageError for foreign models, other labels and duplicates."""
     if len(names) < 2:
         raise UsageError("an ensemble takes at least two models", hint="emotune ensemble RUN RUN --out DIR")
     opened: dict[str, FoundModel] = {}
     for given in names:
         found = open_model(given)
         if found.manifest is None:
-            hint = f"Make a model of ours of it first: emotune tune {given} --data DATA --out DIR"
+            hint = f"Tune it first, which writes one of ours: emotune tune {given} --data DATA --out DIR"
             raise UsageError(f"{given} was not written by emotune, and cannot be a member", hint=hint)
         if any(found.directory.resolve() == other.directory.resolve() for other in opened.values()):
-            raise UsageError(f"{given} is there twice", hint="Name each model once.")
+            raise UsageError(f"{given} is named twice", hint="Name each model once.")
         first = next(iter(opened.values()), found)
         if difference := label_difference(found.decision.labels, first.decision.labels):
             raise UsageError(f"{given} has other labels than {first.name}: {difference}")
@@ -206,29 +156,29 @@ def _runs(models: Mapping[str, FoundModel]) -> dict[str, Path | None]:
 
 
 def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Config:
-    """The configuration of the ensemble's run: data and tuning of its first run, so that every verb works on it."""
+    """Return the configuration of the run: data and tuning of the first member's run, so that every verb works."""
     run = next(filter(None, _runs(models).values()), None)
-    former = Config(tuning=TuningConfig(method="auto")) if run is None else layout.read_config(run)
-    data = former.data.model_copy(update={"fold": None})
+    first = Config(tuning=TuningConfig(method="auto")) if run is None else layout.read_config(run)
+    data = first.data.model_copy(update={"fold": None})
     if run is None and request.data is not None:
         here = request.data if hub_id(request.data) else str(locate(request.data))
         data = override_data(data.model_copy(update={"path": here}), request.overrides)
-    content = former.model_dump(mode="json", by_alias=True) | {
+    content = first.model_dump(mode="json", by_alias=True) | {
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
         "data": data.model_dump(mode="json"),
-        "model": {"kind": ensemble.KIND.name, "members": [str(m.directory.resolve()) for m in models.values()]},
+        "model": {"kind": KIND, "members": [str(m.directory.resolve()) for m in models.values()]},
     }
     return config_from({key: content[key] for key in ("name", "about", "data", "model", "tuning", "decision")})
 
 
-def _tell_policies(models: Mapping[str, FoundModel], start: Decision, reporter: Reporter) -> None:
-    """Say so where members decide by other policies than the first, whose policies the ensemble takes."""
+def _report_policies(models: Mapping[str, FoundModel], start: Decision, reporter: Reporter) -> None:
+    """Warn of members with other policies than the first, whose policies the ensemble uses."""
     for name, model in models.items():
         decision = model.decision
         if (decision.fallback, decision.neutral_excludes) != (start.fallback, start.neutral_excludes):
             reporter.warn(
-                f"{name} has other policies where nothing passes or neutral stands; those of the first are taken"
+                f"{name} has other policies for texts without a label and for neutral; those of the first are used"
             )
 
 
@@ -237,40 +187,40 @@ class _Rows:
     """The logits of each model, by its name, and of their mean on the same rows, in the ensemble's label order."""
 
     each: dict[str, Floats]
-    mean: KeptRows
+    mean: CachedRows
 
 
 def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> dict[str, _Rows]:
-    """What is kept of rows that all have in common, by the name of its file, what to tune on first."""
+    """Return the cached rows that all models have in common, by file name; the first are tuned on."""
     if request.data is not None:
         return {layout.VALID: _rows_of_data(request, models, reporter)}
     labels = next(iter(models.values())).decision.labels
-    kept: dict[str, dict[str, KeptRows]] = {}
+    cached: dict[str, dict[str, CachedRows]] = {}
     for (name, model), run in zip(models.items(), _runs(models).values(), strict=True):
         assert model.manifest is not None
-        kept[name] = {} if run is None else kept_rows(run, model.manifest.data, model.decision.labels)
+        cached[name] = {} if run is None else cached_rows(run, model.manifest.data, model.decision.labels)
     found, difference = {}, ""
     for file in SPLITS:
-        if all(file in own for own in kept.values()):
-            each = {name: own[file] for name, own in kept.items()}
+        if all(file in own for own in cached.values()):
+            each = {name: own[file] for name, own in cached.items()}
             difference = _difference(models, each, SPLITS[file])
             if not difference:
                 logits = {n: in_order(rows.logits, models[n].decision.labels, labels) for n, rows in each.items()}
                 found[file] = _Rows(logits, replace(next(iter(each.values())), logits=_mean(logits)))
     if not found and not request.untuned:
-        raise _nothing_in_common(kept, difference)
+        raise _nothing_in_common(cached, difference)
     return found
 
 
-def _difference(models: Mapping[str, FoundModel], kept: Mapping[str, KeptRows], split: str) -> str:
-    """In which rows what the models keep of a split differs; empty when they are the same."""
-    if len({rows.sha256 for rows in kept.values()}) == 1:
+def _difference(models: Mapping[str, FoundModel], cached: Mapping[str, CachedRows], split: str) -> str:
+    """Describe the difference between the cached rows of a split; empty when all models have the same."""
+    if len({rows.sha256 for rows in cached.values()}) == 1:
         return ""
-    first, *others = kept
+    first, *others = cached
     order, each = models[first].decision.labels, {}
     for name, run in _runs(models).items():
-        rows, labels = kept[name], models[name].decision.labels
-        assert run is not None, "only runs keep rows"
+        rows, labels = cached[name], models[name].decision.labels
+        assert run is not None, "only runs have cached rows"
         targets = in_order(positives(rows.targets), labels, order)
         records = records_of(run, split, labels, rows.sha256)
         each[name] = Rows(len(targets), rows.sha256, targets, labels, records)
@@ -281,17 +231,19 @@ def _mean(logits: Mapping[str, Floats]) -> Floats:
     return combined([np.full(1, 1 / len(logits))] * len(logits), list(logits.values()))
 
 
-def _nothing_in_common(kept: Mapping[str, Mapping[str, KeptRows]], difference: str) -> UsageError | MissingInputError:
-    """Why there is nothing that all models were validated on."""
-    hint = "Say what to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
-    for name, own in kept.items():
+def _nothing_in_common(
+    cached: Mapping[str, Mapping[str, CachedRows]], difference: str
+) -> UsageError | MissingInputError:
+    """The error for models without common validation rows."""
+    hint = "Name rows to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
+    for name, own in cached.items():
         if not own:
-            return MissingInputError(f"{name} keeps no logits of validation rows: it stands alone", hint=hint)
-    return UsageError(difference or "the models keep no logits of the same rows", hint=hint)
+            return MissingInputError(f"{name} has no cached logits of validation rows: it is not in a run", hint=hint)
+    return UsageError(difference or "the models have no cached logits of the same rows", hint=hint)
 
 
 def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> _Rows:
-    """The logits of all models on the rows of other data."""
+    """Return the logits of all models on the rows of other data."""
     assert request.data is not None
     labels = next(iter(models.values())).decision.labels
     runs = _runs(models)
@@ -307,63 +259,56 @@ def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], re
         seen = layout.seen_in_training(runs[name], text_keys(records))
         if seen is not None and seen.any():
             reporter.warn(
-                f"{name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts, which flatters the scores"
+                f"{name} was trained on {int(seen.sum()):,} of these {len(seen):,} texts, which inflates the scores"
             )
         classifier = run_model(replace(model, notes=()), device=request.device, warn=reporter.warn)
         own = classifier.logits([r.text for r in records], batch_size=request.batch_size)
         logits[name] = in_order(own, model.decision.labels, labels)
-    kept = KeptRows(split, fingerprint(records, labels), _mean(logits), corpus.targets(split))
-    return _Rows(logits, kept)
+    cached = CachedRows(split, fingerprint(records, labels), _mean(logits), corpus.targets(split))
+    return _Rows(logits, cached)
 
 
 def _scores(rows: _Rows, start: Decision, settings: TuningConfig) -> dict[str, dict[str, float]]:
-    """What each model and the mean reach, thresholds tuned out of fold in the same way for all."""
+    """Return the metrics of each model and of the mean, with thresholds tuned out of fold in the same way."""
     targets = rows.mean.targets
     folds = stratified_folds(targets, settings.folds, FOLD_SEED)
     each = rows.each | {MEAN: rows.mean.logits}
     return {name: validation_metrics(logits, targets, folds, start, settings) for name, logits in each.items()}
 
 
-def _write(out: Path, config: Config, outcome: EnsembleOutcome, kept: Mapping[str, _Rows]) -> None:
-    """The run, in place at once."""
+def _write(out: Path, config: Config, outcome: EnsembleOutcome, cached: Mapping[str, _Rows]) -> None:
+    """Write the run, whole or not at all."""
     labels, models = outcome.decision.labels, outcome.models
     rows = outcome.rows
-    told = ["scores: none, for nothing was scored"]
+    notes = ["scores: none, because nothing was scored"]
     if rows is not None:
-        told = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
-    data = _data(models, kept)
-    card = ensemble_card(config.name, told, outcome.table, outcome.decision, _published(models.values()))
+        notes = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
+    data = _data(models, cached)
+    card = ensemble_card(config.name, notes, outcome.table, outcome.decision, _published(models.values()))
     with staged(out) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
         write_file(stage / layout.CONFIG, config.to_yaml())
-        record = {
-            "description": [f"the mean of {len(models)} models: {', '.join(models)}"],
-            "labels": list(labels.names),
-            "task": str(labels.task),
-            "findings": [],
-            "splits": data,
-        }
-        write_json(stage / layout.DATA, record)
-        for file, common in kept.items():
+        layout.write_data(stage, [f"the mean of {len(models)} models: {', '.join(models)}"], labels, data)
+        for file, common in cached.items():
             save_rows(stage / file, common.mean.logits, common.mean.targets)
         runs = list(_runs(models).values())
-        layout.save_digests(stage, runs)
-        with training_log.Log(stage / layout.LOG) as log:
-            log.write("end", **training_log.seconds_of_all(runs), interrupted=False)
+        layout.merge_train_texts(stage, runs)
+        with Log(stage / layout.LOG) as log:
+            log.write("end", **seconds_of_all(runs), interrupted=False)
 
 
 def _published(models: Iterable[FoundModel]) -> list[DataSet]:
-    """The published sets that the models' cards name, each once."""
+    """Return the published sets that the models' cards name, each once."""
     cards = [model.directory / "README.md" for model in models]
     named = [published_of(card.read_text(encoding="utf-8", errors="replace")) for card in cards if card.is_file()]
     return list({data_set.name: data_set for of_card in named for data_set in of_card}.values())
 
 
-def _data(models: Mapping[str, FoundModel], kept: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
-    """Rows and sha256 of the splits that all models share, and of the rows that the run keeps logits of."""
+def _data(models: Mapping[str, FoundModel], cached: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
+    """Return rows and sha256 of the splits that all models share, and of the rows that the run caches logits of."""
     each = [model.manifest.data for model in models.values() if model.manifest is not None]
     shared = {split: entry for split, entry in each[0].items() if all(data.get(split) == entry for data in each)}
     for file, split in SPLITS.items():
-        if file in kept:
-            shared[split] = {"rows": len(kept[file].mean.targets), "sha256": kept[file].mean.sha256}
+        if file in cached:
+            shared[split] = {"rows": len(cached[file].mean.targets), "sha256": cached[file].mean.sha256}
     return shared

@@ -4,14 +4,13 @@ import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, verify
+from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, verify, versions
 from emotune.artifact.opening import open_model
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
@@ -287,7 +286,7 @@ def provenance_of(model: Path, decision: Decision, fingerprint: str) -> Backgrou
         data=manifest.data if manifest else {},
         fingerprint=fingerprint,
         trained_with=manifest.versions if manifest else {},
-        scored_with=_versions(),
+        scored_with={"Python": platform.python_version(), **versions(_LIBRARIES)},
         training=_training(run),
         fold_thresholds=FoldThresholds.from_json(decision.tuning, decision.labels.names),
     )
@@ -318,15 +317,3 @@ def _lines(value: Any) -> tuple[str, ...]:
 
 def _training(run: Path | None) -> TrainingLog | None:
     return read_training_log(_text(run, layout.LOG).splitlines())
-
-
-def _versions() -> dict[str, str]:
-    from emotune import __version__
-
-    found = {"emotune": __version__, "Python": platform.python_version()}
-    for name in _LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

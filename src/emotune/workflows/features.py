@@ -1,9 +1,10 @@
-"""`emotune features`: embeddings of labelled texts in a file, for use elsewhere."""
+"""`emotune features`: write embeddings of labelled texts to a file, for use elsewhere."""
 
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,34 +12,34 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from emotune import __version__, hub
+from emotune import hub
 from emotune.atomic import replaced
+from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.records import Corpus, Record, targets_of
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
-from emotune.models.embedding import Reading
 from emotune.reporter import Reporter
 
 try:
     from emotune.models.embedding import Embedder, Progress, embed_texts
 except ImportError as error:
-    message = f"reading texts with an encoder needs {error.name}, which is not installed"
+    message = f"computing embeddings needs {error.name}, which is not installed"
     raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
 
 Floats = npt.NDArray[np.float32]
 
-# numpy keeps every text of an array in as many characters as the longest has, of 4 bytes each
-_MOST_TEXT = 1 << 30
+# a numpy array of strings takes 4 bytes times the longest string for every string
+_MAX_TEXT_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class FeaturesRequest:
-    """Which texts are read by which encoder, how, and where their embeddings go. No splits: all that there are."""
+    """The texts, the encoder, how embeddings are made, and where they are written. No splits means all splits."""
 
     data: DataConfig
     encoder: str
-    reading: Reading
+    embedding: EmbeddingConfig
     out: Path
     revision: str | None = None
     splits: Sequence[str] = ()
@@ -50,7 +51,7 @@ class FeaturesRequest:
 
 @dataclass(frozen=True)
 class FeaturesOutcome:
-    """What was written: the file, rows of each split, numbers of an embedding, labels, the seconds that it took."""
+    """The file, rows of each split, numbers of an embedding, labels, and the seconds that it took."""
 
     file: Path
     splits: dict[str, int]
@@ -58,13 +59,13 @@ class FeaturesOutcome:
     labels: tuple[str, ...]
     encoder: str
     origin: str
-    reading: Reading
+    reading: EmbeddingConfig
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """What `emotune features --json` prints."""
-        said = asdict(self) | {"file": str(self.file), "rows": sum(self.splits.values())}
-        return said | {"reading": self.reading.model_dump(), "seconds": round(self.seconds, 3)}
+        """Return what `emotune features --json` prints."""
+        found = asdict(self) | {"file": str(self.file), "rows": sum(self.splits.values())}
+        return found | {"reading": self.reading.model_dump(), "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Table:
 
     @property
     def ids(self) -> list[str]:
-        """The id that the data gives each row, or its file and line."""
+        """The id of each row in the data, or its file and line."""
         return [r.id if r.id is not None else f"{r.path.name}:{r.line}" for r in self.records]
 
     @property
@@ -88,10 +89,10 @@ class Table:
 
 
 def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progress | None = None) -> FeaturesOutcome:
-    """Read texts with an encoder and write their embeddings; the file's suffix says the format.
+    """Embed texts and write the embeddings; the file's suffix names the format.
 
-    Raises UsageError for a suffix that is none, OutputError for a file that is there, EmotuneError without pyarrow, and
-    as data and encoder do.
+    Raises UsageError for another suffix, OutputError for a file that exists, EmotuneError without pyarrow, and the
+    errors of reading data and encoder.
     """
     write = _writer(request)
     started = time.monotonic()
@@ -101,23 +102,23 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]
     source = hub.resolve_encoder(request.encoder, request.revision)
     reporter.info(f"encoder {request.encoder} from {source.origin}")
-    embedder = Embedder(source.directory, request.reading, request.device)
+    embedder = Embedder(source.directory, request.embedding, request.device)
     if write is _write_npz:
         _require_room([record.text for record, _ in rows])
-    reporter.info(f"reading {len(rows):,} texts, {embedder.width:,} numbers each")
+    reporter.info(f"embedding {len(rows):,} texts, {embedder.width:,} numbers each")
     embeddings = embed_texts(
         embedder,
         [record.text for record, _ in rows],
         batch_size=request.batch_size,
         cached=request.cached,
-        say=reporter.info,
+        info=reporter.info,
         progress=progress,
     )
     about = {
-        "emotune": __version__,
+        "emotune": metadata.version("emotune"),
         "encoder": request.encoder,
         "origin": source.origin,
-    } | embedder.reading.model_dump()
+    } | embedder.config.model_dump()
     table = Table([r for r, _ in rows], [s for _, s in rows], corpus.labels.names, embeddings, json.dumps(about))
     with replaced(request.out) as file:
         write(table, file)
@@ -127,19 +128,19 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
 def _outcome(request: FeaturesRequest, corpus: Corpus, width: int, origin: str, seconds: float) -> FeaturesOutcome:
     counts = {split: len(records) for split, records in corpus.splits.items()}
     return FeaturesOutcome(
-        request.out, counts, width, corpus.labels.names, request.encoder, origin, request.reading, seconds
+        request.out, counts, width, corpus.labels.names, request.encoder, origin, request.embedding, seconds
     )
 
 
 def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
-    """What writes the format that the file's suffix names, when it can be written."""
+    """Return the writer of the format that the file's suffix names; raises an error if it cannot be written."""
     out = request.out
     writers = {".parquet": _write_parquet, ".npz": _write_npz}
     if out.suffix.casefold() not in writers:
         raise UsageError(f"--out {out}: embeddings are written as .parquet or .npz, by the suffix of the file")
     if out.is_dir() or (out.exists() and not request.overwrite):
         hint = "Choose another place." if out.is_dir() else "Choose another place, or --overwrite it."
-        raise OutputError("something is there already", place=Place(out), hint=hint)
+        raise OutputError("it already exists", place=Place(out), hint=hint)
     write = writers[out.suffix.casefold()]
     if write is _write_parquet and find_spec("pyarrow") is None:
         hint = "pip install 'emotune[parquet]', or write a file that ends in .npz"
@@ -149,15 +150,15 @@ def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
 
 def _require_room(texts: Sequence[str]) -> None:
     longest = max(map(len, texts), default=0)
-    if 4 * longest * len(texts) > _MOST_TEXT:
+    if 4 * longest * len(texts) > _MAX_TEXT_BYTES:
         raise UsageError(
-            f"the longest of {len(texts):,} texts has {longest:,} characters; in .npz every text would take as many",
+            f"the longest of {len(texts):,} texts has {longest:,} characters; .npz would use that space for every text",
             hint="Write Parquet: --out FILE.parquet",
         )
 
 
 def _write_npz(table: Table, file: BinaryIO) -> None:
-    """Arrays of numbers and of texts of fixed width, for `numpy.load(file, allow_pickle=False)`."""
+    """Write arrays of numbers and of fixed-width strings, for `numpy.load(file, allow_pickle=False)`."""
     np.savez_compressed(
         file,
         embeddings=table.embeddings,

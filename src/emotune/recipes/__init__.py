@@ -1,1 +1,0 @@
-"""Recipes: whole configurations as YAML, read by `emotune.config.loading`."""

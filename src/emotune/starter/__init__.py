@@ -1,1 +1,0 @@
-"""The starter corpus: short English texts written for this project (CARD.md), CC0."""
