@@ -13,7 +13,6 @@ from emotune.labels import Task
 from emotune.scoring.metrics import brier, reliability
 
 _RANGE = (0.05, 20.0)
-_HALVINGS = 50
 
 
 def negative_log_likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], task: Task) -> float:
@@ -38,7 +37,7 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -
     if not x.any():
         return 1.0
     low, high = np.log(_RANGE[0]), np.log(_RANGE[1])
-    for _ in range(_HALVINGS):
+    for _ in range(50):
         middle = (low + high) / 2
         # the negative log likelihood is convex in 1 / T; this is its slope, positive where T is too small
         if ((probabilities(x / np.exp(middle), task) - y) * x).sum() > 0:

@@ -154,10 +154,15 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     decision, tuned = start, None
     if rows is not None:
         decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
-    if request.out is None:
-        _change_in_place(found, decision)
-    else:
+    if request.out is not None:
         _write_model(found, request.out, decision, calibration)
+    else:
+        assert found.manifest is not None, "only emotune models are changed"
+        changed = {DECISION: json_text(decision.to_json())}
+        card = found.directory / _CARD
+        if card.is_file():
+            changed[_CARD] = update_card(card.read_text(encoding="utf-8"), decision)
+        reseal(found.directory, found.manifest, changed)
     return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
 
 
@@ -188,7 +193,11 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
     if out is None and request.temperatures != "none":
         raise UsageError("a temperature changes the weights of the model", hint="Write a new model: --out DIR")
     if out is not None:
-        _require_free(out, found.directory)
+        hint = "Choose another place: --out DIR"
+        if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+            raise OutputError("already exists", place=Place(out), hint=hint)
+        if out.resolve().is_relative_to(found.directory.resolve()):
+            raise OutputError("this is within the source model, which must not change", place=Place(out), hint=hint)
     if found.unnamed:
         raise UsageError(
             f"the labels of {found.name} have numbers and no names: {', '.join(labels.names[:5])}, …",
@@ -218,14 +227,6 @@ def _require_no_idle_option(request: TuneRequest, reason: str, hint: str | None 
     ]
     if idle:
         raise UsageError(f"{reason}, and {' and '.join(idle)} would change nothing", hint=hint)
-
-
-def _require_free(out: Path, source: Path) -> None:
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise OutputError("already exists", place=Place(out), hint="Choose another place: --out DIR")
-    if out.resolve().is_relative_to(source.resolve()):
-        message = "this is within the source model, which must not change"
-        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
 # --- fitting ----------------------------------------------------------------------------------------------------
@@ -284,15 +285,6 @@ def _rescaled(decision: Decision, calibration: Calibration) -> Decision:
 # --- writing ----------------------------------------------------------------------------------------------------
 
 
-def _change_in_place(found: FoundModel, decision: Decision) -> None:
-    assert found.manifest is not None, "only emotune models are changed"
-    changed = {DECISION: json_text(decision.to_json())}
-    card = found.directory / _CARD
-    if card.is_file():
-        changed[_CARD] = update_card(card.read_text(encoding="utf-8"), decision)
-    reseal(found.directory, found.manifest, changed)
-
-
 def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
     """Write the model to `out` with this decision, and with the temperatures folded into its last layer.
 
@@ -336,25 +328,18 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
             model.save(stage)
             return None
         assert isinstance(kind, TrainedKind)
-        return _save_network(kind, found, stage, decision, calibration)
+        from emotune.models import encoder as encoders
+
+        network = kind.load(found.directory)
+        encoder = encoders.text_encoder(found.directory, network)
+        encoders.name_labels(network, decision.labels)
+        if calibration is not None:
+            encoders.divide_logits(network, calibration.temperatures)
+        encoders.save(network, found.directory, encoder, stage)  # in fp32
+        return encoder.max_tokens
     except ImportError as error:
         message = f"writing this model needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-
-
-def _save_network(
-    kind: TrainedKind, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
-) -> int:
-    """Write a network in fp32 and its tokenizer, with the labels and the task of the decision."""
-    from emotune.models import encoder as encoders
-
-    model = kind.load(found.directory)
-    encoder = encoders.text_encoder(found.directory, model)
-    encoders.name_labels(model, decision.labels)
-    if calibration is not None:
-        encoders.divide_logits(model, calibration.temperatures)
-    encoders.save(model, found.directory, encoder, stage)
-    return encoder.max_tokens
 
 
 def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
