@@ -58,7 +58,3 @@ def main() -> None:
     # all writers to stderr, libraries too, ignore failures to write
     sys.stderr = cast(TextIO, UnfailingStream(sys.stderr))
     app()
-
-
-if __name__ == "__main__":
-    main()

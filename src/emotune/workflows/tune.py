@@ -34,7 +34,6 @@ from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune
 
 _CARD = "README.md"
 _LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
-_FRONT_MATTER = 20_000
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,9 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     calibration, start = None, found.decision
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
-        rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
+        rows, start, calibration = _calibrated(rows, start, request.temperatures, config.folds)
         for warning in temperature_warnings(calibration.temperatures.tolist()):
             warn(warning)
-        start = _rescaled(start, calibration)
     decision, tuned = start, None
     if rows is not None:
         decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
@@ -259,8 +257,10 @@ def _rows(
     return CachedRows(name, fingerprint(records, labels), logits, corpus.targets(name))
 
 
-def _calibrated(rows: CachedRows, decision: Decision, temperatures: str, folds: int) -> tuple[CachedRows, Calibration]:
-    """Fit temperatures, and divide the logits by them."""
+def _calibrated(
+    rows: CachedRows, decision: Decision, temperatures: str, folds: int
+) -> tuple[CachedRows, Decision, Calibration]:
+    """Fit temperatures; return the logits divided by them, and the rule that decides the same on these."""
     calibration = calibrate(
         rows.logits,
         rows.targets,
@@ -269,17 +269,12 @@ def _calibrated(rows: CachedRows, decision: Decision, temperatures: str, folds: 
         stratified_folds(rows.targets, folds, FOLD_SEED),
         per_label=temperatures == "per_label",
     )
-    return replace(rows, logits=(rows.logits / calibration.temperatures).astype(np.float32)), calibration
-
-
-def _rescaled(decision: Decision, calibration: Calibration) -> Decision:
-    """Return the rule that decides the same on logits divided by the temperatures, with its fold thresholds."""
-    names, tuning = decision.labels.names, dict(decision.tuning)
+    fitted, names, tuning = calibration.temperatures, decision.labels.names, dict(decision.tuning)
     if stable := FoldThresholds.from_json(tuning, names):
-        chosen = rescaled_thresholds(stable.chosen, calibration.temperatures)
-        tuning |= replace(stable, chosen=chosen).to_json(names)
-    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), calibration.temperatures)
-    return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+        tuning |= replace(stable, chosen=rescaled_thresholds(stable.chosen, fitted)).to_json(names)
+    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), fitted)
+    rescaled = replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+    return replace(rows, logits=(rows.logits / fitted).astype(np.float32)), rescaled, calibration
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
@@ -348,6 +343,6 @@ def _card(found: FoundModel, decision: Decision, calibration: Calibration | None
     if found.manifest is not None:
         card = update_card(text, decision)
     else:
-        licence = _LICENCE.search(text[:_FRONT_MATTER])
+        licence = _LICENCE.search(text[:20_000])
         card = adopted_card(found.name, decision, licence[1] if licence else None)
     return card if calibration is None else with_calibration(card, calibration, decision.labels)
