@@ -36,7 +36,6 @@ CLEAR = 0.05  # a difference with a corrected p-value below this is significant
 FEWEST_POSITIVES = 5  # with fewer, the F1 of a label depends on single texts, and the label is neither won nor lost
 FEWEST_ROWS = 6  # on which two entries differ, for an interval
 ROUNDING = 1e-12
-_LEVEL = 95  # percent
 _FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p-value after Holm's correction is then 0.01
 _MOST_ROWS, _MOST_PAIRS = 20, 10
 
@@ -407,7 +406,7 @@ class Spread:
 def critical(spreads: Sequence[Spread]) -> float:
     """Return the number of standard deviations that holds for all values of all spreads at once; NaN without draws."""
     largest = np.max([spread.largest for spread in spreads], axis=0)
-    return float(np.percentile(largest, _LEVEL)) if len(largest) else float("nan")
+    return float(np.percentile(largest, 95)) if len(largest) else float("nan")
 
 
 # --- disagreements ----------------------------------------------------------------------------------------------

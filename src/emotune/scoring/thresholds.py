@@ -24,7 +24,6 @@ PRECISION = "precision"
 _MICRO = ("micro_f1", "micro_f_beta")
 F_BETA = ("f_beta", "micro_f_beta")
 OBJECTIVES = ("macro_f1", "micro_f1", *F_BETA, PRECISION)
-_SHOWN_WITH_PRECISION = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
 _SHRINKAGES = (40.0, 20.0, 10.0, 5.0)
 _CLIP = 1e-6  # of a threshold before its logit
 _DEMANDS = 11  # precisions tried from `at_least` to 1
@@ -65,10 +64,11 @@ class Method:
 
     def figures(self, targets: Bools, decided: Bools) -> dict[str, float]:
         """Return both F1s and the metrics of the objective, for decisions of shape (n, labels)."""
-        counted = counting_metrics(targets, decided)
-        shown = ("micro_f1", "macro_f1", *(_SHOWN_WITH_PRECISION if self.objective == PRECISION else ()))
+        counted, names = counting_metrics(targets, decided), ["micro_f1", "macro_f1"]
+        if self.objective == PRECISION:
+            names += ["macro_precision", "macro_recall", "micro_precision", "micro_recall"]
         more = f_beta_metrics(targets, decided, self.beta) if self.objective in F_BETA else {}
-        return {name: counted[name] for name in shown} | more
+        return {name: counted[name] for name in names} | more
 
     def __str__(self) -> str:
         if self.objective == PRECISION:

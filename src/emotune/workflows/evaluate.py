@@ -233,14 +233,7 @@ def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[
     message = f"{int(seen.sum()):,} of {len(seen):,} texts were also trained on"
     if seen.all():
         return [f"{message}: these scores say nothing about new texts"]
-    rest = ~seen
-    clean = metrics.score(
-        evaluation.targets[rest],
-        evaluation.decided[rest],
-        evaluation.probabilities[rest],
-        evaluation.labels,
-        resamples=0,
-    ).overall
+    clean = metrics.counting_metrics(evaluation.targets[~seen], evaluation.decided[~seen])
     key = "accuracy" if evaluation.labels.task is Task.MULTI_CLASS else "micro_f1"
     shown = [f"{metric_name(k)} {clean[k]:.3f}" for k in (key, "macro_f1") if not math.isnan(clean[k])]
     return [f"{message}; without them {', '.join(shown)}"]
