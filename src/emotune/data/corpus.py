@@ -24,7 +24,7 @@ from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
-from emotune.scoring.folds import grouped_parts
+from emotune.scoring.folds import stratified_parts
 
 STARTER = "emotune:starter"
 _PARTS = ("train", "valid", "test")
@@ -299,7 +299,7 @@ def _label_ids(file_format: FileFormat) -> Mapping[int, str]:
 def _divided(corpus: Corpus, shares: Sequence[float], seed: int) -> Corpus:
     """The corpus with its training rows divided into train, valid (and test); some of them may be empty."""
     records = corpus.splits["train"]
-    part = grouped_parts(targets_of(records, len(corpus.labels)), text_keys(records), shares, seed)
+    part = stratified_parts(targets_of(records, len(corpus.labels)), shares, seed, text_keys(records))
     names = _PARTS[: len(shares)]
     parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
     return replace(corpus, splits=corpus.splits | parts)
@@ -312,7 +312,7 @@ def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.
     """
     _, first, inverse = np.unique(text_keys(records), return_index=True, return_inverse=True)
     groups = first[inverse].astype(np.uint64)  # by first row, so that rows without an equal keep their order
-    folds = grouped_parts(targets_of(records, num_labels), groups, [1.0] * num_folds, _FOLD_SEED) + 1
+    folds = stratified_parts(targets_of(records, num_labels), [1.0] * num_folds, _FOLD_SEED, groups) + 1
     if len(np.unique(folds)) < num_folds:
         raise DataError(
             f"too few training rows ({len(records):,}, {len(first):,} different texts) for {num_folds} folds"
