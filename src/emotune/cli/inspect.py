@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _BAR = 8
 _MIN_SAMPLE, _MAX_SAMPLE = 20, 90
-_PAIRS, _ALL_PAIRS = 5, 50
 
 
 @reported
@@ -73,7 +72,7 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     room = terminal.width - _width(report.label_table(inspection, every=everything, bar=bar)) - 2
     sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
     terminal.table(report.label_table(inspection, every=everything, bar=bar, sample=sample))
-    pairs = report.pair_table(found, _ALL_PAIRS if everything else _PAIRS)
+    pairs = report.pair_table(found, most=50 if everything else 5)
     if pairs.rows:
         emit("")
         terminal.table(pairs)

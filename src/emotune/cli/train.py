@@ -102,8 +102,8 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
         if out is not None and out.resolve() != named.resolve():
             raise UsageError(f"two runs to resume: {named} and {out}", hint="Leave one of them out.")
         return str(named / CONFIG), named
-    if out is None and recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
+    if out is not None:
+        return recipe, out
+    if recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
         raise MissingInputError(f"no such run to resume: {recipe}", hint="Runs are in runs/, or where --out put them.")
-    if out is None:
-        raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")
-    return recipe, out
+    raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")

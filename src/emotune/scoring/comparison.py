@@ -188,7 +188,7 @@ def compare(
     """Compare entries on rows with targets of shape (n, labels), ranked by a metric of `scoring.metrics.Sums`.
 
     metric: None means accuracy for a multi-class task, else macro_f1. resamples: bootstrap draws; None means 1,000, or
-    as many as a p-value of 0.01 after Holm's correction takes. Raises ValueError for decisions of another shape,
+    more if a p-value of 0.01 after Holm's correction needs more. Raises ValueError for decisions of another shape,
     repeated names and an unknown baseline.
     """
     names = [entry.name for entry in entries]

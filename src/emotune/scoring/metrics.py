@@ -111,7 +111,7 @@ class Sums:
 
     @classmethod
     def of(cls, values: Floats) -> "Sums":
-        """Take apart sums of the columns of `Counts`, shape (draws, 3 * labels + 4)."""
+        """Split sums of the columns of `Counts`, shape (draws, 3 * labels + 4)."""
         labels = (values.shape[1] - 4) // 3
         return cls(*np.split(values, (labels, 2 * labels, 3 * labels), axis=1))
 

@@ -169,15 +169,15 @@ def _from_cache(
     request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter
 ) -> _Scored:
     """Make entries of the cached validation logits; models are run to measure their speed only."""
-    kept = [kept_of(candidate, common) for candidate in candidates]
-    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
-    readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
+    cached = [kept_of(candidate, common) for candidate in candidates]
+    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in cached])
+    readable = next((each.rows for each in cached if each.rows.records is not None), cached[0].rows)
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
         entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
-        for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
+        for candidate, each, speed in zip(candidates, cached, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))
 
@@ -237,7 +237,7 @@ def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: 
         split, corpus = layout.read_other(candidates[0].run, request.data, sets, request.split, request.overrides)
         return split, [corpus] * len(candidates)
     if request.split is None:
-        message = "--set tells how to read --data or a --split of the runs' own data; both are missing"
+        message = "--set defines how to read --data or a --split of the runs' own data; both are missing"
         raise UsageError(message, hint="Name one of them.")
     split, corpora = split_named(request.split), []
     for candidate in candidates:

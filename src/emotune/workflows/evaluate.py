@@ -124,10 +124,10 @@ def _read(
                 "this model has no run, so its data is not known", hint="Name the data: --data PATH"
             )
         config = override_data(layout.read_config(run).data, overrides)
-        lying = resolve_data(config)
+        source = resolve_data(config)
         crossed = (run / layout.OOF).is_file()
-        found = _default_split(lying.local, crossed=crossed) if split is None else split_named(split)
-        corpus = load_corpus(lying, (found,))
+        found = _default_split(source.local, crossed=crossed) if split is None else split_named(split)
+        corpus = load_corpus(source, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
         return found, corpus

@@ -164,7 +164,7 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------
+# --- the request ------------------------------------------------------------------------------------------------
 
 
 def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
@@ -245,8 +245,8 @@ def _rows(
         if run is None or found.manifest is None:
             message = f"{found.directory} is not in a run, so it has no validation logits"
             raise MissingInputError(message, hint="Name data to tune on: --data PATH")
-        for kept in cached_rows(run, found.manifest.data, labels).values():
-            return kept
+        for cached in cached_rows(run, found.manifest.data, labels).values():
+            return cached
         raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
     whole = hub_id(request.data) is not None or locate(request.data).is_dir()
     split = request.split or ("valid" if whole else None)  # a file is one split
