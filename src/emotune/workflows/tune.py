@@ -261,14 +261,8 @@ def _calibrated(
     rows: CachedRows, decision: Decision, temperatures: str, folds: int
 ) -> tuple[CachedRows, Decision, Calibration]:
     """Fit temperatures; return the logits divided by them, and the rule that decides the same on these."""
-    calibration = calibrate(
-        rows.logits,
-        rows.targets,
-        positives(rows.targets),
-        decision.labels.task,
-        stratified_folds(rows.targets, folds, FOLD_SEED),
-        per_label=temperatures == "per_label",
-    )
+    parts, per_label = stratified_folds(rows.targets, folds, FOLD_SEED), temperatures == "per_label"
+    calibration = calibrate(rows.logits, rows.targets, decision.labels.task, parts, per_label=per_label)
     fitted, names, tuning = calibration.temperatures, decision.labels.names, dict(decision.tuning)
     if stable := FoldThresholds.from_json(tuning, names):
         tuning |= replace(stable, chosen=rescaled_thresholds(stable.chosen, fitted)).to_json(names)
