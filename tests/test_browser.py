@@ -1,13 +1,13 @@
 """report.html in a real browser: nothing runs, nothing is loaded, no errors are logged, and it fits a phone."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import browser
 from browser import Browser
-from emotune.reports.evaluation import write_evaluation
+from emotune.reports.evaluation import evaluation_report
+from emotune.reports.writer import write_report
 from test_report import HOSTILE, background, evaluation
 from tiny import unchecked
 
@@ -54,7 +54,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))
     folder = tmp_path_factory.mktemp("report")
     found = evaluation(labels, (*PAYLOADS, "x" * 500, "a\x00b"), warnings=(PAYLOADS[-1],), model=PAYLOADS[-2])
-    return Path(write_evaluation(found, background(labels), [], folder, pytest.fail, 20)).as_uri()
+    return write_report(evaluation_report(found, background(labels), [], 20), folder, pytest.fail).as_uri()
 
 
 @pytest.fixture(scope="module")

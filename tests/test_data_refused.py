@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from emotune.data.formats.files import read_content
+from emotune.data.formats.base import read_content
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from label_files import labelled, read, write, write_csv
 

@@ -23,9 +23,10 @@ from matplotlib.colors import to_hex  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
 from emotune.reports import figures  # noqa: E402
-from emotune.reports.figures import comparison, curves, decisions  # noqa: E402
-from emotune.reports.figures.comparison import CostPanel, CostPoint  # noqa: E402
+from emotune.reports.figures import curves  # noqa: E402
+from emotune.reports.figures import scores as pictures  # noqa: E402
 from emotune.reports.figures.curves import LabelCurve  # noqa: E402
+from emotune.reports.figures.scores import CostPoint  # noqa: E402
 from emotune.runs.log import EpochPoint, StepPoint, TrainingLog  # noqa: E402
 
 HOSTILE = (
@@ -91,19 +92,17 @@ def title(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.texts if (text.get_gid() or "").startswith(figures.TITLE))
 
 
-def assert_whole(figure: Figure) -> figures.Drawing:
+def assert_whole(figure: Figure) -> None:
     """Nothing drawn runs over the edge, the PNG is plain, and the SVG holds no foreign style, picture or link."""
-    drawn = figures.rendered(figure)
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     assert box.x0 >= 0
     assert box.y0 >= 0
     assert box.x1 <= width + 1e-6
     assert box.y1 <= height + 1e-6
-    assert b"tEXt" not in drawn.png
-    root = ElementTree.fromstring(drawn.svg)
+    assert b"tEXt" not in figures.rendered(figure, "png")
+    root = ElementTree.fromstring(figures.rendered(figure, "svg"))
     assert {element.tag.rpartition("}")[2] for element in root.iter()} <= SVG_TAGS | RDF
     assert all(value.startswith("#") for e in root.iter() for name, value in e.items() if name.endswith("href"))
-    return drawn
 
 
 # --- material --------------------------------------------------------------------------------------------------
@@ -157,9 +156,8 @@ def training(points: list[EpochPoint], heading: str = "title") -> Figure:
     return curves.training_curves(TrainingLog(steps, tuple(points)), heading)
 
 
-def cost_panel(costs: list[float | None], quality: list[float]) -> CostPanel:
-    points = [CostPoint(q, q - 0.02, q + 0.02, c, i == 0) for i, (c, q) in enumerate(zip(costs, quality, strict=True))]
-    return CostPanel("training time", [0.1, 1, 10, 100], str, points)
+def points(costs: list[float | None], quality: list[float]) -> list[CostPoint]:
+    return [CostPoint(q, q - 0.02, q + 0.02, c, i == 0) for i, (c, q) in enumerate(zip(costs, quality, strict=True))]
 
 
 # --- every picture ---------------------------------------------------------------------------------------------
@@ -168,14 +166,14 @@ def cost_panel(costs: list[float | None], quality: list[float]) -> CostPanel:
 @pytest.mark.parametrize("labels", SETS.values(), ids=SETS.keys())
 def test_pictures_of_any_labels_are_whole(labels: LabelSet) -> None:
     heading, count = " ".join(labels.names), len(labels)
-    assert_whole(decisions.label_f1(scores_of(labels), labels, heading))
+    assert_whole(pictures.label_f1(scores_of(labels), labels, heading))
     counts, multi = confusion(*decided_of(labels), labels.task), labels.task is Task.MULTI_LABEL
-    assert_whole(decisions.confusion_matrix(counts, labels, heading, missed_extra=multi))
+    assert_whole(pictures.confusion_matrix(counts, labels, heading, missed_extra=multi))
     assert_whole(curves.precision_recall(curves_of(labels), heading))
     by_fold = np.random.default_rng(0).random((5, count))
-    assert_whole(decisions.threshold_stability(by_fold[0], by_fold, np.arange(count) * 1000, labels.names, heading))
+    assert_whole(pictures.threshold_stability(by_fold[0], by_fold, np.arange(count) * 1000, labels.names, heading))
     f1 = np.linspace(0, 1, 3 * count).reshape(3, -1)
-    assert_whole(comparison.label_comparison(f1, np.arange(count), labels.names, ["a", "b", "c"], "F1 by label"))
+    assert_whole(pictures.label_comparison(f1, np.arange(count), labels.names, ["a", "b", "c"], "F1 by label"))
 
 
 @pytest.mark.parametrize(
@@ -216,11 +214,14 @@ def test_any_value_can_be_drawn(values: list[float]) -> None:
 
 
 def test_same_input_gives_same_bytes_whatever_the_settings_of_the_user() -> None:
-    plain = figures.rendered(training(epochs(3, "$x$")))
-    assert figures.rendered(training(epochs(3, "$x$"))) == plain
+    def drawn() -> list[bytes]:
+        return [figures.rendered(training(epochs(3, "$x$")), form) for form in ("png", "svg")]
+
+    plain = drawn()
+    assert drawn() == plain
     with matplotlib.rc_context({"text.usetex": True, "axes.facecolor": "red", "font.size": 30, "figure.dpi": 40}):
         before = dict(matplotlib.rcParams)
-        assert figures.rendered(training(epochs(3, "$x$"))) == plain
+        assert drawn() == plain
         assert dict(matplotlib.rcParams) == before
 
 
@@ -234,23 +235,9 @@ def test_no_pyplot() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="scores of 28 labels, but names of 6"):
-        decisions.label_f1(scores_of(GOEMOTIONS, 0), DAIR, "")
-    with pytest.raises(ValueError, match=r"\(2, 3\), but names of 6"):
-        decisions.confusion_matrix(np.zeros((2, 3)), DAIR, "", missed_extra=False)
-    with pytest.raises(ValueError, match="no steps and no epochs"):
-        training([])
-    with pytest.raises(ValueError, match="no probabilities"):
-        curves.reliability_diagram(reliability(np.zeros((0, 2), bool), np.zeros((0, 2)), Task.MULTI_LABEL), 0.0, "")
-    with pytest.raises(ValueError, match="1 to 60"):
-        curves.precision_recall([], "")
-    with pytest.raises(ValueError, match="names of 3"):
-        decisions.threshold_stability(np.zeros(2), np.zeros((5, 2)), np.zeros(2, int), ("a", "b", "c"), "")
+def test_unknown_costs_are_refused() -> None:
     with pytest.raises(ValueError, match="1 panels of 0 points"):
-        comparison.quality_cost([cost_panel([None], [0.5])], ["a"], "macro-F1", "")
-    with pytest.raises(ValueError, match="2 entries"):
-        comparison.label_comparison(np.zeros((3, 1)), np.zeros(1, int), ["joy"], ["a", "b"], "")
+        pictures.quality_cost({"num_bytes": points([None], [0.5])}, ["a"], "macro-F1", "")
 
 
 # --- F1 by label -----------------------------------------------------------------------------------------------
@@ -259,7 +246,7 @@ def test_other_shapes_are_refused() -> None:
 def test_each_label_has_its_f1_support_and_interval_the_best_first() -> None:
     scores = scores_of(DAIR)
     each, order = scores.per_label, np.argsort(-scores.per_label.f1, kind="stable")
-    axes = decisions.label_f1(scores, DAIR, "title").axes[0]
+    axes = pictures.label_f1(scores, DAIR, "title").axes[0]
     np.testing.assert_array_equal(line(axes, "o")[:, 0], each.f1[order])
     shown = words(axes)
     names = [text for text in shown if text in DAIR.names]
@@ -275,11 +262,11 @@ def test_each_label_has_its_f1_support_and_interval_the_best_first() -> None:
 
 def test_intervals_and_macro_line_are_drawn_only_where_defined() -> None:
     labels, nothing = LabelSet(("a", "b")), np.zeros((5, 2))
-    without = decisions.label_f1(scores_of(labels, 0), labels, "").axes[0]
+    without = pictures.label_f1(scores_of(labels, 0), labels, "").axes[0]
     assert not any(map(len, bars(without)))
     assert without.get_xlabel() == "F1"
     assert any("macro-F1" in text for text in words(without))
-    empty = decisions.label_f1(score(nothing, nothing, nothing, labels, resamples=5), labels, "").axes[0]
+    empty = pictures.label_f1(score(nothing, nothing, nothing, labels, resamples=5), labels, "").axes[0]
     assert not any("macro-F1" in text for text in words(empty))
 
 
@@ -288,7 +275,7 @@ def test_intervals_and_macro_line_are_drawn_only_where_defined() -> None:
 
 def test_rows_of_the_matrix_are_actual_and_columns_predicted_labels() -> None:
     labels = LabelSet(("a", "b"), Task.MULTI_CLASS)
-    figure = decisions.confusion_matrix([[9, 1], [0, 0]], labels, "", missed_extra=False)
+    figure = pictures.confusion_matrix([[9, 1], [0, 0]], labels, "", missed_extra=False)
     np.testing.assert_array_equal(cells(figure), [[0.9, 0.1], [np.nan, np.nan]])
     assert [(text.get_position(), text.get_text()) for text in figure.axes[0].texts] == [
         ((0.5, 0.5), "9"),
@@ -296,7 +283,7 @@ def test_rows_of_the_matrix_are_actual_and_columns_predicted_labels() -> None:
     ]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["a", "b"]
     assert {"actual", "predicted"} <= {text.get_text() for text in figure.texts}
-    missed = decisions.confusion_matrix([[0, 1], [2, 0]], LabelSet(("a", "b")), "", missed_extra=True)
+    missed = pictures.confusion_matrix([[0, 1], [2, 0]], LabelSet(("a", "b")), "", missed_extra=True)
     np.testing.assert_array_equal(cells(missed), [[np.nan, 1], [2, np.nan]])
     assert {"missed", "predicted instead"} <= {text.get_text() for text in missed.texts}
 
@@ -305,14 +292,14 @@ def test_rows_of_the_matrix_are_actual_and_columns_predicted_labels() -> None:
 def test_counts_are_written_only_where_they_fit(num_labels: int, written: bool) -> None:
     labels = LabelSet(tuple(f"label {i}" for i in range(num_labels)), Task.MULTI_CLASS)
     counts = 10_000 * np.eye(num_labels, dtype=np.int64)
-    figure = decisions.confusion_matrix(counts, labels, "", missed_extra=False)
+    figure = pictures.confusion_matrix(counts, labels, "", missed_extra=False)
     assert ("10000" in words(figure.axes[0])) is written
 
 
 def test_long_names_are_cut_but_stay_different() -> None:
     stem = "emotion / negative / strong / lasting / "
     labels = LabelSet(("joy", stem + "fury", stem + "rage", stem * 4 + "fear"))
-    figure = decisions.confusion_matrix(np.eye(4), labels, "", missed_extra=True)
+    figure = pictures.confusion_matrix(np.eye(4), labels, "", missed_extra=True)
     shown = [text.get_text() for text in figure.axes[0].get_yticklabels()]
     assert len(set(shown)) == 4
     assert all("…" in name for name in shown[1:])
@@ -373,7 +360,7 @@ def test_training_curves_name_each_line_and_end_each_epoch() -> None:
 def test_thresholds_of_each_fold_and_the_final_one_the_widest_spread_first() -> None:
     by_fold = np.array([[0.5, 0.2, 0.4], [0.5, 0.8, 0.5]])
     final = np.array([0.5, 0.6, 0.45])
-    axes = decisions.threshold_stability(final, by_fold, np.array([7, 8, 9]), ("a", "b", "c"), "").axes[0]
+    axes = pictures.threshold_stability(final, by_fold, np.array([7, 8, 9]), ("a", "b", "c"), "").axes[0]
     assert line(axes, "D")[:, 0].tolist() == [0.6, 0.45, 0.5]
     assert [bar[:, 0].tolist() for bar in bars(axes)] == [[0.2, 0.8], [0.4, 0.5], [0.5, 0.5]]
     assert [text for text in words(axes) if text in "abc"] == ["b", "c", "a"]
@@ -386,14 +373,16 @@ def test_quality_and_cost_are_drawn_whatever_the_runs_are_called_and_cost() -> N
     names = [*HOSTILE, *UNPRINTABLE]
     costs = [None, 0.0, 1e-9, 1e9, *(float(i) for i in range(len(names) - 4))]
     quality = [np.nan, *np.linspace(0, 1, len(names) - 1)]
-    figure = comparison.quality_cost([cost_panel(costs, quality)] * 2, names, "macro-F1", "Quality and cost")
+    panels = dict.fromkeys(("training_seconds", "num_bytes"), points(costs, quality))
+    figure = pictures.quality_cost(panels, names, "macro-F1", "Quality and cost")
     assert_whole(figure)
     assert [text.get_text() for text in figure.texts].count("_under_score_") == 1
-    assert [axes.get_xlabel() for axes in figure.axes] == ["training time"] * 2
+    assert [axes.get_xlabel() for axes in figure.axes] == ["training time", "size of the model"]
 
 
 def test_pareto_optimal_runs_have_filled_marks() -> None:
-    (axes,) = comparison.quality_cost([cost_panel([2.0, 9.0], [0.7, 0.6])], ["a", "b"], "macro-F1", "").axes
+    panels = {"training_seconds": points([2.0, 9.0], [0.7, 0.6])}
+    (axes,) = pictures.quality_cost(panels, ["a", "b"], "macro-F1", "").axes
     first, second = (found for found in axes.lines if found.get_marker() not in ("", "None"))
     assert (first.get_xydata().tolist(), second.get_xydata().tolist()) == ([[2.0, 0.7]], [[9.0, 0.6]])
     assert (first.get_markerfacecolor() == first.get_markeredgecolor(), second.get_markerfacecolor()) == (
@@ -405,7 +394,7 @@ def test_pareto_optimal_runs_have_filled_marks() -> None:
 
 def test_labels_of_several_runs_stand_in_the_order_of_the_first() -> None:
     f1 = np.array([[0.2, 0.9, np.nan], [0.5, 0.1, np.nan]])
-    axes = comparison.label_comparison(f1, np.array([3, 4, 0]), ["x", "y", "z"], ["a", "b"], "").axes[0]
+    axes = pictures.label_comparison(f1, np.array([3, 4, 0]), ["x", "y", "z"], ["a", "b"], "").axes[0]
     second, first = (np.asarray(found.get_xdata()) for found in axes.lines)
     np.testing.assert_array_equal(first, [0.9, 0.2, np.nan])
     np.testing.assert_array_equal(second, [0.1, 0.5, np.nan])

@@ -523,9 +523,8 @@ def test_pictures_of_any_labels(labels: tuple[str, ...]) -> None:
     counts = data.label_counts(found)
     assert [bar.get_width() for bar in counts.axes[0].patches] == sorted(found.main.label_counts, reverse=True)
     for figure in (counts, data.cooccurrence(found), data.lengths(found, 128), data.labels_per_text(found)):
-        drawn = rendered(figure)
-        assert drawn.png.startswith(b"\x89PNG")
-        assert drawn.svg.endswith(b"</svg>\n")
+        assert rendered(figure, "png").startswith(b"\x89PNG")
+        assert rendered(figure, "svg").endswith(b"</svg>\n")
 
 
 def test_real_data_has_the_flaws_that_it_is_known_for() -> None:

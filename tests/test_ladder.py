@@ -3,7 +3,6 @@
 import errno
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +16,13 @@ import tiny
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
-from emotune.config.approaches import EncoderShape, all_approaches, configuration
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, TrainedKind, find_kind
 from emotune.config.schema import Config, DataConfig
 from emotune.errors import TrainingError
 from emotune.labels import Task
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder
+from emotune.workflows.ladder import EncoderShape
 from emotune.workflows.train import Material
 
 NAMES = ("dummy", "tfidf", "features", "bilstm", "frozen", "last-n", "full")
@@ -179,18 +178,24 @@ def test_one_seed_of_each_cheapest_first_then_more(base: Path) -> None:
     assert order == ["tfidf, seed 0", "frozen, seed 0", "full, seed 0", "frozen, seed 1", "full, seed 1"]
 
 
-def test_what_is_fitted_by_one_call_is_stopped_or_skipped(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def endless(*_: object, **__: object) -> None:
-        while True:
-            time.monotonic()
+@pytest.mark.usefixtures("_quick")
+def test_a_fitted_kind_is_skipped_or_runs_to_its_end(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, train_on = SimpleNamespace(seconds=0.0), ladder.train_on
 
-    limit = ladder._time_limit
+    def slow(*args: Any, **more: Any) -> object:
+        now.seconds += 700
+        return train_on(*args, **more)
+
+    monkeypatch.setattr(ladder, "train_on", slow)
+    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr("emotune.cli.ladder.time", ladder.time)
     monkeypatch.setattr(ladder._Ladder, "reading_seconds", lambda *_: 5000.0)
-    monkeypatch.setattr(ladder, "_time_limit", lambda _: limit(0.1))
-    monkeypatch.setattr(ladder, "train_on", endless)
-    result = call(tiny.multi_label(base), *options(base, "tfidf,features"), code=1)
-    assert "tfidf: it was stopped after 0.1 s to keep to the budget" in result.stderr
-    assert "features: it would take about 1.4 h" in result.stderr
+    result = call(tiny.multi_label(base), *options(base, "tfidf,features"))
+    assert trained() == ["tfidf-0"]
+    reason = "the budget of 10.0 min was used up"
+    assert result.stdout.count(reason) == 1
+    said = as_json(tiny.multi_label(base), *options(base, "tfidf,features", budget="1h"))
+    assert "it would take about 1.4 h, and" in said["rungs"][1]["skipped"]
 
 
 @pytest.mark.usefixtures("_quick")
@@ -428,8 +433,8 @@ MINILM = EncoderShape(384, 6, mean_pooling=True)
 
 
 def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shape: EncoderShape = MINILM) -> Config:
-    kind = find_kind(all_approaches()[name]["model"]["kind"])
-    return configuration(name, kind, DataConfig(path="data"), rows, task, shape, None, [])
+    request = ladder.LadderRequest("data", Path("out"), 600, 0)
+    return ladder.configuration(name, request, DataConfig(path="data"), rows, task, shape)
 
 
 @pytest.mark.parametrize("task", Task)
@@ -448,7 +453,7 @@ def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Tas
 
 
 def test_the_settings_follow_the_encoder() -> None:
-    assert tuple(all_approaches()) == NAMES
+    assert tuple(ladder.recipe()["approaches"]) == NAMES
     models = {name: configured(name).model for name in NAMES[-3:]}
     frozen = {name: model.freeze for name, model in models.items() if isinstance(model, EncoderConfig)}
     assert frozen == {"frozen": "all", "last-n": "last_n", "full": "none"}

@@ -18,9 +18,8 @@ from emotune.decision import Decision, Fallback
 from emotune.labels import GOEMOTIONS, LabelSet, Task
 from emotune.reports import tables
 from emotune.reports.card import update_card
-from emotune.reports.evaluation import Evaluation, describe, write_evaluation
+from emotune.reports.evaluation import Evaluation, evaluation_report
 from emotune.reports.provenance import Background
-from emotune.reports.rendering import variables
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
     Block,
@@ -34,6 +33,8 @@ from emotune.reports.writer import (
     Section,
     report_html,
     report_markdown,
+    variables,
+    write_report,
 )
 from emotune.runs.log import read_training_log
 from emotune.scoring.metrics import confusion, score
@@ -184,7 +185,7 @@ def assert_harmless(html: str) -> Page:
 
 def undrawn(found: Evaluation, known: Background) -> str:
     """The page without pictures."""
-    return report_html(describe(found, known, [], 2).with_pictures(()), {})
+    return report_html(evaluation_report(found, known, [], 2).with_pictures(()), {})
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on labels and texts that try to break out of the markup."""
     labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
-    write_evaluation(evaluation(labels), background(labels), [], folder, pytest.fail, 20)
+    write_report(evaluation_report(evaluation(labels), background(labels), [], 20), folder, pytest.fail)
     return folder
 
 
@@ -250,7 +251,7 @@ def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
 
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
-    write_evaluation(evaluation(labels), background(labels), [], tmp_path, pytest.fail, 20)
+    write_report(evaluation_report(evaluation(labels), background(labels), [], 20), tmp_path, pytest.fail)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text
     assert "threshold" not in page.text.replace("thresholds tuned out of fold", "")
@@ -268,7 +269,7 @@ def test_undefined_scores_are_shown_as_undefined(num_rows: int, tmp_path: Path) 
     assert "undefined" in page.text
     assert "2 labels without a positive example" in page.text
     assert "nan" not in page.text.lower()
-    write_evaluation(empty, Background(Decision.default(found.labels)), [], tmp_path, pytest.fail, 5)
+    write_report(evaluation_report(empty, Background(Decision.default(found.labels)), [], 5), tmp_path, pytest.fail)
     assert_harmless((tmp_path / "report.html").read_text())
 
 

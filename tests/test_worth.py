@@ -1,17 +1,18 @@
 """The sentence on the transformer's worth follows the corrected difference and the costs."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emotune.labels import LabelSet, Task
 from emotune.reports.comparison import ComparisonReport
-from emotune.reports.ladder import ApproachLine, Worth, approach_table, worth
+from emotune.reports.ladder import Approach, Worth, approach_table, worth
 from emotune.scoring.comparison import Entry, Outcome, compare
 
 LABELS = LabelSet(("anger", "joy"), Task.MULTI_LABEL)
-ROWS = 400
+ROWS, RUN = 400, Path("run")
 TARGETS = np.random.default_rng(0).random((ROWS, 2)) < 0.4
 
 
@@ -23,7 +24,7 @@ def entry(name: str, wrong: float, seconds: float, *, seed: int = 0, size: int =
 
 def judged(*entries: Entry) -> Worth:
     report = ComparisonReport(compare(LABELS, TARGETS, entries), "rows")
-    return worth(report, [ApproachLine(e.name, "", e.name in ("frozen", "full"), 1.0, (0,)) for e in entries])
+    return worth(report, [Approach(e.name, "", e.name in ("frozen", "full"), 1.0) for e in entries])
 
 
 def test_significantly_better_it_is_worth_its_cost() -> None:
@@ -81,15 +82,15 @@ def test_it_is_unknown_without_one_of_both_or_a_metric() -> None:
         for name, seconds in (("tfidf", 1.0), ("full", 9.0))
     ]
     report = ComparisonReport(compare(LABELS, empty, entries), "rows")
-    lines = [ApproachLine("tfidf", "", False, 1.0), ApproachLine("full", "", True, 1.0)]
+    lines = [Approach("tfidf", "", False, 1.0), Approach("full", "", True, 1.0)]
     assert "is not defined" in worth(report, lines).sentence
 
 
 def test_the_table_names_what_is_skipped() -> None:
     lines = [
-        ApproachLine("dummy", "frequencies", False, 0.5, (0, 1)),
-        ApproachLine("bilstm", "", False, 3.0, (0,), failed=(1, "the loss is nan")),
-        ApproachLine("full", "all of it", True, None, skipped="no time"),
+        Approach("dummy", "frequencies", False, 0.5, {0: RUN, 1: RUN}),
+        Approach("bilstm", "", False, 3.0, {0: RUN}, failed=(1, "the loss is nan")),
+        Approach("full", "all of it", True, None, skipped="no time"),
     ]
     assert approach_table(lines).rows == (
         ("dummy", "frequencies", "0.5 s", "0, 1", ""),

@@ -42,9 +42,9 @@ def ladder(
 
     Shows whether the transformer is worth its cost.
 
-    Each approach is trained once, cheapest first; more seeds follow while time is left. A training that would exceed
-    the budget is stopped, not shortened; a larger --budget resumes it. All approaches are compared on the same
-    validation rows; a test split is not used.
+    Each approach is trained once, cheapest first; more seeds follow while time is left. An approach that would exceed
+    the budget is skipped. A network that turns out too slow is stopped, not shortened; a larger --budget resumes it.
+    All approaches are compared on the same validation rows; a test split is not used.
 
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
     """
@@ -54,13 +54,16 @@ def ladder(
     except ImportError as error:
         message = f"training needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-    place = out if out is not None else Path("runs") / f"ladder-{_name(data)}"
+    if out is None:
+        name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
+        out = Path("runs") / f"ladder-{name or 'data'}"
+    names = rungs if approaches is None else approaches
     request = workflow.LadderRequest(
         data,
-        place,
+        out,
         seconds,
         started,
-        approaches=_names(rungs if approaches is None else approaches),
+        approaches=None if names is None else [name.strip() for name in names.split(",") if name.strip()],
         encoder=encoder,
         overrides=override or (),
         device=device,
@@ -70,7 +73,7 @@ def ladder(
     try:
         outcome = workflow.ladder(request, terminal, terminal.training)
     except KeyboardInterrupt:
-        complain(f"interrupted; the same command resumes: {place}")
+        complain(f"interrupted; the same command resumes: {out}")
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         emit_json(outcome.to_json())
@@ -78,15 +81,10 @@ def ladder(
     from emotune.reports.ladder import approach_table
 
     show_scores(outcome.report, terminal)
-    terminal.table(approach_table(outcome.approaches), "Approaches")
+    terminal.table(approach_table(outcome.approaches, reasons=False), "Approaches")  # the notes have them
     emit("")
     show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal)
     terminal.info(f"report: {outcome.page}")
-
-
-def _names(text: str | None) -> list[str] | None:
-    """Split at commas; None for all approaches."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _seconds(text: str) -> float:
@@ -96,8 +94,3 @@ def _seconds(text: str) -> float:
     if not seconds:
         raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {text!r}")
     return seconds
-
-
-def _name(data: str) -> str:
-    """Return a folder's name for the data."""
-    return re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.") or "data"

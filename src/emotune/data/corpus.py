@@ -16,8 +16,7 @@ import numpy.typing as npt
 from emotune import hub
 from emotune.config.schema import DataConfig
 from emotune.data.formats import read_files
-from emotune.data.formats.base import FileFormat
-from emotune.data.formats.files import stem_of, suffix_of
+from emotune.data.formats.base import FileFormat, stem_of, suffix_of
 from emotune.data.published import CATALOG, PREFIX, DataSet, fetched_folder, published_sets
 from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
 from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
@@ -70,10 +69,15 @@ def resolve_data(config: DataConfig) -> DataSource:
     try:
         folder, origin = _fetched(name, config.revision, subset), "the hub"
     except HubError:
-        kept = _cached(name, config.revision, subset)
-        if kept is None:
+        # perhaps with files of other subsets only
+        cached = hub.cached(name, config.revision, hub.Selection([CARD]), _DATA_SETS)
+        try:
+            usable = cached is not None and bool(find_splits(cached, subset=subset))
+        except DataError:
+            usable = False
+        if cached is None or not usable:
             raise
-        folder, origin = kept, "the hub's cache"
+        folder, origin = cached, "the hub's cache"
     local = config.model_copy(update={"path": str(folder), "subset": subset})
     pinned = config.model_copy(update={"path": name, "subset": subset, "revision": folder.name})
     which = "" if subset is None else f", subset {subset}"
@@ -105,15 +109,6 @@ def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
     ]
     selection = hub.Selection([glob.escape(file) for file in (*wanted, *beside, CARD)])
     return hub.fetched(name, revision, selection, _DATA_SETS)
-
-
-def _cached(name: str, revision: str | None, subset: str | None) -> Path | None:
-    """The snapshot in the hub's cache, when it has training rows."""
-    folder = hub.cached(name, revision, hub.Selection([CARD]), _DATA_SETS)  # perhaps with files of other subsets only
-    try:
-        return folder if folder is not None and find_splits(folder, subset=subset) else None
-    except DataError:
-        return None
 
 
 def locate(path: str) -> Path:
@@ -155,20 +150,20 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
         whole = replace(source, local=config.model_copy(update={"fold": None}))
         return _chosen(held_out(load_corpus(whole, ("train", *others)), *config.fold), splits, _path(config))
     path = _path(config)
-    if path.is_file():
-        shares = "/".join(f"{100 * f:g}" for f in config.split)
-        corpus = _divided(_read({"train": (path,)}, source, path), config.split, config.split_seed)
-        note = f"split {shares} %, stratified, seed {config.split_seed}, equal texts together"
-        return _chosen(replace(corpus, description=(*corpus.description, note)), splits, path)
-    files = _training_files(config, path)
+    single = path.is_file()
+    files: Splits = {"train": (path,)} if single else _training_files(config, path)
     corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path)
-    if "valid" in splits and "valid" not in files:
-        corpus = _divided(corpus, [1 - _VALID_SHARE, _VALID_SHARE], config.split_seed)
-        rows = len(corpus.splits["valid"])
-        note = (
-            f"no validation file: {rows:,} training rows are used for validation, stratified, seed {config.split_seed}"
-        )
-        corpus = replace(corpus, description=(*corpus.description, note))
+    if single or ("valid" in splits and "valid" not in files):
+        records, seed = corpus.splits["train"], config.split_seed
+        shares = config.split if single else [1 - _VALID_SHARE, _VALID_SHARE]
+        part = stratified_parts(targets_of(records, len(corpus.labels)), shares, seed, text_keys(records))
+        names = _PARTS[: len(shares)]
+        parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
+        note = f"split {'/'.join(f'{100 * f:g}' for f in shares)} %, stratified, seed {seed}, equal texts together"
+        if not single:
+            rows = len(parts["valid"])
+            note = f"no validation file: {rows:,} training rows are used for validation, stratified, seed {seed}"
+        corpus = replace(corpus, splits=corpus.splits | parts, description=(*corpus.description, note))
     return _chosen(corpus, splits, path, files)
 
 
@@ -265,7 +260,7 @@ def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
             # next to rows of raters, other splits may be rows of agreed labels
             same = suffix_of(paths[0]) == suffix_of(files[first][0]) and main.raters is None
             known = config.labels if same else labels.names
-            reading = read_files(paths, config, known, main if same else None, _label_ids(main))
+            reading = read_files(paths, config, known, main if same else None, label_ids(main))
             splits[split] = records_of(reading, labels)
             notes += reading.notes()
     names = "" if path.is_file() else f" ({', '.join(_named(paths, alone=True) for paths in files.values())})"
@@ -284,25 +279,12 @@ def _named(paths: Sequence[Path], *, alone: bool = False) -> str:
     return first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
 
 
-def label_ids(corpus: Corpus) -> Mapping[int, str]:
-    """The names of the label ids in the files of a corpus; empty where they have names or 0/1 columns."""
-    return {} if corpus.format is None else _label_ids(corpus.format)
+def label_ids(file_format: FileFormat | None) -> Mapping[int, str]:
+    """The names of the label ids in files of a format; empty where they have names or 0/1 columns."""
+    return {} if file_format is None or file_format.label_columns else file_format.id_names
 
 
-def _label_ids(file_format: FileFormat) -> Mapping[int, str]:
-    return {} if file_format.label_columns else file_format.id_names
-
-
-# Splits and folds
-
-
-def _divided(corpus: Corpus, shares: Sequence[float], seed: int) -> Corpus:
-    """The corpus with its training rows divided into train, valid (and test); some of them may be empty."""
-    records = corpus.splits["train"]
-    part = stratified_parts(targets_of(records, len(corpus.labels)), shares, seed, text_keys(records))
-    names = _PARTS[: len(shares)]
-    parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
-    return replace(corpus, splits=corpus.splits | parts)
+# Folds
 
 
 def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.NDArray[np.int64]:

@@ -62,15 +62,25 @@ class Origin:
         Raises DownloadError when it is not available, DataError when what is there is not the published file.
         """
         for place, name in self._places(file):
-            if isinstance(place, Path):
-                found = self._copied(place, name, file)
+            if isinstance(place, str):
+                try:
+                    found = self._downloaded(place, name, file, target)
+                except DownloadError as error:
+                    if self.mirror is None or error.status not in _NOT_ON_THE_MIRROR:
+                        raise
+                    continue
+            elif place.is_file():
+                try:
+                    raw = place.read_bytes()
+                except OSError as error:
+                    raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(place)) from error
+                found = _verified(raw, name, file, str(place))
             else:
-                found = self._tried(place, name, file, target)
-            if found is not None:
-                write_file(target, found)
-                for left in target.parent.glob(f".{file.name}.*.part*"):
-                    left.unlink(missing_ok=True)
-                return True
+                continue
+            write_file(target, found)
+            for left in target.parent.glob(f".{file.name}.*.part*"):
+                left.unlink(missing_ok=True)
+            return True
         return False
 
     def _places(self, file: DataFile) -> Iterator[tuple[str | Path, str]]:
@@ -82,23 +92,6 @@ class Origin:
             for name in dict.fromkeys([file.name, file.published_name]):
                 path = f"{folder}{name}"
                 yield self.mirror / path if isinstance(self.mirror, Path) else f"{self.mirror.rstrip('/')}/{path}", name
-
-    def _copied(self, path: Path, name: str, file: DataFile) -> bytes | None:
-        if not path.is_file():
-            return None
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-        return _verified(raw, name, file, str(path))
-
-    def _tried(self, url: str, name: str, file: DataFile, target: Path) -> bytes | None:
-        try:
-            return self._downloaded(url, name, file, target)
-        except DownloadError as error:
-            if self.mirror is None or error.status not in _NOT_ON_THE_MIRROR:
-                raise
-            return None
 
     def _downloaded(self, url: str, name: str, file: DataFile, target: Path) -> bytes:
         # each URL has a part of its own, since two may not have the same bytes
@@ -198,7 +191,6 @@ def length_of(part: Path) -> int:
 
 def _receive(url: str, part: Path, size: int | None, progress: Progress | None) -> None:
     """One request; its answer is appended to `part`, or replaces it when the server sends the whole file."""
-
     start, limit = length_of(part), LARGEST if size is None else size
     # the lengths and ranges of a compressed answer are not those of the file
     headers = {"User-Agent": f"emotune/{metadata.version('emotune')}", "Accept-Encoding": "identity"}
@@ -211,7 +203,7 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
         done = start if answer.status == 206 else 0
         whole = size if answer.length is None else done + answer.length
         with part.open("ab" if done else "wb") as file:
-            for chunk in _chunks(answer) if (whole or 0) <= limit else ():
+            while (whole or 0) <= limit and (chunk := _chunk(answer)):
                 done += len(chunk)
                 if done > limit:
                     break
@@ -226,15 +218,11 @@ def _receive(url: str, part: Path, size: int | None, progress: Progress | None) 
         raise _Interrupted(f"the connection was cut after {done:,} of {whole:,} bytes")
 
 
-def _chunks(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    while True:
-        try:
-            chunk = answer.read1(_CHUNK)
-        except (OSError, http.client.HTTPException) as error:
-            raise _Interrupted(_words(error)) from None
-        if not chunk:
-            return
-        yield chunk
+def _chunk(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read1(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        raise _Interrupted(_words(error)) from None
 
 
 @contextmanager
@@ -248,22 +236,17 @@ def _answer(request: Request, part: Path) -> Iterator[http.client.HTTPResponse]:
             if error.code == 416:
                 part.unlink(missing_ok=True)
                 raise _Interrupted("the server has no more of the file than is here already", wait=0.0) from None
-            raise _refused(request.full_url, error) from None
+            reason = f"the server says {error.code} {error.reason}".rstrip()
+            if error.code not in _WORTH_ANOTHER_TRY:
+                raise DownloadError(f"{request.full_url}: {reason}", status=error.code) from None
+            after = error.headers.get("Retry-After", "")
+            raise _Interrupted(reason, wait=float(after) if after.isdecimal() else None) from None
     except http.client.InvalidURL as error:
         raise DownloadError(f"not a web address: {error}") from None
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
         raise _unreachable(request.full_url, error) from None
     with answer:
         yield answer
-
-
-def _refused(url: str, error: HTTPError) -> Exception:
-    """The exception for an answer with an error status."""
-    reason = f"the server says {error.code} {error.reason}".rstrip()
-    if error.code in _WORTH_ANOTHER_TRY:
-        after = error.headers.get("Retry-After", "")
-        return _Interrupted(reason, wait=float(after) if after.isdecimal() else None)
-    return DownloadError(f"{url}: {reason}", status=error.code)
 
 
 def _unreachable(url: str, error: Exception) -> Exception:

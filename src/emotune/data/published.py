@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from emotune import hub
-from emotune.data.formats.files import GZIP
+from emotune.data.formats.base import GZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError, did_you_mean
 from emotune.labels import DAIR, GOEMOTIONS
 

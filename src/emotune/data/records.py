@@ -157,49 +157,46 @@ def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
 
     Raises DataError with the place of the first row whose labels do not fit.
     """
-    labeller = _Labeller(labels)
-    return [labeller.record(row, Place(path, row.line)) for path, rows in reading.rows.items() for row in rows]
+    positions = {name.casefold(): i for i, name in enumerate(labels.names)}
+    positions |= {name: i for i, name in enumerate(labels.names)}
 
-
-class _Labeller:
-    """Makes records of rows. Combinations of names repeat: each is looked up once."""
-
-    def __init__(self, labels: LabelSet) -> None:
-        self._labels = labels
-        self._positions = {name.casefold(): i for i, name in enumerate(labels.names)}
-        self._positions |= {name: i for i, name in enumerate(labels.names)}
-        self._known: dict[tuple[str, ...], tuple[int, ...]] = {}
-
-    def record(self, row: Row, place: Place) -> Record:
-        if row.shares is not None:
-            return self._soft_record(row, row.shares, place)
-        found = self._known.get(row.names)
+    def position(name: str, place: Place) -> int:
+        found = positions.get(name, positions.get(name.casefold()))
         if found is None:
-            found = tuple(sorted({self._position(name, place) for name in row.names}))
-            if self._labels.task is Task.MULTI_CLASS and len(found) != 1:
-                message = f"a multi-class row has exactly one label, this one has {len(found)}"
-                raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
-            self._known[row.names] = found
-        return Record(row.text, found, place.path, row.line, row.id)
-
-    def _soft_record(self, row: Row, named: tuple[tuple[str, float], ...], place: Place) -> Record:
-        """A record of soft targets; in a multi-class corpus, the likeliest class and a distribution over all."""
-        shares = sorted((self._position(name, place), share) for name, share in named)
-        found = tuple(position for position, share in shares if share >= POSITIVE)
-        if self._labels.task is Task.MULTI_CLASS:
-            total = sum(share for _, share in shares)
-            if not total:
-                raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
-            found = (max(shares, key=lambda pair: pair[1])[0],)
-            shares = [(position, share / total) for position, share in shares]
-        return Record(row.text, found, place.path, row.line, row.id, tuple(shares))
-
-    def _position(self, name: str, place: Place) -> int:
-        position = self._positions.get(name, self._positions.get(name.casefold()))
-        if position is None:
-            hint = did_you_mean(name[:_SHOWN], self._labels.names)
-            if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, self._labels.names)):
+            hint = did_you_mean(name[:_SHOWN], labels.names)
+            if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
                 hint = "Name the label ids: one per line in id order in labels.txt beside the data, or in "
                 hint += "data.labels_file=PATH"
             raise DataError(f"unknown label {name[:_SHOWN]!r}", place=place, hint=hint)
-        return position
+        return found
+
+    known: dict[tuple[str, ...], tuple[int, ...]] = {}  # combinations of names repeat: each is looked up once
+    records = []
+    for path, row in ((path, row) for path, rows in reading.rows.items() for row in rows):
+        place = Place(path, row.line)
+        if row.shares is not None:
+            found, shares = _soft_targets([(position(name, place), n) for name, n in row.shares], labels.task, place)
+            records.append(Record(row.text, found, path, row.line, row.id, shares))
+            continue
+        if row.names not in known:
+            found = tuple(sorted({position(name, place) for name in row.names}))
+            if labels.task is Task.MULTI_CLASS and len(found) != 1:
+                message = f"a multi-class row has exactly one label, this one has {len(found)}"
+                raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
+            known[row.names] = found
+        records.append(Record(row.text, known[row.names], path, row.line, row.id))
+    return records
+
+
+def _soft_targets(
+    shares: list[tuple[int, float]], task: Task, place: Place
+) -> tuple[tuple[int, ...], tuple[tuple[int, float], ...]]:
+    """The labels and shares of a row; of a multi-class row, the likeliest class and a distribution over all."""
+    shares = sorted(shares)
+    if task is Task.MULTI_LABEL:
+        return tuple(position for position, share in shares if share >= POSITIVE), tuple(shares)
+    total = sum(share for _, share in shares)
+    if not total:
+        raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
+    likeliest = max(shares, key=lambda pair: pair[1])[0]
+    return (likeliest,), tuple((position, share / total) for position, share in shares)

@@ -11,14 +11,7 @@ import yaml
 
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 
-SPLIT_NAMES = {
-    "train": "train",
-    "dev": "valid",
-    "val": "valid",
-    "valid": "valid",
-    "validation": "valid",
-    "test": "test",
-}
+SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "validation"), "valid"), "test": "test"}
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
 CARD = "README.md"
 _PARTS = ("train", "valid", "test")
@@ -73,33 +66,29 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     The subsets are the card's `configs`, else the folders. `source` is named in errors. Raises DataError for an unknown
     subset, or when there are several and none is named.
     """
-    configs = _card_configs(card)
-    groups: Mapping[str, Any] = configs or _folders(names)
+    found = _front_matter(card).get("configs")
+    of_card = [c for c in found if isinstance(c, dict) and c.get("data_files")] if isinstance(found, list) else []
+    configs = {c["config_name"]: c for c in of_card if isinstance(c.get("config_name"), str)}
+    folders: dict[str, list[str]] = {}
+    for name in names:
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    with_train = {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
+    groups: Mapping[str, Any] = configs or with_train
     if subset is not None and subset not in groups:
         hint = did_you_mean(subset, groups) if groups else "It has no subsets."
         raise DataError(f"no subset {subset!r} of this data set", place=Place(source), hint=hint)
-    chosen = subset or _default(groups, configs)
-    if chosen is None and len(groups) > 1:
+    if not groups:
+        return _named_splits(folders.get("", []), source)
+    # the default subset is marked as such, named as such, or the only one
+    marked = [name for name, c in configs.items() if c.get("default") is True]
+    usual = [name for name in ("default", "data", "") if name in groups]
+    only = list(groups) if len(groups) == 1 else []
+    chosen = subset or next(iter([*marked, *usual, *only]), None)
+    if chosen is None:
         listed = ", ".join(groups)[:200]
         hint = f"Say which: --set data.subset={next(iter(groups))}"
         raise DataError(f"this data set has several subsets: {listed}", place=Place(source), hint=hint)
-    if not groups:
-        return _named_splits([name for name in names if "/" not in name], source)
-    group = groups[chosen or next(iter(groups))]
-    if configs:
-        return _matching(names, group.get("data_files", []))
-    return _named_splits(group, source)
-
-
-def _card_configs(card: str | None) -> dict[str, Mapping[str, Any]]:
-    """The subsets in the front matter of a data set's card, by name; empty without any."""
-    configs = _front_matter(card).get("configs")
-    if not isinstance(configs, list):
-        return {}
-    named = [
-        c for c in configs if isinstance(c, dict) and isinstance(c.get("config_name"), str) and c.get("data_files")
-    ]
-    return {c["config_name"]: c for c in named}
+    return _matching(names, configs[chosen]["data_files"]) if configs else _named_splits(groups[chosen], source)
 
 
 def _front_matter(card: str | None) -> Mapping[str, Any]:
@@ -136,22 +125,6 @@ def _named_in(info: Any, column: str) -> Iterator[tuple[str, ...]]:
             ids = [str(i) for i in range(len(by_id))]
             if ids and by_id.keys() == set(ids):
                 yield tuple(by_id[i] for i in ids)
-
-
-def _default(groups: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The default subset: marked as such, named as such, or the only one."""
-    marked = [name for name, c in configs.items() if c.get("default") is True]
-    usual = [name for name in ("default", "data", "") if name in groups]
-    only = list(groups) if len(groups) == 1 else []
-    return next(iter([*marked, *usual, *only]), None)
-
-
-def _folders(names: Sequence[str]) -> dict[str, list[str]]:
-    """The folders with a training file, and their files."""
-    folders: dict[str, list[str]] = {}
-    for name in names:
-        folders.setdefault(name.rpartition("/")[0], []).append(name)
-    return {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
 
 
 def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from emotune.data.published import CATALOG, DataSet
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
-from emotune.reports.rendering import render_markdown
-from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies
+from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies, threshold_table
+from emotune.reports.writer import render_markdown
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import metric_name
 
@@ -82,11 +82,8 @@ def ensemble_card(
     name: str, notes: Sequence[str], members: Table, decision: Decision, published: Sequence[DataSet] = ()
 ) -> str:
     """The card of an ensemble: a table of its members with their scores, and notes."""
-    front = {
-        "library_name": "emotune",
-        "datasets": [data_set.hub_id for data_set in published],
-        "tags": ["ensemble"],
-    }
+    hub_ids = [data_set.hub_id for data_set in published]
+    front = {"library_name": "emotune", "datasets": hub_ids, "tags": ["ensemble"]}
     about = (
         "The model is an ensemble: the mean of the logits of the models in `members/`, which have cards of their own. "
         "Portability: emotune."
@@ -129,20 +126,15 @@ def _decision_section(decision: Decision) -> str:
     if tuning:
         reached = ", ".join(f"{metric_name(name)} {percent(value)}" for name, value in tuning["out_of_fold"].items())
         beta = f" (beta {tuning['beta']:g})" if "beta" in tuning else ""
-        lines += [
-            f"Thresholds: {tuning['method']}, for {tuning['objective']}{beta}, "
-            f"on {tuning['rows']:,} rows of {tuning['split']}.",
-            f"Out of fold: {reached}.",
-        ]
+        rows = f"{tuning['rows']:,} rows of {tuning['split']}"
+        lines.append(f"Thresholds: {tuning['method']}, for {tuning['objective']}{beta}, on {rows}.")
+        lines.append(f"Out of fold: {reached}.")
         if tuning.get("unreached"):
-            lines.append(
-                f"Never predicted, as they do not reach the precision: {escape(', '.join(tuning['unreached']))}."
-            )
+            unreached = escape(", ".join(tuning["unreached"]))
+            lines.append(f"Never predicted, as they do not reach the precision: {unreached}.")
     else:
         lines.append("Thresholds: not tuned.")
-    pairs = zip(decision.labels.names, decision.thresholds, strict=True)
-    table = Table(("label", "threshold"), tuple((name, f"{threshold:.3f}") for name, threshold in pairs))
-    return "\n".join([*lines, *policies(decision), "", markdown(table), _END])
+    return "\n".join([*lines, *policies(decision), "", markdown(threshold_table(decision)), _END])
 
 
 def update_card(card: str, decision: Decision) -> str:

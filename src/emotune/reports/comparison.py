@@ -1,9 +1,8 @@
 """The report of a comparison: its JSON, its tables, its pictures, and the description of all of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    write_report,
 )
 from emotune.scoring.comparison import (
     CLEAR,
@@ -45,16 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COST_NAMES = {"training_seconds": "time", "num_bytes": "size", "seconds_per_text": "speed"}
-PARETO = (
-    "Pareto-optimal: the costs (training time, size, speed) for which no other run is at least as good and as "
-    "cheap, and better in one of the two"
-)
 NOT_SIGNIFICANT = "not significant"
-MULTI_LABEL = ("macro_f1", "micro_f1", "hamming_loss")
-MULTI_CLASS = ("accuracy", "weighted_f1", "macro_f1")
-_FURTHER = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
-_FURTHER_CLASSES = ("macro_precision", "macro_recall")
-_MOST_TEXT = 300
 _MOST_CASES, _SHOWN_CASES, _MOST_CASE_TEXT = 20, 6, 600
 _MOST_CONFUSED = 10
 
@@ -79,10 +68,6 @@ class ComparisonReport:
     seed: int = 0
     heading: str = "Comparison"
     lead: str = ""
-
-    @property
-    def multi_label(self) -> bool:
-        return self.comparison.labels.task is Task.MULTI_LABEL
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,7 +105,19 @@ class ComparisonReport:
             "reference": self.reference,
             "reference_is": "named" if compared.named else "the best of these rows",
             "runs": [self._entry_json(i) for i in compared.ranking],
-            "differences": [self._difference_json(d) for d in compared.differences],
+            "differences": [
+                {
+                    "run": self.names[d.entry],
+                    "other": self.names[d.other],
+                    "rows_that_differ": d.rows,
+                    "difference": number(d.value),
+                    "interval": [number(d.low), number(d.high)],
+                    "p": number(d.p),
+                    "p_holm": number(d.corrected),
+                    "clear": bool(d.corrected < CLEAR),
+                }
+                for d in compared.differences
+            ],
             "correction": {"p": "holm", "intervals": "max-t", "comparisons": len(compared.differences)},
             "by_label": [self._labels_json(d) for d in compared.by_label],
             "disagreements": [self._row_json(d.row, d.extent) for d in compared.disagreements],
@@ -132,7 +129,6 @@ class ComparisonReport:
     def _entry_json(self, i: int) -> dict[str, Any]:
         measured, labels = self.comparison.measured[i], self.comparison.labels
         entry = measured.entry
-        speed = entry.texts_per_second
         return {
             "name": entry.name,
             "model": self.models[i] if i < len(self.models) else None,
@@ -142,22 +138,10 @@ class ComparisonReport:
             "sd_over_seeds": {name: number(value) for name, value in measured.spread.items()},
             "training_seconds": entry.training_seconds,
             "bytes": entry.num_bytes,
-            "texts_per_second": speed,
+            "texts_per_second": entry.texts_per_second,
             "front": [COST_NAMES[cost] for cost in measured.fronts],
             "label_f1": {name: number(f1) for name, f1 in zip(labels.names, measured.f1, strict=True)},
             **confusions_json(measured.confusions, labels),
-        }
-
-    def _difference_json(self, d: Difference) -> dict[str, Any]:
-        return {
-            "run": self.names[d.entry],
-            "other": self.names[d.other],
-            "rows_that_differ": d.rows,
-            "difference": number(d.value),
-            "interval": [number(d.low), number(d.high)],
-            "p": number(d.p),
-            "p_holm": number(d.corrected),
-            "clear": bool(d.corrected < CLEAR),
         }
 
     def _labels_json(self, d: LabelDifferences) -> dict[str, Any]:
@@ -186,9 +170,7 @@ class ComparisonReport:
 
     def labels_of(self, row: int) -> list[str]:
         """The labels that a row has."""
-        return [
-            name for name, yes in zip(self.comparison.labels.names, self.comparison.targets[row], strict=True) if yes
-        ]
+        return [self.comparison.labels.names[j] for j in np.flatnonzero(self.comparison.targets[row])]
 
     def predicted(self, entry: int, row: int) -> list[tuple[str, ...]]:
         """The labels that an entry predicts for a row, the most probable first: one answer for each seed."""
@@ -201,17 +183,19 @@ class ComparisonReport:
 # --- tables ----------------------------------------------------------------------------------------------------
 
 
-def headline_metrics(report: ComparisonReport) -> tuple[str, ...]:
+def headline_metrics(report: ComparisonReport) -> list[str]:
     """The metrics beside the costs, the ranking metric first."""
-    usual = MULTI_LABEL if report.multi_label else MULTI_CLASS
+    classes = report.comparison.labels.task is Task.MULTI_CLASS
+    usual = ("accuracy", "weighted_f1", "macro_f1") if classes else ("macro_f1", "micro_f1", "hamming_loss")
     ranking = report.comparison.metric
-    return (ranking, *(name for name in usual if name != ranking))
+    return [ranking, *(name for name in usual if name != ranking)]
 
 
-def further_metrics(report: ComparisonReport) -> tuple[str, ...]:
+def further_metrics(report: ComparisonReport) -> list[str]:
     """Precision and recall."""
-    usual = _FURTHER if report.multi_label else _FURTHER_CLASSES
-    return tuple(name for name in usual if name != report.comparison.metric)
+    averages = ("macro",) if report.comparison.labels.task is Task.MULTI_CLASS else ("macro", "micro")
+    usual = (f"{average}_{score}" for average in averages for score in ("precision", "recall"))
+    return [name for name in usual if name != report.comparison.metric]
 
 
 def main_table(
@@ -250,7 +234,10 @@ def _value(measured: Measured, name: str) -> str:
 def how_read(report: ComparisonReport) -> str:
     """How to read the cells of the main table."""
     spread = "After ±: the standard deviation over seeds. " if report.num_seeds > 1 else ""
-    return f"In brackets: 95 % bootstrap intervals over the rows. {spread}{PARETO}."
+    return (
+        f"In brackets: 95 % bootstrap intervals over the rows. {spread}Pareto-optimal: the costs (training time, size, "
+        "speed) for which no other run is at least as good and as cheap, and better in one of the two."
+    )
 
 
 def difference_table(report: ComparisonReport) -> Table:
@@ -287,15 +274,11 @@ def how_corrected(report: ComparisonReport) -> str:
     number_of = len(compared.differences)
     family = f"{number_of} comparison{'' if number_of == 1 else 's'}"
     why = "each run with the baseline" if compared.named else "all pairs, since the best was chosen on these rows"
-    few = (
-        f" So few draws cannot make any difference significant: take {20 * number_of:,} or more."
-        if compared.too_few_draws
-        else ""
-    )
+    few = f" So few draws cannot make any difference significant: take {20 * number_of:,} or more."
     return (
         f"Paired bootstrap, {compared.resamples:,} draws of the rows. Corrected for {family} ({why}): p by Holm; the "
         f"intervals hold for all comparisons at once (max-t) and are undefined where too few rows differ. They "
-        f"describe other rows, not other seeds.{few}"
+        f"describe other rows, not other seeds.{few if compared.too_few_draws else ''}"
     )
 
 
@@ -321,9 +304,8 @@ def wins_table(report: ComparisonReport) -> Table:
     for d in report.comparison.by_label:
         won = ", ".join(name for name, yes in zip(names, d.won, strict=True) if yes)
         lost = ", ".join(name for name, yes in zip(names, d.lost, strict=True) if yes)
-        higher, lower = int((d.values > 0).sum()), int((d.values < 0).sum())
-        equal = int((d.values == 0).sum())
-        rows.append((report.names[d.entry], f"{higher}", f"{lower}", f"{equal}", won or "none", lost or "none"))
+        counts = (f"{found.sum()}" for found in (d.values > 0, d.values < 0, d.values == 0))
+        rows.append((report.names[d.entry], *counts, won or "none", lost or "none"))
     header = ("higher F1", "lower", "equal", "significantly better", "significantly worse")
     return Table((f"compared with {report.reference}", *header), tuple(rows))
 
@@ -370,7 +352,7 @@ def confusions_of_all(report: ComparisonReport, most: int) -> list[tuple[str, Ta
     return list(joined.items())
 
 
-def place_and_text(report: ComparisonReport, row: int, most: int = _MOST_TEXT) -> tuple[str, str]:
+def place_and_text(report: ComparisonReport, row: int, most: int) -> tuple[str, str]:
     """The place of a row, and its text, cut to `most` characters; without the texts, its number alone."""
     if report.records is None:
         return f"row {row + 1:,}", ""
@@ -390,26 +372,19 @@ def answers(report: ComparisonReport, row: int) -> list[str]:
     return found
 
 
-def known_costs(report: ComparisonReport) -> list[str]:
-    """The costs that are known of at least one entry, in the order of `COSTS`."""
-    return [cost for cost in COSTS if any(m.entry.cost(cost) is not None for m in report.comparison.measured)]
-
-
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def write_comparison(
-    report: ComparisonReport, folder: Path, warn: Callable[[str], None], more: Sequence[Section] = ()
-) -> Path:
-    """Write comparison.json, report.md, report.html and pictures to a folder, and return the page to open.
-
-    `more`: further sections, before those of the labels.
-    """
-    return write_report(describe(report, more), folder, warn)
-
-
-def describe(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
-    """The description of the report; `more` as for `write_comparison`."""
+def comparison_report(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
+    """The report: comparison.json, Markdown, a page, and pictures. `more`: sections before those of the labels."""
+    main = CaptionedTable("The best first", main_table(report, headline_metrics(report), further_metrics(report)))
+    differences: list[Block] = []
+    if report.comparison.differences:
+        table = CaptionedTable(f"Compared with {report.reference}", difference_table(report))
+        differences = [table, Paragraph(how_corrected(report), quiet=True)]
+    confused: list[Block] = []
+    for name, captioned in confusion_tables(report, _MOST_CONFUSED):
+        confused += [Heading(name), Columns(tuple((CaptionedTable(caption, found),) for caption, found in captioned))]
     return Report(
         title=f"{report.heading} on {report.title}",
         data_name="comparison.json",
@@ -422,127 +397,49 @@ def describe(report: ComparisonReport, more: Sequence[Section] = ()) -> Report:
             *(("" if i else "note", line) for i, line in enumerate(report.notes)),
         ),
         sections=(
-            Section("scores", "Scores and costs", _scores(report)),
+            Section("scores", "Scores and costs", (main, Paragraph(how_read(report), quiet=True))),
             Section("front", "Quality and cost", _quality_cost(report)),
-            Section("differences", "Differences", _differences(report)),
+            Section("differences", "Differences", differences),
             *more,
             Section("labels", "By label", _labels(report)),
-            Section("confused", "Most confused", _confused(report)),
+            Section("confused", "Most confused", confused),
             Section("disagreements", "Texts with the most different predictions", _disagreements(report)),
         ),
     )
 
 
-def _scores(report: ComparisonReport) -> list[Block]:
-    table = main_table(report, headline_metrics(report), further_metrics(report))
-    return [CaptionedTable("The best first", table), Paragraph(how_read(report), quiet=True)]
-
-
-def _differences(report: ComparisonReport) -> list[Block]:
-    if not report.comparison.differences:
-        return []
-    table = CaptionedTable(f"Compared with {report.reference}", difference_table(report))
-    return [table, Paragraph(how_corrected(report), quiet=True)]
-
-
-def _labels(report: ComparisonReport) -> list[Block]:
-    table = CaptionedTable("F1 by label and run", label_table(report))
-    found: list[Block] = [Columns(((_label_picture(report),), (table,)))]
-    if report.comparison.by_label:
-        wins = CaptionedTable("Labels with a higher and a lower F1", wins_table(report), words=(4, 5))
-        found += [Paragraph(how_won(report), quiet=True), wins]
-    return found
-
-
-def _confused(report: ComparisonReport) -> list[Block]:
-    found: list[Block] = []
-    for name, captioned in confusion_tables(report, _MOST_CONFUSED):
-        columns = tuple((CaptionedTable(caption, table),) for caption, table in captioned)
-        found += [Heading(name), Columns(columns)]
-    return found
-
-
-def _disagreements(report: ComparisonReport) -> list[Block]:
-    rows = [disagreement.row for disagreement in report.comparison.disagreements[:_MOST_CASES]]
-    if not rows:
-        return []
-    cases = [_case(report, row) for row in rows]
-    found: list[Block] = [Paragraph("✓: the prediction is right.", quiet=True), Cases(tuple(cases[:_SHOWN_CASES]))]
-    if more := cases[_SHOWN_CASES:]:
-        found.append(Details(f"{len(more)} more", (Cases(tuple(more)),)))
-    return found
-
-
-def _case(report: ComparisonReport, row: int) -> Case:
-    place, text = place_and_text(report, row, most=_MOST_CASE_TEXT)
-    names = (report.names[i] for i in report.comparison.ranking)
-    labels = Mark(", ".join(report.labels_of(row)) or "nothing")
-    predicted = ((name, (Mark(answer),)) for name, answer in zip(names, answers(report, row), strict=True))
-    return Case(place, text, (("labels", (labels,)), *predicted))
-
-
-# --- pictures --------------------------------------------------------------------------------------------------
-
-_COST_HEADINGS = {
-    "training_seconds": "training time",
-    "num_bytes": "size of the model",
-    "seconds_per_text": "time for a thousand texts",
-}
-_DECADES = [digit * 10.0**decade for decade in range(-6, 15) for digit in (1, 2, 5)]
-_SECONDS = [
-    *(value for value in _DECADES if value < 50),
-    *(60.0 * minutes for minutes in (1, 2, 5, 10, 20)),
-    *(3600 * value for value in _DECADES if value >= 1),
-]
-
-
 def _quality_cost(report: ComparisonReport) -> list[Block]:
     """The picture of quality against costs, if any cost is known."""
-    costs = known_costs(report)
+    metric, measured = report.comparison.metric, report.comparison.measured
+    costs = [cost for cost in COSTS if any(m.entry.cost(cost) is not None for m in measured)]
     if not costs:
         return []
-    quality = metric_name(report.comparison.metric)
+    quality = metric_name(metric)
 
     def draw() -> "Figure":
-        from emotune.reports.figures.comparison import MOST_ENTRIES, CostPanel, CostPoint, quality_cost
+        from emotune.reports.figures.scores import MOST_ENTRIES, CostPoint, quality_cost
 
-        ranked = report.comparison.ranking[:MOST_ENTRIES]
-        panels = []
-        for cost in costs:
-            points = [CostPoint(*_cost_point(report, i, cost)) for i in ranked]
-            rounds, written = (_DECADES, _round_size) if cost == "num_bytes" else (_SECONDS, _round_duration)
-            panels.append(CostPanel(_COST_HEADINGS[cost], rounds, written, points))
-        return quality_cost(panels, [report.names[i] for i in ranked], quality, "Quality and cost")
+        panels: dict[str, list[CostPoint]] = {cost: [] for cost in costs}
+        for cost, points in panels.items():
+            for i in report.comparison.ranking[:MOST_ENTRIES]:
+                low, high = measured[i].intervals.get(metric, (np.nan, np.nan))
+                value, front = measured[i].entry.cost(cost), cost in measured[i].fronts
+                if value is not None and cost == "seconds_per_text":
+                    value *= 1000
+                points.append(CostPoint(measured[i].metrics[metric], low, high, value, front))
+        names = [report.names[i] for i in report.comparison.ranking[:MOST_ENTRIES]]
+        return quality_cost(panels, names, quality, "Quality and cost")
 
     best = [
-        f"for {COST_NAMES[cost]} " + ", ".join(m.entry.name for m in report.comparison.measured if cost in m.fronts)
-        for cost in costs
+        f"for {COST_NAMES[cost]} " + ", ".join(m.entry.name for m in measured if cost in m.fronts) for cost in costs
     ]
     alt = f"{quality} of each run against its costs. Pareto-optimal: {'; '.join(best)}."
     return [Picture("quality_cost", "Quality and cost; filled marks are Pareto-optimal", alt, draw)]
 
 
-def _cost_point(report: ComparisonReport, i: int, cost: str) -> tuple[float, float, float, float | None, bool]:
-    """The quality of an entry with its interval, its cost (for a thousand texts), and whether it is Pareto-optimal."""
-    metric, measured = report.comparison.metric, report.comparison.measured[i]
-    low, high = measured.intervals.get(metric, (np.nan, np.nan))
-    value = measured.entry.cost(cost)
-    scaled = None if value is None else value * (1000 if cost == "seconds_per_text" else 1)
-    return measured.metrics[metric], low, high, scaled, cost in measured.fronts
-
-
-def _round_duration(seconds: float) -> str:
-    """A round number of seconds, as on an axis."""
-    return duration(seconds).replace(".0 ", " ")
-
-
-def _round_size(num_bytes: float) -> str:
-    return size(num_bytes).replace(".0 ", " ")
-
-
-def _label_picture(report: ComparisonReport) -> Picture:
+def _labels(report: ComparisonReport) -> list[Block]:
     def draw() -> "Figure":
-        from emotune.reports.figures.comparison import MOST_ENTRIES, label_comparison
+        from emotune.reports.figures.scores import MOST_ENTRIES, label_comparison
 
         compared, ranked = report.comparison, report.comparison.ranking[:MOST_ENTRIES]
         f1 = np.stack([compared.measured[i].f1 for i in ranked])
@@ -550,4 +447,25 @@ def _label_picture(report: ComparisonReport) -> Picture:
         return label_comparison(f1, support, compared.labels.names, names, "F1 by label")
 
     alt = "F1 of each label for every run; the table has the figures."
-    return Picture("label_comparison", "F1 by label", alt, draw)
+    picture = Picture("label_comparison", "F1 by label", alt, draw)
+    found: list[Block] = [Columns(((picture,), (CaptionedTable("F1 by label and run", label_table(report)),)))]
+    if report.comparison.by_label:
+        wins = CaptionedTable("Labels with a higher and a lower F1", wins_table(report), words=(4, 5))
+        found += [Paragraph(how_won(report), quiet=True), wins]
+    return found
+
+
+def _disagreements(report: ComparisonReport) -> list[Block]:
+    rows = [disagreement.row for disagreement in report.comparison.disagreements[:_MOST_CASES]]
+    if not rows:
+        return []
+    names, cases = [report.names[i] for i in report.comparison.ranking], []
+    for row in rows:
+        place, text = place_and_text(report, row, most=_MOST_CASE_TEXT)
+        labels = Mark(", ".join(report.labels_of(row)) or "nothing")
+        predicted = ((name, (Mark(answer),)) for name, answer in zip(names, answers(report, row), strict=True))
+        cases.append(Case(place, text, (("labels", (labels,)), *predicted)))
+    found: list[Block] = [Paragraph("✓: the prediction is right.", quiet=True), Cases(tuple(cases[:_SHOWN_CASES]))]
+    if more := cases[_SHOWN_CASES:]:
+        found.append(Details(f"{len(more)} more", (Cases(tuple(more)),)))
+    return found

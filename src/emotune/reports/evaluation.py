@@ -3,11 +3,10 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +28,6 @@ from emotune.reports.writer import (
     Details,
     Facts,
     Heading,
-    Headline,
     Headlines,
     Mark,
     Panel,
@@ -37,13 +35,11 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    write_report,
 )
 from emotune.scoring import metrics as curves
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
 from emotune.scoring.slices import (
     Confusions,
-    Mistake,
     Slice,
     by_length,
     by_number_of_labels,
@@ -63,7 +59,6 @@ _MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
 _MOST_NAMES = 40  # of a part of the labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
-_LEVEL_NAMES = {"ekman": "Ekman", "sentiment": "Sentiment"}
 _CURVE_POINTS = 150
 
 
@@ -104,18 +99,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """All figures; an undefined one is null. `confusion`: for multi-label, pairs of a missed and an extra label."""
-        each = self.scores.per_label
-        columns = {
-            "support": each.support,
-            "predicted": each.predicted,
-            "precision": each.precision,
-            "recall": each.recall,
-            "f1": each.f1,
-            "f1_low": each.f1_low,
-            "f1_high": each.f1_high,
-            "average_precision": each.average_precision,
-            "auroc": each.auroc,
-        }
+        columns = vars(self.scores.per_label)
         return {
             "model": self.model,
             "split": self.split,
@@ -191,20 +175,10 @@ def predictions_csv(evaluation: Evaluation) -> str:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def write_evaluation(
-    evaluation: Evaluation,
-    background: Background,
-    coarser: Sequence[Evaluation],
-    folder: Path,
-    warn: Callable[[str], None],
-    resamples: int,
-) -> Path:
-    """Write all reports of an evaluation to a folder, and return the page to open; the rest as for `describe`."""
-    return write_report(describe(evaluation, background, coarser, resamples), folder, warn)
-
-
-def describe(evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int) -> Report:
-    """The description of the report.
+def evaluation_report(
+    evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int
+) -> Report:
+    """The report: metrics.json, predictions.csv, Markdown, a page, and pictures.
 
     coarser: the same decisions at coarser levels of the taxonomy, the finest first. resamples: bootstrap draws for the
     intervals of the slices.
@@ -242,56 +216,43 @@ def describe(evaluation: Evaluation, background: Background, coarser: Sequence[E
 def _overall(evaluation: Evaluation) -> list[Block]:
     """The headline figures with their intervals, and all metrics."""
     scores = evaluation.scores
-    names = {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
-    items = [
-        Headline(names.get(key, metric_name(key)), percent(scores.overall[key]), _interval(scores, key))
-        for key in _HEADLINES
-    ]
+    names = {key: metric_name(key) for key in _HEADLINES}
+    names |= {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
+    figures = ((name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items())
     table = tables.overall_table(scores, multi_label=evaluation.multi_label)
     return [
-        Headlines(tuple(items)),
+        Headlines(Table(("metric", "value", "95 % interval"), tuple(figures))),
         Paragraph("Ranges are 95 % intervals from bootstrap draws of the rows.", quiet=True),
         Details("All metrics", (CaptionedTable("All metrics", table),)),
     ]
 
 
-def _interval(scores: Scores, key: str) -> str:
-    return tables.interval(*scores.intervals.get(key, (math.nan, math.nan)))
-
-
 def _by_label(evaluation: Evaluation) -> list[Block]:
-    """The table of labels in three orders, since a page without scripts cannot sort it."""
+    """F1 as a picture, and the table of labels in three orders, since a page without scripts cannot sort it."""
+    each, names = evaluation.scores.per_label, evaluation.labels.names
+    alt = "F1 of each label with its interval; the table by label has the figures."
+    if not np.isnan(each.f1).all():
+        best, worst = int(np.nanargmax(each.f1)), int(np.nanargmin(each.f1))
+        alt += f" Best: {names[best]}, {each.f1[best]:.2f}; worst: {names[worst]}, {each.f1[worst]:.2f}."
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.scores import label_f1
+
+        return label_f1(evaluation.scores, evaluation.labels, f"F1 by label, {evaluation.title}")
+
     table = tables.label_table(evaluation.scores, evaluation.labels)
-    each = evaluation.scores.per_label
 
     def ordered(values: npt.NDArray[Any]) -> Table:
         return Table(table.header, tuple(table.rows[i] for i in np.argsort(-values, kind="stable")))  # NaN sorts last
 
-    by_support, in_order = (
-        CaptionedTable("Labels by support", ordered(each.support)),
-        CaptionedTable("Labels in their order", table),
-    )
+    by_support = CaptionedTable("Labels by support", ordered(each.support))
+    in_order = CaptionedTable("Labels in their order", table)
     found = (
         CaptionedTable("Labels by F1, the best first", ordered(each.f1)),
         Details("The same table, the most frequent label first", (by_support,), again=True),
         Details("The same table, in the order of the labels", (in_order,), again=True),
     )
-    return [Columns(((_f1_picture(evaluation),), found))]
-
-
-def _f1_picture(evaluation: Evaluation) -> Picture:
-    f1, names = evaluation.scores.per_label.f1, evaluation.labels.names
-    alt = "F1 of each label with its interval; the table by label has the figures."
-    if not np.isnan(f1).all():
-        best, worst = int(np.nanargmax(f1)), int(np.nanargmin(f1))
-        alt += f" Best: {names[best]}, {f1[best]:.2f}; worst: {names[worst]}, {f1[worst]:.2f}."
-
-    def draw() -> "Figure":
-        from emotune.reports.figures.decisions import label_f1
-
-        return label_f1(evaluation.scores, evaluation.labels, f"F1 by label, {evaluation.title}")
-
-    return Picture("label_f1", "F1 by label with 95 % intervals", alt, draw)
+    return [Columns(((Picture("label_f1", "F1 by label with 95 % intervals", alt, draw),), found))]
 
 
 def _precision_recall(evaluation: Evaluation) -> list[Block]:
@@ -308,20 +269,19 @@ def _precision_recall(evaluation: Evaluation) -> list[Block]:
     def draw() -> "Figure":
         from emotune.reports.figures.curves import precision_recall
 
-        return precision_recall(label_curves(evaluation), f"Precision and recall by label, {evaluation.title}")
+        return precision_recall(_label_curves(evaluation), f"Precision and recall by label, {evaluation.title}")
 
     def panels() -> list[Panel]:
+        from emotune.reports.figures import rendered
         from emotune.reports.figures.curves import precision_recall_panel
 
-        return [
-            Panel(curve.name, curve.caption, f"Precision and recall of {curve.name}", precision_recall_panel(curve))
-            for curve in label_curves(evaluation)
-        ]
+        drawn = ((curve, rendered(precision_recall_panel(curve), "svg")) for curve in _label_curves(evaluation))
+        return [Panel(c.name, c.caption, f"Precision and recall of {c.name}", svg) for c, svg in drawn]
 
     return [Picture("precision_recall", "Precision and recall by label", alt, draw, note=note, panels=panels)]
 
 
-def label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
+def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
     """The curve of each label that has positives; of very many labels, those with most."""
     from emotune.reports.figures.curves import MOST_PANELS, LabelCurve
 
@@ -374,34 +334,20 @@ def _slices(evaluation: Evaluation, resamples: int) -> list[Block]:
         parts = by_number_of_labels(t, d, resamples=resamples)
         table = _slice_table("labels of a text", parts, multi_label=True)
         found += [Heading("By number of labels"), CaptionedTable("Texts by their number of labels", table)]
-    rows = [
-        (
-            part.name,
-            f"{part.labels:,}",
-            *_score(part, "macro_f1"),
-            *_score(part, "micro_f1"),
-            _names(evaluation, columns),
-        )
-        for part, columns in by_rarity(t, d, resamples=resamples)
-    ]
+    rows = []
+    for part, columns in by_rarity(t, d, resamples=resamples):
+        names = ", ".join(evaluation.labels.names[j] for j in columns[:_MOST_NAMES])
+        names += f" and {len(columns) - _MOST_NAMES:,} more" if len(columns) > _MOST_NAMES else ""
+        rows.append((part.name, f"{part.labels:,}", *_score(part, "macro_f1"), *_score(part, "micro_f1"), names))
     header = ("labels with", "labels", "macro-F1", "95 % interval", "micro-F1", "95 % interval", "names")
     caption = "Labels in parts of about equal size, the rarest first, over all texts"
     return [*found, Heading("By rarity of label"), CaptionedTable(caption, Table(header, tuple(rows)), words=(6,))]
 
 
-def _names(evaluation: Evaluation, columns: Sequence[int]) -> str:
-    names = [evaluation.labels.names[j] for j in columns[:_MOST_NAMES]]
-    return ", ".join(names) + (f" and {len(columns) - _MOST_NAMES:,} more" if len(columns) > _MOST_NAMES else "")
-
-
 def _slice_table(first: str, parts: Sequence[Slice], *, multi_label: bool) -> Table:
-    """Slices of rows as a table."""
-    # for classes, micro-F1 is the accuracy
-    names = (
-        {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "accuracy": "subset accuracy"}
-        if multi_label
-        else {key: metric_name(key) for key in ("macro_f1", "accuracy")}
-    )
+    names = {"macro_f1": "macro-F1", "micro_f1": "micro-F1", "accuracy": "subset accuracy"}
+    if not multi_label:  # micro-F1 is the accuracy
+        names = {"macro_f1": "macro-F1", "accuracy": metric_name("accuracy")}
     header = (first, "texts", *(cell for name in names.values() for cell in (name, "95 % interval")))
     rows = [(part.name, f"{part.rows:,}", *(cell for key in names for cell in _score(part, key))) for part in parts]
     return Table(header, tuple(rows))
@@ -417,7 +363,7 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
     stem, title = ("missed_extra", "Missed → predicted instead") if multi else ("confusion", "Confusion matrix")
 
     def draw() -> "Figure":
-        from emotune.reports.figures.decisions import confusion_matrix
+        from emotune.reports.figures.scores import confusion_matrix
 
         heading = f"{title}, {evaluation.title}"
         return confusion_matrix(evaluation.confusion, evaluation.labels, heading, missed_extra=multi)
@@ -435,31 +381,22 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
     rows = []
     for evaluation in levels:
         scores = evaluation.scores
-        pairs = ((percent(scores.overall[key]), _interval(scores, key)) for key in _LEVEL_METRICS)
-        name = _LEVEL_NAMES.get(evaluation.level or "", evaluation.level or "as trained")
+        pairs = ((percent(scores.overall[key]), tables.interval_of(scores, key)) for key in _LEVEL_METRICS)
+        name = evaluation.level.capitalize() if evaluation.level else "as trained"
         rows.append((name, f"{len(evaluation.labels)}", *(cell for pair in pairs for cell in pair)))
     exact = "subset accuracy" if levels[0].multi_label else "accuracy"
     names = [cell for name in ("macro-F1", "micro-F1", exact) for cell in (name, "95 % interval")]
     table = Table(("level", "labels", *names), tuple(rows))
     found: list[Block] = [CaptionedTable("The same decisions, grouped to coarser labels", table)]
     for finer, coarser in pairwise(levels):
-        found += _level(finer, coarser)
+        level = coarser.level or ""
+        members = mapping_to(level, finer.labels).members if level in levels_of(finer.labels) else {}
+        table = tables.label_table(coarser.scores, coarser.labels)
+        shown = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
+        table, name = Table((*table.header, "consists of"), shown), level.capitalize()
+        words = (len(table.header) - 1,)
+        found += [Heading(name), CaptionedTable(f"Labels at the level {name}", table, words)]
     return found
-
-
-def _level(finer: Evaluation, coarser: Evaluation) -> list[Block]:
-    """One coarser level, label by label, with the finer labels of each."""
-    level = coarser.level or ""
-    table = tables.label_table(coarser.scores, coarser.labels)
-    members = _members(finer, level)
-    rows = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
-    name = _LEVEL_NAMES.get(level, level)
-    shown = Table((*table.header, "consists of"), rows)
-    return [Heading(name), CaptionedTable(f"Labels at the level {name}", shown, words=(len(table.header),))]
-
-
-def _members(finer: Evaluation, level: str) -> Mapping[str, tuple[str, ...]]:
-    return mapping_to(level, finer.labels).members if level in levels_of(finer.labels) else {}
 
 
 # --- single texts ----------------------------------------------------------------------------------------------
@@ -476,20 +413,13 @@ def _worst_errors(evaluation: Evaluation) -> list[Block]:
         note = f"The wrong predictions with the highest loss. Beside each label: {probability}."
         found += [Paragraph(note, quiet=True), Heading("Highest loss"), Cases(cases)]
     if e.thresholds is not None:
-        missed, extra = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
-        found += _mistakes(e, "False negatives, far below the threshold", missed)
-        found += _mistakes(e, "False positives, far above the threshold", extra)
+        titles = ("False negatives, far below the threshold", "False positives, far above the threshold")
+        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
+        for title, each in zip(titles, mistakes, strict=True):
+            wrong = (m for m in each if m.margin > 0)  # the others were decided by a policy
+            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wrong)
+            found += [Heading(title), Cases(cases)] if cases else []
     return found
-
-
-def _mistakes(evaluation: Evaluation, title: str, mistakes: Sequence[Mistake]) -> list[Block]:
-    """Single labels on the wrong side of their thresholds, without those that a policy decided."""
-    cases = [
-        _case(evaluation, m.row, f"{evaluation.labels.names[m.label]} off by {m.margin:.1f} logits")
-        for m in mistakes
-        if m.margin > 0
-    ]
-    return [Heading(title), Cases(tuple(cases))] if cases else []
 
 
 def _case(evaluation: Evaluation, row: int, note: str) -> Case:
@@ -499,13 +429,11 @@ def _case(evaluation: Evaluation, row: int, note: str) -> Case:
     text = record.text if record.text.strip() else "(empty)"
     cut = text if len(text) <= _MOST_CHARACTERS else text[:_MOST_CHARACTERS].rstrip() + " …"
     highest = np.argsort(-evaluation.probabilities[row], kind="stable")[:_MOST_SCORES]
-    scores = tuple(
-        Mark(evaluation.labels.names[j], f" {evaluation.probabilities[row, j]:.2f}") for j in map(int, highest)
-    )
+    names, probabilities = evaluation.labels.names, evaluation.probabilities[row]
     answers = (
         ("labels", tuple(_marks(evaluation, row, actual, predicted))),
         ("predicted", tuple(_marks(evaluation, row, predicted, actual))),
-        ("scores", scores),
+        ("scores", tuple(Mark(names[j], f" {probabilities[j]:.2f}") for j in highest)),
     )
     return Case(place, cut, answers, note)
 

@@ -1,7 +1,8 @@
 """The report of an inspection of labelled data: its JSON, its tables, its pictures, and the description of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from emotune.data.quality.profile import Distribution, Near, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table
-from emotune.reports.writer import Block, Bullets, CaptionedTable, Picture, Report, Section, write_report
+from emotune.reports.writer import Bullets, CaptionedTable, Picture, Report, Section, write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +63,16 @@ class Inspection:
             "labels": list(self.labels.names),
             "encoder": self.encoder,
             "max_length": self.max_length,
-            "splits": {split.name: self._split_json(i) for i, split in enumerate(found.splits)},
+            "splits": {
+                split.name: {
+                    "rows": split.rows,
+                    "label_counts": dict(zip(self.labels.names, split.label_counts.tolist(), strict=True)),
+                    "labels_per_text": _histogram(split.labels_per_text),
+                    "words": _lengths_json(split.words),
+                    "tokens": None if split.tokens is None else _lengths_json(split.tokens, self.max_length),
+                }
+                for split in found.splits
+            },
             "cooccurrence": found.together.tolist(),
             "pairs": [vars(pair) for pair in found.pairs],
             "findings": [
@@ -72,16 +82,6 @@ class Inspection:
             ],
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
-        }
-
-    def _split_json(self, index: int) -> dict[str, Any]:
-        split = self.profile.splits[index]
-        return {
-            "rows": split.rows,
-            "label_counts": dict(zip(self.labels.names, split.label_counts.tolist(), strict=True)),
-            "labels_per_text": _histogram(split.labels_per_text),
-            "words": _lengths_json(split.words),
-            "tokens": None if split.tokens is None else _lengths_json(split.tokens, self.max_length),
         }
 
 
@@ -101,9 +101,9 @@ def _lengths_json(lengths: Distribution, limit: int | None = None) -> dict[str, 
 
 
 def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
-    place = {"file": str(row.path), "line": row.line}
     # the file is UTF-8, which has no halves of surrogate pairs
-    return place | {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else place
+    shown = {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else {}
+    return {"file": str(row.path), "line": row.line} | shown
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
@@ -164,29 +164,23 @@ def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, s
     splits = found.splits[:_MOST_SPLITS]
     top = max(1, int(main.label_counts.max()))
     rows = []
-    for i in _shown(np.argsort(-main.label_counts, kind="stable").tolist(), every):
-        if i is None:
-            rows.append((f"… {len(found.labels) - sum(_SHOWN_LABELS)} more (--all)", *[""] * (len(splits) + 1)))
-        else:
-            counts = (f"{split.label_counts[i]:,}" for split in splits)
-            share = percentage(main.label_counts[i] / main.rows) if main.rows else ""
-            rows.append((found.labels.names[i], *counts, share))
-            if bar:
-                rows[-1] += (bar_of(main.label_counts[i] / top, bar),)
-            if sample:
-                drawn = inspection.samples.get(found.labels.names[i], ())
-                rows[-1] += (clipped(drawn[0].text, sample) if drawn else "",)
+    for i in np.argsort(-main.label_counts, kind="stable"):
+        name = found.labels.names[i]
+        row = [name, *(f"{split.label_counts[i]:,}" for split in splits)]
+        row.append(percentage(main.label_counts[i] / main.rows) if main.rows else "")
+        if bar:
+            row.append(bar_of(main.label_counts[i] / top, bar))
+        if sample:
+            drawn = inspection.samples.get(name, ())
+            row.append(clipped(drawn[0].text, sample) if drawn else "")
+        rows.append(tuple(row))
     header = ("label", *(split.name for split in splits), "share")
     header += (("",) if bar else ()) + (("example",) if sample else ())
-    return Table(header, tuple(row + ("",) * (len(header) - len(row)) for row in rows))
-
-
-def _shown(order: Sequence[int], every: bool) -> list[int | None]:
-    """The labels to show, None where some are left out."""
-    if every or len(order) <= _MANY_LABELS:
-        return list(order)
-    first, last = _SHOWN_LABELS
-    return [*order[:first], None, *order[-last:]]
+    if not every and len(rows) > _MANY_LABELS:
+        first, last = _SHOWN_LABELS
+        left_out = f"… {len(rows) - first - last} more (--all)"
+        rows = [*rows[:first], (left_out, *[""] * (len(header) - 1)), *rows[-last:]]
+    return Table(header, tuple(rows))
 
 
 def bar_of(share: float, width: int) -> str:
@@ -229,26 +223,22 @@ def sample_table(inspection: Inspection, room: int) -> Table:
 
 def warnings(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
     """The warnings about the data, the worst first: each with its first places, and examples."""
-    found = [
-        *((finding, ()) for finding in profile.findings),
-        *((near.finding, tuple(map(_near_pair, near.examples[:examples]))) for near in profile.near),
-        *((odd.finding, odd.excerpts[:examples]) for odd in profile.oddities),
-    ]
+    found: list[tuple[Finding, tuple[str, ...]]] = [(finding, ()) for finding in profile.findings]
+    for near in profile.near:
+        pairs = (
+            f"{clipped(row.text, 36)} ~ {clipped(other.text, 36)} "
+            f"({row.path.name}:{row.line}, {other.path.name}:{other.line})"
+            for row, other, _ in near.examples[:examples]
+        )
+        found.append((near.finding, tuple(pairs)))
+    found += [(odd.finding, odd.excerpts[:examples]) for odd in profile.oddities]
     found.sort(key=lambda one: _WORST.index(one[0].kind) if one[0].kind in _WORST else len(_WORST))
-    return [(_placed(finding, examples), shown) for finding, shown in found]
-
-
-def _placed(finding: Finding, most: int) -> str:
-    shown = finding.examples[:most]
-    more = ", …" if len(shown) < finding.count else ""
-    return finding.message + (f" ({', '.join(shown)}{more})" if shown else "")
-
-
-def _near_pair(pair: tuple[Record, Record, float]) -> str:
-    row, near, _ = pair
-    return (
-        f"{clipped(row.text, 36)} ~ {clipped(near.text, 36)} ({row.path.name}:{row.line}, {near.path.name}:{near.line})"
-    )
+    sentences = []
+    for finding, shown in found:
+        places = finding.examples[:examples]
+        more = ", …" if len(places) < finding.count else ""
+        sentences.append((finding.message + (f" ({', '.join(places)}{more})" if places else ""), shown))
+    return sentences
 
 
 # --- the report ------------------------------------------------------------------------------------------------
@@ -256,13 +246,9 @@ def _near_pair(pair: tuple[Record, Record, float]) -> str:
 
 def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str], None]) -> Path:
     """Write report.md, inspection.json and pictures to a folder, and return the report to open."""
-    return write_report(describe(inspection), folder, warn)
-
-
-def describe(inspection: Inspection) -> Report:
-    """The description of the report."""
     found = inspection.profile
     counted = [f"tokens as {inspection.encoder} counts them"] if inspection.encoder else []
+    advice, warned = tuple((one.message, ()) for one in inspection.advice), warnings(found, examples=3)
     tables = {
         "Splits": split_table(found),
         "Lengths": length_table(found, inspection.max_length),
@@ -270,58 +256,44 @@ def describe(inspection: Inspection) -> Report:
         "Co-occurring labels": pair_table(found, most=20),
         "Samples": sample_table(inspection, room=300),
     }
-    return Report(
+    report = Report(
         title=inspection.title,
         data_name="inspection.json",
         data=inspection.to_json(),
         facts=tuple(("", line) for line in (*inspection.description, *counted)),
         sections=(
-            Section("advice", "Recommendations", _bullets([(one.message, ()) for one in inspection.advice])),
-            Section("warnings", "Warnings", _bullets(warnings(found, examples=3))),
+            Section("advice", "Recommendations", [Bullets(advice)] if advice else []),
+            Section("warnings", "Warnings", [Bullets(tuple(warned))] if warned else []),
             *(Section(title, title, [CaptionedTable("", table)]) for title, table in tables.items()),
             *(Section(picture.stem, picture.title, [picture]) for picture in _pictures(inspection)),
         ),
         page=False,
     )
-
-
-def _bullets(items: Sequence[tuple[str, tuple[str, ...]]]) -> list[Block]:
-    return [Bullets(tuple(items))] if items else []
+    return write_report(report, folder, warn)
 
 
 def _pictures(inspection: Inspection) -> list[Picture]:
     """All pictures of a profile; those of several labels in a text only where there can be several."""
     found = inspection.profile
 
-    def counts() -> "Figure":
-        from emotune.reports.figures.data import label_counts
+    def draw(stem: str) -> "Figure":
+        from emotune.reports.figures import data
 
-        return label_counts(found)
-
-    def together() -> "Figure":
-        from emotune.reports.figures.data import cooccurrence
-
-        return cooccurrence(found)
-
-    def text_lengths() -> "Figure":
-        from emotune.reports.figures.data import lengths
-
-        return lengths(found, inspection.max_length)
-
-    def numbers() -> "Figure":
-        from emotune.reports.figures.data import labels_per_text
-
-        return labels_per_text(found)
+        if stem == "lengths":
+            return data.lengths(found, inspection.max_length)
+        each = {"label_counts": data.label_counts, "cooccurrence": data.cooccurrence}
+        return each.get(stem, data.labels_per_text)(found)
 
     unit = "words" if found.main.tokens is None else "tokens"
     share = "Co-occurring labels, in % of the texts of the row"
-    several = inspection.labels.task is Task.MULTI_LABEL
-    pictures = [
-        Picture("label_counts", f"Texts with each label, {found.main.name}", "The number of texts by label.", counts),
-        Picture("cooccurrence", share, "The share of each label's texts with another label.", together),
-        Picture("lengths", f"Length of the texts in {unit}", "A histogram of lengths by split.", text_lengths),
-        Picture("labels_per_text", "Labels per text", "The shares of texts by their number of labels.", numbers),
-    ]
-    if several:
-        return pictures if len(inspection.labels) > 1 else [pictures[0], *pictures[2:]]
-    return [pictures[0], pictures[2]]
+    pictures = {
+        "label_counts": (f"Texts with each label, {found.main.name}", "The number of texts by label."),
+        "cooccurrence": (share, "The share of each label's texts with another label."),
+        "lengths": (f"Length of the texts in {unit}", "A histogram of lengths by split."),
+        "labels_per_text": ("Labels per text", "The shares of texts by their number of labels."),
+    }
+    if inspection.labels.task is Task.MULTI_CLASS:
+        del pictures["cooccurrence"], pictures["labels_per_text"]
+    elif len(inspection.labels) == 1:
+        del pictures["cooccurrence"]
+    return [Picture(stem, title, alt, partial(draw, stem)) for stem, (title, alt) in pictures.items()]

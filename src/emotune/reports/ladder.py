@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from emotune.reports.comparison import ComparisonReport, p_value
@@ -15,20 +16,20 @@ from emotune.scoring.metrics import metric_name
 _EQUAL = 1.15  # a ratio of costs up to which they count as the same
 
 
-@dataclass(frozen=True)
-class ApproachLine:
-    """An approach in the report.
+@dataclass
+class Approach:
+    """An approach and its progress.
 
     transformer: an encoder is trained, or its head alone. seconds: of one seed, measured, or predicted when it was
-    stopped; None: unknown. skipped: why no seed is trained. failed: a later seed that failed, and why.
+    stopped; None: unknown. trained: the run of each seed. skipped: why no seed is trained any more. failed: a later
+    seed that failed, and why.
     """
 
     name: str
     about: str
-    transformer: bool
-    seconds: float | None
-    seeds: tuple[int, ...] = ()
-    runs: tuple[str, ...] = ()
+    transformer: bool = False
+    seconds: float | None = None
+    trained: dict[int, Path] = field(default_factory=dict)
     skipped: str | None = None
     failed: tuple[int, str] | None = None
 
@@ -38,9 +39,9 @@ class ApproachLine:
             "name": self.name,
             "about": self.about,
             "expected_seconds": self.seconds,
-            "seeds": list(self.seeds),
-            "runs": list(self.runs),
-            "skipped": self.skipped,
+            "seeds": sorted(self.trained),
+            "runs": [str(run) for _, run in sorted(self.trained.items())],
+            "skipped": None if self.trained else self.skipped,
             "failed": None if self.failed is None else {"seed": self.failed[0], "reason": self.failed[1]},
         }
 
@@ -67,7 +68,7 @@ class Worth:
         }
 
 
-def worth(report: ComparisonReport, approaches: Sequence[ApproachLine]) -> Worth:
+def worth(report: ComparisonReport, approaches: Sequence[Approach]) -> Worth:
     """Judge whether the transformer is worth its cost, from the corrected paired difference and the costs."""
     transformers = {approach.name for approach in approaches if approach.transformer}
     ranked = [report.comparison.measured[i].entry for i in report.comparison.ranking]
@@ -78,24 +79,16 @@ def worth(report: ComparisonReport, approaches: Sequence[ApproachLine]) -> Worth
     if not others:
         return Worth("This ladder cannot show whether the transformer is worth it: nothing else was trained.")
     other = next((entry for entry in others if _is_cheaper(entry, encoder)), others[0])
-    d = _difference(report, encoder.name, other.name)
+    names, both = report.names, {encoder.name, other.name}
+    d = next(d for d in report.comparison.differences if {names[d.entry], names[d.other]} == both)
+    if names[d.entry] == other.name:
+        d = replace(d, entry=d.other, other=d.entry, value=-d.value, low=-d.high, high=-d.low)
     return Worth(_sentence(report, encoder, other, d), encoder.name, other.name, d)
 
 
 def _is_cheaper(entry: Entry, than: Entry) -> bool:
     ours, its = entry.cost("training_seconds"), than.cost("training_seconds")
     return ours is not None and its is not None and ours < its
-
-
-def _difference(report: ComparisonReport, one: str, other: str) -> Difference:
-    """Return `one` minus `other`; of each pair the comparison has one direction."""
-    names = report.names
-    for d in report.comparison.differences:
-        if (names[d.entry], names[d.other]) == (one, other):
-            return d
-        if (names[d.entry], names[d.other]) == (other, one):
-            return replace(d, entry=d.other, other=d.entry, value=-d.value, low=-d.high, high=-d.low)
-    raise AssertionError("all pairs were compared")
 
 
 def _sentence(report: ComparisonReport, encoder: Entry, other: Entry, d: Difference) -> str:
@@ -135,31 +128,26 @@ def _costs(encoder: Entry, other: Entry) -> str:
     ):
         ours, its = encoder.cost(cost), other.cost(cost)
         if ours and its and max(ours / its, its / ours) > _EQUAL:
-            parts.append(f"{_times(ours / its)} {word} ({shown(ours)} instead of {shown(its)})")
+            ratio = ours / its
+            times = f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" if ratio >= 1 else f"{ratio:.2g} ×"
+            parts.append(f"{times} {word} ({shown(ours)} instead of {shown(its)})")
     return ", ".join(parts)
 
 
-def _times(ratio: float) -> str:
-    """Return 1.5 ×, 41 ×, 1,900 ×, 0.4 ×."""
-    return f"{ratio:,.0f} ×" if ratio >= 10 else f"{ratio:.1f} ×" if ratio >= 1 else f"{ratio:.2g} ×"
+def approach_table(approaches: Sequence[Approach], *, reasons: bool = True) -> Table:
+    """Return a row for each approach: what it is, its seconds, its seeds, and, with `reasons`, why it was skipped."""
+    columns = 5 if reasons else 4
+    rows = []
+    for each in approaches:
+        reason = "" if each.trained else each.skipped or ""
+        if each.failed is not None:
+            reason = f"seed {each.failed[0]}: {each.failed[1]}"
+        seeds = ", ".join(map(str, sorted(each.trained))) or "none"
+        rows.append((each.name, each.about, duration(each.seconds), seeds, reason)[:columns])
+    return Table(("approach", "what it is", "one seed", "seeds", "skipped because")[:columns], tuple(rows))
 
 
-def approach_table(approaches: Sequence[ApproachLine]) -> Table:
-    """Return a row for each approach: what it is, its seconds, its seeds, and why it was skipped."""
-    rows = [
-        (
-            each.name,
-            each.about,
-            "" if each.seconds is None else duration(each.seconds),
-            ", ".join(map(str, each.seeds)) or "none",
-            each.skipped or ("" if each.failed is None else f"seed {each.failed[0]}: {each.failed[1]}"),
-        )
-        for each in approaches
-    ]
-    return Table(("approach", "what it is", "one seed", "seeds", "skipped because"), tuple(rows))
-
-
-def approach_section(approaches: Sequence[ApproachLine]) -> Section:
+def approach_section(approaches: Sequence[Approach]) -> Section:
     """Return the approaches as a section of the report."""
     table = CaptionedTable("Cheapest first", approach_table(approaches), words=(1, 4))
     note = Paragraph("One seed: its training time, predicted where it was stopped.", quiet=True)

@@ -1,7 +1,7 @@
 """The provenance of a model, as sections of a report: thresholds, training, configuration, data and versions."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from emotune.decision import Decision
 from emotune.labels import Task
-from emotune.reports.tables import OPTIMISM, Table, percent, policies
+from emotune.reports.tables import OPTIMISM, Table, percent, policies, threshold_table
 from emotune.reports.writer import (
     Block,
     Bullets,
@@ -55,12 +55,19 @@ class Background:
 
 def sections(background: Background) -> list[Section]:
     """All sections; those without any content are left out when they are written."""
+    config = background.config
+    names = list(dict.fromkeys([*background.trained_with, *background.scored_with]))
+    rows = [(name, background.trained_with.get(name, ""), background.scored_with.get(name, "")) for name in names]
+    versions: list[Block] = [CaptionedTable("Versions", Table(("", "trained with", "scored with"), tuple(rows)))]
+    if background.encoder and names:
+        versions.insert(0, Paragraph(f"Encoder: {background.encoder}"))
+    config = config if len(config) <= _MOST_CONFIG else config[:_MOST_CONFIG] + "\n…"
     return [
         Section("decision", "Decision", _decision(background)),
         Section("training", "Training", _training(background.training)),
-        Section("configuration", "Configuration", _configuration(background.config)),
+        Section("configuration", "Configuration", [Code(config, "Configuration")] if config else []),
         Section("data", "Data", _data(background)),
-        Section("versions", "Versions", _versions(background)),
+        Section("versions", "Versions", versions),
     ]
 
 
@@ -75,20 +82,36 @@ def _decision(background: Background) -> list[Block]:
     if any(name == "in-sample" for name, _ in known):
         found.append(Paragraph(OPTIMISM, quiet=True))
     caption = "Thresholds; a label is predicted when its probability reaches its threshold"
-    found.append(CaptionedTable(caption, _thresholds(background)))
-    if background.fold_thresholds is None:
+    folds, names = background.fold_thresholds, rule.labels.names
+    if folds is None:
+        found.append(CaptionedTable(caption, threshold_table(rule)))
         note = "This model has no thresholds of single folds. Tune it again to see how stable its thresholds are."
         return [*found, Paragraph(note, quiet=True)] if known else found
-    return [Columns(((_stability_picture(rule, background.fold_thresholds),), tuple(found)))]
+    low, high = folds.chosen.min(axis=0), folds.chosen.max(axis=0)
+    spread = high - low
+    rows = [
+        (name, f"{value:.3f}", f"{low[i]:.3f}–{high[i]:.3f}", f"{spread[i]:.3f}", f"{folds.positives[i]:,}")
+        for i, (name, value) in enumerate(zip(names, rule.thresholds, strict=True))
+    ]
+    header = ("label", "threshold", "without each fold", "spread", "positives")
+    found.append(CaptionedTable(caption, Table(header, tuple(rows))))
+    title = "Thresholds by fold"
+
+    def draw() -> "Figure":
+        from emotune.reports.figures.scores import threshold_stability
+
+        return threshold_stability(np.array(rule.thresholds), folds.chosen, folds.positives, names, title)
+
+    alt = "The threshold of each label with each fold left out, and the final one. "
+    alt += f"Widest spread: {names[spread.argmax()]}, {spread.max():.2f}."
+    return [Columns(((Picture("threshold_stability", title, alt, draw),), tuple(found)))]
 
 
 def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
     """How thresholds were chosen, as far as the model records it."""
-    names = {"method": "method", "objective": "objective", "folds": "folds", "rows": "rows", "split": "split"}
-    names |= {"beta": "beta", "at_least": "precision of at least"}
     found = []
-    for key, name in names.items():
-        value = tuning.get(key)
+    for key in ("method", "objective", "folds", "rows", "split", "beta", "at_least"):
+        value, name = tuning.get(key), "precision of at least" if key == "at_least" else key
         if isinstance(value, str):
             found.append((name, metric_name(value)))
         elif isinstance(value, int | float):
@@ -107,36 +130,6 @@ def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
             found.append((name, ", ".join(values)))
     digest = tuning.get("data_sha256")
     return [*found, *([("sha256 of the rows", digest)] if isinstance(digest, str) else [])]
-
-
-def _thresholds(background: Background) -> Table:
-    rule, folds = background.decision, background.fold_thresholds
-    pairs = list(zip(rule.labels.names, rule.thresholds, strict=True))
-    if folds is None:
-        return Table(("label", "threshold"), tuple((name, f"{value:.3f}") for name, value in pairs))
-    low, high = folds.chosen.min(axis=0), folds.chosen.max(axis=0)
-    rows = [
-        (name, f"{value:.3f}", f"{low[i]:.3f}–{high[i]:.3f}", f"{high[i] - low[i]:.3f}", f"{folds.positives[i]:,}")
-        for i, (name, value) in enumerate(pairs)
-    ]
-    return Table(("label", "threshold", "without each fold", "spread", "positives"), tuple(rows))
-
-
-def _stability_picture(rule: Decision, folds: FoldThresholds) -> Picture:
-    names, title = rule.labels.names, "Thresholds by fold"
-    spread = np.ptp(folds.chosen, axis=0)
-    widest = int(spread.argmax())
-
-    def draw() -> "Figure":
-        from emotune.reports.figures.decisions import threshold_stability
-
-        return threshold_stability(np.array(rule.thresholds), folds.chosen, folds.positives, names, title)
-
-    alt = (
-        "The threshold of each label with each fold left out, and the final one. "
-        f"Widest spread: {names[widest]}, {spread[widest]:.2f}."
-    )
-    return Picture("threshold_stability", title, alt, draw)
 
 
 def _training(log: TrainingLog | None) -> list[Block]:
@@ -165,19 +158,13 @@ def _training(log: TrainingLog | None) -> list[Block]:
     return [Columns(((Picture("training", "Training", alt, draw),), (epochs,)))]
 
 
-def _configuration(text: str) -> list[Block]:
-    """The configuration of the run with every key."""
-    cut = text if len(text) <= _MOST_CONFIG else text[:_MOST_CONFIG] + "\n…"
-    return [Code(cut, "Configuration")] if text else []
-
-
 def _data(background: Background) -> list[Block]:
     """How the files were read, warnings about them, and the digests that identify their rows."""
     found: list[Block] = []
-    if background.description:
-        found.append(_bullets(background.description))
-    if background.findings:
-        found += [Heading("Warnings"), _bullets(background.findings[:_MOST_FINDINGS])]
+    for heading, lines in ("", background.description), ("Warnings", background.findings[:_MOST_FINDINGS]):
+        if lines:
+            found += [Heading(heading)] if heading else []
+            found.append(Bullets(tuple((line, ()) for line in lines)))
     rows = [
         (split, f"{entry['rows']:,}" if isinstance(entry.get("rows"), int) else "", str(entry.get("sha256", "")))
         for split, entry in background.data.items()
@@ -187,15 +174,3 @@ def _data(background: Background) -> list[Block]:
         rows.append((f"scored here{f' (the same as {same[0]})' if same else ''}", "", background.fingerprint))
     table = Table(("split", "rows", "sha256"), tuple(rows))
     return [*found, CaptionedTable("Fingerprints of texts and labels, in order", table)]
-
-
-def _bullets(lines: Sequence[str]) -> Bullets:
-    return Bullets(tuple((line, ()) for line in lines))
-
-
-def _versions(background: Background) -> list[Block]:
-    """The versions that the model was trained with, and those that it was scored with."""
-    names = list(dict.fromkeys([*background.trained_with, *background.scored_with]))
-    rows = [(name, background.trained_with.get(name, ""), background.scored_with.get(name, "")) for name in names]
-    encoder: list[Block] = [Paragraph(f"Encoder: {background.encoder}")] if background.encoder and names else []
-    return [*encoder, CaptionedTable("Versions", Table(("", "trained with", "scored with"), tuple(rows)))]

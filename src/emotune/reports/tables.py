@@ -1,7 +1,8 @@
 """Scores as tables of plain cells, for the terminal, Markdown and HTML; and how numbers are written."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,12 +32,12 @@ class Table:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers, aligned right; the first never does."""
+
+        def is_number(cell: str) -> bool:
+            return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
+
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        return tuple(i > 0 and all(map(_is_number, column)) for i, column in enumerate(columns))
-
-
-def _is_number(cell: str) -> bool:
-    return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
+        return tuple(i > 0 and all(map(is_number, column)) for i, column in enumerate(columns))
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -49,14 +50,16 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return "" if math.isnan(low) else f"{low:.{digits}f}–{high:.{digits}f}"
 
 
+def interval_of(scores: Scores, metric: str) -> str:
+    """The 95 % interval of a metric; empty when there is none."""
+    return interval(*scores.intervals.get(metric, (math.nan, math.nan)))
+
+
 def overall_table(scores: Scores, *, multi_label: bool) -> Table:
     """Each metric with its 95 % interval."""
     names = dict(_HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
-    rows = []
-    for key, name in names.items():
-        bounds = scores.intervals.get(key, (math.nan, math.nan))
-        rows.append((name, percent(scores.overall[key]), interval(*bounds)))
-    return Table(("metric", "value", "95 % interval"), tuple(rows))
+    rows = tuple((name, percent(scores.overall[key]), interval_of(scores, key)) for key, name in names.items())
+    return Table(("metric", "value", "95 % interval"), rows)
 
 
 def label_table(scores: Scores, labels: LabelSet) -> Table:
@@ -98,20 +101,14 @@ def confusion_tables(found: Confusions, labels: LabelSet) -> list[tuple[str, Tab
     names, multi_label = labels.names, labels.task is Task.MULTI_LABEL
     one_way = "missed → predicted instead, in the same text" if multi_label else "actual → predicted"
     pair = ("missed", "predicted instead") if multi_label else ("actual", "predicted")
+    missed = [(names[p.missed], names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in found.one_way]
+    both = [(names[p.first], names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in found.pairs]
+    two_labels = [(names[e.missed], names[e.said], f"{e.texts:,}") for e in found.two_labels]
+    directions = ("label", "and", "first → second", "second → first", "texts")
     each = {
-        f"Most confused: {one_way}": Table(
-            (*pair, "texts", "of its support"),
-            tuple((names[p.missed], names[p.said], f"{p.texts:,}", f"{100 * p.share:.1f} %") for p in found.one_way),
-        ),
-        "Label pairs confused with each other, both directions together": Table(
-            ("label", "and", "first → second", "second → first", "texts"),
-            tuple(
-                (names[p.first], names[p.second], f"{p.forth:,}", f"{p.back:,}", f"{p.total:,}") for p in found.pairs
-            ),
-        ),
-        "Texts with two labels: one found, the other confused": Table(
-            (*pair, "texts"), tuple((names[e.missed], names[e.said], f"{e.texts:,}") for e in found.two_labels)
-        ),
+        f"Most confused: {one_way}": Table((*pair, "texts", "of its support"), tuple(missed)),
+        "Label pairs confused with each other, both directions together": Table(directions, tuple(both)),
+        "Texts with two labels: one found, the other confused": Table((*pair, "texts"), tuple(two_labels)),
     }
     return [(caption, table) for caption, table in each.items() if table.rows]
 
@@ -127,34 +124,34 @@ def policies(decision: Decision) -> list[str]:
     return lines
 
 
+def threshold_table(decision: Decision) -> Table:
+    """Each label with its threshold."""
+    pairs = zip(decision.labels.names, decision.thresholds, strict=True)
+    return Table(("label", "threshold"), tuple((name, f"{threshold:.3f}") for name, threshold in pairs))
+
+
 def markdown(table: Table) -> str:
     """The table in Markdown, its cells escaped."""
-    lines = [_line(table.header), _line(["---:" if right else "---" for right in table.numeric], escaped=True)]
-    return "\n".join([*lines, *(_line(row) for row in table.rows)])
-
-
-def _line(cells: Sequence[str], *, escaped: bool = False) -> str:
-    return "| " + " | ".join(cell if escaped else escape(cell) for cell in cells) + " |"
+    header, *rows = [[escape(cell) for cell in row] for row in (table.header, *table.rows)]
+    rule = ["---:" if right else "---" for right in table.numeric]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def escape(text: str) -> str:
     """The text with the marks of Markdown and HTML escaped, on one line."""
-    plain = " ".join(text.split())
-    for mark in "\\`*_[]<>|#":
-        plain = plain.replace(mark, f"\\{mark}" if mark not in "<>" else f"&{'lt' if mark == '<' else 'gt'};")
-    return plain
+    plain = re.sub(r"[\\`*_\[\]|#]", r"\\\g<0>", " ".join(text.split()))
+    return plain.replace("<", "&lt;").replace(">", "&gt;")
 
 
 def chosen_thresholds(tuned: Tuned) -> str:
     """The chosen method with its out-of-fold scores, and its in-sample ones."""
     objective, shown = tuned.method.objective, _shown(tuned)
     judged = [key for key in shown if key == objective or (objective == PRECISION and "f1" not in key)]
-    reached = _listed(tuned.out_of_fold_f1, shown)
-    return f"thresholds: {tuned.method}; out of fold {reached}; in-sample {_listed(tuned.in_sample_f1, judged)}"
-
-
-def _listed(figures: Mapping[str, float], keys: Iterable[str]) -> str:
-    return ", ".join(f"{metric_name(key)} {percent(figures[key])}" for key in keys)
+    out_of_fold, in_sample = (
+        ", ".join(f"{metric_name(key)} {percent(figures[key])}" for key in keys)
+        for figures, keys in ((tuned.out_of_fold_f1, shown), (tuned.in_sample_f1, judged))
+    )
+    return f"thresholds: {tuned.method}; out of fold {out_of_fold}; in-sample {in_sample}"
 
 
 def tuned_table(tuned: Tuned) -> Table:
@@ -173,16 +170,10 @@ def _shown(tuned: Tuned) -> tuple[str, ...]:
 def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:
     """Each label with its threshold, and its precision and recall out of fold."""
     precision, recall = precision_and_recall(tuned.out_of_fold, targets)
-    rows = [
-        (
-            name,
-            f"{targets[:, j].sum():,}",
-            f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never predicted)",
-            percent(precision[j]),
-            percent(recall[j]),
-        )
-        for j, name in enumerate(labels.names)
-    ]
+    rows = []
+    for j, name in enumerate(labels.names):
+        threshold = f"{tuned.thresholds[j]:.3f}" if tuned.thresholds[j] < NEVER else "1 (never predicted)"
+        rows.append((name, f"{targets[:, j].sum():,}", threshold, percent(precision[j]), percent(recall[j])))
     return Table(("label", "positives", "threshold", "precision", "recall"), tuple(rows))
 
 

@@ -1,24 +1,31 @@
 """A report, described once and written as JSON, Markdown, HTML and pictures.
 
-A verb describes its findings as a `Report`: sections made of blocks. `write_report` writes the files from it. Texts in
-a description are plain text; they are escaped when they are written.
+A verb describes its findings as a `Report`: sections made of blocks. `write_report` writes the files from it, by the
+Jinja2 templates of this package. Texts in a description are plain text; the templates escape them, for HTML or for
+Markdown. The only markup from outside the templates is our own: the style sheet, tables in Markdown, and the SVG that
+`inline_svg` has rebuilt.
 """
 
+import base64
+import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element, SubElement, fromstring, tostring
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from emotune.atomic import write_file, write_json
-from emotune.reports import rendering
-from emotune.reports.tables import Table
+from emotune.reports.tables import Table, escape, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from emotune.reports.figures import Drawing
 
 PAGE, TEXT = "report.html", "report.md"
 _MAX_BYTES = 500_000  # of one picture in the page: the matrix of hundreds of labels would outweigh all the rest
@@ -28,47 +35,50 @@ _MAX_ROWS = 300  # of one table in the page
 # --- blocks ----------------------------------------------------------------------------------------------------
 
 
+class Block:
+    """A part of a section; the templates choose by its kind, the name of its class."""
+
+    @property
+    def kind(self) -> str:
+        return type(self).__name__
+
+
 @dataclass(frozen=True)
-class Paragraph:
+class Paragraph(Block):
     """A paragraph of plain text. `quiet`: small and grey, for notes."""
 
     text: str
     quiet: bool = False
-    kind: ClassVar[str] = "paragraph"
 
 
 @dataclass(frozen=True)
-class Heading:
+class Heading(Block):
     """A heading within a section."""
 
     text: str
-    kind: ClassVar[str] = "heading"
 
 
 @dataclass(frozen=True)
-class Bullets:
+class Bullets(Block):
     """A list of sentences, each with examples."""
 
     items: tuple[tuple[str, tuple[str, ...]], ...]
-    kind: ClassVar[str] = "bullets"
 
 
 @dataclass(frozen=True)
-class Facts:
+class Facts(Block):
     """Names and values. An empty name continues the value above it."""
 
     pairs: tuple[tuple[str, str], ...]
-    kind: ClassVar[str] = "facts"
 
 
 @dataclass(frozen=True)
-class CaptionedTable:
+class CaptionedTable(Block):
     """A table with a caption. `words`: the columns that hold running text. Without rows it is left out."""
 
     caption: str
     table: Table
     words: tuple[int, ...] = ()
-    kind: ClassVar[str] = "table"
 
     @property
     def classes(self) -> list[str]:
@@ -79,20 +89,10 @@ class CaptionedTable:
 
 
 @dataclass(frozen=True)
-class Headline:
-    """A key figure with its interval ("" where there is none)."""
+class Headlines(Block):
+    """Key figures in large print: names, values, intervals. The Markdown leaves them out: a table below has them."""
 
-    name: str
-    value: str
-    interval: str
-
-
-@dataclass(frozen=True)
-class Headlines:
-    """Key figures in large print. The Markdown leaves them out: the table below them has them all."""
-
-    items: tuple[Headline, ...]
-    kind: ClassVar[str] = "headlines"
+    table: Table
 
 
 @dataclass(frozen=True)
@@ -119,34 +119,32 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Cases:
+class Cases(Block):
     """Single texts."""
 
     cases: tuple[Case, ...]
-    kind: ClassVar[str] = "cases"
 
 
 @dataclass(frozen=True)
-class Code:
+class Code(Block):
     """Preformatted text. `label`: what it is, for screen readers."""
 
     text: str
     label: str
-    kind: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One part of a picture, as a figure of its own with a name, a caption and a text that stands in for it."""
+    """One part of a picture, as an SVG of its own with a name, a caption and a text that stands in for it."""
 
     name: str
     caption: str
     alt: str
-    figure: "Figure"
+    svg: bytes
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Block):
     """A picture: the stem of its file's name, its title, a text that stands in for it, and how it is drawn.
 
     `draw` may import matplotlib. `note`: a sentence above it. `wide`: the page scrolls it instead of shrinking it.
@@ -160,28 +158,22 @@ class Picture:
     note: str = ""
     wide: bool = False
     panels: Callable[[], Sequence[Panel]] | None = None
-    kind: ClassVar[str] = "picture"
 
 
 @dataclass(frozen=True)
-class Details:
+class Details(Block):
     """Blocks that the page shows on demand. `again`: they repeat others, so that paper and Markdown leave them out."""
 
     summary: str
-    blocks: "tuple[Block, ...]"
+    blocks: tuple[Block, ...]
     again: bool = False
-    kind: ClassVar[str] = "details"
 
 
 @dataclass(frozen=True)
-class Columns:
+class Columns(Block):
     """Blocks beside each other where there is room, a tuple for each column."""
 
-    columns: "tuple[tuple[Block, ...], ...]"
-    kind: ClassVar[str] = "columns"
-
-
-Block = Paragraph | Heading | Bullets | Facts | CaptionedTable | Headlines | Cases | Code | Picture | Details | Columns
+    columns: tuple[tuple[Block, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -213,24 +205,17 @@ class Report:
     page: bool = True
 
     @property
-    def pictures(self) -> "Iterator[Picture]":
-        """All pictures of all sections."""
-        return (block for section in self.sections for block in _all(section.blocks) if isinstance(block, Picture))
+    def pictures(self) -> Iterator[Picture]:
+        """All pictures of all sections and their columns."""
+        for block in (block for section in self.sections for block in section.blocks):
+            blocks = chain(*block.columns) if isinstance(block, Columns) else (block,)
+            yield from (found for found in blocks if isinstance(found, Picture))
 
     def with_pictures(self, stems: Iterable[str]) -> "Report":
         """The report with these pictures only, and without what is empty."""
         kept = frozenset(stems)
         sections = [replace(section, blocks=_filled(section.blocks, kept)) for section in self.sections]
         return replace(self, sections=tuple(section for section in sections if section.blocks))
-
-
-def _all(blocks: Sequence[Block]) -> Iterator[Block]:
-    """The blocks and those in their columns."""
-    for block in blocks:
-        yield block
-        if isinstance(block, Columns):
-            for column in block.columns:
-                yield from _all(column)
 
 
 def _filled(blocks: Sequence[Block], stems: frozenset[str]) -> tuple[Block, ...]:
@@ -258,53 +243,200 @@ def write_report(report: Report, folder: Path, warn: Callable[[str], None]) -> P
     write_json(folder / report.data_name, report.data)
     for name, text in report.attachments.items():
         write_file(folder / name, text)
-    drawings = _write_pictures(report, folder, warn)
-    shown = report.with_pictures(drawings)
+    svgs = _write_pictures(report, folder, warn)
+    shown = report.with_pictures(svgs)
     write_file(folder / TEXT, report_markdown(shown))
     if not report.page:
         return folder / TEXT
-    write_file(folder / PAGE, report_html(shown, drawings))
+    write_file(folder / PAGE, report_html(shown, svgs))
     return folder / PAGE
 
 
-def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -> "dict[str, Drawing]":
-    """Write the pictures as PNG and SVG, and return them by their stems."""
+def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -> dict[str, bytes]:
+    """Write the pictures as PNG and SVG, and return each SVG by its stem."""
     try:
         from emotune.reports.figures import rendered
     except ImportError:
         warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
         return {}
-    drawings = {}
+    svgs = {}
     for picture in report.pictures:
-        drawn = drawings[picture.stem] = rendered(picture.draw())
-        write_file(folder / f"{picture.stem}.png", drawn.png)
-        write_file(folder / f"{picture.stem}.svg", drawn.svg)
-    return drawings
+        figure = picture.draw()
+        svgs[picture.stem] = rendered(figure, "svg")
+        write_file(folder / f"{picture.stem}.png", rendered(figure, "png"))
+        write_file(folder / f"{picture.stem}.svg", svgs[picture.stem])
+    return svgs
 
 
-def report_html(report: Report, drawings: "Mapping[str, Drawing]") -> str:
-    """The page of a report, whose `drawings` are all its pictures: one file that loads nothing and runs nothing."""
-    svgs: dict[str, Markup | None] = {}
+def report_html(report: Report, svgs: Mapping[str, bytes]) -> str:
+    """The page of a report, with an SVG for each picture: one file that loads nothing and runs nothing.
+
+    Its policy allows its one style sheet and no more.
+    """
+    shown: dict[str, Markup | None] = {}
     panels: dict[str, list[tuple[Panel, Markup]]] = {}
     for picture in report.pictures:
-        svg, prefix = drawings[picture.stem].svg, picture.stem.replace("_", "-")
+        svg, prefix = svgs[picture.stem], picture.stem.replace("_", "-")
         if picture.panels is not None:
-            panels[picture.stem] = _panels(picture.panels(), prefix)
+            panels[picture.stem] = [
+                (panel, inline_svg(panel.svg, prefix=f"{prefix}-{i}", alt=panel.alt))
+                for i, panel in enumerate(picture.panels())
+            ]
         else:
             fits = len(svg) <= _MAX_BYTES
-            svgs[picture.stem] = rendering.inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
-    return rendering.render_page("report.html", report=report, svgs=svgs, panels=panels, max_rows=_MAX_ROWS)
-
-
-def _panels(panels: Sequence[Panel], prefix: str) -> list[tuple[Panel, Markup]]:
-    from emotune.reports.figures import svg_of
-
-    svgs = (
-        rendering.inline_svg(svg_of(each.figure), prefix=f"{prefix}-{i}", alt=each.alt) for i, each in enumerate(panels)
+            shown[picture.stem] = inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
+    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return _template("report.html", clean).render(
+        report=report,
+        svgs=shown,
+        panels=panels,
+        max_rows=_MAX_ROWS,
+        style=Markup(style),  # noqa: S704 (part of the package)
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
     )
-    return list(zip(panels, svgs, strict=True))
 
 
 def report_markdown(report: Report) -> str:
     """The report as Markdown, its pictures as links to their files."""
-    return rendering.render_markdown("report.md", report=report).rstrip() + "\n"
+    return render_markdown("report.md", report=report).rstrip() + "\n"
+
+
+# --- templates -------------------------------------------------------------------------------------------------
+
+_NOT_IN_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def render_markdown(template: str, **values: Any) -> str:
+    """A text in Markdown, its inserted values escaped; `table` and `verbatim` are for those of the templates' own."""
+    tools = {"table": lambda table: Markup(markdown(table)), "verbatim": Markup}  # noqa: S704 (escaped cell by cell)
+    return str(clean(_template(template, _escaped).render(**tools, **values)))
+
+
+def _escaped(value: Any) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escape(str(value)))  # noqa: S704 (escaped for Markdown)
+
+
+@cache
+def _template(name: str, finalize: Callable[[Any], Any]) -> Template:
+    """A template that escapes; `finalize` comes first, and its markup is not escaped again."""
+    environment = Environment(
+        loader=PackageLoader("emotune.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
+
+
+def clean(value: Any) -> Any:
+    """A text without what HTML cannot hold: ␀ and the like for control characters, � for halves of surrogate pairs.
+
+    Other values and markup stay as they are.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return _NOT_IN_HTML.sub(lambda m: chr(0x2400 + ord(m[0])) if m[0] < " " else "�", value)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------
+
+# the colours of the pictures, by the names that report.css gives them
+_COLORS = {
+    "#000000": "ink",
+    "#222222": "ink",
+    "#5f5f5f": "quiet",
+    "#dcdcdc": "rule",
+    "#e9e9e9": "empty",
+    "#ffffff": "paper",
+    "#0072b2": "blue",
+    "#a6cee3": "light-blue",
+    "#d55e00": "vermilion",
+    "#b34d00": "rust",
+    "#009e73": "green",
+    "#cc79a7": "pink",
+    "#e69f00": "orange",
+    "#56b4e9": "sky",
+}
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_LONG_NUMBER = re.compile(r"(\d+\.\d\d)\d+")
+_REFERENCE = re.compile(r"#([\w.-]+)")
+_NUMBERS = {"d", "x", "y", "transform"}
+_CROP = 0.7  # of the margin around a picture: a page has its own
+
+
+@cache
+def variables() -> Mapping[str, str]:
+    """From each colour of the pictures to the page's variable."""
+    from emotune.reports.figures import HEAT
+
+    names = {color: f"heat-{i}" for i, color in enumerate(HEAT)} | _COLORS
+    return {color: f"var(--{name})" for color, name in names.items()}
+
+
+def inline_svg(svg: bytes, *, prefix: str, alt: str, crop: bool = False) -> Markup:
+    """A picture of ours, rebuilt as an `svg` element for a page: no title, no styles, no ids but those with `prefix`.
+
+    The page's policy refuses style attributes, so they become plain attributes; colours of the pictures become the
+    page's variables, so that they follow light and dark. alt: a text that stands in for the picture. crop: whether it
+    loses most of its margin.
+    """
+    from emotune.reports.figures import MARGIN, POINTS, TITLE, TITLE_LINE
+
+    root = fromstring(svg)  # noqa: S314 (our own picture, drawn a moment ago)
+    width, height = map(float, root.attrib["viewBox"].split()[2:])
+    margin = _CROP * MARGIN * POINTS if crop else 0.0
+    top = margin
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.get("id", "").startswith(TITLE):
+                parent.remove(child)
+                top += TITLE_LINE * POINTS
+    attributes = {
+        "viewBox": f"{margin:g} {top:g} {width - 2 * margin:g} {height - top - margin:g}",
+        "width": f"{width - 2 * margin:g}pt",
+        "role": "img",
+        "aria-label": clean(alt),
+        "stroke-linejoin": "round",
+    }
+    copied, used = Element("svg", attributes), set(_REFERENCE.findall(svg.decode()))
+    for child in root:
+        _copy(child, copied, prefix, used)
+    return Markup(tostring(copied, encoding="unicode", method="html"))  # noqa: S704 (rebuilt and escaped just now)
+
+
+def _copy(element: Element, parent: Element, prefix: str, used: set[str]) -> None:
+    """Append what the page needs of an element; `used`: the ids that some element refers to."""
+    tag = element.tag.removeprefix(_SVG)
+    if tag in ("metadata", "style"):
+        return
+    attributes = _attributes(element, prefix, used)
+    if tag != "g" or attributes:  # else a group without any meaning: its content alone is copied
+        parent = SubElement(parent, tag, attributes)
+        parent.text = element.text if element.text and element.text.strip() else None
+    for child in element:
+        _copy(child, parent, prefix, used)
+
+
+def _attributes(element: Element, prefix: str, used: set[str]) -> dict[str, str]:
+    def referring(value: str) -> str:
+        return _REFERENCE.sub(lambda m: f"#{prefix}-{m[1]}" if m[1] in used else m[0], value)
+
+    found: dict[str, str] = {}
+    for name, value in element.attrib.items():
+        if name == "style":
+            pairs = (part.partition(":") for part in value.split(";") if ":" in part)
+            styles = {key.strip(): content.strip() for key, _, content in pairs}
+            styles.pop("font-family", None)
+            found |= {key: referring(variables().get(content, content)) for key, content in styles.items()}
+        elif name == "id":
+            found |= {"id": f"{prefix}-{value}"} if value in used else {}
+        elif name in _NUMBERS:
+            found[name] = _LONG_NUMBER.sub(r"\1", " ".join(value.split()))
+        elif name == _LINK or not name.startswith("{"):
+            found["href" if name == _LINK else name] = referring(value)
+    return found

@@ -61,7 +61,7 @@ def write_start(run: Path, config: Config, corpus: Corpus, findings: Sequence[st
     config: with absolute paths, so that it means the same wherever it is read.
     """
     write_file(run / CONFIG, config.to_yaml())
-    ids = {str(number): name for number, name in label_ids(corpus).items()}
+    ids = {str(number): name for number, name in label_ids(corpus.format).items()}
     write_data(run, corpus.description, corpus.labels, fingerprints(corpus), findings, {_IDS: ids})
     trained = [r for r in corpus.splits["train"] if r.text.strip()]
     save_train_texts(run, text_keys(trained))

@@ -13,8 +13,9 @@ from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_
 from emotune.inference.classifier import SAMPLE, run_model, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
-from emotune.reports.comparison import ComparisonReport, write_comparison
+from emotune.reports.comparison import ComparisonReport, comparison_report
 from emotune.reports.tables import without_positives
+from emotune.reports.writer import write_report
 from emotune.runs import layout, log
 from emotune.runs.compared import (
     BEST_EPOCH,
@@ -124,7 +125,7 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
         warnings=tuple(warnings),
         seed=request.seed,
     )
-    page = None if request.out is None else write_comparison(report, request.out, reporter.warn)
+    page = None if request.out is None else write_report(comparison_report(report), request.out, reporter.warn)
     return CompareOutcome(report, page)
 
 

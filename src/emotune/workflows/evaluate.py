@@ -22,9 +22,10 @@ from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, in_order, levels, mapping_to, positives
 from emotune.reporter import Reporter
-from emotune.reports.evaluation import Evaluation, write_evaluation
+from emotune.reports.evaluation import Evaluation, evaluation_report
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
+from emotune.reports.writer import write_report
 from emotune.runs import cached_logits, layout
 from emotune.runs.log import read_training_log
 from emotune.scoring import metrics
@@ -92,8 +93,8 @@ def evaluate(
     if folder is None:
         return EvaluateOutcome(evaluation, None)
     background = provenance_of(directory, classifier.decision, fingerprint(records, corpus.labels))
-    report = write_evaluation(evaluation, background, coarser_levels(evaluation), folder, reporter.warn, _RESAMPLES)
-    return EvaluateOutcome(evaluation, folder, report)
+    report = evaluation_report(evaluation, background, coarser_levels(evaluation), _RESAMPLES)
+    return EvaluateOutcome(evaluation, folder, write_report(report, folder, reporter.warn))
 
 
 def _folder(run: Path | None, data: str | None, split: str, level: str | None) -> Path | None:

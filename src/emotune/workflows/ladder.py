@@ -9,19 +9,19 @@
     .lock                 the process that works here
 
 The approaches are recipes: `recipes/ladder/approaches.yaml`. Nothing is rehearsed: a network is stopped as soon as the
-speed of its steps shows that it would exceed the budget. The run directories alone say what is trained, so a ladder
-that was stopped or killed resumes with them; the time that it used before counts.
+speed of its steps shows that it would exceed the budget; a fitted kind that was started runs to its end. The run
+directories alone say what is trained, so a ladder that was stopped or killed resumes with them; the time that it used
+before counts.
 """
 
-import _thread
 import math
 import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,9 +32,16 @@ from emotune import hub
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.json_files import read_json, validated
 from emotune.atomic import sweep, write_json, writing
-from emotune.config.approaches import EncoderShape, all_approaches, chosen, configuration, require_overrides
-from emotune.config.kinds import DEFAULT_ENCODER, CheckpointConfig, EmbeddingConfig, FittedKind, Kind, find_kind
-from emotune.config.loading import override_data
+from emotune.config.kinds import (
+    DEFAULT_ENCODER,
+    CheckpointConfig,
+    EmbeddingConfig,
+    FittedKind,
+    Kind,
+    TrainedKind,
+    find_kind,
+)
+from emotune.config.loading import config_from, merged, override_data, read_recipe
 from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import DataSource, fingerprints, resolve_data
 from emotune.data.records import Corpus
@@ -47,15 +54,17 @@ from emotune.errors import (
     OutputError,
     Place,
     UsageError,
+    did_you_mean,
 )
 from emotune.inference.classifier import run_model, sampled_speed
 from emotune.labels import Task, positives
 from emotune.models.embedding import Embedder
 from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
-from emotune.reports.comparison import ComparisonReport, write_comparison
-from emotune.reports.ladder import ApproachLine, Worth, approach_section, worth
+from emotune.reports.comparison import ComparisonReport, comparison_report
+from emotune.reports.ladder import Approach, Worth, approach_section, worth
 from emotune.reports.tables import duration
+from emotune.reports.writer import write_report
 from emotune.runs import layout, tracking
 from emotune.runs.cached_logits import read_valid
 from emotune.runs.compared import BEST_EPOCH, OUT_OF_FOLD, SPEED, Candidate, Common, chooses_epoch, entry_of, over_seeds
@@ -101,7 +110,7 @@ class LadderOutcome:
     """The comparison, the approaches, the page to open, and the seconds allowed and used by all processes."""
 
     report: ComparisonReport
-    approaches: tuple[ApproachLine, ...]
+    approaches: Sequence[Approach]
     worth: Worth
     page: Path
     budget: float
@@ -121,13 +130,12 @@ class LadderOutcome:
 def ladder(
     request: LadderRequest, reporter: TrainingReporter, bars: Callable[[], AbstractContextManager[None]]
 ) -> LadderOutcome:
-    """Train and compare the approaches, or resume that; `bars` is entered around each training.
+    """Train and compare the approaches, or resume that; `bars` is entered around the training of a network.
 
     Raises EmotuneError subclasses for whatever the user can fix, and KeyboardInterrupt when interrupted: trained
     models stay.
     """
-    approaches = [_found(name) for name in chosen(request.approaches)]
-    require_overrides(request.overrides, [a.kind for a in approaches if a.kind is not None])
+    approaches = _chosen(request)
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UsageError("a ladder runs in one process", hint="Start it without accelerate launch.")
     device = str(pick_device(request.device))
@@ -136,62 +144,86 @@ def ladder(
     data = override_data(DataConfig(path=request.data), [o for o in request.overrides if o.startswith("data.")])
     source = resolve_data(data)
     corpus, findings = read_rows(source, reporter)
-    _require_rows(corpus)
+    if len(corpus.splits["valid"]) < 2:
+        message = f"{len(corpus.splits['valid'])} validation rows are too few to compare anything"
+        raise DataError(message, hint="Give more rows, or a larger share to validation: --set data.split=[0.6,0.4,0]")
+    if not any(0 < column.sum() < len(column) for column in positives(corpus.targets("train")).T):
+        message = "each label is in all training texts or in none: there is nothing to learn"
+        raise DataError(message, place=Place(corpus.splits["train"][0].path))
     _configure([a for a in approaches if a.kind is not None], request, data, corpus)
     with locked(request.out):
         require_ladder(request.out)
-        _clear(request.out, overwrite=request.overwrite)
-        state = _open_state(request.out, fingerprints(corpus), device)
-        return _Ladder(request, source, corpus, findings, approaches, device, reporter, bars, state).run()
-
-
-def _require_rows(corpus: Corpus) -> None:
-    valid, targets = corpus.splits["valid"], positives(corpus.targets("train"))
-    if len(valid) < 2:
-        message = f"{len(valid)} validation rows are too few to compare anything"
-        raise DataError(message, hint="Give more rows, or a larger share to validation: --set data.split=[0.6,0.4,0]")
-    if not any(0 < column.sum() < len(column) for column in targets.T):
-        message = "each label is in all training texts or in none: there is nothing to learn"
-        raise DataError(message, place=Place(corpus.splits["train"][0].path))
+        state = _open_state(request, fingerprints(corpus), device)
+        return _Ladder(request, source, corpus, findings, approaches, device, reporter, bars, state, state.spent).run()
 
 
 # --- the approaches ----------------------------------------------------------------------------------------------
 
+_RESERVED = {
+    "data.path": "the data is the argument DATA",
+    "model.kind": "each approach has its own; --approaches selects them",
+    "model.freeze": "each approach has its own; --approaches selects them",
+    "training.folds": "a ladder trains each seed on all rows",
+    "model.encoder": "use --encoder",
+}
+
 
 @dataclass
-class _Approach:
-    """An approach and its progress.
+class _Approach(Approach):
+    """late: the seconds that its first seed still needs, where it is skipped for lack of time; 0 when unknown."""
 
-    skipped: why no seed of it is trained any more. late: the seconds that its first seed still needs, where it is
-    skipped for lack of time; 0 when unknown. trained: the run of each seed. failed: a later seed that failed, and why.
-    """
-
-    name: str
-    about: str
     kind: Kind | None = None
-    config: Config | None = None
-    skipped: str | None = None
+    config: Config = field(init=False)  # set unless it is skipped from the start
     late: float | None = None
-    trained: dict[int, Path] = field(default_factory=dict)
-    failed: tuple[int, str] | None = None
 
-    @property
-    def settings(self) -> Config:
-        assert self.config is not None, "it is configured, or skipped"
-        return self.config
-
-    @property
-    def first_seed(self) -> int:
-        return self.settings.training.seed
+    def skip(self, reason: str, needs: float | None) -> None:
+        """Train no seed any more, for lack of time."""
+        self.skipped, self.late = reason, None if self.trained else needs or 0.0
 
 
-def _found(name: str) -> _Approach:
-    """Return an approach, skipped when the libraries of its kind are missing."""
-    settings = all_approaches()[name]
-    try:
-        return _Approach(name, settings["about"], find_kind(settings["model"]["kind"]))
-    except EmotuneError as error:
-        return _Approach(name, settings["about"], skipped=_with_hint(error))
+@dataclass(frozen=True)
+class EncoderShape:
+    """The width and the number of layers of an encoder (None: unknown), and whether its class has mean pooling."""
+
+    width: int | None = None
+    layers: int | None = None
+    mean_pooling: bool = False
+
+
+@cache
+def recipe() -> dict[str, Any]:
+    """Return the content of the recipe; its `approaches` are in the order of their cost."""
+    return read_recipe("ladder/approaches").values
+
+
+def _chosen(request: LadderRequest) -> list[_Approach]:
+    """Return the chosen approaches, cheapest first; one whose libraries are missing is skipped.
+
+    Raises UsageError for an unknown name, and ConfigError for a `--set` that no approach can take.
+    """
+    known = recipe()["approaches"]
+    names = list(known) if request.approaches is None else request.approaches
+    if not names:
+        raise UsageError("--approaches is empty", hint=f"Known: {', '.join(known)}.")
+    for name in names:
+        if name not in known:
+            raise UsageError(f"no approach {name!r}", hint=did_you_mean(name, known))
+    approaches, keys = [_Approach(name, known[name]["about"]) for name in known if name in names], set[str]()
+    for approach in approaches:
+        try:
+            approach.kind = find_kind(known[approach.name]["model"]["kind"])
+            approach.transformer = approach.kind.name == "encoder"
+            keys.update(approach.kind.settings.keys())
+        except EmotuneError as error:
+            approach.skipped = _with_hint(error)
+    for override in request.overrides:
+        name = override.partition("=")[0]
+        section, _, key = name.partition(".")
+        if name in _RESERVED:
+            raise ConfigError(f"--set {name}: {_RESERVED[name]}")
+        if section == "model" and key not in keys:
+            raise ConfigError(f"--set {name}: no approach has it. {did_you_mean(key, keys)}")
+    return approaches
 
 
 def _configure(approaches: Sequence[_Approach], request: LadderRequest, data: DataConfig, corpus: Corpus) -> None:
@@ -199,11 +231,8 @@ def _configure(approaches: Sequence[_Approach], request: LadderRequest, data: Da
     shape, missing = _encoder_shape(request)
     rows, task, refused = len(corpus.splits["train"]), corpus.labels.task, dict[str, ConfigError]()
     for approach in approaches:
-        assert approach.kind is not None
         try:
-            approach.config = configuration(
-                approach.name, approach.kind, data, rows, task, shape, request.encoder, request.overrides
-            )
+            approach.config = configuration(approach.name, request, data, rows, task, shape)
         except ConfigError as error:
             refused[approach.name] = error
             continue
@@ -213,6 +242,38 @@ def _configure(approaches: Sequence[_Approach], request: LadderRequest, data: Da
     for name, wrong in refused.items():
         hint = f"To train the others: --approaches {','.join(fine)}" if fine else wrong.hint
         raise ConfigError(f"the approach {name} cannot take it: {wrong.message}", place=wrong.place, hint=hint)
+
+
+def configuration(
+    name: str, request: LadderRequest, data: DataConfig, rows: int, task: Task, shape: EncoderShape
+) -> Config:
+    """Return the configuration of an approach for a number of training rows; raises ConfigError for a wrong value.
+
+    Overrides of keys that only other kinds have are ignored.
+    """
+    of = recipe()
+    kind = find_kind(of["approaches"][name]["model"]["kind"])
+    size = next(size for size in of["sizes"] if size["rows"] is None or rows <= size["rows"])
+    parts = [size.get(kind.name), size.get("all"), of["approaches"][name], size.get(name)]
+    values: dict[str, Any] = {"name": name, "data": data.model_dump(mode="json"), "model": {}}
+    if isinstance(kind, TrainedKind):
+        parts.insert(0, of["networks"])
+        values["training"] = {"metric": "accuracy" if task is Task.MULTI_CLASS else "macro_f1"}
+    for part in parts:
+        values = merged(values, part or {})
+    model, keys = values["model"], kind.settings.keys()
+    if kind.name == "encoder":
+        rate = min(1.0, (of["width"] / shape.width) ** 2) if shape.width else 1.0
+        values["optimizer"] = values["optimizer"] | {"lr": rate * values["optimizer"]["lr"]}
+        if not shape.mean_pooling:
+            model = values["model"] = {key: model[key] for key in model if key not in ("pooling", "last_n")}
+    if request.encoder is not None and "encoder" in keys:
+        model["encoder"] = request.encoder
+    if kind.name == "features":
+        model["layers"] = [layer for layer in model["layers"] if -layer <= (shape.layers or 1)]
+    known = {f"model.{key}" for key in keys}
+    own = [o for o in request.overrides if not o.startswith("model.") or o.partition("=")[0] in known]
+    return config_from(values, own)
 
 
 def _encoder_shape(request: LadderRequest) -> tuple[EncoderShape, str | None]:
@@ -265,9 +326,19 @@ class _State(BaseModel):
     rungs: dict[str, _Speed] = {}
 
 
-def _open_state(out: Path, data: dict[str, dict[str, str | int]], device: str) -> _State:
-    """Read the state of a ladder, or start one; raises EmotuneError for other rows, another device, an invalid file."""
-    path = out / STATE
+def _open_state(request: LadderRequest, data: dict[str, dict[str, str | int]], device: str) -> _State:
+    """Read the state of the ladder, or start one; remove what killed processes left and, to overwrite, the ladder too.
+
+    Raises EmotuneError for other rows, another device, or an invalid file.
+    """
+    path = request.out / STATE
+    with writing(request.out):
+        sweep(request.out, alone=True)
+        for old in (request.out / RUNS, request.out / REPORT, path) if request.overwrite else ():
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink(missing_ok=True)
     if not path.is_file():
         return _State(data=data, device=device)
     state = validated(_State, read_json(path), Place(path), "Start again: --overwrite.")
@@ -288,22 +359,7 @@ def require_ladder(out: Path) -> None:
         raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
-def _clear(out: Path, *, overwrite: bool) -> None:
-    """Remove what killed processes left; to `overwrite`, the ladder too."""
-    with writing(out):
-        sweep(out, alone=True)
-        for path in (out / RUNS, out / REPORT, out / STATE) if overwrite else ():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-
-
 # --- training within the budget ----------------------------------------------------------------------------------
-
-
-class TooSlowError(EndedByObserverError):
-    """A training was stopped because it would exceed the budget."""
 
 
 @dataclass
@@ -319,12 +375,10 @@ class _Ladder:
     reporter: TrainingReporter
     bars: Callable[[], AbstractContextManager[None]]
     state: _State
+    before: float  # the seconds of earlier processes
     told: set[str] = field(default_factory=set)
     works: bool = False  # whether this process trained something
     saved: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.before = self.state.spent
 
     @property
     def spent(self) -> float:
@@ -350,8 +404,8 @@ class _Ladder:
         return self.request.out / RUNS / f"{approach.name}-{seed}"
 
     def material(self, approach: _Approach, seed: int) -> Material:
-        training = approach.settings.training.model_copy(update={"seed": seed})
-        config = approach.settings.model_copy(update={"training": training})
+        training = approach.config.training.model_copy(update={"seed": seed})
+        config = approach.config.model_copy(update={"training": training})
         return Material(config, resolved_config(config, self.source), self.corpus, self.findings)
 
     def run(self) -> LadderOutcome:
@@ -368,7 +422,7 @@ class _Ladder:
             for approach in self.approaches:
                 again = number > 0 and isinstance(approach.kind, FittedKind)  # it would give the same model
                 if not (again or approach.skipped or approach.failed):
-                    self.train(approach, approach.first_seed + number)
+                    self.train(approach, approach.config.training.seed + number)
         for approach in self.approaches:
             if approach.trained:
                 self.measure(approach)
@@ -376,7 +430,7 @@ class _Ladder:
 
     def find_trained(self, approach: _Approach) -> None:
         """Find the trained seeds; raises ConfigError for a run with other settings, OutputError for what is no run."""
-        for seed in range(approach.first_seed, approach.first_seed + self.request.seeds_max):
+        for seed in range(approach.config.training.seed, approach.config.training.seed + self.request.seeds_max):
             run, config = self.run_of(approach, seed), self.material(approach, seed).resolved
             if not run.exists():
                 continue
@@ -399,14 +453,14 @@ class _Ladder:
             if left <= 0 or (needs or 0.0) > left:
                 budget = f"the budget of {duration(self.request.budget)}"
                 told = f"it would take about {duration(needs)}, and {duration(left)} of {budget} were left"
-                self.skip(approach, told if left > 0 else f"{budget} was used up", needs)
+                approach.skip(told if left > 0 else f"{budget} was used up", needs)
                 return
             about = "" if needs is None else f"about {duration(needs)}, "
             self.reporter.info(f"{approach.name}, seed {seed}: {about}{duration(left)} of the budget are left")
             self.train_seed(approach, seed, run)
-        except TooSlowError as slow:
+        except EndedByObserverError as slow:
             self.reporter.warn(f"{approach.name}, seed {seed}: {slow}")
-            self.skip(approach, str(slow), self.needs(approach, run))
+            approach.skip(str(slow), self.needs(approach, run))
         except OutputError:
             raise
         except EmotuneError as error:
@@ -414,22 +468,18 @@ class _Ladder:
             approach.failed = (seed, _with_hint(error)) if approach.trained else None
             approach.skipped = _with_hint(error)
 
-    def skip(self, approach: _Approach, reason: str, needs: float | None) -> None:
-        """Train no seed of the approach any more, for lack of time."""
-        approach.skipped, approach.late = reason, None if approach.trained else needs or 0.0
-
     def needs(self, approach: _Approach, run: Path) -> float | None:
         """Return the seconds that a training takes from its newest checkpoint on; None when unknown."""
         if not run.exists() and not approach.trained:  # a speed that was seen may be that of other settings
-            measured = approach.settings.model.kind == "features" and self.left() > 0
+            measured = approach.config.model.kind == "features" and self.left() > 0
             return self.reading_seconds(approach) if measured else None
         found = newest(run / layout.CHECKPOINTS)
         return self.speed(approach).seconds(0 if found is None else found.step)
 
     def reading_seconds(self, approach: _Approach) -> float:
         """Return the seconds in which the encoder of `features` reads all rows, by its speed on some texts."""
-        assert approach.settings.checkpoint is not None
-        config = approach.settings.checkpoint
+        config = approach.config.checkpoint
+        assert config is not None, "features has an encoder"
         source = hub.resolve_encoder(config.encoder, config.revision)
         reading = EmbeddingConfig(**{key: getattr(config, key) for key in EmbeddingConfig.model_fields})
         embedder = Embedder(source.directory, reading, self.device)
@@ -443,7 +493,7 @@ class _Ladder:
     def train_seed(self, approach: _Approach, seed: int, run: Path) -> None:
         """Train a seed or resume it, and note its speed.
 
-        Raises TooSlowError, and KeyboardInterrupt when it was interrupted, even in its last step.
+        Raises EndedByObserverError when it is too slow, and KeyboardInterrupt when it was interrupted, even at its end.
         """
         material = self.material(approach, seed)
         damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
@@ -451,7 +501,7 @@ class _Ladder:
         watch, started, speed = _Watch(self), time.monotonic(), self.speed(approach)
         self.works = True
         try:
-            with _time_limit(self.left(_TOLERATED)) if fitted else self.bars():
+            with nullcontext() if fitted else self.bars():
                 outcome = train_on(
                     material, run, reporter=watch, device=self.request.device, overwrite=damaged, resume=resume
                 )
@@ -481,10 +531,11 @@ class _Ladder:
 
     def conclude(self) -> LadderOutcome:
         """Compare the trained models and write the report; raises EmotuneError when there are none."""
-        lines = tuple(map(self.line, self.approaches))
+        for approach in self.approaches:
+            approach.seconds = self.speed(approach).seconds()
         trained = [approach for approach in self.approaches if approach.trained]
         if not trained:
-            reasons = "\n  ".join(f"{line.name}: {line.skipped}" for line in lines)
+            reasons = "\n  ".join(f"{approach.name}: {approach.skipped}" for approach in self.approaches)
             hint = "Give it more time (--budget), or rows and settings that suit one of the approaches."
             raise EmotuneError(f"no approach was trained:\n  {reasons}", hint=hint)
         self.reporter.info("comparing")
@@ -499,24 +550,11 @@ class _Ladder:
             warnings=tuple(self.findings),
             heading="Ladder",
         )
-        judged = worth(report, lines)
-        folder, warn = self.request.out / REPORT, self.reporter.warn
-        page = write_comparison(replace(report, lead=judged.sentence), folder, warn, [approach_section(lines)])
+        judged = worth(report, self.approaches)
+        described = comparison_report(replace(report, lead=judged.sentence), [approach_section(self.approaches)])
+        page = write_report(described, self.request.out / REPORT, self.reporter.warn)
         self.save()
-        return LadderOutcome(report, lines, judged, page, self.request.budget, self.state.spent)
-
-    def line(self, approach: _Approach) -> ApproachLine:
-        trained = dict(sorted(approach.trained.items()))
-        return ApproachLine(
-            approach.name,
-            approach.about,
-            approach.kind is not None and approach.kind.name == "encoder",
-            self.speed(approach).seconds(),
-            tuple(trained),
-            tuple(map(str, trained.values())),
-            None if trained else approach.skipped,
-            approach.failed,
-        )
+        return LadderOutcome(report, self.approaches, judged, page, self.request.budget, self.state.spent)
 
     def entry(self, approach: _Approach) -> Entry:
         """Return the entry of an approach: the outcome of each seed, and the mean of their costs."""
@@ -535,7 +573,7 @@ class _Ladder:
         if self.corpus.labels.task is Task.MULTI_LABEL:
             yield OUT_OF_FOLD
         for approach in trained:
-            if chooses_epoch(approach.settings):
+            if chooses_epoch(approach.config):
                 yield f"{approach.name} {BEST_EPOCH} in comparison with the others"
         yield SPEED
         used = self.spent if self.works else self.before
@@ -579,7 +617,7 @@ class _Watch:
             self._reporter.on_epoch(report)
 
     def on_step(self, report: StepReport) -> None:
-        """Predict the end from the seconds per step so far; raises TooSlowError when that is too late."""
+        """Predict the end from the seconds per step so far; raises EndedByObserverError when that is too late."""
         self._reporter.on_step(report)
         self._ladder.save(every=_SAVE_SECONDS)
         self._last, self.num_steps = time.monotonic(), report.num_steps
@@ -591,30 +629,7 @@ class _Watch:
         needs = todo * self.per_step + 2 * self._scoring  # the saved model scores the validation rows once more
         left = max(0.0, self._ladder.left(_TOLERATED))
         if todo and needs > left * (1 + 3 / made):  # the fewer steps were timed, the less certain is the prediction
-            raise TooSlowError(
+            raise EndedByObserverError(
                 f"it was stopped at step {report.step:,} of {report.num_steps:,}: it would take about "
                 f"{duration(needs)} more, and {duration(left)} of the budget were left"
             )
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TooSlowError in the block after a number of seconds; without effect outside the main thread."""
-    passed = threading.Event()
-
-    def stop() -> None:
-        passed.set()
-        _thread.interrupt_main()
-
-    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), stop)
-    timer.daemon = True
-    if threading.current_thread() is threading.main_thread():
-        timer.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if not passed.is_set():
-            raise
-        raise TooSlowError(f"it was stopped after {duration(seconds)} to keep to the budget") from None
-    finally:
-        timer.cancel()

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import jsonl, lines, parquet, raters, table
-from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
-from emotune.data.formats.files import Content, read_content
+from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
 # The first reader that recognises a file reads it.
@@ -108,16 +107,12 @@ def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: Da
     found = raters.merged(votes, soft=file_format.soft, one_each=one_each)
     if found is None:
         return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
-    rows = {path: [row for row in there if _is_judged(row)] for path, there in found.items()}
+    rows = {path: [row for row in there if row.names or row.shares] for path, there in found.items()}
     if not any(rows.values()):
         raise DataError(
             "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose",
             place=Place(next(iter(votes))),
             hint="Shares of raters as soft targets: --set data.raters=soft",
         )
-    left_out = {path: [row for row in there if not _is_judged(row)] for path, there in found.items()}
+    left_out = {path: [row for row in there if not row.names and not row.shares] for path, there in found.items()}
     return Reading(file_format, rows, left_out)
-
-
-def _is_judged(row: Row) -> bool:
-    return bool(row.names if row.shares is None else row.shares)

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
-from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions
-from emotune.data.formats.files import read_content
+from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions, read_content
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
 # as people, pandas (True), JSON and Parquet write them
-FLAGS: Mapping[Any, bool] = {
+_FLAGS: Mapping[Any, bool] = {
     **dict.fromkeys(("0", "0.0", "False", "false", "FALSE", 0), False),
     **dict.fromkeys(("1", "1.0", "True", "true", "TRUE", 1), True),
 }
@@ -34,7 +33,7 @@ def shown(value: Any) -> str:
 def flag(value: Any, place: Place) -> bool:
     """The value of a 0/1 cell; raises DataError for anything else."""
     if is_flag(value):
-        return FLAGS[value.strip() if isinstance(value, str) else value]
+        return _FLAGS[value.strip() if isinstance(value, str) else value]
     raise DataError(
         "the cell is empty, neither 0 nor 1" if value is None else f"{shown(value)} is neither 0 nor 1",
         place=place,
@@ -46,7 +45,7 @@ def is_flag(value: Any) -> bool:
     """Whether a cell is 0 or 1."""
     if isinstance(value, list | dict):
         return False
-    return (value.strip() if isinstance(value, str) else value) in FLAGS
+    return (value.strip() if isinstance(value, str) else value) in _FLAGS
 
 
 def pieces(cell: str, delimiter: str | None) -> tuple[str, ...]:
@@ -75,36 +74,34 @@ def parse_list(cell: str) -> tuple[str, ...]:
     while at < len(inner):
         match = _ITEM.match(inner, at)
         if match is None or (match[1] and not after_item) or match[3] in _NO_NAMES:
-            raise _no_list(inner[at:])
-        start, at, after_item = at, match.end(), not match[1]
-        if match[1]:
-            continue
-        kinds.add(match.lastindex)
-        if len(kinds) > 1 or inner[at : at + 1] in ("'", '"', "["):
-            raise _no_list(inner[start:])
-        found.append(_unquoted(match[2]) if match[2] else match[3])
+            break
+        after_item = not match[1]
+        if after_item:
+            kinds.add(match.lastindex)
+            if len(kinds) > 1 or inner[match.end() : match.end() + 1] in ("'", '"', "["):
+                break
+            found.append(_unquoted(match[2]) if match[2] else match[3])
+        at = match.end()
+    if at < len(inner):
+        raise ValueError(f"it is not a list of names or ids, from {shown(inner[at:].lstrip())} on")
     return tuple(name for name in (item.strip() for item in found) if name)
 
 
-def _no_list(rest: str) -> ValueError:
-    return ValueError(f"it is not a list of names or ids, from {shown(rest.lstrip())} on")
-
-
 def _unquoted(quoted: str) -> str:
-    """A string literal without its quotation marks and escapes."""
+    """A string literal of JSON or Python without its quotation marks and escapes."""
+
+    def character(escape: re.Match[str]) -> str:
+        code = escape[1] or escape[2] or escape[3]
+        if code:
+            return chr(int(code, 16)) if int(code, 16) < 0x110000 else escape[0]
+        return _ESCAPES.get(escape[4], escape[4])
+
     if quoted[0] == '"':
         try:
             return str(json.loads(quoted, strict=False))
         except ValueError:
             pass  # Python's "\x41" and the like
-    return _ESCAPED.sub(_character, quoted[1:-1])
-
-
-def _character(escape: re.Match[str]) -> str:
-    code = escape[1] or escape[2] or escape[3]
-    if code:
-        return chr(int(code, 16)) if int(code, 16) < 0x110000 else escape[0]
-    return _ESCAPES.get(escape[4], escape[4])
+    return _ESCAPED.sub(character, quoted[1:-1])
 
 
 def joining(cells: Set[str], options: ReadOptions) -> str | None:
@@ -140,32 +137,25 @@ class NameReader:
 
     def names(self, value: Any, place: Place) -> tuple[str, ...]:
         """The label names of a cell; raises DataError for a cell of another kind."""
-        if not isinstance(value, str):
-            return tuple(self._named(items_of(value, self._format, place), place))
-        if value not in self._known:
-            self._known[value] = tuple(self._named(items_of(value, self._format, place), place))
-        return self._known[value]
-
-    def _named(self, items: tuple[str, ...], place: Place) -> Iterator[str]:
-        by_id = self._format.id_names
-        for item in items:
-            if not by_id:
-                yield item
-            elif not LABEL_ID.fullmatch(item) or int(item) not in by_id:
+        if isinstance(value, str) and value in self._known:
+            return self._known[value]
+        found, by_id = items_of(value, self._format, place), self._format.id_names
+        for item in found if by_id else ():
+            if not LABEL_ID.fullmatch(item) or int(item) not in by_id:
+                low, high = min(by_id), max(by_id)
+                ids = f"{low} to {high}"
+                if high - low >= len(by_id):
+                    ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
                 raise DataError(
-                    f"label id {shown(item)} is not one of {_range(by_id)}",
+                    f"label id {shown(item)} is not one of {ids}",
                     place=place,
                     hint="Correct it, or give the names of the ids: --set data.labels_file=PATH",
                 )
-            else:
-                yield by_id[int(item)]
-
-
-def _range(by_id: Mapping[int, str]) -> str:
-    low, high = min(by_id), max(by_id)
-    if high - low + 1 == len(by_id):
-        return f"{low} to {high}"
-    return ", ".join(map(str, sorted(by_id)))[:_SHOWN]
+        if by_id:
+            found = tuple(by_id[int(item)] for item in found)
+        if isinstance(value, str):
+            self._known[value] = found
+        return found
 
 
 def items_of(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...]:
@@ -206,8 +196,6 @@ def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float]
 
 # The names of label ids
 
-_HINT = "Name the file of the label names: --set data.labels_file=PATH"
-
 
 def names_if_ids(
     path: Path, cells: Counter[str], options: ReadOptions, schema: Sequence[str] = ()
@@ -232,22 +220,20 @@ def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -
     config = options.config
     if config.labels:
         return dict(enumerate(config.labels))
-    source = Path(config.labels_file).expanduser() if config.labels_file else _beside(path.parent)
-    if source is not None:
-        return _read_names(source)
-    return dict(enumerate(schema)) if schema else options.ids
-
-
-def _beside(folder: Path) -> Path | None:
-    """`labels.txt`, `labels.json`, or the only JSON file with `dict` in its name."""
+    if config.labels_file:
+        return _read_names(Path(config.labels_file).expanduser())
+    folder = path.parent
     for name in ("labels.txt", "labels.json"):
         if (folder / name).is_file():
-            return folder / name
+            return _read_names(folder / name)
     found = sorted(p for p in folder.glob("*.json") if "dict" in p.stem.casefold())
     if len(found) > 1:
-        names = ", ".join(p.name for p in found)
-        raise DataError(f"several files may name the label ids: {names}", place=Place(folder), hint=_HINT)
-    return found[0] if found else None
+        hint = "Name the file of the label names: --set data.labels_file=PATH"
+        listed = ", ".join(p.name for p in found)
+        raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
+    if found:
+        return _read_names(found[0])
+    return dict(enumerate(schema)) if schema else options.ids
 
 
 def _read_names(source: Path) -> Mapping[int, str]:
@@ -290,13 +276,3 @@ def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
                 place=Place(source, 1),
                 hint='Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].',
             )
-
-
-def class_label_names(feature: Any) -> tuple[str, ...]:
-    """The names in a column's feature as Hugging Face `datasets` describes it: a ClassLabel, or a list of them."""
-    while isinstance(feature, Mapping) and "feature" in feature:
-        feature = feature["feature"]
-    if isinstance(feature, list) and len(feature) == 1:
-        feature = feature[0]
-    names = feature.get("names") if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" else None
-    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,6 @@ from emotune.data.formats.cells import (
     items_of,
     joining,
     names_if_ids,
-    pieces,
     shares_of,
     shown,
 )
@@ -89,7 +89,17 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     Raises DataError when there is no text column or no label.
     """
     config, names = options.config, options.label_names
-    text_column = _text_column(grid, options)
+    if config.text_column:
+        text_column: str | None = grid.configured(config.text_column, "text_column")
+    else:
+        text_column = grid.find(TEXT_COLUMNS)
+    if text_column is None:
+        listed = ", ".join(grid.columns)[:_SHOWN]
+        raise DataError(
+            f"the header has no column 'text' or a similar name; its columns: {listed}",
+            place=Place(grid.path, grid.line),
+            hint="Name the column of the texts: --set data.text_column=NAME; or data.format=headerless",
+        )
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
         flags = tuple(grid.configured(c, "label_columns") for c in config.label_columns)
@@ -99,25 +109,13 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     else:
         label_column = grid.find(LABEL_COLUMNS)
         flags, notes = _flag_columns(grid, text_column, names)
-        if label_column is None or _are_named_like_labels(flags, names):
+        # two columns named like emotions, or one like a known label, are the labels although there is a label column
+        emotions = [flag for flag in flags if flag.casefold() in KNOWN_NAMES]
+        if label_column is None or (len(emotions) > 1 if names is None else flags):
             file_format = replace(file_format, label_columns=_complete(flags, grid, names), notes=notes)
         else:
             file_format = _label_column(grid, options, file_format, label_column)
     return raters.recognise(grid.columns, options, file_format)
-
-
-def _text_column(grid: Grid, options: ReadOptions) -> str:
-    if options.config.text_column:
-        return grid.configured(options.config.text_column, "text_column")
-    found = grid.find(TEXT_COLUMNS)
-    if found is None:
-        listed = ", ".join(grid.columns)[:_SHOWN]
-        raise DataError(
-            f"the header has no column 'text' or a similar name; its columns: {listed}",
-            place=Place(grid.path, grid.line),
-            hint="Name the column of the texts: --set data.text_column=NAME; or data.format=headerless",
-        )
-    return found
 
 
 def _flag_columns(
@@ -135,14 +133,11 @@ def _flag_columns(
     at = [(i, c) for i, c in enumerate(grid.columns) if c.casefold() not in no_labels]
     rows = [row for _, row in islice(grid.rows(), _SAMPLE)]
     counts = {column: sum(is_flag(row[i]) for row in rows) for i, column in at}
-    return _without_asides([c for c, n in counts.items() if n > len(rows) / 2 or (n and c.casefold() in KNOWN_NAMES)])
-
-
-def _without_asides(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Among columns of known emotions, leave out those that describe the row, and note the other unknown ones."""
+    flags = [c for c, n in counts.items() if n > len(rows) / 2 or (n and c.casefold() in KNOWN_NAMES)]
     unknown = [c for c in flags if c.casefold() not in KNOWN_NAMES]
     if len(flags) - len(unknown) < 2:
         return tuple(flags), ()
+    # among columns of emotions, those that describe the row are left out
     aside = [c for c in unknown if c.casefold().startswith(_ASIDE) or c.casefold() in _ASIDES]
     others = [c for c in unknown if c not in aside]
     notes = []
@@ -153,13 +148,6 @@ def _without_asides(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, .
             f"used as labels although they are no known emotions: {', '.join(others)} (see data.label_columns)"
         )
     return tuple(c for c in flags if c not in aside), tuple(notes)
-
-
-def _are_named_like_labels(flags: Sequence[str], label_names: Sequence[str] | None) -> bool:
-    """Whether 0/1 columns are the labels although there is a label column too."""
-    if label_names is not None:
-        return bool(flags)
-    return sum(flag.casefold() in KNOWN_NAMES for flag in flags) > 1
 
 
 def _complete(flags: Sequence[str], grid: Grid, label_names: Sequence[str] | None) -> tuple[str, ...]:
@@ -205,19 +193,12 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
     else:
         file_format = replace(file_format, label_delimiter=joining(cells.keys(), options))
     for cell, number in cells.items():
-        found = _listed(cell) if file_format.lists else pieces(cell, file_format.label_delimiter)
-        items.update(dict.fromkeys(found, number))
+        with suppress(DataError):  # not a list: the reader refuses it, with its line
+            items.update(dict.fromkeys(items_of(cell, file_format, Place(grid.path)), number))
     lists = file_format.lists or listed
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
     names = names_if_ids(grid.path, items, options, schema)
     return replace(file_format, several=lists or bool(file_format.label_delimiter), lists=lists, id_names=names)
-
-
-def _listed(cell: str) -> tuple[str, ...]:
-    try:
-        return items_of(cell, FileFormat("", "", lists=True), Place(Path()))
-    except DataError:
-        return ()  # the reader refuses it, with its line
 
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
@@ -233,13 +214,26 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
     at_text = _position(grid, str(file_format.text_column))
     id_column = find_column(file_format.id_column, grid.columns)
     at_id = None if id_column is None else grid.columns.index(id_column)
-    labels = _flag_reader(grid, file_format) if file_format.label_columns else _name_reader(grid, file_format)
+    at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
+    at_label = None if at_flags else _position(grid, str(file_format.label_column))
+    reader = NameReader(file_format)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # rows of flags repeat: equal ones are read once
     for line, row in grid.rows():
         text, key = row[at_text], None if at_id is None or row[at_id] is None else str(row[at_id])
         if not isinstance(text, str):
             message = "there is no text" if text is None else f"the text is {shown(text)}, not a string"
             raise DataError(message, place=Place(grid.path, line, file_format.text_column))
-        names, shares = labels(row, line)
+        shares = None
+        if at_label is None:
+            flags = tuple(str(row[i]) for i, _ in at_flags)
+            if flags not in known:
+                known[flags] = tuple(c for i, c in at_flags if flag(row[i], Place(grid.path, line, c)))
+            names = known[flags]
+        elif isinstance(row[at_label], dict):
+            shares = shares_of(row[at_label], Place(grid.path, line, file_format.label_column))
+            names = tuple(name for name, share in shares if share >= POSITIVE)
+        else:
+            names = reader.names(row[at_label], Place(grid.path, line, file_format.label_column))
         yield row, Row(text, names, line, key, shares)
 
 
@@ -249,41 +243,3 @@ def _position(grid: Grid, name: str) -> int:
         message = f"the header has no column {name!r}, which the other files have"
         raise DataError(message, place=Place(grid.path, grid.line))
     return grid.columns.index(found)
-
-
-Labels = tuple[tuple[str, ...], tuple[tuple[str, float], ...] | None]
-LabelReader = Callable[[Sequence[Any], int], Labels]
-
-
-def _flag_reader(grid: Grid, file_format: FileFormat) -> LabelReader:
-    """Reads the labels of a row from its 0/1 columns. Rows repeat: equal ones are read once."""
-    at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
-    known: dict[tuple[Any, ...], tuple[str, ...]] = {}
-
-    def labels(row: Sequence[Any], line: int) -> Labels:
-        values = tuple(row[i] for i, _ in at_flags)
-        try:
-            names = known.get(values)
-        except TypeError:  # a list, which is no flag
-            names = None
-        if names is None:
-            names = tuple(c for i, c in at_flags if flag(row[i], Place(grid.path, line, c)))
-            known[values] = names
-        return names, None
-
-    return labels
-
-
-def _name_reader(grid: Grid, file_format: FileFormat) -> LabelReader:
-    """Reads the labels of a row from its label column."""
-    at_label = _position(grid, str(file_format.label_column))
-    reader = NameReader(file_format)
-
-    def labels(row: Sequence[Any], line: int) -> Labels:
-        value, place = row[at_label], Place(grid.path, line, file_format.label_column)
-        if not isinstance(value, dict):
-            return reader.names(value, place), None
-        shares = shares_of(value, place)
-        return tuple(name for name, share in shares if share >= POSITIVE), shares
-
-    return labels

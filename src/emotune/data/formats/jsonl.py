@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from emotune.data.formats.base import MOST, FileFormat, Reader, ReadOptions, Row
+from emotune.data.formats.base import MOST, Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.cells import shown
 from emotune.data.formats.columns import Grid, find_column, read_columns, recognise_columns
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, Place
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json")
@@ -22,20 +21,15 @@ class _Refused(ValueError):
 
 
 def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
-    looks = content.is_text and (_is_called_json(content) or _looks_like_json(content.sample))
-    if options.format is None and not looks:
-        return None
+    if options.format is None:
+        lines = content.sample if content.is_text else []
+        objects = sum(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
+        looks = objects >= MOST * len(lines) or "".join(lines[:2]).replace(" ", "").startswith("[{")
+        called = content.path.name.casefold().removesuffix(".gz").endswith(_SUFFIXES)
+        if not lines or not (looks or called):
+            return None
     shape = "a JSON array of objects" if _is_array(content) else "JSON lines"
     return recognise_columns(_grid(content), options, FileFormat("jsonl", shape))
-
-
-def _is_called_json(content: Content) -> bool:
-    return content.path.name.casefold().removesuffix(".gz").endswith(_SUFFIXES)
-
-
-def _looks_like_json(lines: Sequence[str]) -> bool:
-    objects = sum(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
-    return objects >= MOST * len(lines) or "".join(lines[:2]).replace(" ", "").startswith("[{")
 
 
 def _is_array(content: Content) -> bool:
@@ -43,16 +37,18 @@ def _is_array(content: Content) -> bool:
 
 
 def _grid(content: Content, label_column: str | None = None) -> Grid:
-    """The keys of all objects as columns; a key that an object lacks is None in its row.
+    """The keys of all objects as columns, None in the row of an object without the key.
 
-    Each object must have the key `label_column`, else a misspelt key would make a text without labels: `rows` raises
-    DataError for an object without it.
+    `rows` raises DataError for an object without the key `label_column`: a misspelt one would mean no labels.
     """
     columns: dict[str, None] = {}
     for line, found in _objects(content):
         if not columns.keys() >= found.keys():
             columns.update(dict.fromkeys(found))
-            _require_different(list(columns), Place(content.path, line))
+            folded = [c.casefold() for c in columns]
+            if len(set(folded)) < len(folded):
+                twice = next(c for c in columns if folded.count(c.casefold()) > 1)
+                raise DataError(f"the key {twice!r} has two spellings", place=Place(content.path, line))
     names = list(columns)
     if not names:
         raise DataError("there are no objects with keys", place=Place(content.path, 1))
@@ -69,13 +65,6 @@ def _grid(content: Content, label_column: str | None = None) -> Grid:
     return Grid(content.path, names, 1, rows)
 
 
-def _require_different(columns: Sequence[str], place: Place) -> None:
-    folded = [c.casefold() for c in columns]
-    if len(set(folded)) < len(folded):
-        twice = next(c for c in columns if folded.count(c.casefold()) > 1)
-        raise DataError(f"the key {twice!r} has two spellings", place=place)
-
-
 def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each object with its line."""
     for line, value in _array_items(content) if _is_array(content) else _line_items(content):
@@ -86,33 +75,23 @@ def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
-    decoder = _decoder()
     for number, line in content.lines():
         line = line.strip()
-        try:
-            value, end = decoder.raw_decode(line)
-            if end < len(line):
-                raise _Refused(f"something follows the object: {shown(line[end:].lstrip())}")
-            _require_no_surrogates(value, line)
-        except (ValueError, RecursionError) as error:
-            raise _not_json(content, number, error) from None
+        value, end = _decoded(content, number, line, 0)
+        if end < len(line):
+            message = f"something follows the object: {shown(line[end:].lstrip())}"
+            raise DataError(message, place=Place(content.path, number))
         yield number, value
 
 
 def _array_items(content: Content) -> Iterator[tuple[int, Any]]:
     """The items of an array with their lines. One by one, so that an error has its line."""
-    decoder = _decoder()
     text = content.stream().read()
     at, line = _skip_blanks(text, text.index("[") + 1), 1
     line += text.count("\n", 0, at)
     more = at < len(text) and text[at] != "]"
     while more:
-        try:
-            value, end = decoder.raw_decode(text, at)
-            _require_no_surrogates(value, text[at:end])
-        except (ValueError, RecursionError) as error:
-            position = getattr(error, "pos", at)
-            raise _not_json(content, line + text.count("\n", at, position), error) from None
+        value, end = _decoded(content, line, text, at)
         yield line, value
         after = _skip_blanks(text, end)
         more = text[after : after + 1] == ","
@@ -130,10 +109,6 @@ def _skip_blanks(text: str, at: int) -> int:
     return at if match is None else match.end()
 
 
-def _decoder() -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -142,29 +117,34 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _require_no_surrogates(value: Any, source: str) -> None:
-    """Raise _Refused for a lone surrogate in a value; `source` is the JSON that it was read from."""
-    if not _HALVES.search(source):
-        return
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise _Refused(f"\\u{ord(error.object[error.start]):04x} is half of a character") from None
-
-
 def _constant(name: str) -> Any:
     raise _Refused(f"{name} is not a JSON number")
 
 
-def _not_json(content: Content, line: int, error: Exception) -> DataError:
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]:
+    """The JSON value at `at`, in this line of the file, and where it ends; raises DataError for an invalid one."""
     place = Place(content.path, line)
-    if isinstance(error, _Refused):
-        return DataError(str(error), place=place)
-    reason = getattr(error, "msg", "a number too long")
-    if isinstance(error, RecursionError):
+    try:
+        value, end = _DECODER.raw_decode(text, at)
+        if _HALVES.search(text, at, end):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value, end
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise DataError(f"\\u{half:04x} is half of a character", place=place) from None
+    except _Refused as error:
+        raise DataError(str(error), place=place) from None
+    except json.JSONDecodeError as error:
+        place = Place(content.path, line + text.count("\n", at, error.pos))
+        reason = error.msg + (f" in column {error.pos + 1}" if error.lineno == 1 else "")
+    except ValueError:
+        reason = "a number too long"
+    except RecursionError:
         reason = "it is nested too deeply"
-    column = f" in column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) and error.lineno == 1 else ""
-    return DataError(f"not valid JSON: {reason}{column}", place=place, hint=_HINT)
+    raise DataError(f"not valid JSON: {reason}", place=place, hint=_HINT)
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:

@@ -2,11 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, names_of_ids, pieces, shown
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.labels import GOEMOTIONS
 
@@ -17,8 +16,12 @@ _BEFORE = re.compile(rf"(?:{_MARK}[^ \t]*(?:[ \t]+(?={_MARK})|[ \t]|$))*")
 
 
 def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | None:
-    if options.format is None and (options.names_columns or not content.is_text or not _most_marked(content.sample)):
-        return None
+    if options.format is None:
+        if options.names_columns or not content.is_text:
+            return None
+        marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in content.sample)
+        if marked <= len(content.sample) / 2:  # a line without a mark is a text without a label
+            return None
     lines = [_marks(line)[1] for _, line in content.lines()]
     found = Counter(name for names in lines for name in names if name)
     if not found and options.format is None:
@@ -26,11 +29,6 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     several = any(len(names) != 1 for names in lines)
     shape = f"fastText lines: {_MARK}NAME and a text"
     return FileFormat("fasttext", shape, several=several, id_names=names_if_ids(content.path, found, options))
-
-
-def _most_marked(lines: Sequence[str]) -> bool:
-    marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in lines)
-    return marked > len(lines) / 2  # a line without a mark is a text without a label
 
 
 def _marks(line: str) -> tuple[str, list[str]]:
@@ -60,14 +58,14 @@ FASTTEXT = Reader("fasttext", _recognise_fasttext, _read_fasttext)
 
 # GoEmotions' TSV: text, comma-joined label ids, comment id; no header, no quoting
 
-_PUBLISHED_ORDER = "ids in the order in which GoEmotions' labels are published"
-
 
 def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat | None:
     if options.format is None:
         if options.delimiter not in (None, "\t") or options.names_columns or not content.is_text:
             return None
-        if sum(map(_has_ids, content.sample)) < MOST * len(content.sample):
+        rows = [line.split("\t") for line in content.sample]
+        valid = [c for c in rows if 2 <= len(c) <= 3 and all(map(LABEL_ID.fullmatch, c[1].split(",")))]
+        if len(valid) < MOST * len(rows):
             return None
     _ = content.sample  # raises DataError for a file that is not text
     names = names_of_ids(content.path, options)
@@ -78,14 +76,10 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
                 f"the label ids need names: no file {content.path.parent / 'labels.txt'}",
                 hint="Put the label names, one per line in id order, there or in --set data.labels_file=PATH",
             )
-        names, notes = dict(enumerate(GOEMOTIONS.names)), (_PUBLISHED_ORDER,)
+        names = dict(enumerate(GOEMOTIONS.names))
+        notes = ("ids in the order in which GoEmotions' labels are published",)
     shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
     return FileFormat("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names, notes=notes)
-
-
-def _has_ids(line: str) -> bool:
-    cells = line.split("\t")
-    return 2 <= len(cells) <= 3 and all(LABEL_ID.fullmatch(piece) for piece in cells[1].split(","))
 
 
 def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
@@ -110,8 +104,13 @@ _FEW_LABELS = 8
 
 def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat | None:
     by = options.delimiter or ";"
-    if options.format is None and (not content.is_text or not _most_end_in_labels(content.sample, by)):
-        return None
+    if options.format is None:
+        # most lines end in something short that other lines end in too
+        lines = content.sample if content.is_text else []
+        labels = [line.rpartition(by)[2].strip() for line in lines if by in line]
+        short = [label for label in labels if 0 < len(label) <= 40 and len(label.split()) <= 3]
+        if not lines or len(short) < MOST * len(lines) or len(set(short)) > max(_FEW_LABELS, len(lines) // 2):
+            return None
     cells = Counter(line.rpartition(by)[2].strip() for _, line in content.lines())
     del cells[""]
     if options.format is None:
@@ -143,13 +142,6 @@ def _require_no_header(content: Content, cells: Counter[str], delimiter: str, op
         hint=f"If it is: --set data.text_column={shown(body)} --set data.label_column={shown(label)}; "
         "if it is a text with its label: --set data.format=text_label",
     )
-
-
-def _most_end_in_labels(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether most lines end in something short that other lines end in too."""
-    labels = [line.rpartition(delimiter)[2].strip() for line in lines if delimiter in line]
-    short = [label for label in labels if 0 < len(label) <= 40 and len(label.split()) <= 3]
-    return len(short) >= MOST * len(lines) and len(set(short)) <= max(_FEW_LABELS, len(lines) // 2)
 
 
 def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]:

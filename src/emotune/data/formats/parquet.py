@@ -6,10 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emotune.data.formats.base import FileFormat, Reader, ReadOptions, Row
-from emotune.data.formats.cells import class_label_names
+from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, EmotuneError, Place
 
 _MAGIC = b"PAR1"
@@ -18,16 +16,12 @@ _HINT = "Download or write the file again."
 
 
 def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
-    if options.format is None and not _is_parquet(content):
-        return None
+    if options.format is None and not content.path.name.casefold().removesuffix(".gz").endswith(".parquet"):
+        # a file that is cut short has no magic at its end; a text may begin with the same letters
+        raw = content.raw
+        if not raw.startswith(_MAGIC) or (content.is_text and not raw.endswith(_MAGIC)):
+            return None
     return recognise_columns(_grid(content), options, FileFormat("parquet", "Parquet"))
-
-
-def _is_parquet(content: Content) -> bool:
-    """Whether the bytes are Parquet, perhaps cut short; a text may begin with the same letters."""
-    raw = content.raw
-    called = content.path.name.casefold().removesuffix(".gz").endswith(".parquet")
-    return called or (raw.startswith(_MAGIC) and (raw.endswith(_MAGIC) or not content.is_text))
 
 
 def _grid(content: Content) -> Grid:
@@ -36,9 +30,12 @@ def _grid(content: Content) -> Grid:
         schema = parquet.ParquetFile(arrow.BufferReader(content.raw)).schema_arrow
         types = {name: schema.field(i).type for i, name in enumerate(schema.names) if schema.names.count(name) == 1}
         columns = [name for name, kind in types.items() if _is_read(arrow.types, kind)]
-        described = _described(schema.metadata or {})
-    names = {column: class_label_names(described.get(column)) for column in columns}
-    return Grid(content.path, columns, 1, lambda: _rows(content, columns), {c: n for c, n in names.items() if n})
+        try:  # the features of the columns as Hugging Face `datasets` writes them
+            described = dict(json.loads(schema.metadata[b"huggingface"])["info"]["features"])
+        except (KeyError, TypeError, ValueError, RecursionError):
+            described = {}
+    names = {column: _class_label_names(described.get(column)) for column in columns}
+    return Grid(content.path, columns, 1, lambda: _rows(content, columns), names)
 
 
 def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
@@ -99,13 +96,14 @@ def _is_read(types: Any, kind: Any) -> bool:
     return any(getattr(types, f"is_{name}")(kind) for name in names)
 
 
-def _described(metadata: Mapping[bytes, bytes]) -> Mapping[str, Any]:
-    """The features of the columns as Hugging Face `datasets` writes them; empty without valid ones."""
-    try:
-        found = json.loads(metadata[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _class_label_names(feature: Any) -> tuple[str, ...]:
+    """The names in a column's feature: a ClassLabel, or a list of them."""
+    while isinstance(feature, Mapping) and "feature" in feature:
+        feature = feature["feature"]
+    if isinstance(feature, list) and len(feature) == 1:
+        feature = feature[0]
+    names = feature.get("names") if isinstance(feature, Mapping) and feature.get("_type") == "ClassLabel" else None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:

@@ -62,16 +62,12 @@ def votes(
     at_rater, at_unclear = (position.get((c or "").casefold()) for c in (file_format.raters, file_format.unclear))
     for cells, row in rows:
         rater = None if at_rater is None or cells[at_rater] is None else str(cells[at_rater]).strip()
-        place = Place(path, row.line, file_format.unclear)
-        unclear = at_unclear is not None and _is_true(cells[at_unclear], place)
+        cell = "" if at_unclear is None or cells[at_unclear] is None else str(cells[at_unclear])
+        unclear = _TRUTHS.get(cell.strip().casefold())
+        if unclear is None:
+            place = Place(path, row.line, file_format.unclear)
+            raise DataError(f"{cell[:60]!r} is neither true nor false", place=place)
         yield Vote(row.text, row.names, row.line, row.id, row.shares, rater=rater or None, unclear=unclear)
-
-
-def _is_true(value: Any, place: Place) -> bool:
-    found = _TRUTHS.get(str(value).strip().casefold()) if value is not None else False
-    if found is None:
-        raise DataError(f"{str(value)[:60]!r} is neither true nor false", place=place)
-    return found
 
 
 def merged(rows: Mapping[Path, Sequence[Row]], *, soft: bool, one_each: bool) -> Mapping[Path, list[Row]] | None:
@@ -85,29 +81,25 @@ def merged(rows: Mapping[Path, Sequence[Row]], *, soft: bool, one_each: bool) ->
         for vote in votes_there:
             assert isinstance(vote, Vote), "the format has raters"
             key = vote.id if vote.id is not None else f"\0{vote.text}"
-            _count(vote, texts.setdefault(key, _Text(path, vote)), path)
+            text, place = texts.setdefault(key, _Text(path, vote)), Place(path, vote.line)
+            if text.first.text != vote.text:
+                where = f"line {text.first.line}" + ("" if text.path == path else f" of {text.path.name}")
+                raise DataError(f"the id {vote.id!r} has another text in {where}", place=place)
+            if vote.shares is not None:
+                raise DataError("the row of a rater has labels, this one has shares", place=place)
+            rater = vote.rater if vote.rater is not None else f"\0{place}"  # a rater without a name is nobody else
+            text.rows += 1
+            text.raters.add(rater)
+            if not vote.unclear:
+                text.judges.add(rater)
+                for name in vote.names:
+                    text.chosen.setdefault(name, set()).add(rater)
     if all(len(text.raters) < AGREEING for text in texts.values()):
         return None
     found: dict[Path, list[Row]] = {path: [] for path in rows}
     for text in texts.values():
         found[text.path].append(_row(text, soft=soft, one_each=one_each))
     return found
-
-
-def _count(vote: Vote, text: _Text, path: Path) -> None:
-    place = Place(path, vote.line)
-    if text.first.text != vote.text:
-        where = f"line {text.first.line}" + ("" if text.path == path else f" of {text.path.name}")
-        raise DataError(f"the id {vote.id!r} has another text in {where}", place=place)
-    if vote.shares is not None:
-        raise DataError("the row of a rater has labels, this one has shares", place=place)
-    rater = vote.rater if vote.rater is not None else f"\0{place}"  # a rater without a name is nobody else
-    text.rows += 1
-    text.raters.add(rater)
-    if not vote.unclear:
-        text.judges.add(rater)
-        for name in vote.names:
-            text.chosen.setdefault(name, set()).add(rater)
 
 
 def _row(text: _Text, *, soft: bool, one_each: bool) -> Row:

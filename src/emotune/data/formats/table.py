@@ -6,15 +6,13 @@ Without a header the columns are called 1, 2, …, and the text and label column
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
-from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import is_flag, is_list
 from emotune.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Grid, read_columns, recognise_columns
-from emotune.data.formats.files import Content
 from emotune.errors import DataError, Place
 
 _DELIMITERS = ",\t;|"
@@ -29,7 +27,8 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
         return None
     grid, delimiter = best_grid(content, options.delimiter)
     meant = options.format == "table" or (options.names_columns and options.format is None)
-    if meant or _has_text(grid) or (len(grid.columns) > 1 and _has_labels(grid)):
+    has_text, has_labels = _has(grid)
+    if meant or has_text or (len(grid.columns) > 1 and has_labels):
         return format_of(content, grid, delimiter, options)
     return None
 
@@ -54,24 +53,35 @@ def best_grid(content: Content, delimiter: str | None) -> tuple[Grid, str]:
             line, columns = read_header(content, by)
         except DataError:  # a quotation mark that opens a text, in a file without a header
             line, columns = 1, []
-        candidates.append((_grid(content, by, line, columns), by))
-    return max(candidates, key=lambda c: (_has_text(c[0]), _has_labels(c[0]), len(c[0].columns)))
+        candidates.append((_grid(content, by, columns, line), by))
+    return max(candidates, key=lambda c: (*_has(c[0]), len(c[0].columns)))
 
 
-def _has_text(grid: Grid) -> bool:
-    return grid.find(TEXT_COLUMNS) is not None
+def _has(grid: Grid) -> tuple[bool, bool]:
+    """Whether columns are named like a text, and like labels."""
+    return grid.find(TEXT_COLUMNS) is not None, grid.find(LABEL_COLUMNS) is not None
 
 
-def _has_labels(grid: Grid) -> bool:
-    return grid.find(LABEL_COLUMNS) is not None
+def _grid(content: Content, delimiter: str, columns: list[str], header: int | None = None) -> Grid:
+    """The rows below the header, or all when `header`, its line, is None.
 
+    `rows` raises DataError for a row of another width, and when there are none.
+    """
 
-def _grid(content: Content, delimiter: str, line: int, columns: list[str]) -> Grid:
     def rows() -> Iterator[tuple[int, list[str]]]:
-        below = islice(_cells(content, delimiter), 1, None)
-        return _same_width(content.path, below, len(columns), line, "the header has")
+        line, width = 0, len(columns)
+        for line, row in islice(_cells(content, delimiter), 0 if header is None else 1, None):
+            if len(row) != width:
+                raise DataError(
+                    f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}",
+                    place=Place(content.path, line),
+                    hint=None if len(row) < width else "Put a cell that contains the delimiter in quotation marks.",
+                )
+            yield line, row
+        if not line:
+            raise DataError("there are no rows below the header", place=Place(content.path, header or 1))
 
-    return Grid(content.path, columns, line, rows)
+    return Grid(content.path, columns, header or 1, rows)
 
 
 def read_header(content: Content, delimiter: str) -> tuple[int, list[str]]:
@@ -79,23 +89,6 @@ def read_header(content: Content, delimiter: str) -> tuple[int, list[str]]:
     for line, cells in _cells(content, delimiter):
         return line, [name.strip() for name in cells]
     raise DataError("there is no header: all cells are blank", place=Place(content.path, 1))
-
-
-def _same_width(
-    path: Path, rows: Iterator[tuple[int, list[str]]], width: int, header: int, whose: str
-) -> Iterator[tuple[int, list[str]]]:
-    """The rows; raises DataError for a row of another width, and when there are none."""
-    line = 0
-    for line, row in rows:
-        if len(row) != width:
-            raise DataError(
-                f"the row has {len(row)} columns, {whose} {width}",
-                place=Place(path, line),
-                hint=None if len(row) < width else "Put a cell that contains the delimiter in quotation marks.",
-            )
-        yield line, row
-    if not line:
-        raise DataError("there are no rows below the header", place=Place(path, header))
 
 
 def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -109,21 +102,18 @@ def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         strict=quoted,
     )
     start = 1
-    while True:
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            raise DataError(
-                "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}",
-                place=Place(content.path, start),
-                hint='Write a cell with quotation marks in it as "so ""quoted"" it is".',
-            ) from None
-        if any(cell.strip() for cell in cells):
-            yield start, cells
-        start = reader.line_num + 1
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield start, cells
+            start = reader.line_num + 1
+    except csv.Error as error:
+        unclosed = "unexpected end" in str(error)
+        raise DataError(
+            "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}",
+            place=Place(content.path, start),
+            hint='Write a cell with quotation marks in it as "so ""quoted"" it is".',
+        ) from None
 
 
 def _tabs_are_quoted(content: Content) -> bool:
@@ -147,7 +137,7 @@ def _tabs_are_quoted(content: Content) -> bool:
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
     line, columns = read_header(content, file_format.delimiter)
-    return read_columns(_grid(content, file_format.delimiter, line, columns), file_format)
+    return read_columns(_grid(content, file_format.delimiter, columns, line), file_format)
 
 
 READER = Reader("table", recognise, read)
@@ -156,24 +146,23 @@ READER = Reader("table", recognise, read)
 # Without a header
 
 
-@dataclass(frozen=True)
-class _Guess:
-    """The text column, and the label column or the 0/1 columns in the order of the label names."""
-
-    text: str
-    label: str | None = None
-    flags: tuple[str, ...] = ()
-
-
 def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat | None:
     meant = options.format == "headerless"
     if not meant and not content.is_text:
         return None
-    for delimiter in options.delimiter or _DELIMITERS:
-        rows = _sample(content, delimiter)
-        guess = _guess(rows, options) if rows else None
-        if guess is not None:
-            return _headerless_format(content, delimiter, len(rows[0]), guess, options)
+    for by in options.delimiter or _DELIMITERS:
+        columns = _sample(content, by)
+        found = _choose_columns(columns, options) if columns else None
+        if found is None:
+            continue
+        text, labels, flags = found
+        file_format = FileFormat("headerless", f"{delimiter_name(by)}-separated table without a header", delimiter=by)
+        if flags:
+            names = dict(enumerate(_names_in_order(content, labels, options)))
+            return replace(file_format, text_column=text, label_columns=labels, id_names=names)
+        named = {"text_column": text, "label_column": labels[0], "label_columns": None}
+        options = replace(options, config=options.config.model_copy(update=named))
+        return recognise_columns(_grid(content, by, list(columns)), options, file_format)
     if meant:
         raise DataError(
             "cannot tell the text column from the label column",
@@ -183,38 +172,41 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
     return None
 
 
-def _sample(content: Content, delimiter: str) -> list[list[str]]:
-    """The first rows, when nearly all have as many columns as the first, and at least two; else none."""
+def _sample(content: Content, delimiter: str) -> dict[str, list[str]]:
+    """The columns 1, 2, … of the first rows, when nearly all rows have as many, and at least two; else none."""
     rows: list[list[str]] = []
     try:
         rows.extend(row for _, row in islice(_cells(content, delimiter), _SAMPLE))
     except DataError:
         if len(rows) < _FEW_LABELS:
-            return []
-    if not rows or len(rows[0]) < 2 or sum(len(row) == len(rows[0]) for row in rows) < MOST * len(rows):
-        return []
-    return [row for row in rows if len(row) == len(rows[0])]
+            return {}
+    width = len(rows[0]) if rows else 0
+    same = [row for row in rows if len(row) == width]
+    if width < 2 or len(same) < MOST * len(rows):
+        return {}
+    return {str(i): [row[i - 1].strip() for row in same] for i in range(1, width + 1)}
 
 
-def _guess(rows: Sequence[Sequence[str]], options: ReadOptions) -> _Guess | None:
-    """The content of the columns 1, 2, …; None when it cannot be told."""
-    columns = {str(i): [row[i - 1].strip() for row in rows] for i in range(1, len(rows[0]) + 1)}
+def _choose_columns(
+    columns: Mapping[str, Sequence[str]], options: ReadOptions
+) -> tuple[str, tuple[str, ...], bool] | None:
+    """The text column, the label columns, and whether these are 0/1; None when they cannot be told."""
     config = options.config
     text = config.text_column or max(columns, key=lambda c: (not _are_lists(columns[c]), sum(map(len, columns[c]))))
     if text not in columns:
         return None
-    texts = columns.pop(text)
-    if not config.text_column and sum(len(cell.split()) > 1 for cell in texts) < len(texts) / 2:
+    if not config.text_column and sum(len(cell.split()) > 1 for cell in columns[text]) < len(columns[text]) / 2:
         return None
+    others = {c: cells for c, cells in columns.items() if c != text}
     if config.label_columns:
-        return _Guess(text, flags=tuple(config.label_columns)) if columns.keys() >= set(config.label_columns) else None
-    if config.label_column in columns:
-        return _Guess(text, config.label_column)
-    flags = tuple(c for c, cells in columns.items() if all(map(is_flag, cells)))
+        return (text, tuple(config.label_columns), True) if others.keys() >= set(config.label_columns) else None
+    if config.label_column in others:
+        return text, (config.label_column,), False
+    flags = tuple(c for c, cells in others.items() if all(map(is_flag, cells)))
     if flags and len(flags) == len(options.label_names or ()):
-        return _Guess(text, flags=flags)
-    found = [c for c, cells in columns.items() if _are_labels(cells)]
-    return _Guess(text, found[-1]) if found else None
+        return text, flags, True
+    found = [c for c, cells in others.items() if _are_labels(cells)]
+    return (text, (found[-1],), False) if found else None
 
 
 def _are_lists(cells: Sequence[str]) -> bool:
@@ -236,17 +228,6 @@ def _are_labels(cells: Sequence[str]) -> bool:
     return count[cells[0]] > 1 and all(len(cell) <= 40 and len(cell.split()) <= 3 for cell in filled)
 
 
-def _headerless_format(content: Content, delimiter: str, width: int, guess: _Guess, options: ReadOptions) -> FileFormat:
-    shape = f"{delimiter_name(delimiter)}-separated table without a header"
-    start = FileFormat("headerless", shape, delimiter=delimiter)
-    if guess.flags:
-        names = dict(enumerate(_names_in_order(content, guess.flags, options)))
-        return replace(start, text_column=guess.text, label_columns=guess.flags, id_names=names)
-    named = {"text_column": guess.text, "label_column": guess.label, "label_columns": None}
-    config = options.config.model_copy(update=named)
-    return recognise_columns(_headerless_grid(content, delimiter, width), replace(options, config=config), start)
-
-
 def _names_in_order(content: Content, flags: Sequence[str], options: ReadOptions) -> Sequence[str]:
     """The labels of 0/1 columns without a header: the configured ones, else the numbers of the columns.
 
@@ -263,19 +244,13 @@ def _names_in_order(content: Content, flags: Sequence[str], options: ReadOptions
     return flags
 
 
-def _headerless_grid(content: Content, delimiter: str, width: int) -> Grid:
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        return _same_width(content.path, _cells(content, delimiter), width, 1, "the first has")
-
-    return Grid(content.path, [str(i) for i in range(1, width + 1)], 1, rows)
-
-
 def read_headerless(content: Content, file_format: FileFormat) -> Iterator[Row]:
     width = next((len(row) for _, row in _cells(content, file_format.delimiter)), 0)
     by_column: dict[str, str] = {}
     if file_format.label_columns:
         by_column = dict(zip(file_format.label_columns, file_format.id_names.values(), strict=True))
-    for row in read_columns(_headerless_grid(content, file_format.delimiter, width), file_format):
+    columns = [str(i) for i in range(1, width + 1)]
+    for row in read_columns(_grid(content, file_format.delimiter, columns), file_format):
         yield replace(row, names=tuple(by_column[c] for c in row.names)) if by_column else row
 
 

@@ -1,12 +1,11 @@
 """Advice on a corpus: what to do before training, as far as it applies."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from emotune.config.schema import Config
-from emotune.data.quality.checks import Finding
 from emotune.data.quality.profile import Profile, SplitProfile
 from emotune.labels import Task, levels
 
@@ -44,18 +43,32 @@ def advise(
 
     token_limit: the most tokens that the encoder takes. all_splits: all splits of the corpus are in the profile.
     """
-    found = {f.kind: f for f in profile.findings}
-    return [
-        *_leaks(profile, found),
-        *_splits(profile, config, all_splits),
-        *_rare(profile, config),
-        *_conflicts(profile, found),
-        *_repeated(profile),
-        *_lengths(profile, config, token_limit),
-        *_imbalance(profile),
-        *_unlabelled(profile),
-        *(Advice(kind, _REMEDIES[kind]) for kind in _odd(profile)),
-    ]
+    main, advice = profile.main, []
+    kinds = {f.kind for f in profile.findings}
+    near = any(near.other is not None for near in profile.near)
+    if "leak" in kinds or near:
+        texts = " and ".join(["the same"] * ("leak" in kinds) + ["nearly the same"] * near)
+        message = f"splits share {texts} texts: remove them from train, or scores are inflated (--json lists every row)"
+        advice.append(Advice("leak", message))
+    advice += [*_splits(profile, config, all_splits), *_rare(profile, config)]
+    if "conflict" in kinds:
+        several = profile.labels.task is Task.MULTI_LABEL
+        cure = "give each text one row with all its labels" if several else "choose one label for each, or drop them"
+        advice.append(Advice("conflict", f"a model cannot learn equal texts with different labels: {cure}"))
+    repeated = sum(f.count for f in profile.findings if f.kind == "duplicate" and main.name in f.splits)
+    if repeated >= _REPEATED_SHARE * main.rows:
+        share = percentage(repeated / main.rows)
+        message = f"{share} of {main.name} repeats earlier rows, which count twice: keep one of each"
+        advice.append(Advice("duplicate", message))
+    advice += [*_lengths(profile, config, token_limit), *_imbalance(profile)]
+    unlabelled = int(main.labels_per_text.counts[main.labels_per_text.values == 0].sum())
+    if main.rows and unlabelled >= _UNLABELLED_SHARE * main.rows:
+        share = percentage(unlabelled / main.rows)
+        cure = "" if profile.labels.neutral is None else "; if that means neutral, use that label"
+        message = f"{share} of {main.name} has no label and trains the model to predict none{cure}"
+        advice.append(Advice("unlabelled", message))
+    odd = {odd.finding.kind for odd in profile.oddities if odd.finding.count >= _ODD_SHARE * profile.rows}
+    return [*advice, *(Advice(kind, remedy) for kind, remedy in _REMEDIES.items() if kind in odd)]
 
 
 def percentage(share: float) -> str:
@@ -63,19 +76,6 @@ def percentage(share: float) -> str:
     if 0 < share < 0.001:
         return "< 0.1 %"
     return f"{share:.1%}".replace("%", " %") if 0 < share < 0.0995 else f"{share:.0%}".replace("%", " %")
-
-
-def _odd(profile: Profile) -> list[str]:
-    present = {odd.finding.kind for odd in profile.oddities if odd.finding.count >= _ODD_SHARE * profile.rows}
-    return [kind for kind in _REMEDIES if kind in present]
-
-
-def _leaks(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
-    near = any(near.other is not None for near in profile.near)
-    if "leak" in found or near:
-        texts = " and ".join(["the same"] * ("leak" in found) + ["nearly the same"] * near)
-        message = f"splits share {texts} texts: remove them from train, or scores are inflated (--json lists every row)"
-        yield Advice("leak", message)
 
 
 def _splits(profile: Profile, config: Config, all_splits: bool) -> Iterator[Advice]:
@@ -104,10 +104,8 @@ def _drift(profile: Profile, split: SplitProfile) -> Iterator[Advice]:
     z = np.divide(np.abs(ours - theirs), spread, out=np.zeros_like(spread), where=spread > 0)
     different = [i for i in np.argsort(-z) if z[i] > _SIGNIFICANT]
     if different:
-        shown = [
-            f"{profile.labels.names[i]} {percentage(ours[i])} against {percentage(theirs[i])}"
-            for i in different[:_NAMED]
-        ]
+        names = profile.labels.names
+        shown = [f"{names[i]} {percentage(ours[i])} against {percentage(theirs[i])}" for i in different[:_NAMED]]
         message = f"{main.name} and {split.name} have different shares of labels ({', '.join(shown)})"
         yield Advice("drift", f"{message}: are they from the same source?")
 
@@ -137,40 +135,19 @@ def _rare(profile: Profile, config: Config) -> Iterator[Advice]:
     )
 
 
-def _conflicts(profile: Profile, found: Mapping[str, Finding]) -> Iterator[Advice]:
-    if "conflict" in found:
-        several = profile.labels.task is Task.MULTI_LABEL
-        cure = "give each text one row with all its labels" if several else "choose one label for each, or drop them"
-        yield Advice("conflict", f"a model cannot learn equal texts with different labels: {cure}")
-
-
-def _repeated(profile: Profile) -> Iterator[Advice]:
-    for split in profile.splits:
-        again = sum(f.count for f in profile.findings if f.kind == "duplicate" and split.name in f.splits)
-        if split is profile.main and again >= _REPEATED_SHARE * split.rows:
-            share = percentage(again / split.rows)
-            yield Advice(
-                "duplicate", f"{share} of {split.name} repeats earlier rows, which count twice: keep one of each"
-            )
-
-
 def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Iterator[Advice]:
-    tokens, limit = profile.main.tokens, config.tokens.max_length
-    if tokens is None or not tokens.total:
-        return
+    main, limit = profile.main, config.tokens.max_length
     reach = limit if token_limit is None else min(limit, token_limit)
-    share = tokens.beyond(reach) / tokens.total
-    if share < _CUT_SHARE:
+    share = main.tokens.beyond(reach) / main.tokens.total if main.tokens is not None and main.tokens.total else 0.0
+    if main.tokens is None or share < _CUT_SHARE:
         return
-    enough = -(-tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
-    message = (
-        f"{percentage(share)} of {profile.main.name} is longer than {reach} tokens, and training does not see the rest"
-    )
-    if reach == token_limit:
-        yield Advice("length", f"{message}: the encoder takes no more; split the texts, or use another encoder")
-        return
+    enough = -(-main.tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
     better = enough if token_limit is None else min(enough, token_limit)
-    yield Advice("length", f"{message}: --set model.max_length={better}")
+    cure = f"--set model.max_length={better}"
+    if reach == token_limit:
+        cure = "the encoder takes no more; split the texts, or use another encoder"
+    message = f"{percentage(share)} of {main.name} is longer than {reach} tokens, and training does not see the rest"
+    yield Advice("length", f"{message}: {cure}")
 
 
 def _imbalance(profile: Profile) -> Iterator[Advice]:
@@ -189,13 +166,3 @@ def _imbalance(profile: Profile) -> Iterator[Advice]:
         f"{names[most]} ({counts[most]:,}) is {times:,.0f} times as common as {names[least]} ({counts[least]:,}): "
         f"judge by macro-F1; weights can help rare labels: --set loss.weights={weights}",
     )
-
-
-def _unlabelled(profile: Profile) -> Iterator[Advice]:
-    main = profile.main
-    none = int(main.labels_per_text.counts[main.labels_per_text.values == 0].sum())
-    if not main.rows or none < _UNLABELLED_SHARE * main.rows:
-        return
-    cure = "" if profile.labels.neutral is None else "; if that means neutral, use that label"
-    message = f"{percentage(none / main.rows)} of {main.name} has no label and trains the model to predict none{cure}"
-    yield Advice("unlabelled", message)

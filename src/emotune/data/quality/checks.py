@@ -38,7 +38,35 @@ def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Find
     `keys`: the `text_keys` of each split, when they are known.
     """
     keys = keys or {split: text_keys(records) for split, records in corpus.splits.items()}
-    return [*_empty(corpus), *_conflicts(corpus, keys), *_leaks(corpus, keys), *_without_positives(corpus)]
+    found = []
+    for split, records in corpus.splits.items():
+        empty = [r for r in records if not r.text.strip()]
+        if empty:
+            note = ", left out of training" if split == "train" else ""
+            found.append(finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split))
+    for split, records in corpus.splits.items():
+        by_text: dict[int, list[Record]] = defaultdict(list)
+        for record, key in zip(records, keys[split].tolist(), strict=True):
+            if record.text.strip():
+                by_text[key].append(record)
+        differing = [same for same in by_text.values() if len({r.labels for r in same}) > 1]
+        if differing:
+            rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
+            message = f"{len(rows)} rows in {split} repeat {counted(len(differing), 'text')} with different labels"
+            found.append(finding("conflict", message, rows, split))
+    for first, second in combinations(corpus.splits, 2):
+        records = corpus.splits[second]
+        shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
+        if shared:
+            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which inflates the score"
+            found.append(finding("leak", message, shared, first, second))
+    for split, records in corpus.splits.items():
+        seen = {i for r in records for i in r.labels}
+        missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
+        if missing:
+            message = f"{counted(len(missing), 'label')} without a positive in {split}: {', '.join(missing)}"
+            found.append(Finding("no_positives", len(missing), message, splits=(split,)))
+    return found
 
 
 def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:
@@ -50,46 +78,6 @@ def finding(kind: str, message: str, records: Sequence[Record], *splits: str) ->
 def counted(number: int, noun: str) -> str:
     """A number and its noun, in the plural unless the number is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _empty(corpus: Corpus) -> Iterator[Finding]:
-    for split, records in corpus.splits.items():
-        empty = [r for r in records if not r.text.strip()]
-        if empty:
-            note = ", left out of training" if split == "train" else ""
-            yield finding("empty", f"{counted(len(empty), 'empty text')} in {split}{note}", empty, split)
-
-
-def _conflicts(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
-    for split, records in corpus.splits.items():
-        by_text: dict[int, list[Record]] = defaultdict(list)
-        for record, key in zip(records, keys[split].tolist(), strict=True):
-            if record.text.strip():
-                by_text[key].append(record)
-        differing = [same for same in by_text.values() if len({r.labels for r in same}) > 1]
-        if differing:
-            rows = sorted((r for same in differing for r in same), key=lambda r: r.line)
-            texts = counted(len(differing), "text")
-            yield finding("conflict", f"{len(rows)} rows in {split} repeat {texts} with different labels", rows, split)
-
-
-def _leaks(corpus: Corpus, keys: Mapping[str, Hashes]) -> Iterator[Finding]:
-    for first, second in combinations(corpus.splits, 2):
-        records = corpus.splits[second]
-        shared = [records[i] for i in np.flatnonzero(np.isin(keys[second], keys[first])) if records[i].text.strip()]
-        if shared:
-            message = f"{counted(len(shared), 'text')} of {second} also in {first}, which inflates the score"
-            yield finding("leak", message, shared, first, second)
-
-
-def _without_positives(corpus: Corpus) -> Iterator[Finding]:
-    for split, records in corpus.splits.items():
-        seen = {i for r in records for i in r.labels}
-        missing = [name for i, name in enumerate(corpus.labels.names) if i not in seen]
-        if missing:
-            labels = counted(len(missing), "label")
-            message = f"{labels} without a positive in {split}: {', '.join(missing)}"
-            yield Finding("no_positives", len(missing), message, splits=(split,))
 
 
 _FEW_LETTERS = 0.4
@@ -113,15 +101,6 @@ _INVISIBLE = re.compile("[\u200b\u2060\ufeff\u00ad\u202a-\u202e\u2066-\u2069]|(?
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """A kind of suspicious text: its name, its description, and a search for its place in a text (None: not found)."""
-
-    name: str
-    texts: str
-    find: Callable[[str], tuple[int, int] | None]
-
-
-@dataclass(frozen=True)
 class Oddity:
     """Suspicious texts of one kind: the finding, and excerpts from the first few rows."""
 
@@ -129,23 +108,20 @@ class Oddity:
     excerpts: tuple[str, ...]
 
 
-def suspicious(corpus: Corpus, excerpts: int = 3) -> Iterator[Oddity]:
+def suspicious(corpus: Corpus) -> Iterator[Oddity]:
     """The suspicious texts of each kind, with their splits."""
-    for kind in _KINDS:
-        found = {split: [r for r in rows if kind.find(r.text) is not None] for split, rows in corpus.splits.items()}
+    for kind, (description, find) in _KINDS.items():
+        found = {split: [r for r in rows if find(r.text) is not None] for split, rows in corpus.splits.items()}
         rows = [row for there in found.values() for row in there]
         if rows:
-            message = f"{counted(len(rows), 'text')} {'has' if len(rows) == 1 else 'have'} {kind.texts}"
-            shown = tuple(_excerpt(row.text, kind.find(row.text) or (0, 0)) for row in rows[:excerpts])
+            message = f"{counted(len(rows), 'text')} {'has' if len(rows) == 1 else 'have'} {description}"
+            excerpts = []
+            for text in [row.text for row in rows[:_SHOWN]]:
+                first, last = find(text) or (0, 0)
+                start, end = max(0, first - _AROUND), min(first + _AROUND, last) + _AROUND
+                excerpts.append("…" * (start > 0) + visible(text[start:end]) + "…" * (end < len(text)))
             splits = [split for split, there in found.items() if there]
-            yield Oddity(finding(kind.name, message, rows, *splits), shown)
-
-
-def _excerpt(text: str, span: tuple[int, int]) -> str:
-    """The surroundings of a place in a text."""
-    start, end = max(0, span[0] - _AROUND), min(span[0] + _AROUND, max(span[1], span[0])) + _AROUND
-    before, after = "…" if start else "", "…" if end < len(text) else ""
-    return before + visible(text[start:end]) + after
+            yield Oddity(finding(kind, message, rows, *splits), tuple(excerpts))
 
 
 def visible(text: str) -> str:
@@ -183,13 +159,14 @@ def _few_letters(text: str) -> tuple[int, int] | None:
     return (0, len(text)) if sum(map(str.isalpha, shown)) < _FEW_LETTERS * len(shown) else None
 
 
-_KINDS = (
-    _Kind("mojibake", "UTF-8 that was read as Windows-1252 (mojibake)", _matching(_MOJIBAKE)),
-    _Kind("replacement_character", "U+FFFD, left where a character was lost", _matching(re.compile("\ufffd"))),
-    _Kind("control_character", "control characters", _matching(_CONTROLS, in_ascii=True)),
-    _Kind("html_entity", "HTML entities", _entity),
-    _Kind("html_tag", "HTML tags", _matching(_TAG, in_ascii=True)),
-    _Kind("invisible_character", "invisible characters (zero-width, soft hyphen, direction)", _matching(_INVISIBLE)),
-    _Kind("one_character", "nothing but one character, perhaps repeated", _one_character),
-    _Kind("few_letters", "few letters, and mostly other characters", _few_letters),
-)
+# a description of the texts, and a search for the place in a text (None: not found)
+_KINDS: dict[str, tuple[str, Callable[[str], tuple[int, int] | None]]] = {
+    "mojibake": ("UTF-8 that was read as Windows-1252 (mojibake)", _matching(_MOJIBAKE)),
+    "replacement_character": ("U+FFFD, left where a character was lost", _matching(re.compile("\ufffd"))),
+    "control_character": ("control characters", _matching(_CONTROLS, in_ascii=True)),
+    "html_entity": ("HTML entities", _entity),
+    "html_tag": ("HTML tags", _matching(_TAG, in_ascii=True)),
+    "invisible_character": ("invisible characters (zero-width, soft hyphen, direction)", _matching(_INVISIBLE)),
+    "one_character": ("nothing but one character, perhaps repeated", _one_character),
+    "few_letters": ("few letters, and mostly other characters", _few_letters),
+}

@@ -33,7 +33,7 @@ def plain(text: str) -> str:
 
 def similarity(first: str, second: str) -> float:
     """The Jaccard similarity of the character 4-grams of two texts, without case and punctuation."""
-    ours, theirs = _ngrams(plain(first)), _ngrams(plain(second))
+    ours, theirs = _ngrams(first), _ngrams(second)
     shared = len(ours & theirs)
     return shared / (len(ours) + len(theirs) - shared)
 
@@ -48,7 +48,8 @@ def near_duplicates(texts: Sequence[str], keys: Hashes) -> list[Ints]:
     of its band and the few before it only. So a pair of a huge group may be missed, but not the group. Blank texts have
     no near-duplicates.
     """
-    digests = b"".join(hashlib.blake2b(_bytes(plain(t)), digest_size=8).digest() for t in texts)
+    encoded = (plain(text).encode("utf-8", "surrogatepass") for text in texts)
+    digests = b"".join(hashlib.blake2b(text, digest_size=8).digest() for text in encoded)
     _, first, node = np.unique(np.frombuffer(digests, dtype="<u8"), return_index=True, return_inverse=True)
     blank = np.array([not texts[i].strip() for i in first], dtype=bool)
     parents = list(range(len(first)))
@@ -58,13 +59,8 @@ def near_duplicates(texts: Sequence[str], keys: Hashes) -> list[Ints]:
             parents[max(a, b)] = min(a, b)
     if not len(texts):
         return []
-    roots = np.array([_root(parents, i) for i in range(len(parents))], dtype=np.int64)
-    return _groups(roots[node], keys, blank[node])
-
-
-def _groups(root: Ints, keys: Hashes, blank: npt.NDArray[np.bool_]) -> list[Ints]:
-    """The texts with a common root, where they are not all equal."""
-    several = np.flatnonzero(~blank & (np.bincount(root)[root] > 1))
+    root = np.array([_root(parents, i) for i in range(len(parents))], dtype=np.int64)[node]
+    several = np.flatnonzero(~blank[node] & (np.bincount(root)[root] > 1))
     order = several[np.argsort(root[several], kind="stable")]
     groups = np.split(order, np.flatnonzero(np.diff(root[order])) + 1)
     return [group for group in groups if len(np.unique(keys[group])) > 1]
@@ -77,18 +73,14 @@ def _root(parents: list[int], node: int) -> int:
     return node
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _ngrams(text: str) -> set[str]:
     padded = _padded(text)
     return {padded[i : i + _NGRAM] for i in range(len(padded) - _NGRAM + 1)}
 
 
 def _padded(text: str) -> str:
-    """The text with a blank at both ends, which mark words, and of the length of at least one 4-gram."""
-    return f" {text} ".ljust(_NGRAM)
+    """The plain text with a blank at both ends, which mark words, and of the length of at least one 4-gram."""
+    return f" {plain(text)} ".ljust(_NGRAM)
 
 
 def _band_keys(texts: Sequence[str]) -> npt.NDArray[np.uint32]:
@@ -113,7 +105,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     start, characters = 0, 0
     chunk: list[str] = []
     for i, text in enumerate(texts):
-        chunk.append(_padded(plain(text)))
+        chunk.append(_padded(text))
         characters += len(chunk[-1])
         if characters >= _CHUNK_CHARACTERS or i == len(texts) - 1:
             yield start, chunk

@@ -131,48 +131,29 @@ def profile(corpus: Corpus, count_tokens: CountTokens | None = None) -> Profile:
 
     Time and memory grow with the texts, and with the square of the number of labels.
     """
-    keys = {split: text_keys(records) for split, records in corpus.splits.items()}
-    together = _together(corpus)
+    num_labels = len(corpus.labels)
+    together = np.zeros((num_labels, num_labels), dtype=np.int64)
+    splits, keys = [], {}
+    for split, records in corpus.splits.items():
+        for start in range(0, len(records), _CHUNK):
+            targets = to_matrix([r.labels for r in records[start : start + _CHUNK]], num_labels)
+            together += (targets.T @ targets).astype(np.int64)
+        positions = np.fromiter(chain.from_iterable(r.labels for r in records), dtype=np.int64)
+        counts = np.bincount(positions, minlength=num_labels).astype(np.int64)
+        labels_per_text = Distribution.of(np.array([len(r.labels) for r in records], dtype=np.int64))
+        words = Distribution.of(np.array([len(r.text.split()) for r in records], dtype=np.int64))
+        tokens = None if count_tokens is None else Distribution.of(count_tokens([r.text for r in records]))
+        splits.append(SplitProfile(split, len(records), counts, labels_per_text, words, tokens))
+        keys[split] = text_keys(records)
     return Profile(
         labels=corpus.labels,
-        splits=tuple(_split_profile(corpus, split, count_tokens) for split in corpus.splits),
+        splits=tuple(splits),
         together=together,
         pairs=_pairs(corpus.labels, together, sum(map(len, corpus.splits.values()))),
         findings=(*check(corpus, keys), *_repeated(corpus, keys)),
         near=tuple(_near(corpus, keys)),
         oddities=tuple(suspicious(corpus)),
     )
-
-
-def _split_profile(corpus: Corpus, split: str, count_tokens: CountTokens | None) -> SplitProfile:
-    records = corpus.splits[split]
-    return SplitProfile(
-        name=split,
-        rows=len(records),
-        label_counts=np.bincount(_positions(records), minlength=len(corpus.labels)).astype(np.int64),
-        labels_per_text=Distribution.of(_numbers(len(r.labels) for r in records)),
-        words=Distribution.of(_numbers(len(r.text.split()) for r in records)),
-        tokens=None if count_tokens is None else Distribution.of(count_tokens([r.text for r in records])),
-    )
-
-
-def _numbers(values: Iterator[int]) -> Ints:
-    return np.fromiter(values, dtype=np.int64)
-
-
-def _positions(records: Sequence[Record]) -> Ints:
-    """The label positions of all records, one after another."""
-    return _numbers(chain.from_iterable(r.labels for r in records))
-
-
-def _together(corpus: Corpus) -> Ints:
-    num_labels = len(corpus.labels)
-    total = np.zeros((num_labels, num_labels), dtype=np.int64)
-    for records in corpus.splits.values():
-        for start in range(0, len(records), _CHUNK):
-            targets = to_matrix([r.labels for r in records[start : start + _CHUNK]], num_labels)
-            total += (targets.T @ targets).astype(np.int64)
-    return total
 
 
 def _pairs(labels: LabelSet, together: Ints, rows: int) -> tuple[Pair, ...]:
@@ -217,51 +198,44 @@ def _near(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Near]:
     groups = near_duplicates([r.text for r in records], key)
     for i, name in enumerate(names):
         inside = [members[split[members] == i] for members in groups]
-        within = [_Group(ours, ours[key[ours] != key[ours[0]]], ours) for ours in inside if len(ours)]
+        within = [(ours, ours[key[ours] != key[ours[0]]]) for ours in inside if len(ours)]
         yield from _near_finding(within, records, name, None)
     for i, j in combinations(range(len(names)), 2):
         across = []
         for members in groups:
             known, others = members[split[members] == i], members[split[members] == j]
-            leaked = others[~np.isin(key[others], key[known])]
-            across.append(_Group(leaked, known, np.concatenate([leaked, known])))
+            across.append((others[~np.isin(key[others], key[known])], known))
         yield from _near_finding(across, records, names[j], names[i])
 
 
-@dataclass(frozen=True)
-class _Group:
-    """A group of near-duplicates: the rows that are reported, the rows that they are near to, and all of both."""
+def _near_finding(
+    pairs: Sequence[tuple[Ints, Ints]], records: Sequence[Record], split: str, other: str | None
+) -> Iterator[Near]:
+    """The finding about near-duplicates in one split (`other` None) or of two.
 
-    rows: Ints
-    near_to: Ints
-    all: Ints
-
-
-def _near_finding(groups: Sequence[_Group], records: Sequence[Record], split: str, other: str | None) -> Iterator[Near]:
-    groups = [group for group in groups if len(group.rows) and len(group.near_to)]
-    if not groups:
+    pairs: the rows of each group that are reported, and the rows that they are near to.
+    """
+    pairs = [(rows, near_to) for rows, near_to in pairs if len(rows) and len(near_to)]
+    if not pairs:
         return
-    rows = _rows(records, np.concatenate([group.rows for group in groups]))
+    rows = [records[i] for reported, _ in pairs for i in reported]
+    groups: list[tuple[Record, ...]] = []
+    examples: list[tuple[Record, Record, float]] = []
+    for reported, near_to in pairs:
+        members = reported if other is None else np.concatenate([reported, near_to])
+        groups.append(tuple(records[i] for i in members))
+        if len(examples) < _EXAMPLES:
+            row, compared = records[reported[0]], [records[i] for i in near_to[:_COMPARED]]
+            similarities = [similarity(row.text, candidate.text) for candidate in compared]
+            best = int(np.argmax(similarities))
+            examples.append((row, compared[best], similarities[best]))
     if other is None:
         message = f"{len(rows):,} rows of {split} are nearly alike, in {counted(len(groups), 'group')}"
         found = finding("near_duplicate", message, rows, split)
     else:
         message = f"{counted(len(rows), 'text')} of {split} nearly like one of {other}, which inflates it as well"
         found = finding("near_leak", message, rows, other, split)
-    examples = tuple(_example(group.rows[0], group.near_to, records) for group in groups[:_EXAMPLES])
-    yield Near(split, other, found, tuple(_rows(records, group.all) for group in groups), examples)
-
-
-def _rows(records: Sequence[Record], chosen: Ints) -> tuple[Record, ...]:
-    return tuple(records[i] for i in chosen)
-
-
-def _example(row: int, others: Ints, records: Sequence[Record]) -> tuple[Record, Record, float]:
-    """A row and the most similar of the first few others of its group."""
-    text = records[row].text
-    similarities = [similarity(text, records[i].text) for i in others[:_COMPARED]]
-    best = int(np.argmax(similarities))
-    return records[row], records[others[best]], similarities[best]
+    yield Near(split, other, found, tuple(groups), tuple(examples))
 
 
 def samples(corpus: Corpus, split: str, number: int, seed: int) -> dict[str, tuple[Record, ...]]:

@@ -11,10 +11,11 @@ process, so draw in one thread at a time.
 import io
 import textwrap
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from cycler import cycler
@@ -34,7 +35,7 @@ RUST = "#b34d00"  # vermilion for words, which need more contrast
 # Okabe and Ito's colours without yellow, which is too faint on white; markers tell the lines apart without colour
 LINES = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 HEAT = tuple(to_hex(color) for color in colormaps["Blues"].resampled(12)(range(12)))
-_LINES = cycler(color=LINES, marker=list("osD^vPX"))
+MARKERS = "osD^vPX"
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 150,
@@ -44,7 +45,7 @@ STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": RULE,
     "axes.labelcolor": QUIET,
-    "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * _LINES,
+    "axes.prop_cycle": cycler(linestyle=["-", "--", ":"]) * cycler(color=LINES, marker=list(MARKERS)),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "grid.color": RULE,
@@ -101,8 +102,13 @@ def drawing() -> Iterator[None]:
 
 
 def page(width: float, height: float, title: str) -> Figure:
-    """A figure of that width whose lowest `height` inches are free, with the title above them."""
-    lines = _title_lines(title, width - 2 * MARGIN)
+    """A figure of that width whose lowest `height` inches are free, with at most three lines of title above them."""
+    text, room, lines = _plain(title[:1000]), width - 2 * MARGIN, list[str]()
+    if text.strip():
+        per_character = max(0.01, text_width(text, TITLE_SIZE) / len(text))  # some characters have no width
+        characters = max(4, int(0.93 * room / per_character))
+        wrapped = textwrap.wrap(text, characters, max_lines=3, placeholder=" …")
+        lines = [fit(line, room, TITLE_SIZE) for line in wrapped]
     total = height + len(lines) * TITLE_LINE + 1.5 * MARGIN
     figure = Figure(figsize=(width, total))
     FigureCanvasAgg(figure)
@@ -133,8 +139,10 @@ class NamedRows:
 def named_rows(
     names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float, below: float = 0.0
 ) -> NamedRows:
-    """Rows with names and, under `heading`, counts at their left. `right` inches beside the axes stay free, and `below`
-    inches under their scale."""
+    """Rows with names and, under `heading`, counts at their left.
+
+    right, below: inches that stay free beside the axes and under their scale.
+    """
     row = min(0.24, LONGEST_SIDE / len(names))
     size = min(9.0, 0.55 * row * POINTS)
     names = [fit(name, LONGEST_NAME, size) for name in names]
@@ -209,40 +217,13 @@ def matrix(values: Floats, norm: Normalize, names: Sequence[str], title: str, *,
     return Matrix(figure, axes, values, norm, cell, bar)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A picture as the bytes of its two files."""
-
-    png: bytes
-    svg: bytes
-
-
-def rendered(figure: Figure) -> Drawing:
-    """The figure as files; the same input gives the same bytes on the same machine."""
-    return Drawing(_saved(figure, "png", {"Software": None}), svg_of(figure))
-
-
-def svg_of(figure: Figure) -> bytes:
-    """The figure as the bytes of an SVG file."""
-    return _saved(figure, "svg", {"Date": None, "Creator": None, "Format": None, "Type": None})
-
-
 @drawing()
-def _saved(figure: Figure, form: str, metadata: dict[str, None]) -> bytes:
+def rendered(figure: Figure, form: Literal["png", "svg"]) -> bytes:
+    """The figure as the bytes of a file; the same input gives the same bytes on the same machine."""
+    omitted = ("Software",) if form == "png" else ("Date", "Creator", "Format", "Type")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=form, metadata=metadata)
+    figure.savefig(buffer, format=form, metadata=dict.fromkeys(omitted))
     return buffer.getvalue()
-
-
-def _title_lines(title: str, width: float) -> list[str]:
-    """At most three lines of the title that fit the width."""
-    text = _plain(title[:1000])
-    if not text.strip():
-        return []
-    per_character = max(0.01, text_width(text, TITLE_SIZE) / len(text))  # some characters have no width
-    characters = max(4, int(0.93 * width / per_character))
-    lines = textwrap.wrap(text, characters, max_lines=3, placeholder=" …")
-    return [fit(line, width, TITLE_SIZE) for line in lines]
 
 
 def fit(text: str, width: float, size: float) -> str:
@@ -250,13 +231,7 @@ def fit(text: str, width: float, size: float) -> str:
     text = _plain(text[:500]) or MISSING
     if text_width(text, size) <= width:
         return text
-    fits, too_long = 0, len(text)
-    while too_long - fits > 1:
-        keep = (fits + too_long) // 2
-        if text_width(_shorten(text, keep), size) <= width:
-            fits = keep
-        else:
-            too_long = keep
+    fits = bisect_left(range(1, len(text)), True, key=lambda keep: text_width(_shorten(text, keep), size) > width)
     return _shorten(text, fits)
 
 

@@ -38,12 +38,7 @@ class LabelCurve:
 
 @drawing()
 def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
-    """A panel for each label: its curve, the point that its decisions reach, and its prevalence (dotted).
-
-    Raises ValueError without curves, and for more than `MOST_PANELS`.
-    """
-    if not 0 < len(curves) <= MOST_PANELS:
-        raise ValueError(f"{len(curves)} curves; 1 to {MOST_PANELS} can be drawn")
+    """A panel for each label, at most `MOST_PANELS`: its curve, its decisions as a point, its prevalence (dotted)."""
     columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
     lines = ceil(len(curves) / columns)
     across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
@@ -73,7 +68,7 @@ def precision_recall_panel(curve: LabelCurve) -> Figure:
 
 
 def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.set_xticks([0, 0.5, 1], ["0", "½", "1"])
     axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
     axes.tick_params(length=0)
@@ -91,10 +86,8 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
 def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
     """The observed frequency against the predicted probability, in bins, above the count of each bin.
 
-    Bars are 95 % Wilson intervals. Bins without cells are left out. Raises ValueError when all are empty.
+    Bars are 95 % Wilson intervals. Bins without cells are left out.
     """
-    if not bins.counts.any():
-        raise ValueError("no probabilities to draw")
     left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
     figure = style.page(left + width + style.MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
     upper = style.place_axes(figure, left, bottom + below + 0.2, width, width)
@@ -110,34 +103,22 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
     upper.plot(where, share, "o-", color=style.BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
     errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
     upper.text(0, 1.03, errors, color=style.INK, va="bottom", transform=upper.transAxes)
-    _draw_bin_counts(style.place_axes(figure, left, bottom, width, below), bins)
-    return figure
-
-
-def _draw_bin_counts(axes: Axes, bins: Reliability) -> None:
-    """A bar for each bin on a log scale, since most cells of a multi-label task are near 0; above it, in the upper half
-    of the axes at most, the count."""
-    edges = np.linspace(0, 1, len(bins.counts) + 1)
-    top = float(bins.counts.max())
-    axes.set_yscale("log")
-    axes.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.minorticks_off()
-    axes.spines["left"].set_visible(False)
-    axes.bar(
-        edges[:-1],
-        np.maximum(bins.counts, 0.5),
-        width=np.diff(edges),
-        align="edge",
-        color=style.BLUE,
-        edgecolor=style.RULE,
-    )
+    # a bar for each bin on a log scale, since most cells of a multi-label task are near 0; the counts stand above, the
+    # bars take half the axes at most
+    lower = style.place_axes(figure, left, bottom, width, below)
+    edges, top = np.linspace(0, 1, len(bins.counts) + 1), float(bins.counts.max())
+    lower.set_yscale("log")
+    lower.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
+    lower.yaxis.set_minor_formatter(NullFormatter())
+    lower.minorticks_off()
+    lower.spines["left"].set_visible(False)
+    look: dict[str, Any] = {"align": "edge", "color": style.BLUE, "edgecolor": style.RULE}
+    lower.bar(edges[:-1], np.maximum(bins.counts, 0.5), width=np.diff(edges), **look)
+    words: dict[str, Any] = {"size": 6.5, "color": style.QUIET, "ha": "center", "va": "bottom", "rotation": 90}
     for x, count in zip((edges[:-1] + edges[1:]) / 2, bins.counts, strict=True):
-        axes.text(
-            x, max(count, 0.5) * 1.5, f"{count:,}", size=6.5, color=style.QUIET, ha="center", va="bottom", rotation=90
-        )
-    axes.set_xlabel("predicted probability")
-    axes.set_ylabel("count (log)")
+        lower.text(x, max(count, 0.5) * 1.5, f"{count:,}", **words)
+    lower.set(xlabel="predicted probability", ylabel="count (log)")
+    return figure
 
 
 # --- training --------------------------------------------------------------------------------------------------
@@ -151,12 +132,9 @@ _MOST_POINTS = 600
 def training_curves(log: TrainingLog, title: str) -> Figure:
     """Losses, validation metrics and the learning rate by step, one above the other; a grey line ends each epoch.
 
-    Values that the log lacks leave gaps; a panel without any is left out. Raises ValueError for a log without steps
-    and epochs.
+    The log has a step or an epoch. Values that it lacks leave gaps; a panel without any is left out.
     """
     panels = log.panels
-    if not panels:
-        raise ValueError("no steps and no epochs to draw")
     names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
     column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
     heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]

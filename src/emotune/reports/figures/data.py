@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from emotune.data.quality.profile import Distribution, Profile, SplitProfile
+from emotune.data.quality.profile import Profile, SplitProfile
 from emotune.reports import figures as style
 from emotune.reports.figures import drawing
 
-Ints = npt.NDArray[np.int64]
 _PANEL = 2.4
 _MOST_BINS = 40
 _FEW_VALUES, _FEW_BARS = 7, 3
@@ -25,11 +23,12 @@ _COLOURS = (style.BLUE, style.VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4
 def label_counts(profile: Profile) -> Figure:
     """The number of texts with each label in the main split, the most frequent first."""
     main, labels = profile.main, profile.labels
-    title = f"Texts with each label, {main.name}"
     order = np.argsort(-main.label_counts, kind="stable")
     counts = main.label_counts[order]
     names = [labels.names[i] for i in order]
-    rows = style.named_rows(names, [f"{count:,}" for count in counts], "texts", title, right=0.6)
+    rows = style.named_rows(
+        names, [f"{count:,}" for count in counts], "texts", f"Texts with each label, {main.name}", right=0.6
+    )
     rows.axes.barh(np.arange(len(labels)), counts, color=style.BLUE, height=0.7)
     rows.axes.set(xlim=(0, max(1, int(counts.max()))), xticks=[])
     rows.axes.spines[:].set_visible(False)
@@ -50,8 +49,7 @@ def cooccurrence(profile: Profile) -> Figure:
     shares[np.eye(len(labels), dtype=bool)] = np.nan
     top = max(0.05, float(np.nanmax(shares))) if np.isfinite(shares).any() else 1.0
     matrix = style.matrix(shares, Normalize(0, top), labels.names, title, down="texts with", across="that also have")
-    written = {(row, column): f"{100 * shares[row, column]:.0f}" for row, column in np.argwhere(shares >= 0.01)}
-    matrix.write(written)
+    matrix.write({(row, column): f"{100 * shares[row, column]:.0f}" for row, column in np.argwhere(shares >= 0.01)})
     matrix.bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.0f} %"))
     return matrix.figure
 
@@ -60,41 +58,34 @@ def cooccurrence(profile: Profile) -> Figure:
 def lengths(profile: Profile, max_length: int) -> Figure:
     """The lengths of the texts of each split in tokens (in words when not counted), and where they are cut."""
     unit = "words" if profile.main.tokens is None else "tokens"
-    title = f"Length of the texts in {unit}"
     of = {split.name: split.words if split.tokens is None else split.tokens for split in profile.splits}
     longest = max((d.quantile(1) for d in of.values()), default=0)
     # else one text of a million tokens would put all the others into the first bin
     shown = max(min(longest, 2 * max(d.quantile(0.99) for d in of.values())), 1)
     step = -(-(shown + 1) // _MOST_BINS)
     edges = np.arange(0, shown + step + 1, step)
-    figure = style.page(6.2, 0.6 + _PANEL, title)
+    figure = style.page(6.2, 0.6 + _PANEL, f"Length of the texts in {unit}")
     axes = style.place_axes(figure, 0.75, 0.6, 4.2, _PANEL)
     for (name, distribution), colour in zip(of.items(), _COLOURS, strict=False):
-        share = _binned(distribution, edges)
+        counts, _ = np.histogram(distribution.values, bins=edges, weights=distribution.counts)
+        share = counts / max(1, distribution.total)
         axes.stairs(share, edges, color=colour, linewidth=1.4, label=style.fit(name, 1.0, 8))
     axes.set(xlim=(0, edges[-1]), ylim=(0, None), xlabel=unit)
-    _percent_axis(axes)
     if unit == "tokens" and max_length <= edges[-1]:
         axes.axvline(max_length, color=style.QUIET, linewidth=1, linestyle="--")
         beside = axes.get_xaxis_transform()
         axes.text(max_length, 1.02, f"cut at {max_length}", size=8, color=style.QUIET, ha="center", transform=beside)
     if longest > edges[-1]:
         axes.set_xlabel(f"{unit} (the longest has {longest:,})")
-    _legend(axes, len(of))
+    _finish(axes, len(of))
     return figure
-
-
-def _binned(distribution: Distribution, edges: Ints) -> npt.NDArray[np.float64]:
-    counts = np.histogram(distribution.values, bins=edges, weights=distribution.counts)[0].astype(np.float64)
-    return counts / max(1, distribution.total)
 
 
 @drawing()
 def labels_per_text(profile: Profile) -> Figure:
     """The share of each split's texts that have no label, one, two and so on."""
-    title = "Labels per text"
     most = max((split.labels_per_text.quantile(1) for split in profile.splits), default=0)
-    figure = style.page(6.2, 0.6 + _PANEL, title)
+    figure = style.page(6.2, 0.6 + _PANEL, "Labels per text")
     axes = style.place_axes(figure, 0.75, 0.6, 4.2, _PANEL)
     splits: Sequence[SplitProfile] = profile.splits[: len(_COLOURS)]
     width = 0.8 / max(1, len(splits))
@@ -109,17 +100,14 @@ def labels_per_text(profile: Profile) -> Figure:
                 axes.annotate(shown, (x, y), (0, 2), textcoords="offset points", size=7, color=style.QUIET, ha="center")
     axes.set(xlim=(-0.6, most + 0.6), ylim=(0, None), xlabel="labels")
     axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    _percent_axis(axes)
-    _legend(axes, len(splits))
+    _finish(axes, len(splits))
     return figure
 
 
-def _legend(axes: Axes, num_splits: int) -> None:
-    if num_splits > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
-
-
-def _percent_axis(axes: Axes) -> None:
+def _finish(axes: Axes, num_splits: int) -> None:
+    """Draw the axis of shares, and the legend where there are several splits."""
     axes.set_ylabel("share of the split")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     axes.grid(axis="y")
+    if num_splits > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=8)
