@@ -100,7 +100,7 @@ def _mean_calibrations(
     for logits, targets, labels in kept:
         folds = stratified_folds(targets, JUDGING_FOLDS, FOLD_SEED)
         for how in ("one", "per_label"):
-            made = calibrate(logits, targets, positives(targets), labels.task, folds, per_label=how == "per_label")
+            made = calibrate(logits, targets, labels.task, folds, per_label=how == "per_label")
             found[how].append(made.after)
         found["none"].append(made.before)
     return {how: _mean(each) for how, each in found.items()}

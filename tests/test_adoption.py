@@ -112,7 +112,7 @@ def test_classes_need_no_thresholds(foreign_classes: Path) -> None:
         (None, ("calm",), Task.MULTI_LABEL),
     ],
 )
-def test_the_task_is_told_or_follows_a_stated_rule(
+def test_the_task_is_given_or_inferred_by_a_reported_rule(
     foreign: Path, problem: str | None, names: tuple[str, ...], task: Task
 ) -> None:
     found = open_model(str(configure(foreign, problem_type=problem, **named(*names))))
@@ -121,7 +121,7 @@ def test_the_task_is_told_or_follows_a_stated_rule(
     assert ("--task" in found.notes[0]) == (problem is None)
 
 
-def test_labels_without_names_are_said_to_be_so(foreign: Path) -> None:
+def test_labels_without_names_are_reported(foreign: Path) -> None:
     for changes in (named("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"), named("0", "1", "2", "3")):
         found = open_model(str(configure(foreign, **changes)))
         assert found.unnamed
@@ -140,7 +140,7 @@ def test_labels_without_names_are_said_to_be_so(foreign: Path) -> None:
         ({"id2label": {"0": "joy", "1": "joy", "2": "a", "3": "b"}}, "repeated label names: joy"),
     ],
 )
-def test_a_configuration_that_is_not_sound_is_refused(foreign: Path, changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_configuration_is_refused(foreign: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         open_model(str(configure(foreign, **changes)))
 

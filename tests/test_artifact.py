@@ -48,7 +48,7 @@ def edit_manifest(model: Path, **changes: Any) -> None:
 # Seal and verify
 
 
-def test_what_is_sealed_verifies(model: Path) -> None:
+def test_a_sealed_model_verifies(model: Path) -> None:
     manifest = verify(model)
     assert set(manifest.files) == set(FILES)
     assert manifest.model_dump(include=set(DESCRIBED)) == DESCRIBED
@@ -104,7 +104,7 @@ def test_a_file_that_a_library_would_read_must_be_in_the_manifest(model: Path, n
     verify(model)
 
 
-def test_a_note_beside_the_model_does_no_harm(model: Path) -> None:
+def test_another_text_file_is_allowed(model: Path) -> None:
     (model / "notes.txt").write_text("good one")
     verify(model)
 
@@ -149,7 +149,7 @@ def test_a_model_directory_may_itself_be_a_link(model: Path) -> None:
         ({"files": {"a.json": ENTRY, "A.json": ENTRY}}, "'a.json' and 'A.json', which are the same file"),
     ],
 )
-def test_a_manifest_that_is_not_sound_is_refused(model: Path, changes: dict[str, Any], message: str) -> None:
+def test_an_invalid_manifest_is_refused(model: Path, changes: dict[str, Any], message: str) -> None:
     edit_manifest(model, **changes)
     assert message in refusal(model, MANIFEST)
 
@@ -180,24 +180,24 @@ def test_an_encoder_needs_its_parts_and_another_kind_does_not(tmp_path: Path, re
         (b"null", "not a JSON object"),
     ],
 )
-def test_what_is_no_json_object_is_refused(model: Path, content: bytes, message: str) -> None:
+def test_other_content_than_a_json_object_is_refused(model: Path, content: bytes, message: str) -> None:
     (model / MANIFEST).write_bytes(content)
     assert message in refusal(model, MANIFEST)
 
 
-def test_json_of_any_size_is_not_read(model: Path) -> None:
+def test_too_large_json_is_not_read(model: Path) -> None:
     os.truncate(model / MANIFEST, 65 << 20)  # a hole: it takes no room on the disk
     assert "far too large" in refusal(model, MANIFEST)
 
 
-def test_what_is_no_file_is_not_read(model: Path) -> None:
+def test_a_missing_file_or_a_pipe_is_not_read(model: Path) -> None:
     (model / MANIFEST).unlink()
     assert "no such file" in refusal(model, MANIFEST)
     os.mkfifo(model / MANIFEST)  # reading it would wait for ever
     assert "no such file" in refusal(model, MANIFEST)
 
 
-def test_a_file_that_cannot_be_read_is_said(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_reported(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     denied = PermissionError(errno.EACCES, "Permission denied", str(model / "config.json"))
     monkeypatch.setattr(artifact, "file_digest", failing_with(denied))
     assert "Permission denied" in refusal(model, "config.json")
@@ -251,7 +251,7 @@ def test_a_file_is_no_model(model: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "absent", "./absent", "/absent/model", "~/absent", "~nobody-here/model", "a/b/c", "I am happy. " * 40]
 )
-def test_a_name_of_nothing_is_refused_without_asking_the_hub(name: str) -> None:
+def test_a_missing_model_is_refused_without_asking_the_hub(name: str) -> None:
     with pytest.raises(MissingInputError, match="no model") as caught:
         find_model(name)
     assert "hub id (owner/name)" in str(caught.value.hint)

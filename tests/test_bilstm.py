@@ -80,7 +80,7 @@ def test_without_gradients_it_keeps_nothing_and_gives_the_same() -> None:
         assert torch.equal(bilstm.run(layer, x, lengths), states)
 
 
-def test_only_what_is_trained_gets_a_gradient() -> None:
+def test_only_trained_parameters_get_a_gradient() -> None:
     layer, x, lengths = nn.LSTM(4, 3, bidirectional=True), torch.randn(7, 2, 4), torch.tensor([7, 3])
     layer.requires_grad_(requires_grad=False)
     layer.weight_hh_l0_reverse.requires_grad_()
@@ -100,7 +100,7 @@ def test_in_bf16_the_gradients_are_near_those_in_fp32() -> None:
 
 
 @given(st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.integers(1, n), min_size=1, max_size=5))))
-def test_reading_backwards_twice_is_reading(case: tuple[int, list[int]]) -> None:
+def test_reversing_twice_gives_the_original(case: tuple[int, list[int]]) -> None:
     tokens, lengths = case
     order = bilstm.reversal(tokens, torch.tensor(lengths))
     assert torch.equal(order[order], torch.arange(tokens * len(lengths)))
@@ -127,7 +127,7 @@ def test_a_text_has_the_same_logits_alone_and_in_a_batch(pooling: str, base: Pat
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_what_is_pooled(pooling: str, base: Path) -> None:
+def test_pooling_equals_its_definition(pooling: str, base: Path) -> None:
     model = network(base, pooling=pooling)
     ids, lengths = torch.randint(4, 20, (3, 9)), torch.tensor([9, 2, 5])
     states = model.get_input_embeddings()(ids.T)
@@ -157,14 +157,14 @@ def trained(base: Path, pooling: str) -> Path:
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
-def test_it_learns_and_is_evaluated(pooling: str, base: Path) -> None:
+def test_it_is_trained_and_evaluated(pooling: str, base: Path) -> None:
     run = trained(base, pooling)
     result = CliRunner().invoke(app, ["evaluate", str(run), "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["metrics"]["macro_f1"] > 0.9
 
 
-def test_its_directory_says_what_it_is_and_holds_all_that_is_needed(base: Path) -> None:
+def test_its_model_directory_is_complete_and_names_its_kind(base: Path) -> None:
     model = trained(base, "max") / "model"
     manifest = verify(model)
     assert (manifest.kind, manifest.portability) == ("bilstm", "emotune")
@@ -174,7 +174,7 @@ def test_its_directory_says_what_it_is_and_holds_all_that_is_needed(base: Path) 
         partial(__import__("transformers").AutoModelForSequenceClassification.from_pretrained, model)()
 
 
-def test_a_text_has_the_same_scores_whatever_stands_beside_it(base: Path) -> None:
+def test_the_scores_of_a_text_do_not_depend_on_its_batch(base: Path) -> None:
     classifier = load(trained(base, "last") / "model", device="cpu")
     together = classifier.predict_proba(TEXTS)
     alone = np.concatenate([classifier.predict_proba([text]) for text in TEXTS])
@@ -206,13 +206,13 @@ def test_a_hostile_configuration_is_refused(changes: dict[str, Any], refusal: st
     assert refusal in str(caught.value)
 
 
-def test_weights_that_are_no_numbers_are_refused_before_torch_sees_them(base: Path, tmp_path: Path) -> None:
+def test_non_finite_weights_are_refused_before_torch_reads_them(base: Path, tmp_path: Path) -> None:
     model = tiny.copy(trained(base, "max") / "model", tmp_path / "model")
     hostile.spoil(hostile.Kind(hostile.one_weight(b"\0\0\xc0\x7f"), ""), model)
     with pytest.raises(ModelError, match="infinite or NaN"):
         open_model(str(model))
 
 
-def test_the_kind_says_what_it_is() -> None:
+def test_the_kind_has_its_settings_and_portability() -> None:
     kind = find_kind("bilstm")
     assert (kind.name, kind.portability, kind.settings) == ("bilstm", "emotune", BilstmConfig)

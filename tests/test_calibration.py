@@ -105,8 +105,8 @@ def test_each_label_has_its_temperature() -> None:
     logits = rng.normal(scale=3, size=(8_000, 3))
     targets = (rng.random(logits.shape) < probabilities(logits / wanted, Task.MULTI_LABEL)).astype(float)
     folds = np.arange(8_000) % 4
-    each = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, folds, per_label=True)
-    one = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, folds)
+    each = calibrate(logits, targets, Task.MULTI_LABEL, folds, per_label=True)
+    one = calibrate(logits, targets, Task.MULTI_LABEL, folds)
     np.testing.assert_allclose(each.temperatures, wanted, rtol=0.1)
     np.testing.assert_allclose(one.temperatures, fit_temperature(logits, targets, Task.MULTI_LABEL))
     assert each.before == one.before
@@ -118,7 +118,7 @@ def test_each_label_has_its_temperature() -> None:
 def test_what_a_temperature_changes_is_measured_on_other_rows(task: Task) -> None:
     logits, targets = drawn(task, 60, 3.0)
     folds = np.arange(60) % 3
-    found = calibrate(logits, targets, targets > 0, task, folds)
+    found = calibrate(logits, targets, task, folds)
     scaled = logits.copy()
     for fold in range(3):
         scaled[folds == fold] /= fit_temperature(logits[folds != fold], targets[folds != fold], task)
@@ -131,7 +131,7 @@ def test_what_a_temperature_changes_is_measured_on_other_rows(task: Task) -> Non
 def test_a_label_that_is_always_or_never_there_takes_the_common_temperature() -> None:
     logits, targets = drawn(Task.MULTI_LABEL, 300, 2.0)
     targets[:, 0], targets[:, 1] = 0, 1
-    found = calibrate(logits, targets, targets > 0, Task.MULTI_LABEL, np.arange(300) % 3, per_label=True).temperatures
+    found = calibrate(logits, targets, Task.MULTI_LABEL, np.arange(300) % 3, per_label=True).temperatures
     np.testing.assert_allclose(found[:2], fit_temperature(logits, targets, Task.MULTI_LABEL))
     assert found[2] == pytest.approx(fit_temperature(logits[:, 2:], targets[:, 2:], Task.MULTI_LABEL))
 
@@ -140,7 +140,7 @@ def test_shares_of_raters_are_fitted_as_shares_and_judged_as_yes_or_no() -> None
     logits, hard = drawn(Task.MULTI_LABEL, 200, 2.0)
     folds, positive = np.arange(200) % 2, hard > 0
     soft = np.where(positive, 0.8, 0.2)
-    by_shares, by_labels = (calibrate(logits, t, positive, Task.MULTI_LABEL, folds) for t in (soft, hard))
+    by_shares, by_labels = (calibrate(logits, t, Task.MULTI_LABEL, folds) for t in (soft, hard))
     for name in ("brier", "ece"):
         assert by_shares.before[name] == by_labels.before[name]
     assert by_shares.before["nll"] != by_labels.before["nll"]
@@ -150,7 +150,7 @@ def test_shares_of_raters_are_fitted_as_shares_and_judged_as_yes_or_no() -> None
 def test_the_classes_of_a_softmax_share_one_temperature() -> None:
     logits, targets = drawn(Task.MULTI_CLASS, 30, 2.0)
     with pytest.raises(ValueError, match="share one temperature"):
-        calibrate(logits, targets, targets > 0, Task.MULTI_CLASS, np.arange(30) % 3, per_label=True)
+        calibrate(logits, targets, Task.MULTI_CLASS, np.arange(30) % 3, per_label=True)
 
 
 # 0.95 at the smallest temperature is a logit of 29

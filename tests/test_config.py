@@ -178,7 +178,7 @@ def test_a_wrong_value_is_refused_with_its_line(write, text: str, message: str) 
         ("tuning:\n  method: no\n", "own.yaml:2: tuning.method: "),
     ],
 )
-def test_a_word_that_yaml_made_a_boolean_is_explained(write, text: str, place: str) -> None:
+def test_a_word_that_yaml_reads_as_a_boolean_is_explained(write, text: str, place: str) -> None:
     message = refusal(write(text))
     assert message.startswith(place)
     assert "put quotes around the word" in message
@@ -205,7 +205,7 @@ def test_a_word_that_yaml_made_a_boolean_is_explained(write, text: str, place: s
         (b"#" * (2 << 20), "own.yaml: larger than"),
     ],
 )
-def test_what_is_no_configuration_is_refused_with_its_place(write, content: str | bytes, message: str) -> None:
+def test_invalid_files_are_refused_with_their_place(write, content: str | bytes, message: str) -> None:
     assert refusal(write(content)).startswith(message)
 
 
@@ -218,14 +218,14 @@ def test_a_repeated_key_is_refused_with_the_second_line(write, text: str) -> Non
     assert "occurs twice" in refusal(write(text))
 
 
-def test_aliases_are_refused_before_they_multiply(write) -> None:
+def test_aliases_are_refused_before_they_expand(write) -> None:
     names = "abcde"  # few levels, so that the test fails rather than hangs when they are read
     bomb = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 10)}]\n" for a, b in pairwise(names))
     assert refusal(write(bomb)).startswith("own.yaml:2: not valid YAML: aliases (*name) are not supported")
 
 
 @pytest.mark.parametrize("name", ["semval2025", "[semeval2025]", "7"])
-def test_extending_what_is_not_there_is_refused_with_its_line(write, name: str) -> None:
+def test_extending_an_unknown_recipe_is_refused_with_its_line(write, name: str) -> None:
     message = refusal(write(f"name: mine\nextends: {name}\n"))
     assert message.startswith("own.yaml:2: extends: no recipe")
     assert "semeval2025" in message.splitlines()[-1]
@@ -233,7 +233,7 @@ def test_extending_what_is_not_there_is_refused_with_its_line(write, name: str) 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.one_of(st.binary(max_size=60), ANY_TEXT, st.text(" \n\t:-[]{}&*!|>'\"#%@`?,abdtu01~<", max_size=40)))
-def test_whatever_a_file_holds_no_other_exception_comes_of_it(write, content: str | bytes) -> None:
+def test_any_content_is_read_or_is_a_configuration_error(write, content: str | bytes) -> None:
     with suppress(EmotuneError):
         load_config(write(content))
 
@@ -299,7 +299,7 @@ def test_a_wrong_set_is_refused(override: str, message: str) -> None:
     assert refusal("emotion", override).startswith(message)
 
 
-def test_an_override_is_blamed_for_itself_and_not_for_the_file_it_replaces(write) -> None:
+def test_the_error_of_an_override_does_not_name_the_file(write) -> None:
     path = write("data:\n  labels:\n  - joy\n  - fear\ntraining:\n  epochs: none\n")
     assert refusal(path, "data.labels=[1, 2]", "training.epochs=1").startswith("--set data.labels.0")
     assert refusal(path, "data.labels=[a, b]").startswith("own.yaml:6: training.epochs")
@@ -318,7 +318,7 @@ def test_an_override_is_blamed_for_itself_and_not_for_the_file_it_replaces(write
     epochs=st.integers(1, 10**12),
 )
 @example(name="a\x85b\u2028é", labels=["no", "1e-4"], delimiter="\t", lr=1e-5, head_lr=None, epochs=1)
-def test_what_is_written_reads_back_equal(write, name, labels, delimiter, lr, head_lr, epochs) -> None:
+def test_a_written_configuration_reads_back_equal(write, name, labels, delimiter, lr, head_lr, epochs) -> None:
     plain = load_config("goemotions")
     config = plain.model_copy(
         update={

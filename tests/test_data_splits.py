@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emotune.scoring.folds import grouped_parts, stratified_folds, stratified_parts
+from emotune.scoring.folds import stratified_folds, stratified_parts
 
 PROPERTY = settings(deadline=None, max_examples=60)
 FRACTIONS = st.sampled_from([[0.8, 0.1, 0.1], [0.5, 0.5], [0.9, 0.1], [1.0, 1.0, 1.0, 1.0, 1.0], [0.7, 0.3, 0.0]])
@@ -107,7 +107,7 @@ def test_groups_stay_together(
 ) -> None:
     rng = np.random.default_rng(seed)
     groups = rng.integers(0, num_groups, len(targets)).astype(np.uint64) * np.uint64(2**58)
-    parts = grouped_parts(targets, groups, fractions, seed)
+    parts = stratified_parts(targets, fractions, seed, groups)
     assert parts.shape == (len(targets),)
     for group in groups:
         assert len(set(parts[groups == group].tolist())) == 1
@@ -115,12 +115,12 @@ def test_groups_stay_together(
 
 def test_groups_of_one_row_are_split_like_rows() -> None:
     targets = one_hot(np.arange(60) % 3, 3)
-    parts = grouped_parts(targets, np.arange(60).astype(np.uint64), [0.8, 0.2], 7)
+    parts = stratified_parts(targets, [0.8, 0.2], 7, np.arange(60).astype(np.uint64))
     np.testing.assert_array_equal(parts, stratified_parts(targets, [0.8, 0.2], 7))
 
 
 def test_a_large_group_counts_all_its_rows() -> None:
     groups = np.concatenate([np.zeros(40), np.arange(1, 61)]).astype(np.uint64)
     targets = np.ones((100, 1), dtype=np.float32)
-    parts = grouped_parts(targets, groups, [0.5, 0.5], 0)
+    parts = stratified_parts(targets, [0.5, 0.5], 0, groups)
     assert np.bincount(parts).tolist() == [50, 50]

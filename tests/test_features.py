@@ -78,13 +78,13 @@ def test_every_verb_works_on_it(run: Path, base: Path, tmp_path: Path) -> None:
     assert json.loads(predicted.stdout)["labels"] == ["joy"]
 
 
-def test_classes_are_told_apart(base: Path) -> None:
+def test_multi_class_data_is_classified(base: Path) -> None:
     run = trained(base, tiny.multi_class(base), "model.standardise=false", "model.C=100")
     evaluated = emotune("evaluate", run, "--split", "test", "--json")
     assert json.loads(evaluated.stdout)["metrics"]["accuracy"] > 0.9
 
 
-def test_its_directory_stands_alone_and_says_what_it_is(run: Path, tmp_path: Path) -> None:
+def test_its_model_directory_is_complete_and_names_its_kind(run: Path, tmp_path: Path) -> None:
     model = tiny.copy(run / "model", tmp_path / "elsewhere")
     manifest = verify(model)
     assert (manifest.kind, manifest.portability, manifest.max_tokens) == ("features", "emotune", None)
@@ -97,7 +97,7 @@ def test_its_directory_stands_alone_and_says_what_it_is(run: Path, tmp_path: Pat
     np.testing.assert_allclose(many[: len(TEXTS)], load(model).logits(TEXTS), rtol=1e-5, atol=1e-5)
 
 
-def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> None:
+def test_saved_and_fitted_scores_are_equal(base: Path, tmp_path: Path) -> None:
     from emotune.config.kinds import FitData, FittedKind, find_kind
     from emotune.labels import LabelSet
 
@@ -116,7 +116,7 @@ def test_its_scores_are_those_that_were_fitted(base: Path, tmp_path: Path) -> No
     np.testing.assert_allclose(made.logits(TEXTS, 3), again.logits(TEXTS, 3) / [2, 4], rtol=1e-5)
 
 
-def test_standardising_changes_what_is_fitted_and_not_what_it_means(base: Path) -> None:
+def test_standardised_weights_apply_to_raw_embeddings(base: Path) -> None:
     """With almost no penalty, both are the same classifier."""
     from emotune.config.kinds import FitData, FittedKind, find_kind
     from emotune.labels import LabelSet
@@ -163,7 +163,7 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("name", SPOILT)
-def test_what_does_not_fit_is_refused_with_a_reason(name: str, model: Path) -> None:
+def test_files_that_do_not_fit_each_other_are_refused(name: str, model: Path) -> None:
     spoil, reason = SPOILT[name]
     hostile.spoil(hostile.Kind(spoil, reason), model)
     with pytest.raises(ModelError, match=reason) as caught:
@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused_with_a_reason(name: str, model: Path) -> N
     assert not (model.parent / hostile.WAS_RUN).exists()
 
 
-def test_a_file_changed_below_is_found_out(model: Path) -> None:
+def test_a_changed_file_of_the_encoder_is_refused(model: Path) -> None:
     path = model / "encoder" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -233,7 +233,7 @@ def test_parquet_holds_the_same_and_is_data_again(base: Path, tmp_path: Path) ->
     assert again.exit_code == 0, again.output
 
 
-def test_what_cannot_be_written_is_said_before_anything_is_read(
+def test_an_impossible_output_is_refused_before_data_is_read(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tmp_path / "there.npz"

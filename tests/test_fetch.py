@@ -128,7 +128,7 @@ def test_only_what_is_missing_or_damaged_is_fetched_again(site: Site) -> None:
     (folder / "labels.txt").unlink()
     site.asked.clear()
     outcome = fetch("goemotions", **NO_WAIT)
-    assert {f.path.name: f.state for f in outcome.files} == {
+    assert outcome.files == {
         "train.tsv": "there",
         "dev.tsv": "fetched",
         "test.tsv": "there",
@@ -411,7 +411,7 @@ def test_a_read_only_cache_that_is_whole_is_not_written(site: Site, monkeypatch:
     fetch("goemotions", **NO_WAIT)
     monkeypatch.setattr("emotune.workflows.fetch._alone_in", None)  # nothing is locked or made
     monkeypatch.setattr("emotune.workflows.fetch._filling", None)
-    assert {f.state for f in fetch("goemotions", **NO_WAIT).files} == {"there"}
+    assert set(fetch("goemotions", **NO_WAIT).files.values()) == {"there"}
 
 
 # The command line
@@ -596,8 +596,8 @@ def test_the_real_files(name: str, folder: str, tmp_path: Path, monkeypatch: pyt
     if not source or not (Path(source) / folder).is_dir():
         pytest.skip("the published files are not here: name the folder that holds them in EMOTUNE_TEST_DATA")
     outcome = fetch(name, reporter=NullReporter(), out=tmp_path / "out", mirror=str(Path(source) / folder))
-    assert {f.path.name for f in outcome.files if f.state == "missing"} <= {
-        f"test{f.path.suffix}" for f in outcome.files
+    assert {name for name, state in outcome.files.items() if state == "missing"} <= {
+        f"test{Path(name).suffix}" for name in outcome.files
     }
     corpus = load_corpus(DataConfig(path=str(tmp_path / "out")))
     assert [s.name for s in published_sets({r.path for r in corpus.splits["train"]})] == [name]

@@ -1,4 +1,4 @@
-"""A narrow MLP head within the head of a class computes the same, also after training and in plain transformers."""
+"""Heads that plain transformers loads: a narrow MLP head within the head of a class, and mean pooling."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ Checkpoint = Callable[[str], Path]
 LABELS = LabelSet(("anger", "fear", "joy"))
 TEXTS = ["my brother was happy today", "furious", "the dog came home in tears, afraid and lonely"]
 WIDTH = 32  # of the tiny encoders
+MEAN = ("bert", "roberta", "electra")
 NARROW = ("bert", "roberta", "distilbert", "electra", "deberta-v2")
 DENSE = {
     "bert": "bert.pooler.dense",
@@ -57,15 +58,15 @@ def stepped(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> None
     model.eval()
 
 
-def batch_of(source: Path, model: PreTrainedModel) -> dict[str, Tensor]:
+def batch_of(source: Path, model: PreTrainedModel, texts: list[str] = TEXTS) -> dict[str, Tensor]:
     encoder = encoders.text_encoder(source, model)
-    ids, mask = encoder.cut(TEXTS, 32).padded(np.arange(len(TEXTS)), encoder.pad_id)
+    ids, mask = encoder.cut(texts, 32).padded(np.arange(len(texts)), encoder.pad_id)
     return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("family", NARROW)
-def test_a_narrow_head_is_trained_and_saved_as_one(
+def test_a_narrow_head_stays_narrow_in_training_and_in_a_file(
     family: str, optimizer: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     """Plain transformers computes from the saved directory the same as a head of five units in numpy."""
@@ -93,7 +94,7 @@ def test_a_narrow_head_is_trained_and_saved_as_one(
     assert expected.std() > 1e-3
 
 
-def test_a_full_head_starts_anew(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_a_full_head_is_initialised_at_random(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = checkpoint(family)
     model = build(source)
     weight = model.get_submodule(DENSE[family]).weight
@@ -108,7 +109,7 @@ def test_a_full_head_starts_anew(family: str, checkpoint: Checkpoint, tmp_path: 
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
-def test_units_that_are_left_out_do_not_widen_the_others(checkpoint: Checkpoint) -> None:
+def test_the_initial_weights_depend_on_the_number_of_units_in_use(checkpoint: Checkpoint) -> None:
     weight = build(checkpoint("bert"), head_hidden=8).bert.pooler.dense.weight
     assert weight[:8].std().item() == pytest.approx((2 / (WIDTH + 8)) ** 0.5, rel=0.15)
 
@@ -117,7 +118,7 @@ def test_units_that_are_left_out_do_not_widen_the_others(checkpoint: Checkpoint)
     ("family", "activation", "key"),
     [("deberta-v2", "tanh", "pooler_hidden_act"), ("modernbert", "relu", "classifier_activation")],
 )
-def test_a_class_that_takes_any_activation_gets_the_one_that_is_wanted(
+def test_a_class_with_a_free_activation_gets_the_configured_one(
     family: str, activation: str, key: str, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     source = checkpoint(family)
@@ -144,7 +145,7 @@ def test_a_class_that_takes_any_activation_gets_the_one_that_is_wanted(
         ("bert", {"head": "linear", "head_activation": "tanh"}, "are for model.head mlp, not linear"),
     ],
 )
-def test_a_head_that_the_class_cannot_express_is_refused(
+def test_a_head_that_the_class_does_not_support_is_refused(
     family: str, settings: dict[str, Any], message: str, checkpoint: Checkpoint
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -152,7 +153,7 @@ def test_a_head_that_the_class_cannot_express_is_refused(
 
 
 @pytest.mark.parametrize("family", sorted({*heads._FIXED_ACTIVATION, *heads._ACTIVATION_KEY} - {"modernbert"}))
-def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
+def test_each_supported_class_computes_a_narrow_head(family: str) -> None:
     sizes = {"num_hidden_layers": 1, "num_attention_heads": 4, "hidden_size": WIDTH, "intermediate_size": 16}
     if family == "distilbert":
         sizes = {"n_layers": 1, "n_heads": 4, "dim": WIDTH, "hidden_dim": 16}
@@ -173,8 +174,57 @@ def test_each_class_that_is_said_to_can_hold_a_narrow_head(family: str) -> None:
     assert found.std() > 1e-3
 
 
-def test_a_class_that_is_not_known_is_refused() -> None:
+def test_an_unknown_class_is_refused() -> None:
     from transformers import XLNetConfig
 
     with pytest.raises(ConfigError, match=r"is not supported for xlnet\s+It is supported for bert, camembert, deb"):
         heads.prepare(XLNetConfig(), EncoderConfig(head="mlp"))
+
+
+# Mean pooling in a class that reads the first token
+
+
+def pooled(source: Path, pooling: str = "class") -> PreTrainedModel:
+    return build(source, head="linear", pooling=pooling).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", MEAN)
+def test_the_head_reads_the_mean_of_all_tokens(family: str, checkpoint: Checkpoint) -> None:
+    source = checkpoint(family)
+    first, mean = pooled(source), pooled(source, "mean")
+    batch = batch_of(source, first)
+    states, mask = first.base_model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+    expected = (states * mask).sum(dim=1) / mask.sum(dim=1)
+    read = mean.base_model(**batch).last_hidden_state[:, 0]
+    near, before = (torch.cosine_similarity(x, expected) for x in (read, states[:, 0]))
+    assert near.min() > 0.99
+    assert (1 - near < (1 - before) / 4).all()
+    for i, text in enumerate(TEXTS):
+        alone = mean(**batch_of(source, mean, [text])).logits[0]
+        torch.testing.assert_close(alone, mean(**batch).logits[i], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", MEAN)
+def test_plain_transformers_loads_mean_pooling(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source = checkpoint(family)
+    model = pooled(source, "mean")
+    encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    batch = batch_of(source, model)
+    assert plain.config.num_hidden_layers == pooled(source).config.num_hidden_layers + 1
+    torch.testing.assert_close(plain(**batch).logits, model(**batch).logits, atol=1e-6, rtol=1e-5)
+
+
+def test_the_mean_layer_is_part_of_the_encoder(checkpoint: Checkpoint) -> None:
+    model = pooled(checkpoint("bert"), "mean")
+    encoders.freeze(model, EncoderConfig(freeze="last_n", last_n=1))
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    last = encoders.layer_names(model)[-1]
+    assert any(name.startswith(f"{last}.") for name in trained)
+    assert all(name.startswith((f"{last}.", "bert.pooler.", "classifier.")) for name in trained)
+
+
+def test_mean_pooling_of_an_unsupported_class_is_refused(checkpoint: Checkpoint) -> None:
+    with pytest.raises(ConfigError, match="pooling mean is supported for bert"):
+        pooled(checkpoint("distilbert"), "mean")

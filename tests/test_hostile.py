@@ -212,7 +212,7 @@ def test_a_refused_pattern_exceeds_the_retry_limit() -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_file_that_cannot_be_read_is_no_traceback(model: Path, name: str) -> None:
+def test_an_unreadable_file_is_a_model_error(model: Path, name: str) -> None:
     if os.geteuid() == 0:
         pytest.skip("root reads everything")
     (model / name).chmod(0)

@@ -93,7 +93,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "name", "case"), CASES, ids=[f"{kind}: {name}" for kind, name, _ in CASES])
-def test_it_is_refused_with_a_reason(kind: str, name: str, case: Kind, base: Path, tmp_path: Path) -> None:
+def test_an_invalid_linear_model_is_refused_with_a_reason(
+    kind: str, name: str, case: Kind, base: Path, tmp_path: Path
+) -> None:
     model = tiny.copy(trained(base, kind, tiny.multi_label(base)) / "model", tmp_path / "model")
     emotune.load(model)
     spoilt = hostile.spoil(case, model)

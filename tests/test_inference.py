@@ -73,14 +73,14 @@ def test_probabilities_are_those_of_the_pipeline(run: Path) -> None:
     np.testing.assert_allclose(classifier.predict_proba(TEXTS), batched, atol=1e-5)
 
 
-def test_a_trained_model_tells_the_emotions(run: Path) -> None:
+def test_a_trained_model_predicts_the_emotions(run: Path) -> None:
     said = load(run, device="cpu")(["that was a furious letter", "my friend felt happy again"])
     assert [prediction.labels for prediction in said] == [("anger",), ("joy",)]
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(TEXTS), st.integers(1, 8))
-def test_neither_batch_nor_order_changes_a_text(
+def test_scores_depend_on_neither_batch_nor_order(
     classifier: EmotionClassifier, texts: list[str], batch_size: int
 ) -> None:
     alone = {text: classifier.predict_proba(text)[0] for text in TEXTS}
@@ -92,7 +92,7 @@ def test_neither_batch_nor_order_changes_a_text(
 # --- one shape ---------------------------------------------------------------------------------------------------
 
 
-def test_a_text_many_and_none_are_answered_alike(classifier: EmotionClassifier) -> None:
+def test_one_many_and_no_texts_give_a_list(classifier: EmotionClassifier) -> None:
     (alone,) = classifier("furious")
     assert classifier(["furious"]) == [alone] == classifier(("furious",)) == classifier.predict("furious")
     assert classifier([]) == []
@@ -148,7 +148,7 @@ def test_a_long_text_is_the_mean_of_its_windows(
     assert (num_windows > 1) == (words > 46)
 
 
-def test_what_stands_late_in_a_long_text_is_read(classifier: EmotionClassifier) -> None:
+def test_the_end_of_a_long_text_counts(classifier: EmotionClassifier) -> None:
     calm = "the train came to the market " * 20
     (early, late) = classifier.predict_proba([calm, calm + "furious rage " * 60])
     anger = classifier.labels.index("anger")
@@ -159,14 +159,14 @@ STRANGE = ["", "   ", "😀", "\ud83d", "a\ud800b \udfff", "\x00", "\n\t", "ﷺ"
 
 
 @pytest.mark.parametrize("text", STRANGE, ids=ascii)
-def test_strange_texts_are_answered(text: str, classifier: EmotionClassifier) -> None:
+def test_unusual_texts_are_predicted(text: str, classifier: EmotionClassifier) -> None:
     alone = classifier.predict_proba(text)
     assert alone.shape == (1, 4)
     assert ((alone > 0) & (alone < 1)).all()
     np.testing.assert_allclose(classifier.predict_proba(["furious", text])[1], alone[0], atol=1e-6)
 
 
-def test_ten_thousand_words_are_answered(classifier: EmotionClassifier) -> None:
+def test_ten_thousand_words_are_predicted(classifier: EmotionClassifier) -> None:
     (said,) = classifier("happy " * 10_000)
     assert said.windows > 200
     assert said.labels == ("joy",)
@@ -174,14 +174,14 @@ def test_ten_thousand_words_are_answered(classifier: EmotionClassifier) -> None:
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(max_size=30), max_size=4))
-def test_any_text_is_answered(classifier: EmotionClassifier, texts: list[str]) -> None:
+def test_any_text_is_predicted(classifier: EmotionClassifier, texts: list[str]) -> None:
     said = classifier(texts)
     assert [p.text for p in said] == texts
     assert all(0 <= score <= 1 for p in said for score in p.scores.values())
 
 
 @pytest.mark.parametrize("texts", [["fine", None], [1], [b"bytes"], b"bytes", None, 3])
-def test_what_is_no_text_is_a_type_error(texts: Any, classifier: EmotionClassifier) -> None:
+def test_other_types_than_text_are_a_type_error(texts: Any, classifier: EmotionClassifier) -> None:
     with pytest.raises(TypeError):
         classifier(texts)
 
@@ -189,7 +189,7 @@ def test_what_is_no_text_is_a_type_error(texts: Any, classifier: EmotionClassifi
 # --- options -----------------------------------------------------------------------------------------------------
 
 
-def test_one_threshold_takes_the_place_of_the_tuned_ones(classifier: EmotionClassifier) -> None:
+def test_one_threshold_replaces_the_tuned_ones(classifier: EmotionClassifier) -> None:
     scores = classifier.predict_proba(TEXTS)
     tuned = [p.labels for p in classifier(TEXTS)]
     for threshold in (0.0, 0.2, 0.9, 1.0):
@@ -200,13 +200,13 @@ def test_one_threshold_takes_the_place_of_the_tuned_ones(classifier: EmotionClas
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
-def test_a_threshold_that_is_none_is_refused(threshold: float, classifier: EmotionClassifier) -> None:
+def test_an_invalid_threshold_is_refused(threshold: float, classifier: EmotionClassifier) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         classifier(TEXTS, threshold=threshold)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
-def test_a_batch_size_that_is_none_is_refused(batch_size: int, classifier: EmotionClassifier) -> None:
+def test_an_invalid_batch_size_is_refused(batch_size: int, classifier: EmotionClassifier) -> None:
     with pytest.raises(UsageError, match=f"batch_size is at least 1, not {batch_size}"):
         classifier(TEXTS, batch_size=batch_size)
 
@@ -266,7 +266,7 @@ def test_an_unknown_device_is_refused(name: str) -> None:
     ("name", "gpus", "message"),
     [("cuda", 0, "PyTorch sees 0 GPUs"), ("cuda:2", 2, "PyTorch sees 2 GPUs"), ("mps", 0, "no device 'mps'")],
 )
-def test_a_device_that_is_not_there_is_refused(
+def test_a_missing_device_is_refused(
     name: str, gpus: int, message: str, multi_label_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
@@ -335,13 +335,13 @@ def resealed(directory: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("id2label", [{"0": "fear", "1": "anger", "2": "joy", "3": "sadness"}, {"0": "anger"}, None])
-def test_labels_that_contradict_the_decision_are_refused(id2label: Any, copied: Path) -> None:
+def test_labels_that_differ_from_the_decision_are_refused(id2label: Any, copied: Path) -> None:
     resealed(copied, id2label=id2label)
     with pytest.raises(ModelError, match="do not name the same labels"):
         load(copied)
 
 
-def test_labels_count_by_their_ids_and_not_by_their_order(copied: Path, classifier: EmotionClassifier) -> None:
+def test_labels_are_ordered_by_their_ids(copied: Path, classifier: EmotionClassifier) -> None:
     names = classifier.labels.names
     resealed(copied, id2label={str(i): names[i] for i in (3, 1, 0, 2)})
     assert np.array_equal(load(copied, device="cpu").predict_proba(TEXTS), classifier.predict_proba(TEXTS))
@@ -353,7 +353,7 @@ def test_weights_that_do_not_fit_are_refused(copied: Path) -> None:
         load(copied, device="cpu")
 
 
-def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
+def test_a_missing_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError):
         load(tmp_path / "nothing")
 
@@ -380,7 +380,7 @@ def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: P
     assert not (copied.parent / "was_run").exists()
 
 
-def test_without_torch_it_is_said_what_to_install(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_the_error_names_the_extra(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "emotune.models.encoder", None)
     with pytest.raises(EmotuneError, match="pip install 'emotune"):
         load(multi_label_run)

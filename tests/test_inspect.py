@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import tiny
 from emotune import reports
 from emotune.cli.app import app
-from emotune.config.loading import config_of
+from emotune.config.loading import config_from
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise, percentage
@@ -239,13 +239,13 @@ def test_imbalance_is_told_from_twenty_times() -> None:
     [(None, "--set model.max_length=64"), (512, "--set model.max_length=64"), (48, "--set model.max_length=48")],
 )
 def test_texts_that_are_cut_are_told_with_a_length_that_holds_them(limit: int | None, says: str) -> None:
-    config = config_of(["model.max_length=32"])
+    config = config_from({}, ["model.max_length=32"])
     found = profile(corpus_of(train=sound(600, "a")), lambda texts: np.arange(len(texts)) % 60)
     (advice,) = advise(found, config, token_limit=limit, all_splits=False)
     assert advice.kind == "length"
     assert advice.message.startswith("45 % of train is longer than 32 tokens")
     assert advice.message.endswith(says)
-    assert kinds(found, config_of(["model.max_length=64"]), all_splits=False) == []
+    assert kinds(found, config_from({}, ["model.max_length=64"]), all_splits=False) == []
     (advice,) = advise(found, config, token_limit=32, all_splits=False)
     assert "the encoder takes no more" in advice.message
 
@@ -254,7 +254,7 @@ def test_folds_are_those_of_the_configuration() -> None:
     rows = [*many(120, (0,), "x"), *many(120, (1,), "y"), *many(4, (2,), "z")]
     found = profile(corpus_of(valid=rows))
     assert kinds(found) == ["rare_label", "imbalance"]
-    assert kinds(found, config_of(["tuning.folds=4"])) == ["imbalance"]
+    assert kinds(found, config_from({}, ["tuning.folds=4"])) == ["imbalance"]
 
 
 @pytest.mark.parametrize(
@@ -424,7 +424,7 @@ def test_configuration_keys_can_be_set(data: Path, base: Path) -> None:
     assert found["labels"] == ["fear", "joy"]
     assert (found["encoder"], found["max_length"]) == (str(tiny.encoder(base)), 16)
     with pytest.raises(ConfigError, match="Did you mean 'format'"):
-        config_of(["data.fromat=table"])
+        config_from({}, ["data.fromat=table"])
     assert "Did you mean 'format'" in call("data", "--set", "data.fromat=table", code=2).stderr
 
 
@@ -472,7 +472,7 @@ def test_half_a_character_does_not_spoil_the_report() -> None:
 
 
 def stored(path: Path) -> Corpus:
-    return load_stored_splits(resolve_data(config_of([f"data.path={path}"]).data))
+    return load_stored_splits(resolve_data(config_from({}, [f"data.path={path}"]).data))
 
 
 def test_stored_splits_are_not_divided(data: Path) -> None:

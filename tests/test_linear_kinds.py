@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfVectorizer
 from typer.testing import CliRunner, Result
 
 import emotune
@@ -21,8 +22,11 @@ from emotune.config.loading import config_from, load_config
 from emotune.errors import ConfigError
 from emotune.inference.classifier import EmotionClassifier
 from emotune.labels import LabelSet, Task
+from emotune.models.tfidf import WORD, Terms, Unit, weighting
 
 KINDS = ("tfidf", "dummy")
+WORDS = st.sampled_from(["so", "SO", "happy", "a", "don't", "naïve", "İ", "ﬁn", "!!", "😀😀", "x1_2", "\u200b", "日本"])
+ANY_TEXT = st.one_of(st.text(max_size=20), st.lists(WORDS, max_size=8).map(" ".join))
 TEXTS = ["so happy today", "HAPPY, happy; happy!", "furious and scared", "", "zebra ☂", "the cat sat on a mat " * 50]
 
 
@@ -82,12 +86,12 @@ def test_every_verb_works_with_it(run_of_kind: Path, tmp_path: Path) -> None:
         assert len(set(emotune.load(run).decision.thresholds)) == 1
 
 
-def test_it_says_before_the_first_step_and_in_card_and_manifest_that_transformers_cannot_load_it(
+def test_message_card_and_manifest_say_that_transformers_cannot_load_it(
     run_of_kind: Path,
 ) -> None:
-    said, card = run_of_kind.with_suffix(".stderr").read_text(), (run_of_kind / "model" / "README.md").read_text()
+    shown, card = run_of_kind.with_suffix(".stderr").read_text(), (run_of_kind / "model" / "README.md").read_text()
     sentence = "plain transformers cannot (portability: emotune)"
-    before, found, after = said.partition(sentence)
+    before, found, after = shown.partition(sentence)
     assert found
     assert "fitting" not in before
     assert ("fitting" in after) is (verify(run_of_kind / "model").kind == "tfidf")
@@ -97,15 +101,15 @@ def test_it_says_before_the_first_step_and_in_card_and_manifest_that_transformer
     assert verify(run_of_kind / "model").portability == "emotune"
 
 
-def test_settings_that_play_no_part_are_named_in_one_sentence(run_of_kind: Path) -> None:
-    said = run_of_kind.with_suffix(".stderr").read_text()
-    (line,) = [line for line in said.splitlines() if "ignored for this kind" in line]
+def test_ignored_settings_are_named_in_one_sentence(run_of_kind: Path) -> None:
+    shown = run_of_kind.with_suffix(".stderr").read_text()
+    (line,) = [line for line in shown.splitlines() if "ignored for this kind" in line]
     assert "optimizer.lr" in line
     assert "training.epochs" in line
     assert "training.seed" not in line
 
 
-def test_a_run_that_stopped_begins_again_and_a_complete_one_does_not(tfidf: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_starts_again_and_a_finished_one_does_not(tfidf: Path, tmp_path: Path) -> None:
     run = tiny.copy(tfidf, tmp_path / "run")
     complete = call("train", "--resume", run)
     assert complete.exit_code == 0
@@ -127,7 +131,7 @@ def test_training_prints_json(base: Path, tmp_path: Path) -> None:
     assert content["validation"]["macro_f1"] > 0.9
 
 
-def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path, tmp_path: Path) -> None:
+def test_the_dummy_recipe_predicts_the_most_frequent_class(base: Path, tmp_path: Path) -> None:
     result = call("train", "emotion-dummy", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "ignored for this kind" not in result.stderr
@@ -137,7 +141,7 @@ def test_the_recipe_of_the_dummy_answers_with_the_most_frequent_class(base: Path
     assert all(answer.scores == answers[0].scores for answer in answers)
 
 
-def test_the_most_frequent_labels_are_the_answer_and_thresholds_add_none(base: Path, tmp_path: Path) -> None:
+def test_the_most_frequent_labels_are_predicted_without_thresholds(base: Path, tmp_path: Path) -> None:
     settings = ("--set", "model.kind=dummy", "--set", "model.strategy=most_frequent", "--set", "model.num_labels=2")
     result = call("train", "starter", "--data", tiny.multi_label(base), "--out", tmp_path / "run", *settings)
     assert result.exit_code == 0, result.output
@@ -192,7 +196,7 @@ def fitted(kind: str, taught: FitData, **keys: object) -> tuple[FittedKind, Text
 @settings(deadline=None, max_examples=30)
 @given(texts=st.lists(st.text(max_size=30), max_size=6), data=st.data())
 @pytest.mark.parametrize(("kind", "keys"), [("tfidf", {"min_df": 1}), ("tfidf", {"char_ngrams": None}), ("dummy", {})])
-def test_scores_survive_the_round_trip_and_no_text_changes_those_of_another(
+def test_saved_scores_are_equal_and_do_not_depend_on_other_texts(
     kind: str, keys: dict[str, object], texts: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     number = 12
@@ -217,7 +221,7 @@ def test_the_empty_text_and_unknown_words_have_the_scores_of_the_bias_alone(clas
 
 
 @pytest.mark.parametrize("task", list(Task))
-def test_labels_without_a_row_are_unlikely_and_nothing_fails(task: Task) -> None:
+def test_labels_without_a_row_are_unlikely(task: Task) -> None:
     targets = np.zeros((8, 3))
     targets[:, 0] = 1
     for kind in KINDS:
@@ -241,7 +245,7 @@ def test_the_dummy_gives_the_frequencies_of_the_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         ({"word_ngrams": None, "char_ngrams": None}, "needs word_ngrams or char_ngrams"),
         ({"word_ngrams": [2, 1]}, "the smaller one first"),
@@ -252,8 +256,8 @@ def test_the_dummy_gives_the_frequencies_of_the_labels() -> None:
         ({"encoder": "x"}, "unknown key 'model.encoder'"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(keys: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_settings_are_refused(keys: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         config_from({"model": {"kind": "tfidf", **keys}})
 
 
@@ -276,3 +280,57 @@ def test_without_scikit_learn_the_extra_is_named(base: Path, tmp_path: Path, mon
     assert result.exit_code == 1
     assert "pip install 'emotune[train]'" in result.stderr
     assert not (tmp_path / "run" / "model").exists()
+
+
+# The weights of terms
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    texts=st.lists(ANY_TEXT, min_size=1, max_size=8),
+    others=st.lists(ANY_TEXT, max_size=3),
+    unit=st.sampled_from(["word", "char"]),
+    shortest=st.integers(1, 4),
+    more=st.integers(0, 3),
+    min_df=st.integers(1, 2),
+    sublinear=st.booleans(),
+    lowercase=st.booleans(),
+)
+def test_tfidf_weights_equal_those_of_scikit_learn(
+    texts: list[str],
+    others: list[str],
+    unit: Unit,
+    shortest: int,
+    more: int,
+    min_df: int,
+    sublinear: bool,
+    lowercase: bool,
+) -> None:
+    ours = weighting(
+        texts, Terms(unit, shortest, shortest + more, lowercase), min_df=min_df, most=None, sublinear=sublinear
+    )
+    theirs = TfidfVectorizer(
+        analyzer="word" if unit == "word" else "char_wb",
+        token_pattern=WORD if unit == "word" else None,
+        ngram_range=(shortest, shortest + more),
+        min_df=min_df,
+        sublinear_tf=sublinear,
+        lowercase=lowercase,
+    )
+    try:
+        theirs.fit(texts)
+    except ValueError:  # it finds no term
+        assert not ours.vocabulary
+        return
+    assert ours.vocabulary == tuple(theirs.get_feature_names_out())
+    for text, row in zip([*texts, *others], theirs.transform([*texts, *others]).toarray(), strict=True):
+        columns, weights = ours.row(text)
+        mine = np.zeros(len(row))
+        mine[columns] = weights
+        np.testing.assert_allclose(mine, row, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("most", "kept"), [(1, ("b",)), (2, ("a", "b")), (9, ("a", "b", "c"))])
+def test_the_terms_of_the_most_texts_are_kept(most: int, kept: tuple[str, ...]) -> None:
+    found = weighting(["a b b", "b c", "a b", "c"], Terms("word", 1, 1, True), min_df=1, most=most, sublinear=True)
+    assert found.vocabulary == kept

@@ -103,7 +103,7 @@ def test_the_weights_of_the_encoder_are_those_of_the_checkpoint(family: str, che
     assert set(dict(model.base_model.named_parameters())) <= set(stored)
 
 
-def test_the_lowest_layers_of_an_encoder_can_stand_alone(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_an_encoder_can_be_reduced_to_its_lowest_layers(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = checkpoint(family)
     whole, lower = build(source).eval(), build(source, layers=1).eval()
     assert len(encoders.layer_names(lower)) == 1
@@ -166,7 +166,7 @@ def test_a_sentence_encoder_starts_at_the_identity(family: str, checkpoint: Chec
 
 
 @pytest.mark.parametrize("choice", ["auto", "checkpoint"])
-def test_other_checkpoints_start_at_their_own_head(choice: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_other_checkpoints_keep_their_own_pooling_layer(choice: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = copied(checkpoint("bert"), tmp_path / "bert")
     if choice == "checkpoint":
         (source / "modules.json").write_text("[]")
@@ -193,7 +193,7 @@ def test_training_starts_at_the_frequencies_of_the_labels(labels: LabelSet, chec
     np.testing.assert_allclose(found, np.tile([0.1, 0.3, 0.6], (len(TEXTS), 1)), atol=1e-6)
 
 
-def test_a_label_that_always_or_never_stands_gives_a_finite_start(checkpoint: Checkpoint) -> None:
+def test_a_constant_label_has_a_finite_first_bias(checkpoint: Checkpoint) -> None:
     model = build(checkpoint("bert"))
     encoders.start_at_priors(model, np.array([[1, 0, 1], [1, 0, 0]], dtype=np.float32), Task.MULTI_LABEL)
     bias = encoders.final_linear(model).bias
@@ -213,7 +213,7 @@ def test_the_final_linear_layer_gives_the_logits(family: str, checkpoint: Checkp
     assert torch.equal(seen[-1], logits)
 
 
-def test_dividing_the_logits_divides_them(family: str, checkpoint: Checkpoint) -> None:
+def test_divide_logits_divides_the_logits(family: str, checkpoint: Checkpoint) -> None:
     model = build(checkpoint(family)).eval()
     encoders.start_at_priors(model, np.array([[1, 0, 1], [0, 0, 1]], dtype=np.float32), Task.MULTI_LABEL)
     batch = batch_of(checkpoint(family), model)
@@ -225,7 +225,7 @@ def test_dividing_the_logits_divides_them(family: str, checkpoint: Checkpoint) -
         torch.testing.assert_close(model(**batch).logits, before / 1.4, rtol=1e-5, atol=1e-6)
 
 
-def test_head_and_encoder_share_all_parameters_between_them(family: str, checkpoint: Checkpoint) -> None:
+def test_each_parameter_belongs_to_the_head_or_the_encoder(family: str, checkpoint: Checkpoint) -> None:
     model = build(checkpoint(family))
     head = [name for name, _ in encoders.head_parameters(model)]
     encoder = [name for name, _ in encoders.encoder_parameters(model)]
@@ -245,7 +245,7 @@ def frozen(source: Path, **settings: Any) -> PreTrainedModel:
     return model
 
 
-def test_what_is_frozen_is_not_trained(family: str, checkpoint: Checkpoint) -> None:
+def test_frozen_parameters_are_not_trained(family: str, checkpoint: Checkpoint) -> None:
     source = checkpoint(family)
     free = frozen(source, freeze="none", freeze_word_embeddings=False)
     everything = {name for name, _ in free.named_parameters()}
@@ -328,9 +328,7 @@ def test_a_layer_is_changed_in_the_file_as_if_all_were_saved_again(
     assert changed.read_bytes() == again.read_bytes()
 
 
-def test_what_is_saved_neither_pads_nor_cuts_nor_wants_code(
-    family: str, checkpoint: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_saved_model_has_no_padding_truncation_or_code(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = checkpoint(family)
     model = build(source)
     encoders.save(model, source, encoders.text_encoder(source, model), tmp_path)
@@ -388,7 +386,7 @@ def without(names: list[str], source: Path) -> None:
     save_file(left, source / "model.safetensors", metadata={"format": "pt"})
 
 
-def test_an_encoder_with_holes_is_refused_and_one_without_a_head_is_not(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_missing_encoder_weights_are_refused_but_a_missing_head_is_not(checkpoint: Checkpoint, tmp_path: Path) -> None:
     source = copied(checkpoint("bert"), tmp_path / "bert")
     without(["pooler."], source)
     build(source)
@@ -397,7 +395,9 @@ def test_an_encoder_with_holes_is_refused_and_one_without_a_head_is_not(checkpoi
         build(source)
 
 
-def test_an_encoder_of_another_size_than_it_says_is_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_an_encoder_whose_size_differs_from_its_configuration_is_refused(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match="another shape"):
         build(copied(checkpoint("bert"), tmp_path / "bert", vocab_size=300))
 

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from emotune.artifact.safety.directory import require_safe_model, weight_files
-from emotune.artifact.safety.json_files import read_json
+from emotune.artifact.safety.files import read_header, read_json, require_finite
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
-from emotune.artifact.safety.weights import read_header, require_finite
 from emotune.cli.terminal import json_safe, on_one_line, printable
 from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
 from emotune.errors import DataError, ModelError
@@ -50,7 +49,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize("pattern", [*PUBLISHED, *HARMLESS])
-def test_patterns_of_published_tokenizers_are_let_through(pattern: str) -> None:
+def test_patterns_of_published_tokenizers_are_allowed(pattern: str) -> None:
     assert why_slow(pattern) is None
 
 
@@ -61,13 +60,13 @@ def test_slow_patterns_are_refused(pattern: str) -> None:
 
 @given(st.text(alphabet="ab()[]{}|*+?\\^$.1,", max_size=30))
 @settings(deadline=None, max_examples=300)
-def test_any_pattern_gets_an_answer(pattern: str) -> None:
+def test_any_pattern_is_judged(pattern: str) -> None:
     assert why_slow(pattern) is None or isinstance(why_slow(pattern), str)
 
 
 @given(st.sampled_from(["a+", "b*", "(a|b)", "[ab]", "a{2}", "c?", "ab", "|"]), st.data())
 @settings(deadline=None, max_examples=100)
-def test_what_is_let_through_takes_no_time_on_bad_texts(first: str, data: st.DataObject) -> None:
+def test_allowed_patterns_are_fast_on_adversarial_texts(first: str, data: st.DataObject) -> None:
     parts = data.draw(st.lists(st.sampled_from(["a+", "b*", "(a|b)", "[ab]+", "a{2}", "c?", "(ab)+", "|"]), max_size=4))
     pattern = first + "".join(parts)
     if why_slow(pattern) is None:
@@ -119,12 +118,12 @@ def test_every_finite_number_is_valid(dtype: type, tmp_path: Path) -> None:
 )
 @settings(deadline=None, max_examples=50)
 def test_json_reads_as_it_was_written(content: dict) -> None:
-    from emotune.artifact.safety.json_files import parse_json
+    from emotune.artifact.safety.files import parse_json
 
     assert parse_json(json.dumps(content).encode()) == content
 
 
-def test_json_is_read_from_files_alone(tmp_path: Path) -> None:
+def test_json_is_read_only_from_regular_files(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no such file"):
         read_json(tmp_path)
 
@@ -134,7 +133,7 @@ def test_json_is_read_from_files_alone(tmp_path: Path) -> None:
 
 @given(st.text())
 @settings(deadline=None, max_examples=100)
-def test_nothing_that_a_terminal_obeys_is_left(text: str) -> None:
+def test_terminal_control_characters_are_removed(text: str) -> None:
     obeyed = {chr(c) for c in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)}
     assert not obeyed & set(on_one_line(text))
     assert not (obeyed - {"\n", "\t"}) & set(printable(text))
@@ -151,6 +150,6 @@ def test_labels_of_any_language_are_labels(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", " a", "a\nb", "\x1b[2J", "\x9b", "a\u202eb", "a\u2028b", "<b>", "</b>", "<!--", "x" * 201]
 )
-def test_what_is_no_name_is_refused(name: str) -> None:
+def test_an_invalid_label_name_is_refused(name: str) -> None:
     with pytest.raises(DataError, match="label name"):
         LabelSet((name, "fear"))

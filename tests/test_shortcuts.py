@@ -73,7 +73,7 @@ def test_the_last_layer_works_on_the_first_token_alone(name: str, checkpoint: Ch
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_everything_is_put_back(fails: bool, family: str, checkpoint: Checkpoint) -> None:
+def test_the_shortcuts_are_undone(fails: bool, family: str, checkpoint: Checkpoint) -> None:
     model = build(checkpoint(family), dropout=0.1, attention_dropout=0.1).train()
     modules, names = list(model.modules()), [name for name, _ in model.named_modules()]
     attributes = [set(vars(m)) for m in modules]
@@ -142,7 +142,7 @@ def test_byte_dropout_follows_the_seed() -> None:
     assert not torch.equal(draws[0], draws[2])
 
 
-def test_byte_dropout_does_nothing_when_it_should_not() -> None:
+def test_byte_dropout_does_nothing_in_evaluation_or_at_rate_0() -> None:
     x = torch.randn(5, 3)
     assert torch.equal(cpu_shortcuts.ByteDropout(0.5).eval()(x), x)
     assert torch.equal(cpu_shortcuts.ByteDropout(0.0).train()(x), x)

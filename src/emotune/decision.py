@@ -74,10 +74,7 @@ class Decision:
             raise ValueError(f"probabilities have shape {p.shape}, not (n, {len(self.labels)})")
         if self.labels.task is Task.MULTI_CLASS:
             return _best(p)
-        return self._with_policies(p, passing(p, np.asarray(self.thresholds)))
-
-    def _with_policies(self, p: Floats, passed: Bools) -> Bools:
-        neutral = self.labels.neutral
+        passed, neutral = passing(p, np.asarray(self.thresholds)), self.labels.neutral
         if self.neutral_excludes and neutral is not None:
             others = np.delete(passed, neutral, axis=1).any(axis=1)
             passed[others, neutral] = False
@@ -110,8 +107,13 @@ class Decision:
         for name, kind in _FILE.items():
             if type(found.get(name)) is not kind:
                 raise ModelError(f"decision.json is not valid: {name!r} is missing, or not of type {kind.__name__}")
-        _check_tuning(found["tuning"])
-        thresholds = found["thresholds"]
+        tuning, thresholds = found["tuning"], found["thresholds"]
+        # a tuning on known rows has figures that are shown to users
+        for name in ("out_of_fold", "in_sample") if "data_sha256" in tuning else ():
+            figures = tuning[name] if isinstance(tuning.get(name), dict) else {}
+            numbers = all(type(figure) in (int, float, type(None)) for figure in figures.values())
+            if not ({"macro_f1", "micro_f1"} <= figures.keys() and numbers):
+                raise ModelError(f"decision.json is not valid: 'tuning' has no figures {name!r}")
         if any(type(t) not in (int, float) for t in thresholds.values()):
             raise ModelError("decision.json is not valid: a threshold is not a number")
         try:
@@ -120,19 +122,10 @@ class Decision:
                 thresholds=tuple(float(t) for t in thresholds.values()),
                 fallback=Fallback(found["when_nothing_passes"]),
                 neutral_excludes=found["neutral_excludes"],
-                tuning=found["tuning"],
+                tuning=tuning,
             )
         except (EmotuneError, ValueError, OverflowError) as error:
             raise ModelError(f"decision.json is not valid: {error}") from error
-
-
-def _check_tuning(tuning: dict[str, Any]) -> None:
-    """Raise ModelError for a record of a tuning on known rows that lacks the figures shown to users."""
-    for name in ("out_of_fold", "in_sample") if "data_sha256" in tuning else ():
-        figures = tuning[name] if isinstance(tuning.get(name), dict) else {}
-        numbers = all(type(figure) in (int, float, type(None)) for figure in figures.values())
-        if not ({"macro_f1", "micro_f1"} <= figures.keys() and numbers):
-            raise ModelError(f"decision.json is not valid: 'tuning' has no figures {name!r}")
 
 
 _FILE = {"task": str, "thresholds": dict, "when_nothing_passes": str, "neutral_excludes": bool, "tuning": dict}

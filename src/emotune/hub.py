@@ -85,25 +85,24 @@ def resolve_encoder(name: str, revision: str | None = None) -> Source:
             f"no encoder {name!r}: {'there is no such directory' if local is None else 'it is a file'}",
             hint=f"An encoder is a local directory or a hub id such as {DEFAULT_ENCODER}.",
         )
-    found = _find_installed(name, revision, _ENCODER_FILES, _is_encoder)
-    if found is None:
-        found = _fetch(name, revision, _ENCODER_FILES)
-        _require_encoder(found.directory)
+    found = _find(name, revision, _ENCODER_FILES, _is_encoder, fetch=True)
+    assert found is not None
+    _require_encoder(found.directory)
     return found
 
 
-def _find_installed(
-    name: str, revision: str | None, wanted: Selection, is_complete: Callable[[Path], bool]
+def _find(
+    name: str, revision: str | None, wanted: Selection, is_complete: Callable[[Path], bool], *, fetch: bool
 ) -> Source | None:
-    """Return an encoder in the hub's cache or in the pip package; None if neither has it."""
+    """Find an encoder in the hub's cache, in the pip package, or with `fetch` on the hub; None if none has it."""
     kept = cached(name, revision, wanted)
     if kept is not None and is_complete(kept):
         return Source(kept, f"hub cache, revision {kept.name}")
     packaged = _from_wheel() if name == DEFAULT_ENCODER and revision in (None, _WHEEL_REVISION) else None
-    return None if packaged is None else Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
-
-
-def _fetch(name: str, revision: str | None, wanted: Selection) -> Source:
+    if packaged is not None:
+        return Source(packaged, f"the pip package {_WHEEL}, revision {_WHEEL_REVISION}")
+    if not fetch:
+        return None
     directory = _fetched(name, revision, wanted)
     return Source(directory, f"the hub, revision {directory.name}")
 
@@ -114,23 +113,22 @@ def resolve_tokenizer(name: str, revision: str | None = None, *, fetch: bool) ->
     Without `fetch` the hub is not used, and None means that they are not on this machine. Raises MissingInputError for
     an encoder without `tokenizer.json`, and as `resolve_encoder`.
     """
-    wanted = Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
+
+    def has_tokenizer(directory: Path) -> bool:
+        return (directory / _TOKENIZER).is_file()
+
     local = local_path(name)
     if local is not None:
-        return _with_tokenizer(Source(local.resolve(), f"local directory {local}"))
-    found = _find_installed(name, revision, wanted, lambda directory: (directory / _TOKENIZER).is_file())
-    if found is None and fetch:
-        found = _fetch(name, revision, wanted)
-    return None if found is None else _with_tokenizer(found)
-
-
-def _with_tokenizer(source: Source) -> Source:
-    if not (source.directory / _TOKENIZER).is_file():
+        found: Source | None = Source(local.resolve(), f"local directory {local}")
+    else:
+        wanted = Selection([_TOKENIZER, "tokenizer_config.json", "config.json"])
+        found = _find(name, revision, wanted, has_tokenizer, fetch=fetch)
+    if found is not None and not has_tokenizer(found.directory):
         raise MissingInputError(
-            f"{source.directory} has no {_TOKENIZER}, which is needed to count tokens",
+            f"{found.directory} has no {_TOKENIZER}, which is needed to count tokens",
             hint="transformers writes one: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
-    return source
+    return found
 
 
 def fetch_model(name: str, files: Sequence[str], revision: str | None = None) -> Path:
@@ -238,12 +236,7 @@ def fetched(name: str, revision: str | None, wanted: Selection, kind: Repositori
 @contextmanager
 def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator[None]:
     """Turn exceptions of the hub's client into errors of emotune."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield

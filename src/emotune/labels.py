@@ -230,6 +230,6 @@ def to_matrix(rows: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.
 POSITIVE = 0.5
 
 
-def positives(targets: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+def positives(targets: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:
     """Return which targets count as positive where soft ones do not serve: those of at least a half."""
     return np.asarray(targets >= POSITIVE)

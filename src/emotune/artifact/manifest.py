@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict
 
 from emotune.artifact.safety.directory import (
     CONFIG,
+    TOKENIZER,
     WEIGHTS,
     WEIGHTS_INDEX,
     entries,
@@ -30,8 +31,8 @@ from emotune.artifact.safety.directory import (
     require_classifier,
     shard_names,
 )
-from emotune.artifact.safety.json_files import read_json as read_json
-from emotune.artifact.safety.json_files import validated
+from emotune.artifact.safety.files import read_json as read_json
+from emotune.artifact.safety.files import readable, validated
 from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
@@ -45,10 +46,8 @@ _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
 # a library may read such files without being asked, such as adapter_config.json
 _READ_UNASKED = {".json", ".safetensors", ".py"}
-_TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
-    *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"),
-)
+_TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
+_TOKENIZER_FILES += ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"]
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
 _LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
@@ -81,7 +80,9 @@ class Manifest(BaseModel):
 def seal(directory: Path, **fields: Any) -> Manifest:
     """Write the manifest of all files in a directory, as the last file; `fields` are the other fields of Manifest."""
     files = {name: _entry(path) for name, path in _files(directory).items()}
-    return _write_manifest(directory, Manifest(format_version=FORMAT_VERSION, files=files, **fields))
+    manifest = _with_digest(Manifest(format_version=FORMAT_VERSION, files=files, **fields))
+    write_file(directory / MANIFEST, _manifest_text(manifest))
+    return manifest
 
 
 def _files(directory: Path) -> dict[str, Path]:
@@ -95,18 +96,13 @@ def _entry(path: Path) -> FileEntry:
     return FileEntry(sha256=file_digest(path), bytes=path.stat().st_size)
 
 
-def _write_manifest(directory: Path, manifest: Manifest) -> Manifest:
-    manifest = manifest.model_copy(update={"digest": _digest(manifest)})
-    write_file(directory / MANIFEST, _manifest_text(manifest))
-    return manifest
+def _with_digest(manifest: Manifest) -> Manifest:
+    content = _manifest_text(manifest.model_copy(update={"digest": None}))
+    return manifest.model_copy(update={"digest": hashlib.sha256(content.encode()).hexdigest()})
 
 
 def _manifest_text(manifest: Manifest) -> str:
     return json_text(manifest.model_dump(mode="json"))
-
-
-def _digest(manifest: Manifest) -> str:
-    return hashlib.sha256(_manifest_text(manifest.model_copy(update={"digest": None})).encode()).hexdigest()
 
 
 def find_model(name: str) -> Path:
@@ -139,21 +135,15 @@ def _find_in(path: Path) -> Path:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        message = f"no manifest ({MANIFEST}): this model is incomplete"
-        raise ModelError(message, place=Place(path), hint=_former_hint(path))
+        hint, backup = None, backup_of(path / "model")
+        if (path / BACKUP / "model").is_dir():
+            hint = f"The backup of the former run is in {path / BACKUP}: move it to another place, or name it."
+        elif backup is not None:
+            hint = f"A process may be replacing it. If none is running: mv {backup} {path / 'model'}"
+        raise ModelError(f"no manifest ({MANIFEST}): this model is incomplete", place=Place(path), hint=hint)
     if (path / CONFIG).exists():
         return path
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not a model directory", place=Place(path))
-
-
-def _former_hint(path: Path) -> str | None:
-    """Return a hint how to get the backup of a model that was being replaced; None without a backup."""
-    if (path / BACKUP / "model").is_dir():
-        return f"The backup of the former run is in {path / BACKUP}: move it to another place, or name it."
-    former = backup_of(path / "model")
-    if former is None:
-        return None
-    return f"A process may be replacing it. If none is running: mv {former} {path / 'model'}"
 
 
 def _find_on_hub(name: str) -> Path:
@@ -183,11 +173,21 @@ def run_of(model: Path) -> Path | None:
 def verify(directory: Path) -> Manifest:
     """Check a model directory against its manifest; raises ModelError for any difference or forbidden file."""
     manifest = read_manifest(directory)
-    try:
-        _verify_files(directory, manifest)
-    except OSError as error:
-        place = Place(Path(error.filename or directory))
-        raise ModelError(f"cannot read it: {error.strerror}", place=place) from error
+    with readable(directory):
+        # the names come from the directory: no name in a manifest can lead out of it
+        for path in entries(directory, below=True):
+            if _is_pickle(path):
+                raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
+        found = _files(directory)
+        for name, path in found.items():
+            if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
+                raise ModelError("this file is not in the manifest; remove it", place=Place(path))
+        for name, entry in manifest.files.items():
+            if name not in found:
+                raise ModelError(f"the manifest lists {name!r}, which is not in the directory", place=Place(directory))
+            if found[name].stat().st_size != entry.bytes or file_digest(found[name]) != entry.sha256:
+                message = "the file differs from its sha256 in the manifest: damaged or changed"
+                raise ModelError(message, place=Place(found[name]))
     return manifest
 
 
@@ -201,52 +201,27 @@ def read_manifest(directory: Path) -> Manifest:
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
         raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
     manifest = validated(Manifest, content, place)
-    _check_manifest(manifest, place)
-    if manifest.digest is not None and (directory / MANIFEST).read_bytes() != _resealed_text(manifest).encode():
-        raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
-    return manifest
-
-
-def _resealed_text(manifest: Manifest) -> str:
-    return _manifest_text(manifest.model_copy(update={"digest": _digest(manifest)}))
-
-
-def _check_manifest(manifest: Manifest, place: Place) -> None:
+    folded: dict[str, str] = {}
     for name in manifest.files:
         if _is_pickle(Path(name)):
             raise ModelError(f"the manifest lists {name!r}: a pickle is not allowed in a model directory", place=place)
-    folded: dict[str, str] = {}
-    for name in manifest.files:
         if (other := folded.setdefault(name.casefold(), name)) != name:
             message = f"the manifest lists {other!r} and {name!r}, which are the same file on some file systems"
             raise ModelError(message, place=place)
     if manifest.max_tokens is not None and not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
         message = f"max_tokens is {manifest.max_tokens}; allowed are {_FEWEST_TOKENS} to {_MOST_TOKENS:,}"
         raise ModelError(message, place=place)
-    for required in ("config.json", "model.safetensors", "tokenizer.json", DECISION):
+    for required in (CONFIG, WEIGHTS, TOKENIZER, DECISION):
         if manifest.kind == "encoder" and required not in manifest.files:
             raise ModelError(f"the manifest does not list {required}", place=place)
+    expected = _manifest_text(_with_digest(manifest)).encode()
+    if manifest.digest is not None and (directory / MANIFEST).read_bytes() != expected:
+        raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
+    return manifest
 
 
 def _is_pickle(path: Path) -> bool:
     return path.suffix.casefold() in _PICKLES
-
-
-def _verify_files(directory: Path, manifest: Manifest) -> None:
-    """Check the files found in the directory, so that no name in a manifest can lead out of it."""
-    for path in entries(directory, below=True):
-        if _is_pickle(path):
-            raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
-    found = _files(directory)
-    for name, path in found.items():
-        if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
-            raise ModelError("this file is not in the manifest; remove it", place=Place(path))
-    for name, entry in manifest.files.items():
-        if name not in found:
-            raise ModelError(f"the manifest lists {name!r}, which is not in the directory", place=Place(directory))
-        if found[name].stat().st_size != entry.bytes or file_digest(found[name]) != entry.sha256:
-            message = "the file differs from its sha256 in the manifest: damaged or changed"
-            raise ModelError(message, place=Place(found[name]))
 
 
 def read_decision(directory: Path) -> Decision:
@@ -269,8 +244,9 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
                 link_or_copy(path.resolve(), stage / name)
         for name, content in changed.items():
             write_file(stage / name, content)
-        entries = manifest.files | {name: _entry(stage / name) for name in changed}
-        _write_manifest(stage, manifest.model_copy(update={"files": entries}))
+        files = manifest.files | {name: _entry(stage / name) for name in changed}
+        text = _manifest_text(_with_digest(manifest.model_copy(update={"files": files})))
+        write_file(stage / MANIFEST, text)
 
 
 def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:
@@ -285,8 +261,6 @@ def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Return the versions of emotune and of those libraries that are installed; the default: those of its models."""
     found = {"emotune": metadata.version("emotune")}
     for name in libraries:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found

@@ -15,13 +15,13 @@ from emotune.artifact import ensemble
 from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, verify
 from emotune.artifact.safety.directory import (
     CONFIG,
+    entries,
     label_names,
     require_classifier,
-    require_regular,
     require_safe_model,
     require_safe_parts,
 )
-from emotune.artifact.safety.json_files import read_json
+from emotune.artifact.safety.files import read_json
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
@@ -84,7 +84,11 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
     within: it is a member of an ensemble, whose checks covered its files too.
     """
     decision = read_decision(directory)
-    if _is_network(manifest.kind):
+    try:
+        is_network = isinstance(find_kind(manifest.kind), TrainedKind)
+    except ConfigError:
+        is_network = False  # the classifier reports the unknown kind
+    if is_network:
         config = read_json(directory / CONFIG) if within else require_safe_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
@@ -113,15 +117,8 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
     return tuple(found)
 
 
-def _is_network(kind: str) -> bool:
-    try:
-        return isinstance(find_kind(kind), TrainedKind)
-    except ConfigError:
-        return False  # `open_backend` reports it
-
-
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:
-    require_regular(directory)
+    list(entries(directory, below=False))  # raises ModelError for links, pipes, devices and sparse files
     config = require_safe_model(directory)
     place = Place(directory / CONFIG)
     require_classifier(config, place.path)
@@ -134,9 +131,19 @@ def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task
         labels = LabelSet(tuple(names or found), task or known)
     except DataError as error:
         raise ModelError(f"id2label: {error.message}", place=place) from None
-    inferred = None if rule is None or task is not None else _inferred(rule, labels)
-    note = _note(name, labels, inferred, unnamed=unnamed)
-    return FoundModel(name, directory, None, Decision.default(labels), (note,), inferred, unnamed)
+    inferred = None
+    if rule is not None and task is None:
+        other = "multi_class" if labels.task is Task.MULTI_LABEL else "multi_label"
+        inferred = f"{rule} {str(labels.task).replace('_', '-')} (if that is wrong: emotune tune --task {other})"
+    parts = [f"{name} was not written by emotune (it has no {MANIFEST}) and is used as it is"]
+    if inferred is not None:
+        parts.append(inferred)
+    if unnamed:
+        parts.append("its labels are numbers (name them, one per line: emotune tune --labels FILE)")
+    if labels.task is Task.MULTI_LABEL:
+        parts.append("its thresholds are untuned, 0.5 for every label")
+        parts.append(f"tune them on your data: emotune tune {name} --data DATA --out DIR")
+    return FoundModel(name, directory, None, Decision.default(labels), ("; ".join(parts),), inferred, unnamed)
 
 
 def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple[Task, str | None]:
@@ -152,24 +159,6 @@ def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple
         return KNOWN[known].task, f"its labels are those of {known}, so emotune treats it as"
     task = Task.MULTI_LABEL if len(names) == 1 else Task.MULTI_CLASS
     return task, "it has no problem_type, so emotune treats it, like plain transformers, as"
-
-
-def _inferred(rule: str, labels: LabelSet) -> str:
-    other = "multi_class" if labels.task is Task.MULTI_LABEL else "multi_label"
-    return f"{rule} {str(labels.task).replace('_', '-')} (if that is wrong: emotune tune --task {other})"
-
-
-def _note(name: str, labels: LabelSet, rule: str | None, *, unnamed: bool) -> str:
-    """Return a note on a model of other software, in one sentence."""
-    parts = [f"{name} was not written by emotune (it has no {MANIFEST}) and is used as it is"]
-    if rule is not None:
-        parts.append(rule)
-    if unnamed:
-        parts.append("its labels are numbers (name them, one per line: emotune tune --labels FILE)")
-    if labels.task is Task.MULTI_LABEL:
-        parts.append("its thresholds are untuned, 0.5 for every label")
-        parts.append(f"tune them on your data: emotune tune {name} --data DATA --out DIR")
-    return "; ".join(parts)
 
 
 def read_label_names(path: Path) -> list[str]:

@@ -3,7 +3,7 @@
 import io
 import sys
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
@@ -16,7 +16,7 @@ from emotune.cli.inspect import inspect
 from emotune.cli.ladder import ladder
 from emotune.cli.predict import predict
 from emotune.cli.recipes import recipes
-from emotune.cli.terminal import ignore_stderr_failures
+from emotune.cli.terminal import UnfailingStream
 from emotune.cli.train import train
 from emotune.cli.tune import tune
 
@@ -55,9 +55,6 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # characters that the terminal cannot show, and arguments that are not UTF-8, must not cause a traceback
             stream.reconfigure(errors="backslashreplace")
-    ignore_stderr_failures()
+    # all writers to stderr, libraries too, ignore failures to write
+    sys.stderr = cast(TextIO, UnfailingStream(sys.stderr))
     app()
-
-
-if __name__ == "__main__":
-    main()

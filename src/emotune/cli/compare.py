@@ -12,8 +12,6 @@ from emotune.cli.terminal import Terminal, emit, emit_json
 if TYPE_CHECKING:
     from emotune.reports.comparison import ComparisonReport
 
-_CONFUSED, _DISAGREEMENTS = 3, 5
-
 
 @reported
 def compare(
@@ -94,10 +92,21 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         terminal.paragraph(tables.how_won(report))
         emit("")
     terminal.table(tables.label_table(report), f"F1 by label; ▲ ▼ significantly different from {report.reference}")
-    for caption, table in tables.confusions_of_all(report, _CONFUSED):
+    for caption, table in tables.confusions_of_all(report, most=3):
         emit("")
         terminal.table(table, caption)
-    _show_disagreements(report, terminal)
+    disagreements = report.comparison.disagreements[:5]
+    if disagreements:
+        emit("")
+        terminal.heading("They disagree most on")
+    for disagreement in disagreements:
+        place, text = tables.place_and_text(report, disagreement.row, most=2 * terminal.fold)
+        labels = ", ".join(report.labels_of(disagreement.row)) or "nothing"
+        terminal.paragraph(f"{place}  {text}", others="  ")
+        emit(f"    labels: {labels}")
+        names = (report.names[i] for i in report.comparison.ranking)
+        for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):
+            emit(f"    {name}: {answer}")
     emit("")
     show_sentences((tables.summary(report), *report.notes), terminal)
 
@@ -106,9 +115,8 @@ def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
     """Print the tables of scores and costs."""
     from emotune.reports import comparison as tables
 
-    terminal.table(
-        tables.main_table(report, tables.headline_metrics(report)), report.title[:1].upper() + report.title[1:]
-    )
+    title = report.title[:1].upper() + report.title[1:]
+    terminal.table(tables.main_table(report, tables.headline_metrics(report)), title)
     emit("")
     terminal.table(tables.main_table(report, tables.further_metrics(report), costs=False))
     terminal.paragraph(tables.how_read(report))
@@ -119,21 +127,3 @@ def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
     """Print each line as a sentence."""
     for line in lines:
         terminal.paragraph(line[:1].upper() + line[1:].rstrip(".") + ".")
-
-
-def _show_disagreements(report: "ComparisonReport", terminal: Terminal) -> None:
-    from emotune.reports import comparison as tables
-
-    rows = report.comparison.disagreements[:_DISAGREEMENTS]
-    if not rows:
-        return
-    emit("")
-    terminal.heading("They disagree most on")
-    for disagreement in rows:
-        place, text = tables.place_and_text(report, disagreement.row, most=2 * terminal.fold)
-        labels = ", ".join(report.labels_of(disagreement.row)) or "nothing"
-        terminal.paragraph(f"{place}  {text}", others="  ")
-        emit(f"    labels: {labels}")
-        names = (report.names[i] for i in report.comparison.ranking)
-        for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):
-            emit(f"    {name}: {answer}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, TuneSplit, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 
@@ -19,7 +19,7 @@ def ensemble(
     data: Annotated[
         str | None, typer.Option(help="Tune on this data instead of the validation rows that all runs share.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")] = None,
+    split: TuneSplit = None,
     override: DataSetOption = None,
     untuned: Annotated[bool, typer.Option("--untuned", help="Leave all thresholds at 0.5.")] = False,
     device: DeviceOption = "auto",
@@ -56,8 +56,7 @@ def ensemble(
         emit_json(outcome.to_json())
         return
     rows = outcome.rows
-    title = "" if rows is None else f"Out of fold, {len(rows.targets):,} rows of {rows.name}"
-    terminal.table(outcome.table, title)
+    terminal.table(outcome.table, f"Out of fold, {len(rows.targets):,} rows of {rows.name}" if rows else "")
     if outcome.tuned is not None:
         terminal.info(chosen_thresholds(outcome.tuned))
     emit(f"model: {out / 'model'}")

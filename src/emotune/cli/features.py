@@ -6,60 +6,37 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.options import DataArgument, DataSetOption, DeviceOption, JsonOption, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.errors import UsageError
 
-
-class Pooling(StrEnum):
-    """Pooling over the tokens of a text, as `model.pooling`."""
-
-    cls = "cls"
-    mean = "mean"
-    max = "max"
-
-
-class Join(StrEnum):
-    """How several layers are joined, as `model.layer_join`."""
-
-    concat = "concat"
-    average = "average"
-
-
-DataArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
-    ),
-]
-OutOption = Annotated[Path, typer.Option(metavar="FILE", help="Output file: FILE.parquet or FILE.npz.")]
-SplitOption = Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated [default: all].")]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder on the hub.")]
-LayersOption = Annotated[
-    str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: first layer, …; -1: top layer.")
-]
-LengthOption = Annotated[
-    int, typer.Option(min=8, help="Tokens of a window; longer texts are read in windows, averaged by tokens.")
-]
-CacheOption = Annotated[bool, typer.Option("--cache/--no-cache", help="Read cached embeddings, and cache new ones.")]
+# values of model.pooling and of model.layer_join
+Pooling = StrEnum("Pooling", ["cls", "mean", "max"])
+Join = StrEnum("Join", ["concat", "average"])
 
 
 @reported
 def features(
     data: DataArgument,
-    out: OutOption,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Output file: FILE.parquet or FILE.npz.")],
     encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
-    revision: RevisionOption = None,
-    split: SplitOption = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder on the hub.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated [default: all].")] = None,
     pooling: Annotated[Pooling, typer.Option(help="Pooling over the tokens of a text.")] = Pooling.mean,
-    layers: LayersOption = "-1",
+    layers: Annotated[
+        str, typer.Option(metavar="N,N…", help="0: word embeddings, 1: first layer, …; -1: top layer.")
+    ] = "-1",
     layer_join: Annotated[Join, typer.Option(help="How several layers are joined.")] = Join.concat,
-    max_length: LengthOption = 128,
+    max_length: Annotated[
+        int, typer.Option(min=8, help="Tokens of a window; longer texts are read in windows, averaged by tokens.")
+    ] = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     override: DataSetOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE if it exists.")] = False,
-    cache: CacheOption = True,
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="Read cached embeddings, and cache new ones.")
+    ] = True,
     device: DeviceOption = "auto",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -75,7 +52,12 @@ def features(
     from emotune.workflows.features import FeaturesRequest, write_features
 
     terminal = Terminal(quiet=quiet)
-    settings = {"pooling": pooling.value, "layers": _numbers(layers), "layer_join": layer_join.value}
+    try:
+        numbers = [int(part) for part in layers.split(",")]
+    except ValueError:
+        message = f"--layers takes numbers with commas between them, such as -1,-2, not {layers!r}"
+        raise UsageError(message) from None
+    settings = {"pooling": pooling.value, "layers": numbers, "layer_join": layer_join.value}
     request = FeaturesRequest(
         override_data(DataConfig(path=data), override or ()),
         encoder,
@@ -96,10 +78,3 @@ def features(
     rows = ", ".join(f"{count:,} {name}" for name, count in outcome.splits.items())
     terminal.info(f"{rows} rows of {outcome.width:,} numbers in {outcome.seconds:.0f} s")
     emit(f"features: {outcome.file}")
-
-
-def _numbers(layers: str) -> list[int]:
-    try:
-        return [int(part) for part in layers.split(",")]
-    except ValueError:
-        raise UsageError(f"--layers takes numbers with commas between them, such as -1,-2, not {layers!r}") from None

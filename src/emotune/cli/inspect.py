@@ -1,32 +1,26 @@
 """`emotune inspect`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.cells import cell_len
 
-from emotune.cli.options import JsonOption, QuietOption, SetOption, reported
+from emotune.cli.options import DataArgument, JsonOption, QuietOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 if TYPE_CHECKING:
-    from emotune.config.schema import Config
     from emotune.reports.inspection import Inspection
     from emotune.reports.tables import Table
 
 _BAR = 8
 _MIN_SAMPLE, _MAX_SAMPLE = 20, 90
-_PAIRS, _ALL_PAIRS = 5, 50
 
 
 @reported
 def inspect(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
-        ),
-    ],
+    data: DataArgument,
     split: Annotated[
         list[str] | None, typer.Option(help="Inspect this split only; may be repeated [default: all].")
     ] = None,
@@ -49,10 +43,13 @@ def inspect(
     Shows counts, lengths and labels that go together; reports leaks between splits, repeated and nearly repeated texts,
     conflicting labels and broken encodings; and gives advice.
     """
+    from emotune.config.loading import config_from
     from emotune.workflows.inspect import inspect as run_inspection
 
     terminal = Terminal(quiet=quiet)
-    config = _config(data, encoder, max_length, override)
+    settings = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
+    given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
+    config = config_from({}, [*(override or []), *given])
     outcome = run_inspection(config, reporter=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
     if as_json:
         emit_json(outcome.to_json())
@@ -60,16 +57,6 @@ def inspect(
     _show(outcome.inspection, terminal, samples, everything)
     if out is not None:
         terminal.info(f"written to {out}: report.md, inspection.json and pictures")
-
-
-def _config(data: str, encoder: str | None, max_length: int | None, override: list[str] | None) -> "Config":
-    import json
-
-    from emotune.config.loading import config_of
-
-    named = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
-    given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in named.items() if value is not None]
-    return config_of([*(override or []), *given])
 
 
 def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything: bool) -> None:
@@ -80,8 +67,12 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
     emit("")
     terminal.table(report.length_table(found, inspection.max_length))
     emit("")
-    terminal.table(_label_table(inspection, terminal.width, samples, everything))
-    pairs = report.pair_table(found, _ALL_PAIRS if everything else _PAIRS)
+    # with bars and a sample text each when the terminal is wide enough
+    bar = _BAR if _width(report.label_table(inspection, every=everything, bar=_BAR)) <= terminal.width else 0
+    room = terminal.width - _width(report.label_table(inspection, every=everything, bar=bar)) - 2
+    sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
+    terminal.table(report.label_table(inspection, every=everything, bar=bar, sample=sample))
+    pairs = report.pair_table(found, most=50 if everything else 5)
     if pairs.rows:
         emit("")
         terminal.table(pairs)
@@ -96,16 +87,6 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
         terminal.paragraph("No warnings: no text is empty, broken, repeated, in two splits or labelled in two ways.")
     if inspection.advice:
         _list(terminal, "Recommendations", [(advice.message, ()) for advice in inspection.advice])
-
-
-def _label_table(inspection: "Inspection", width: int, samples: int, everything: bool) -> "Table":
-    """The labels; with bars and a sample text each when the terminal is wide enough."""
-    from emotune.reports import inspection as report
-
-    bar = _BAR if _width(report.label_table(inspection, every=everything, bar=_BAR)) <= width else 0
-    room = width - _width(report.label_table(inspection, every=everything, bar=bar)) - 2
-    sample = min(room, _MAX_SAMPLE) if samples and room >= _MIN_SAMPLE else 0
-    return report.label_table(inspection, every=everything, bar=bar, sample=sample)
 
 
 def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:

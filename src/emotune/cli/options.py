@@ -22,7 +22,14 @@ DataSetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="DATA.B=C", help="Set how the data is read, by a data.* key; may be repeated."),
 ]
+TuneSplit = Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")]
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a model directory or a hub id.")]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA", help="Folder with train/valid/test files, a file, emotune:NAME, or a hub data set's id."
+    ),
+]
 
 Command = TypeVar("Command", bound=Callable[..., None])
 

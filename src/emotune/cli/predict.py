@@ -70,7 +70,7 @@ def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
     except UnicodeDecodeError as error:
         raise UsageError(f"stdin is not UTF-8: byte {error.start}") from None
     found = [line.removesuffix("\r") for line in lines]
-    if found and not found[-1]:
+    if not found[-1]:
         found.pop()
     if not found:
         raise MissingInputError("no text given", hint='Try: emotune predict "I did not see that coming!"')

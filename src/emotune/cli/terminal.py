@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -29,9 +30,6 @@ from emotune.errors import OutputError
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
     from emotune.training.progress import EpochReport, StepReport
-
-
-_OF_AN_EPOCH = ("macro_f1", "micro_f1", "loss")
 
 
 def emit(text: str) -> None:
@@ -106,15 +104,21 @@ class Terminal:
         columns = list(zip(*shown, strict=True))
         widths = [max(map(cell_len, column)) for column in columns]
         for i, row in enumerate(shown):
-            cells = (_padded(cell, width, right) for cell, width, right in zip(row, widths, table.numeric, strict=True))
+            cells = []
+            for cell, width, right in zip(row, widths, table.numeric, strict=True):
+                blanks = " " * (width - cell_len(cell))
+                cells.append(blanks + cell if right else cell + blanks)
             with writing_results():
                 console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
+
+    def _bars(self, *columns: ProgressColumn) -> Progress:
+        shown = self._console.is_terminal and not self._quiet
+        return Progress(*columns, console=self._console, disable=not shown, transient=True)
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Show a progress bar of the training while entered, on a terminal only."""
-        shown = self._console.is_terminal and not self._quiet
-        self._progress = Progress(
+        self._progress = self._bars(
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -123,9 +127,6 @@ class Terminal:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=self._console,
-            disable=not shown,
-            transient=True,
         )
         with self._progress:
             yield
@@ -134,10 +135,9 @@ class Terminal:
     @contextmanager
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
         """Show progress bars of downloads; yields a function of a file's name, its bytes so far and in total."""
-        shown = self._console.is_terminal and not self._quiet
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         tasks: dict[str, TaskID] = {}
-        with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with self._bars(*columns) as bars:
 
             def move(name: str, done: int, whole: int | None) -> None:
                 if name not in tasks:
@@ -149,9 +149,8 @@ class Terminal:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a progress bar; yields a function of the number done and the total."""
-        shown = self._console.is_terminal and not self._quiet
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self._console, disable=not shown, transient=True) as bars:
+        with self._bars(*columns) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
 
@@ -176,17 +175,12 @@ class Terminal:
         """Print a line for an epoch; the log has all metrics."""
         from emotune.scoring.metrics import metric_name
 
-        shown = "  ".join(f"{metric_name(name)} {report.metrics[name]:.3f}" for name in _OF_AN_EPOCH)
+        names = ("macro_f1", "micro_f1", "loss")
+        shown = "  ".join(f"{metric_name(name)} {report.metrics[name]:.3f}" for name in names)
         mark = "  ← best so far" if report.best else ""
         self.info(
             f"epoch {report.epoch}: training loss {report.loss:.4f}  validation {shown}  ({report.seconds:.0f} s){mark}"
         )
-
-
-def _padded(cell: str, width: int, right: bool) -> str:
-    """Pad a cell on the left (`right`-aligned) or on the right to `width` columns of a terminal."""
-    blanks = " " * (width - cell_len(cell))
-    return blanks + cell if right else cell + blanks
 
 
 # Labels, texts and file names may contain escape sequences that repaint the screen or rename the window, and marks that
@@ -234,11 +228,6 @@ class UnfailingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def ignore_stderr_failures() -> None:
-    """Make all writers to stderr, libraries too, ignore failures to write."""
-    sys.stderr = cast(TextIO, UnfailingStream(sys.stderr))
 
 
 @contextmanager

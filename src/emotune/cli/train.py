@@ -11,7 +11,6 @@ from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from emotune.config.schema import Config
     from emotune.workflows.cross_train import FoldsOutcome
     from emotune.workflows.train import TrainOutcome
 
@@ -51,12 +50,18 @@ def train(
 
     Ctrl-C stops after the current step and keeps the best model so far. --resume continues, also after a crash.
     """
+    from emotune.config.loading import load_config
     from emotune.runs.layout import next_free
     from emotune.workflows import train as training  # first: it reports missing libraries
     from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
-    config = _config(recipe, data, [*(override or []), *([f"training.folds={folds}"] if folds else [])])
+    settings = list(override or [])
+    if folds is not None:
+        settings.append(f"training.folds={folds}")
+    if data is not None:
+        settings.append(f"data.path={json.dumps(data, ensure_ascii=False)}")
+    config = load_config(recipe, settings)
     terminal = Terminal(quiet=quiet)
     run = out if out is not None else next_free(Path("runs"), config.name)
     if resume and training.completed(run, config):
@@ -97,16 +102,8 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
         if out is not None and out.resolve() != named.resolve():
             raise UsageError(f"two runs to resume: {named} and {out}", hint="Leave one of them out.")
         return str(named / CONFIG), named
-    if out is None and recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
+    if out is not None:
+        return recipe, out
+    if recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
         raise MissingInputError(f"no such run to resume: {recipe}", hint="Runs are in runs/, or where --out put them.")
-    if out is None:
-        raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")
-    return recipe, out
-
-
-def _config(recipe: str, data: str | None, override: list[str]) -> "Config":
-    from emotune.config.loading import load_config
-
-    if data is not None:
-        override = [*override, f"data.path={json.dumps(data, ensure_ascii=False)}"]
-    return load_config(recipe, override)
+    raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")

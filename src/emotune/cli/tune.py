@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, TuneSplit, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 from emotune.labels import Task
@@ -15,76 +15,45 @@ from emotune.labels import Task
 if TYPE_CHECKING:
     from emotune.workflows.tune import TuneOutcome
 
-_WITHOUT_DATA = "Without --data, the validation split of the run is used."
-
-
-class Method(StrEnum):
-    """Values of `tuning.method`."""
-
-    auto = "auto"
-    none = "none"
-    global_ = "global"
-    per_label = "per_label"
-    shrunk = "shrunk"
-
-
-class Objective(StrEnum):
-    """Values of `tuning.objective`."""
-
-    macro_f1 = "macro_f1"
-    micro_f1 = "micro_f1"
-    f_beta = "f_beta"
-    micro_f_beta = "micro_f_beta"
-    precision = "precision"
-
-
-class Temperatures(StrEnum):
-    """The number of temperatures that are fitted."""
-
-    one = "one"
-    per_label = "per_label"
-
-
-MethodOption = Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as in training].")]
-ObjectiveOption = Annotated[Objective | None, typer.Option(help="What they maximise [default: as in training].")]
-BetaOption = Annotated[float | None, typer.Option(help="f_beta: the weight of recall relative to precision.")]
-AtLeastOption = Annotated[
-    float | None, typer.Option(min=0, max=1, help="precision: the least precision of each label, out of fold.")
-]
-ShrinkageOption = Annotated[
-    float | None, typer.Option(min=0, help="shrunk: positives at which a label's own threshold has weight one half.")
-]
-DataOption = Annotated[str | None, typer.Option(help="Tune on this data [default: the validation split of the run].")]
-OutOption = Annotated[
-    Path | None, typer.Option(help="Write a new model here and leave MODEL unchanged [default: change MODEL].")
-]
-CalibrateOption = Annotated[
-    bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; requires --out.")
-]
-TemperaturesOption = Annotated[Temperatures, typer.Option(help="With --calibrate: one for all labels, or one each.")]
-LabelsOption = Annotated[
-    Path | None, typer.Option(help="File with the label names, one a line, for a model whose labels are only numbered.")
-]
-TaskOption = Annotated[Task | None, typer.Option(help="The task, for a model that does not state it.")]
+# values of tuning.method, of tuning.objective, and the number of temperatures that are fitted
+Method = StrEnum("Method", ["auto", "none", "global", "per_label", "shrunk"])
+Objective = StrEnum("Objective", ["macro_f1", "micro_f1", "f_beta", "micro_f_beta", "precision"])
+Temperatures = StrEnum("Temperatures", ["one", "per_label"])
 
 
 @reported
 def tune(
     model: ModelArgument,
-    method: MethodOption = None,
-    objective: ObjectiveOption = None,
-    beta: BetaOption = None,
-    at_least: AtLeastOption = None,
-    shrinkage: ShrinkageOption = None,
+    method: Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as in training].")] = None,
+    objective: Annotated[Objective | None, typer.Option(help="What they maximise [default: as in training].")] = None,
+    beta: Annotated[float | None, typer.Option(help="f_beta: the weight of recall relative to precision.")] = None,
+    at_least: Annotated[
+        float | None, typer.Option(min=0, max=1, help="precision: the least precision of each label, out of fold.")
+    ] = None,
+    shrinkage: Annotated[
+        float | None,
+        typer.Option(min=0, help="shrunk: positives at which a label's own threshold has weight one half."),
+    ] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Folds of the cross-validation.")] = None,
-    data: DataOption = None,
-    split: Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Tune on this data [default: the validation split of the run].")
+    ] = None,
+    split: TuneSplit = None,
     override: DataSetOption = None,
-    out: OutOption = None,
-    calibrate: CalibrateOption = False,
-    temperatures: TemperaturesOption = Temperatures.one,
-    labels: LabelsOption = None,
-    task: TaskOption = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write a new model here and leave MODEL unchanged [default: change MODEL].")
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Fit a temperature and fold it into the model; requires --out.")
+    ] = False,
+    temperatures: Annotated[
+        Temperatures, typer.Option(help="With --calibrate: one for all labels, or one each.")
+    ] = Temperatures.one,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="File with the label names, one a line, for a model whose labels are only numbered."),
+    ] = None,
+    task: Annotated[Task | None, typer.Option(help="The task, for a model that does not state it.")] = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
@@ -99,10 +68,10 @@ def tune(
     """
     from emotune.workflows.tune import TuneRequest, tune_model
 
-    if split is not None and data is None:
-        raise UsageError("--split names a split of --data, which is missing", hint=_WITHOUT_DATA)
-    if override and data is None:
-        raise UsageError("--set tells how to read --data, which is missing", hint=_WITHOUT_DATA)
+    for option, value in (("--split names a split of", split), ("--set defines how to read", override)):
+        if value not in (None, []) and data is None:
+            hint = "Without --data, the validation split of the run is used."
+            raise UsageError(f"{option} --data, which is missing", hint=hint)
     if temperatures is not Temperatures.one and not calibrate:
         raise UsageError("--temperatures requires --calibrate")
     terminal = Terminal(quiet=quiet)

@@ -13,15 +13,42 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from emotune.config.section import Number, Section
 from emotune.errors import ConfigError, did_you_mean
 from emotune.labels import LabelSet
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 Floats = npt.NDArray[np.float32]
 Portability = Literal["transformers", "emotune"]
+
+
+def _number(value: Any) -> Any:
+    """Return the number that a string holds, because YAML 1.1 reads `1e-4` as a string; other values as they are."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+
+
+class Section(BaseModel):
+    """A section of the configuration. Unknown keys and wrong types are errors; an empty section means the defaults."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, values: Any) -> Any:
+        return {} if values is None else values
+
+    @classmethod
+    def keys(cls) -> dict[str, FieldInfo]:
+        """Return the fields by the keys that YAML uses."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 class KindConfig(Section):
@@ -282,49 +309,41 @@ class EnsembleKind(Kind):
     """A kind that combines models of other kinds (`emotune.artifact.ensemble`) and is never trained itself."""
 
 
-KINDS: dict[str, Kind] = {
-    "dummy": FittedKind(
-        name="dummy",
-        about="the same scores for every text, those of the labels' frequencies",
-        settings=DummyConfig,
-        portability="emotune",
-        module="emotune.models.dummy",
+_KINDS = (
+    FittedKind(
+        "dummy",
+        "the same scores for every text, those of the labels' frequencies",
+        DummyConfig,
+        "emotune",
+        "emotune.models.dummy",
     ),
-    "tfidf": FittedKind(
-        name="tfidf",
-        about="word and character n-grams with logistic regression",
-        settings=TfidfConfig,
-        portability="emotune",
-        module="emotune.models.tfidf",
+    FittedKind(
+        "tfidf", "word and character n-grams with logistic regression", TfidfConfig, "emotune", "emotune.models.tfidf"
     ),
-    "encoder": TrainedKind(
-        name="encoder",
-        about="a pretrained encoder, frozen or fine-tuned, with a new head",
-        settings=EncoderConfig,
-        portability="transformers",
-        module="emotune.models.encoder",
+    TrainedKind(
+        "encoder",
+        "a pretrained encoder, frozen or fine-tuned, with a new head",
+        EncoderConfig,
+        "transformers",
+        "emotune.models.encoder",
     ),
-    "features": FittedKind(
-        name="features",
-        about="embeddings of a frozen encoder with logistic regression",
-        settings=FeaturesConfig,
-        portability="emotune",
-        module="emotune.models.features",
+    FittedKind(
+        "features",
+        "embeddings of a frozen encoder with logistic regression",
+        FeaturesConfig,
+        "emotune",
+        "emotune.models.features",
     ),
-    "ensemble": EnsembleKind(
-        name="ensemble",
-        about="an ensemble: the mean of its members' logits",
-        settings=EnsembleConfig,
-        portability="emotune",
+    EnsembleKind("ensemble", "an ensemble: the mean of its members' logits", EnsembleConfig, "emotune"),
+    TrainedKind(
+        "bilstm",
+        "a bidirectional LSTM with word embeddings of its own, trained from scratch",
+        BilstmConfig,
+        "emotune",
+        "emotune.models.bilstm",
     ),
-    "bilstm": TrainedKind(
-        name="bilstm",
-        about="a bidirectional LSTM with word embeddings of its own, trained from scratch",
-        settings=BilstmConfig,
-        portability="emotune",
-        module="emotune.models.bilstm",
-    ),
-}
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 
 
 def find_kind(name: object) -> Kind:

@@ -18,9 +18,8 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
-from emotune.config.kinds import KINDS, Kind, find_kind
+from emotune.config.kinds import KINDS, Kind, Section, find_kind
 from emotune.config.schema import Config, DataConfig
-from emotune.config.section import Section
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20
@@ -160,11 +159,6 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     return _overridden(read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
-def config_of(overrides: Sequence[str]) -> Config:
-    """Return the default configuration with `a.b=c` overrides; raises ConfigError for a wrong one."""
-    return _overridden(Tree({}, {}), overrides)
-
-
 def config_from(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
     """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError."""
     return _overridden(Tree(values, {}), overrides)
@@ -184,7 +178,14 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
     # the kind first: it decides which keys exist
     for override in sorted(overrides, key=lambda override: not override.startswith(f"{_KIND}=")):
         _set(tree, override)
-    return _validated(tree)
+    config = _config_class(tree)
+    try:
+        return config.model_validate(tree.values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = tree.place(problem["loc"])
+        message = _explain(problem, problem["loc"], config)
+        raise ConfigError(message if place else f"--set {message}", place=place) from None
 
 
 def read_recipe(name: str) -> Tree:
@@ -194,7 +195,12 @@ def read_recipe(name: str) -> Tree:
 
 
 def _read_file(path: Path) -> Tree:
-    _require_file(path)
+    if not path.exists() and path.suffix not in (".yaml", ".yml"):
+        hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
+        raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
+    if not path.is_file():
+        hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
+        raise MissingInputError(f"no such configuration file: {path}", hint=hint)
     tree = read_tree(path)
     name = tree.values.pop("extends", None)
     if name is None:
@@ -215,40 +221,27 @@ def _merged_for_kind(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[s
     return merged(base, over)
 
 
-def _require_file(path: Path) -> None:
-    if not path.exists() and path.suffix not in (".yaml", ".yml"):
-        hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
-        raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
-    if not path.is_file():
-        hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
-        raise MissingInputError(f"no such configuration file: {path}", hint=hint)
-
-
 def _set(tree: Tree, override: str) -> None:
-    """Apply `a.b=c` to a tree."""
+    """Apply `a.b=c` to a tree. The value is YAML, but literal (`;` or `no`) where the key takes a string."""
     name, equals, text = override.partition("=")
     keys = tuple(name.split("."))
     if not equals or not all(keys):
         raise ConfigError(f"--set takes section.key=value, not {override!r}")
     if len(keys) > 2:
         raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
-    value = _override_value(name, keys, text, _config_class(tree))
+    is_text = _type_of(keys, _config_class(tree)) in (str, str | None)
+    value: Any = text
+    if not is_text or text in ("", "null", "~") or text[0] in "'\"":
+        try:
+            value = parse_tree(f"value: {text}", Path("--set")).values["value"]
+        except ConfigError as error:
+            raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
     for key in reversed(keys):
         value = {key: value}
     tree.values = _merged_for_kind(tree.values, value)
     tree.places = {key: place for key, place in tree.places.items() if key[: len(keys)] != keys}
     for end in range(1, len(keys) + 1):
         tree.places.setdefault(keys[:end], None)
-
-
-def _override_value(name: str, keys: Key, text: str, config: type[Config]) -> Any:
-    """Return the value of a `--set`: parsed as YAML, but taken literally (`;` or `no`) where the key takes a string."""
-    if _type_of(keys, config) in (str, str | None) and text not in ("", "null", "~") and text[0] not in "'\"":
-        return text
-    try:
-        return parse_tree(f"value: {text}", Path("--set")).values["value"]
-    except ConfigError as error:
-        raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
 
 
 def _config_class(tree: Tree) -> type[Config]:
@@ -267,22 +260,16 @@ def _of_kind(kind: Kind) -> type[Config]:
     return create_model("Config", __base__=Config, model=(kind.settings, kind.settings.model_validate({})))
 
 
-def _validated(tree: Tree) -> Config:
-    config = _config_class(tree)
-    try:
-        return config.model_validate(tree.values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        key: Key = problem["loc"]
-        place = tree.place(key)
-        message = _explain(problem, key, config)
-        raise ConfigError(message if place else f"--set {message}", place=place) from None
-
-
 def _explain(problem: Any, key: Key, config: type[Config]) -> str:
     name, value = ".".join(map(str, key)), problem["input"]
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {name!r}. {_nearest_key(key, config)}"
+        for section, field in config.keys().items():
+            if key[-1] in _keys_of(field.annotation):
+                return f"unknown key {name!r}. Did you mean '{section}.{key[-1]}'?"
+        beside = list(_type_of(key[:-1], config).keys())
+        if len(key) == 1 and name != "extends":
+            beside.append("extends")
+        return f"unknown key {name!r}. {did_you_mean(str(key[-1]), beside)}"
     if problem["type"] == "model_type":
         keys = ", ".join(_type_of(key, config).keys())
         return f"{name} is a section with keys of its own ({keys}), not {reprlib.repr(value)}"
@@ -295,15 +282,6 @@ def _explain(problem: Any, key: Key, config: type[Config]) -> str:
     if problem["type"] == "string_type" and isinstance(value, int | float):
         message += "; put quotes around it to mean a text"
     return f"{name} {message} (found {reprlib.repr(value)})"
-
-
-def _nearest_key(key: Key, config: type[Config]) -> str:
-    name = str(key[-1])
-    for section, field in config.keys().items():
-        if name in _keys_of(field.annotation):
-            return f"Did you mean '{section}.{name}'?"
-    beside = list(_type_of(key[:-1], config).keys())
-    return did_you_mean(name, [*beside, "extends"] if len(key) == 1 and name != "extends" else beside)
 
 
 def _type_of(key: Key, config: type[Config]) -> Any:

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
-from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig
-from emotune.config.section import Number, Section
+from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
 from emotune.decision import Fallback
 
 # settings of the loss that apply only with one choice of another setting

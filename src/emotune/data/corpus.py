@@ -23,7 +23,7 @@ from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
-from emotune.scoring.folds import grouped_parts
+from emotune.scoring.folds import stratified_parts
 
 STARTER = "emotune:starter"
 _PARTS = ("train", "valid", "test")
@@ -156,7 +156,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     if single or ("valid" in splits and "valid" not in files):
         records, seed = corpus.splits["train"], config.split_seed
         shares = config.split if single else [1 - _VALID_SHARE, _VALID_SHARE]
-        part = grouped_parts(targets_of(records, len(corpus.labels)), text_keys(records), shares, seed)
+        part = stratified_parts(targets_of(records, len(corpus.labels)), shares, seed, text_keys(records))
         names = _PARTS[: len(shares)]
         parts = {name: [r for r, p in zip(records, part, strict=True) if p == i] for i, name in enumerate(names)}
         note = f"split {'/'.join(f'{100 * f:g}' for f in shares)} %, stratified, seed {seed}, equal texts together"
@@ -294,7 +294,7 @@ def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.
     """
     _, first, inverse = np.unique(text_keys(records), return_index=True, return_inverse=True)
     groups = first[inverse].astype(np.uint64)  # by first row, so that rows without an equal keep their order
-    folds = grouped_parts(targets_of(records, num_labels), groups, [1.0] * num_folds, _FOLD_SEED) + 1
+    folds = stratified_parts(targets_of(records, num_labels), [1.0] * num_folds, _FOLD_SEED, groups) + 1
     if len(np.unique(folds)) < num_folds:
         raise DataError(
             f"too few training rows ({len(records):,}, {len(first):,} different texts) for {num_folds} folds"

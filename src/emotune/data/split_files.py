@@ -45,6 +45,13 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
 
 
+def split_named(name: str) -> str:
+    """Return train, valid or test for any name of a split; raises MissingInputError for another name."""
+    if name not in SPLIT_NAMES:
+        raise MissingInputError(f"no split {name!r}", hint=did_you_mean(name, dict.fromkeys(SPLIT_NAMES.values())))
+    return SPLIT_NAMES[name]
+
+
 def read_card(folder: Path) -> str | None:
     """The card of a data set in its folder; None without one, and for one that is too large for a card."""
     path = folder / CARD

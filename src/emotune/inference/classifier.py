@@ -1,8 +1,9 @@
-"""The classifier of the Python interface: texts in, labels and scores out."""
+"""The classifier of the Python interface: texts in, labels and scores out. A backend runs a model of any kind."""
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emotune.artifact.ensemble import combined
 from emotune.artifact.manifest import FORMAT_VERSION, Manifest
 from emotune.artifact.opening import FoundModel, open_model
+from emotune.artifact.safety.files import read_json
+from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
+from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
-from emotune.errors import EmotuneWarning, ModelError, UsageError
-from emotune.inference.backends import Backend, open_backend
-from emotune.labels import LabelSet, Task, mapping_to
+from emotune.errors import ConfigError, EmotuneError, EmotuneWarning, ModelError, Place, UsageError
+from emotune.labels import LabelSet, Task, in_order, mapping_to
 
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+# a backend takes texts and a batch size; it returns logits (texts, labels) and the number of windows of each text
+Backend = Callable[[Sequence[str], int], tuple[Floats, Ints]]
 DEFAULT_BATCH_SIZE = 32
 SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
@@ -89,7 +97,12 @@ class EmotionClassifier:
             labels = mapping.label_set(labels)
         names = Decision.default(labels).names(decided, probabilities)
         return [
-            Prediction(text, tuple(names[i]), _scores(labels, probabilities[i]), int(windows[i]))
+            Prediction(
+                text,
+                tuple(names[i]),
+                dict(zip(labels.names, map(float, probabilities[i]), strict=True)),
+                int(windows[i]),
+            )
             for i, text in enumerate(texts)
         ]
 
@@ -99,15 +112,15 @@ class EmotionClassifier:
         """Return probabilities of shape (texts, labels), columns in the order of `labels.names`."""
         return self.decision.probabilities(self._logits(_as_list(texts), batch_size)[0])
 
-    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> npt.NDArray[np.float32]:
+    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
         """Return logits of shape (texts, labels), before activation and decision."""
         return self._logits(texts, batch_size)[0]
 
-    def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
         """Return the logits and the number of windows of each text."""
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
-        logits, windows = self._backend.scored(texts, batch_size)
+        logits, windows = self._backend(texts, batch_size)
         if logits.shape[1] != len(self.labels):
             message = f"this model has {logits.shape[1]} scores, but its decision.json has {len(self.labels)} labels"
             raise ModelError(message)
@@ -124,49 +137,111 @@ def _as_list(texts: str | Sequence[str]) -> list[str]:
     return found
 
 
-def _scores(labels: LabelSet, row: npt.NDArray[np.float64]) -> dict[str, float]:
-    return dict(zip(labels.names, map(float, row), strict=True))
-
-
 def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
     """Load a model from a run directory, a model directory or a hub id, after checking it against its manifest.
 
     A classifier of other software has no manifest; it is used as it is, with an EmotuneWarning.
     Raises MissingInputError for a missing model, ModelError for an invalid one.
     """
-    return run_model(open_model(str(model)), device=device, warn=_python_warning)
 
+    def warn(note: str) -> None:
+        warnings.warn(note, EmotuneWarning, stacklevel=4)
 
-def _python_warning(message: str) -> None:
-    warnings.warn(message, EmotuneWarning, stacklevel=4)
+    return run_model(open_model(str(model)), device=device, warn=warn)
 
 
 def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
     """Return the classifier of a valid model; `warn` is called with notes for its user."""
-    backend, max_tokens = open_backend(found, device)
-    manifest = found.manifest or _without_manifest(found.name, max_tokens)
-    for note in found.notes:
-        warn(note)
-    return EmotionClassifier(backend, found.decision, manifest)
-
-
-def _without_manifest(name: str, max_tokens: int | None) -> Manifest:
-    """Return a manifest for a model that has none."""
-    return Manifest(
+    backend, max_tokens = _open_backend(found, device)
+    manifest = found.manifest or Manifest(
         format_version=FORMAT_VERSION,
-        kind="encoder",
+        kind=found.kind,
         portability="transformers",
-        encoder=name,
+        encoder=found.name,
         max_tokens=max_tokens,
         versions={},
         data={},
         files={},
     )
+    for note in found.notes:
+        warn(note)
+    return EmotionClassifier(backend, found.decision, manifest)
+
+
+def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
+    """Return the backend of a valid model, and the tokens of a window; None for a model that reads texts whole.
+
+    Raises ModelError for a kind that this version does not know, EmotuneError for a missing library.
+    """
+    try:
+        kind = find_kind(found.kind)
+    except ConfigError:
+        message = f"a model of kind {found.kind[:40]!r}, which this version of emotune does not know"
+        raise ModelError(message, place=Place(found.directory), hint="pip install --upgrade emotune") from None
+    if isinstance(kind, EnsembleKind):
+        return _ensemble(found, [_open_backend(member.model, device)[0] for member in found.members]), None
+    try:
+        if isinstance(kind, TrainedKind):
+            return _windowed(found, kind, device)
+        assert isinstance(kind, FittedKind)
+        model = kind.load(found.directory, device)
+    except ImportError as error:
+        message = f"running this model needs {error.name}, which is not installed"
+        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+    return lambda texts, batch_size: (model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64)), None
+
+
+def _windowed(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
+    """Return the backend of a network, and the tokens of a window. It averages windows, weighted by tokens."""
+    from emotune.models import encoder as encoders
+
+    model = encoders.TorchBackend(kind.load(found.directory), device)
+    with _tokenizing():
+        if found.manifest is None or found.manifest.max_tokens is None:
+            encoder = encoders.text_encoder(found.directory, model.model)
+        else:
+            pad = read_json(found.directory / "config.json").get("pad_token_id")
+            pad_id = pad if isinstance(pad, int) else 0
+            encoder = TextEncoder.from_file(found.directory / "tokenizer.json", found.manifest.max_tokens, pad_id)
+
+    def scored(texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
+        with _tokenizing():
+            encoded = encoder.windows(texts)
+        rows = model.logits(encoded, batch_size, encoder.pad_id)
+        return encoded.averaged(rows, len(texts)), np.bincount(encoded.owner, minlength=len(texts))
+
+    return scored, encoder.max_tokens
+
+
+def _ensemble(found: FoundModel, backends: Sequence[Backend]) -> Backend:
+    """Return the backend of an ensemble: its members run in turn; the windows are the largest of their numbers."""
+
+    def scored(texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
+        logits, windows = [], np.ones(len(texts), dtype=np.int64)
+        for member, backend in zip(found.members, backends, strict=True):
+            rows, pieces = backend(texts, batch_size)
+            logits.append(in_order(rows, member.model.decision.labels, found.decision.labels))
+            windows = np.maximum(windows, pieces)
+        return combined([member.weights for member in found.members], logits), windows
+
+    return scored
+
+
+@contextmanager
+def _tokenizing() -> Iterator[None]:
+    """Turn an error of the tokenizers library, caused by an invalid tokenizer, into a ModelError."""
+    try:
+        yield
+    except BaseException as error:
+        # the library raises bare exceptions, and a Rust panic is not an Exception
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
+            raise
+        raise ModelError(f"the tokenizer of this model fails: {str(error)[:200]}") from error
 
 
 def timed_logits(
     classifier: EmotionClassifier, texts: Sequence[str], batch_size: int, at_least: float = 0.0
-) -> tuple[npt.NDArray[np.float32], float | None]:
+) -> tuple[Floats, float | None]:
     """Return the logits of texts, shape (texts, labels), and the texts per second, tokenizing included.
 
     One batch is scored before timing. at_least: the texts are scored repeatedly for that many seconds. The speed is

@@ -46,31 +46,20 @@ class BilstmSettings(PreTrainedConfig):  # type: ignore[misc]
         super().__init__(pad_token_id=pad_token_id, **others)
 
 
-class _Embeddings(nn.Module):
-    def __init__(self, settings: BilstmSettings) -> None:
-        super().__init__()
-        self.word_embeddings = nn.Embedding(settings.vocab_size, settings.embedding_size)
-        self.dropout = nn.Dropout(settings.dropout)
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """Shapes: (batch, tokens) → (tokens, batch, embedding)."""
-        embedded: Tensor = self.dropout(self.word_embeddings(input_ids.T))
-        return embedded
-
-
 class _Encoder(nn.Module):
     def __init__(self, settings: BilstmSettings) -> None:
         super().__init__()
         hidden = settings.hidden_size
         sizes = [settings.embedding_size] + [2 * hidden] * (settings.num_hidden_layers - 1)
-        self.embeddings = _Embeddings(settings)
+        words = nn.Embedding(settings.vocab_size, settings.embedding_size)
+        self.embeddings = nn.ModuleDict({"word_embeddings": words})
         self.layers = nn.ModuleList([nn.LSTM(size, hidden, bidirectional=True) for size in sizes])
         self.dropout = nn.Dropout(settings.dropout)
         self.pooling = settings.pooling
 
     def forward(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Return one vector per text. Shapes: (batch, tokens), (batch,) → (batch, 2 × hidden)."""
-        states = self.embeddings(input_ids)
+        states = self.dropout(self.embeddings["word_embeddings"](input_ids.T))
         for layer in self.layers:
             assert isinstance(layer, nn.LSTM)
             states = self.dropout(run(layer, states, lengths))
@@ -100,7 +89,9 @@ class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
 
     def get_input_embeddings(self) -> nn.Embedding:
         """Return the word embeddings."""
-        return self.encoder.embeddings.word_embeddings
+        words = self.encoder.embeddings["word_embeddings"]
+        assert isinstance(words, nn.Embedding)
+        return words
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
         """Shapes: (batch, tokens) each → logits (batch, labels). None means no padding."""

@@ -43,21 +43,17 @@ def applied(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     undo: list[Callable[[], object]] = []
     try:
         if device.type == "cpu":
-            _swap_dropouts(model, undo)
+            for parent in list(model.modules()):
+                for name, child in list(parent.named_children()):
+                    if type(child) is nn.Dropout and child.p < 1:
+                        setattr(parent, name, ByteDropout(child.p).train(child.training))
+                        undo.append(partial(_restore, parent, name, child))
             if model.config.model_type in _FIRST_TOKEN_READERS and model.config._attn_implementation == "eager":
                 _shorten_last_layer(model, undo)
         yield
     finally:
         for action in reversed(undo):
             action()
-
-
-def _swap_dropouts(model: PreTrainedModel, undo: list[Callable[[], object]]) -> None:
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is nn.Dropout and child.p < 1:
-                setattr(parent, name, ByteDropout(child.p).train(child.training))
-                undo.append(partial(_restore, parent, name, child))
 
 
 def _restore(parent: nn.Module, name: str, dropout: nn.Dropout) -> None:

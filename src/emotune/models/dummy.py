@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import WEIGHTS
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays
 from emotune.config.kinds import DummyConfig, FitData
 from emotune.errors import ConfigError
-from emotune.labels import LabelSet, Task
+from emotune.labels import Task
 from emotune.models.linear import HALF_A_ROW, write_arrays
 
 Floats = npt.NDArray[np.float32]
@@ -45,21 +45,17 @@ def fit(data: FitData, config: DummyConfig) -> DummyModel:
     """
     positives, rows = data.targets.sum(axis=0, dtype=np.float64), len(data.targets)
     if config.strategy == "most_frequent":
-        chosen = np.argsort(-positives, kind="stable")[: _checked(config.num_labels, data.labels)]
+        most = len(data.labels) if data.labels.task is Task.MULTI_LABEL else 1
+        if config.num_labels > most:
+            why = f"there are {most}" if data.labels.task is Task.MULTI_LABEL else "a text has one label here"
+            message = f"model.num_labels is {config.num_labels}, and {why}"
+            raise ConfigError(message, hint=f"--set model.num_labels={most}")
+        chosen = np.argsort(-positives, kind="stable")[: config.num_labels]
         positives = np.where(np.isin(np.arange(len(positives)), chosen), float(rows), 0.0)
     logits = np.log(positives + HALF_A_ROW)
     if data.labels.task is Task.MULTI_LABEL:
         logits -= np.log(rows - positives + HALF_A_ROW)
     return DummyModel(logits.astype(np.float32))
-
-
-def _checked(num_labels: int, labels: LabelSet) -> int:
-    """Return the number if a text can have that many labels; else raise ConfigError."""
-    most = len(labels) if labels.task is Task.MULTI_LABEL else 1
-    if num_labels > most:
-        why = f"there are {most}" if labels.task is Task.MULTI_LABEL else "a text has one label here"
-        raise ConfigError(f"model.num_labels is {num_labels}, and {why}", hint=f"--set model.num_labels={most}")
-    return num_labels
 
 
 def load(directory: Path, device: str) -> DummyModel:  # noqa: ARG001 -- it runs on the CPU alone

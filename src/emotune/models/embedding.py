@@ -50,7 +50,7 @@ class Embedder:
         self.config, self._source = config, source
         self._model = encoders.load_body(source)
         self._text_encoder = encoders.text_encoder(source, self._model)
-        self._layers = _from_bottom(config.layers, len(encoders.layer_names(self._model)))
+        self._layers = _counted_layers(config.layers, len(encoders.layer_names(self._model)))
         self._device = pick_device(device)
         self._model.to(self._device)
         hidden = int(self._model.config.hidden_size)
@@ -102,7 +102,7 @@ class Embedder:
         encoders.save(self._model, self._source, self._text_encoder, directory)
 
 
-def _from_bottom(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
+def _counted_layers(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
     """Return the layers counted from the bottom, the top one as -1; raises ConfigError for missing or repeated ones."""
     for layer in layers:
         if not -num_layers - 1 <= layer <= num_layers:
@@ -155,23 +155,17 @@ def embed_texts(
         chunk = todo[start : start + _CHUNK]
         out[chunk] = embedder.embed([distinct[i] for i in chunk], batch_size)
         num_done += len(chunk)
-        if cache is not None and not _add(cache, [digests[i] for i in chunk], out[chunk], info):
-            cache = None
+        if cache is not None:
+            try:
+                cache.add([digests[i] for i in chunk], out[chunk])
+            except OSError as error:
+                info(f"embeddings are not cached: {error}")
+                cache = None
         if progress is not None:
             progress(num_done, len(distinct))
     if cache is not None and len(todo):
         cache.tidy()
     return out[[rows[text] for text in texts]]
-
-
-def _add(cache: "EmbeddingCache", digests: Sequence[bytes], embeddings: Floats, info: Callable[[str], None]) -> bool:
-    """Add embeddings to the cache; on failure report it and return False."""
-    try:
-        cache.add(digests, embeddings)
-    except OSError as error:
-        info(f"embeddings are not cached: {error}")
-        return False
-    return True
 
 
 def text_digest(text: str) -> bytes:
@@ -214,10 +208,16 @@ class EmbeddingCache:
             content = path.read_bytes()
         except OSError:
             return None
-        if hashlib.sha256(content).hexdigest() == path.stem and (shard := _parsed(content, self._width)) is not None:
-            with suppress(OSError):
-                os.utime(path)  # the time of last use
-            return shard
+        if hashlib.sha256(content).hexdigest() == path.stem:
+            with suppress(SafetensorError, KeyError, ValueError):
+                tensors = load(content)
+                texts, embeddings = tensors["texts"], tensors["embeddings"]
+                keyed = texts.dtype == np.uint8 and texts.ndim == 2 and texts.shape[1] == _DIGEST_BYTES
+                fits = embeddings.dtype == np.float32 and embeddings.shape == (len(texts), self._width)
+                if keyed and fits and np.isfinite(embeddings).all():
+                    with suppress(OSError):
+                        os.utime(path)  # the time of last use
+                    return [row.tobytes() for row in texts], embeddings
         with suppress(OSError):
             path.unlink(missing_ok=True)
         return None
@@ -248,18 +248,3 @@ class EmbeddingCache:
                 over -= size
                 with suppress(OSError):
                     path.unlink(missing_ok=True)
-
-
-def _parsed(content: bytes, width: int) -> tuple[list[bytes], Floats] | None:
-    """Return the digests and embeddings in a file's content; None for other content."""
-    try:
-        tensors = load(content)
-        texts, embeddings = tensors["texts"], tensors["embeddings"]
-    except (SafetensorError, KeyError, ValueError):
-        return None
-    if texts.dtype != np.uint8 or texts.ndim != 2 or texts.shape[1] != _DIGEST_BYTES:
-        return None
-    if embeddings.dtype != np.float32 or embeddings.shape != (len(texts), width) or not np.isfinite(embeddings).all():
-        return None
-    packed = texts.tobytes()
-    return [packed[i : i + _DIGEST_BYTES] for i in range(0, len(packed), _DIGEST_BYTES)], embeddings

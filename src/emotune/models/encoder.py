@@ -5,7 +5,7 @@ Names of transformers' modules and configuration keys occur only here, in `heads
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
@@ -72,13 +72,23 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
                 setattr(settings, name, rate)
     heads.prepare(settings, config)
     if config.layers is not None:
-        _use_layers(settings, config.layers)
+        if config.layers > settings.num_hidden_layers:
+            message = f"model.layers is {config.layers}, but the encoder has {settings.num_hidden_layers} layers"
+            raise ConfigError(message)
+        settings.num_hidden_layers = config.layers
+        if types := getattr(settings, "layer_types", None):
+            settings.layer_types = types[: config.layers]
     # on a CPU the backward pass of fused attention is slow for short texts: eager attention is 1.4 times faster
     attention = "eager" if device.type == "cpu" else None
     model, missing = _read_weights(source, config=settings, attn_implementation=attention, ignore_mismatched_sizes=True)
     _require_complete(source, [name for name in missing if not _in_head(model, name)])
     if config.pooling == "mean":
         heads.add_mean_layer(model)
+    _initialise_head(source, model, config)
+    return model
+
+
+def _initialise_head(source: Path, model: PreTrainedModel, config: EncoderConfig) -> None:
     identity = config.head_init == "identity"
     if config.head_init == "auto":
         # the dense layer in a sentence encoder's checkpoint is untrained
@@ -86,28 +96,11 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
     if config.head == "mlp":
         (dense,) = _dense_layers(model)  # `heads.prepare` allows only classes with one
         heads.start_mlp(dense, final_linear(model), config.head_hidden)
-    elif identity:
-        _start_dense_layers_at_identity(model)
-    return model
-
-
-def _use_layers(settings: Any, number: int) -> None:
-    """Keep only the lowest layers in a configuration; raises ConfigError for more than there are."""
-    if number > settings.num_hidden_layers:
-        raise ConfigError(f"model.layers is {number}, but the encoder has {settings.num_hidden_layers} layers")
-    settings.num_hidden_layers = number
-    if types := getattr(settings, "layer_types", None):
-        settings.layer_types = types[:number]
-
-
-def _start_dense_layers_at_identity(model: PreTrainedModel) -> None:
-    """Make the dense layers of the head the identity, except in DistilBERT."""
-    if model.config.model_type == "distilbert":  # its ReLU would discard the negative half
-        return
-    for module in _dense_layers(model):
-        nn.init.eye_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    elif identity and model.config.model_type != "distilbert":  # its ReLU would discard the negative half
+        for layer in _dense_layers(model):
+            nn.init.eye_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def load(directory: Path, classifier: Any = AutoModelForSequenceClassification) -> PreTrainedModel:
@@ -260,11 +253,8 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
 def update_layer(path: Path, model: PreTrainedModel, layer: nn.Module) -> None:
     """Overwrite the parameters of one layer of a model in its safetensors file."""
     within = {id(parameter) for parameter in layer.parameters()}
-    _overwrite(path, {name: p.detach() for name, p in model.named_parameters() if id(p) in within})
-
-
-def _overwrite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Overwrite tensors in place. A file is 8 bytes with the header's length, a JSON header, and the tensors."""
+    tensors = {name: p.detach() for name, p in model.named_parameters() if id(p) in within}
+    # a file is 8 bytes with the header's length, a JSON header, and the tensors
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.safety.json_files import read_json, validated
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays, read_json, validated
 from emotune.atomic import write_json
 from emotune.config.kinds import EmbeddingConfig, FeaturesConfig, FitData
 from emotune.errors import ConfigError, ModelError, Place
@@ -61,12 +60,7 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     embedder = Embedder(data.source, settings, data.device)
     data.info(f"embedding {len(data.texts):,} training texts, {embedder.width:,} numbers each")
     matrix = embed_texts(
-        embedder,
-        data.texts,
-        batch_size=_BATCH,
-        cached=config.cache,
-        info=data.info,
-        progress=_quarterly(data.info),
+        embedder, data.texts, batch_size=_BATCH, cached=config.cache, info=data.info, progress=_quarterly(data.info)
     )
     data.info("fitting logistic regression")
     if not config.standardise:
@@ -76,13 +70,10 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     matrix -= mean.astype(np.float32)
     matrix /= scale.astype(np.float32)
     fitted = linear.fit(matrix, data.targets, data.labels.task, config, data.info)
-    return FeaturesModel(embedder, _for_raw(fitted, mean, scale))
-
-
-def _for_raw(fitted: Linear, mean: Doubles, scale: Doubles) -> Linear:
-    """Return the head that gives the same logits for x as `fitted` does for (x - mean) / scale."""
+    # the head that gives the same logits for x as `fitted` does for (x - mean) / scale
     weights = fitted.weights / scale[:, None]
-    return Linear(weights.astype(np.float32), (fitted.bias - mean @ weights).astype(np.float32))
+    bias = fitted.bias - mean @ weights
+    return FeaturesModel(embedder, Linear(weights.astype(np.float32), bias.astype(np.float32)))
 
 
 def _quarterly(info: Callable[[str], None]) -> Callable[[int, int], None]:

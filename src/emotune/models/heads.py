@@ -32,9 +32,8 @@ _ACTIVATION_KEY = {
     "deberta-v2": "pooler_hidden_act",
     "modernbert": "classifier_activation",
 }
-_NORMALISED = {
-    "modernbert"
-}  # these normalise over all units of the hidden layer, so zero units would change the result
+# these normalise over all units of the hidden layer, so zero units would change the result
+_NORMALISED = {"modernbert"}
 _ZERO_AT_ZERO = ("tanh", "relu", "gelu")
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra")  # with a mean layer
 _GAIN = 3.0  # of the mean relative to the token itself
@@ -58,11 +57,16 @@ def prepare(settings: Any, config: EncoderConfig) -> None:
     if family not in _FIXED_ACTIVATION and family not in _ACTIVATION_KEY:
         known = ", ".join(sorted({*_FIXED_ACTIVATION, *_ACTIVATION_KEY}))
         raise ConfigError(f"model.head mlp is not supported for {family}", hint=f"It is supported for {known}.")
-    _require_activation(settings, config)
-    _require_width(family, width, config.head_hidden)
+    _set_activation(settings, config)
+    hidden, one_width = config.head_hidden, family in _NORMALISED
+    if hidden is not None and hidden != width and (hidden > width or one_width):
+        allowed = f"{width} only, because its head normalises over all units" if one_width else f"1 to {width}"
+        message = f"model.head_hidden {hidden} is not supported by the head of {family}"
+        raise ConfigError(message, hint=f"It can be {allowed}.")
 
 
-def _require_activation(settings: Any, config: EncoderConfig) -> None:
+def _set_activation(settings: Any, config: EncoderConfig) -> None:
+    """Set an activation that is 0 at 0; raises ConfigError for one that the class does not have."""
     family, wanted = settings.model_type, config.head_activation
     key = _ACTIVATION_KEY.get(family)
     if key is None:
@@ -75,15 +79,6 @@ def _require_activation(settings: Any, config: EncoderConfig) -> None:
     elif getattr(settings, key) not in _ZERO_AT_ZERO:
         own, allowed = getattr(settings, key), ", ".join(_ZERO_AT_ZERO)
         raise ConfigError(f"model.head mlp: this checkpoint's activation {own} is not one of {allowed}")
-
-
-def _require_width(family: str, width: int, hidden: int | None) -> None:
-    if hidden is None or hidden == width or (hidden < width and family not in _NORMALISED):
-        return
-    allowed = f"{width} only, because its head normalises over all units" if family in _NORMALISED else f"1 to {width}"
-    raise ConfigError(
-        f"model.head_hidden {hidden} is not supported by the head of {family}", hint=f"It can be {allowed}."
-    )
 
 
 @torch.no_grad()

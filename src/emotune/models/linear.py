@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 # added to counts, so that a label without a positive (or a negative) row has a finite logit
 HALF_A_ROW = 0.5
+_UNCONVERGED = "{} stopped after {:,} iterations (model.max_iter) without converging"
 
 
 @dataclass
@@ -79,35 +80,17 @@ def fit(matrix: Any, targets: Floats, task: Task, config: LogisticConfig, info: 
     bias = np.zeros(targets.shape[1], dtype=np.float32)
     unconverged = 0
     for label, column in enumerate(targets.T.astype(np.float64)):
-        found = _fit_label(matrix, column, config)
-        weights[:, label], bias[label] = found.weights, found.bias
-        unconverged += found.unconverged
-    _report(unconverged, len(bias), config, info)
-    return Linear(weights, bias)
-
-
-def _report(unconverged: int, fits: int, config: LogisticConfig, info: Callable[[str], None]) -> None:
+        positives, negatives = column.sum(), (1 - column).sum()
+        if not positives or not negatives:
+            bias[label] = np.log((positives + HALF_A_ROW) / (negatives + HALF_A_ROW))
+            continue
+        model = _regression(matrix, np.stack([1 - column, column], axis=1), config)
+        weights[:, label], bias[label] = model.coef_[0], model.intercept_[0]
+        unconverged += int(model.n_iter_.max() >= config.max_iter)
     if unconverged:
-        which = "the logistic regression" if fits == 1 else f"{unconverged} of {fits} logistic regressions"
-        info(f"{which} stopped after {config.max_iter:,} iterations (model.max_iter) without converging")
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """The fit of one label, weights (features,), or of classes, weights (features, classes)."""
-
-    weights: Doubles
-    bias: Any
-    unconverged: bool = False
-
-
-def _fit_label(matrix: Any, targets: Doubles, config: LogisticConfig) -> _Fit:
-    positives, negatives = targets.sum(), (1 - targets).sum()
-    if not positives or not negatives:
-        return _Fit(np.zeros(matrix.shape[1]), np.log((positives + HALF_A_ROW) / (negatives + HALF_A_ROW)))
-    columns = np.stack([1 - targets, targets], axis=1)
-    found = _regression(matrix, columns, config)
-    return _Fit(found.weights[:, 0], found.bias[0], found.unconverged)
+        which = "the logistic regression" if len(bias) == 1 else f"{unconverged} of {len(bias)} logistic regressions"
+        info(_UNCONVERGED.format(which, config.max_iter))
+    return Linear(weights, bias)
 
 
 def _fit_classes(matrix: Any, targets: Floats, config: LogisticConfig, info: Callable[[str], None]) -> Linear:
@@ -115,24 +98,23 @@ def _fit_classes(matrix: Any, targets: Floats, config: LogisticConfig, info: Cal
     seen = np.flatnonzero(shares.sum(axis=0))
     weights, bias = np.zeros((matrix.shape[1], shares.shape[1])), np.zeros(shares.shape[1])
     if len(seen) > 1:
-        found = _regression(matrix, shares[:, seen], config)
+        model = _regression(matrix, shares[:, seen], config)
         # for two classes scikit-learn fits one logit, that of the second class
         fitted = seen if len(seen) > 2 else seen[1:]
-        weights[:, fitted], bias[fitted] = found.weights, found.bias
-        _report(int(found.unconverged), 1, config, info)
+        weights[:, fitted], bias[fitted] = model.coef_.T, model.intercept_
+        if model.n_iter_.max() >= config.max_iter:
+            info(_UNCONVERGED.format("the logistic regression", config.max_iter))
     unseen = np.setdiff1d(np.arange(len(bias)), seen)
     if len(unseen):
-        bias[unseen] = _level(matrix @ weights[:, seen] + bias[seen]) + np.log(HALF_A_ROW / len(shares))
+        logits = matrix @ weights[:, seen] + bias[seen]
+        top = logits.max(axis=1)
+        # the logarithm of the softmax denominator, averaged over rows
+        level = float((top + np.log(np.exp(logits - top[:, None]).sum(axis=1))).mean())
+        bias[unseen] = level + np.log(HALF_A_ROW / len(shares))
     return Linear(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def _level(logits: Doubles) -> float:
-    """Return the mean over rows of the logarithm of the softmax denominator."""
-    top = logits.max(axis=1)
-    return float((top + np.log(np.exp(logits - top[:, None]).sum(axis=1))).mean())
-
-
-def _regression(matrix: Any, shares: Doubles, config: LogisticConfig) -> _Fit:
+def _regression(matrix: Any, shares: Doubles, config: LogisticConfig) -> Any:
     """Fit scikit-learn's regression to the share of each row in each class, shape (n, classes); no class is empty."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -145,6 +127,5 @@ def _regression(matrix: Any, shares: Doubles, config: LogisticConfig) -> _Fit:
         matrix = matrix[rows]
     model = LogisticRegression(C=config.C, max_iter=config.max_iter)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `_report` says it once for all fits
-        model.fit(matrix, classes, sample_weight=weights)
-    return _Fit(model.coef_.T, model.intercept_, bool(model.n_iter_.max() >= config.max_iter))
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `info` reports it once for all fits
+        return model.fit(matrix, classes, sample_weight=weights)

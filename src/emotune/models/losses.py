@@ -38,27 +38,26 @@ def make_loss(config: LossConfig, task: Task, targets: npt.NDArray[np.float32], 
     name = _LOSSES[task][0] if config.name == "auto" else config.name
     counted = _weights(config, task, targets)
     weights = None if counted is None else torch.as_tensor(counted, dtype=torch.float32, device=device)
-    plain = _unsmoothed(config, name, task, weights)
-    return (lambda logits, y: plain(logits, smoothed(y, config.smoothing, task))) if config.smoothing else plain
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        y = smoothed(y, config.smoothing, task) if config.smoothing else y
+        if name == "asl":
+            return asymmetric(logits, y, weights, config.gamma_pos, config.gamma_neg, config.clip)
+        if name == "focal":
+            return focal(logits, y, weights, config.focal_gamma, task)
+        return (cross_entropy if name == "cross_entropy" else bce)(logits, y, weights)
+
+    return loss
 
 
 def require_suited(config: LossConfig, task: Task) -> None:
     """Raise ConfigError for a loss or weights that do not suit the task."""
     if config.name not in ("auto", *_LOSSES[task]):
-        hint = f"Use {_either(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
+        hint = f"Use {_joined(_LOSSES[task])}; auto is {_LOSSES[task][0]}."
         raise ConfigError(f"loss.name {config.name} does not suit {task} data", hint=hint)
     if config.weights not in ("none", *_WEIGHTS[task]):
-        allowed = _either(_WEIGHTS[task])
+        allowed = _joined(_WEIGHTS[task])
         raise ConfigError(f"loss.weights {config.weights} does not suit {task} data; it takes none, {allowed}")
-
-
-def _unsmoothed(config: LossConfig, name: str, task: Task, weights: Tensor | None) -> Loss:
-    if name == "asl":
-        return lambda logits, y: asymmetric(logits, y, weights, config.gamma_pos, config.gamma_neg, config.clip)
-    if name == "focal":
-        return lambda logits, y: focal(logits, y, weights, config.focal_gamma, task)
-    function = cross_entropy if name == "cross_entropy" else bce
-    return lambda logits, y: function(logits, y, weights)
 
 
 def _weights(config: LossConfig, task: Task, targets: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
@@ -113,12 +112,7 @@ def focal(logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float,
 
 
 def asymmetric(
-    logits: Tensor,
-    targets: Tensor,
-    positive_weights: Tensor | None,
-    gamma_pos: float,
-    gamma_neg: float,
-    clip: float,
+    logits: Tensor, targets: Tensor, positive_weights: Tensor | None, gamma_pos: float, gamma_neg: float, clip: float
 ) -> Tensor:
     """Return the asymmetric loss (Ridnik et al. 2021), averaged over labels, summed over examples.
 
@@ -139,5 +133,5 @@ def _power(base: Tensor, exponent: float) -> Tensor:
     return base.clamp(min=1e-7) ** exponent if exponent < 1 else base**exponent
 
 
-def _either(names: tuple[str, ...]) -> str:
+def _joined(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import VOCABULARY, WEIGHTS
-from emotune.artifact.safety.json_files import read_json, read_vocabulary, validated
-from emotune.artifact.safety.weights import read_arrays
+from emotune.artifact.safety.files import read_arrays, read_json, read_vocabulary, validated
 from emotune.atomic import write_json
 from emotune.config.kinds import FitData, TfidfConfig
 from emotune.errors import ConfigError, ModelError, Place
@@ -31,7 +30,6 @@ Unit = Literal["word", "char"]
 WORD = r"\w+|[^\w\s]"
 SETTINGS = "tfidf.json"
 _WORD = re.compile(WORD)
-_UNITS: tuple[Unit, ...] = ("word", "char")
 _MAX_TERMS = 1_000_000  # `read_vocabulary` still reads that many
 
 
@@ -54,12 +52,14 @@ class Terms:
                 for n in range(self.shortest, self.longest + 1)
                 for i in range(len(words) - n + 1)
             ]
-        return [term for run in text.split() for term in self._within(f" {run} ")]
-
-    def _within(self, run: str) -> list[str]:
-        # a run that is shorter than the shortest term is one term itself
-        longest = max(self.shortest, min(self.longest, len(run)))
-        return [run[i : i + n] for n in range(self.shortest, longest + 1) for i in range(max(1, len(run) - n + 1))]
+        found = []
+        for word in text.split():
+            run = f" {word} "
+            # a run that is shorter than the shortest term is one term itself
+            longest = max(self.shortest, min(self.longest, len(run)))
+            for n in range(self.shortest, longest + 1):
+                found += [run[i : i + n] for i in range(max(1, len(run) - n + 1))]
+        return found
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class TfidfModel:
         """Write settings, vocabulary and weights."""
         write_json(directory / SETTINGS, self._config.model_dump(mode="json"))
         write_json(directory / VOCABULARY, {w.terms.unit: list(w.vocabulary) for w in self._weightings})
-        idf = {_idf(w.terms): w.idf for w in self._weightings}
+        idf = {f"idf.{w.terms.unit}": w.idf for w in self._weightings}
         write_arrays(directory / WEIGHTS, idf | self._linear.tensors())
 
 
@@ -142,12 +142,8 @@ def _features(text: str, weightings: Sequence[Weighting]) -> tuple[Ints, Doubles
 
 def _terms(config: TfidfConfig) -> list[Terms]:
     """Return the n-grams that are counted, in the order of the rows of the weights."""
-    ranges = zip(_UNITS, (config.word_ngrams, config.char_ngrams), strict=True)
-    return [Terms(unit, found[0], found[1], config.lowercase) for unit, found in ranges if found is not None]
-
-
-def _idf(terms: Terms) -> str:
-    return f"idf.{terms.unit}"
+    ranges: dict[Unit, list[int] | None] = {"word": config.word_ngrams, "char": config.char_ngrams}
+    return [Terms(unit, found[0], found[1], config.lowercase) for unit, found in ranges.items() if found is not None]
 
 
 def fit(data: FitData, config: TfidfConfig) -> TfidfModel:
@@ -179,21 +175,19 @@ def load(directory: Path, device: str) -> TfidfModel:  # noqa: ARG001 -- it runs
     """Read what `save` wrote; raises ModelError for files that are invalid or do not fit each other."""
     config = validated(TfidfConfig, read_json(directory / SETTINGS), Place(directory / SETTINGS))
     found = read_vocabulary(directory / VOCABULARY)
-    vocabularies = {terms: _vocabulary(found, terms, Place(directory / VOCABULARY)) for terms in _terms(config)}
-    idf: dict[str, tuple[int | None, ...]] = {_idf(terms): (len(words),) for terms, words in vocabularies.items()}
+    vocabularies: dict[Terms, tuple[str, ...]] = {}
+    for terms in _terms(config):
+        words = found.get(terms.unit)
+        if not isinstance(words, list) or not all(isinstance(term, str) for term in words):
+            raise ModelError(f"it has no list of terms {terms.unit!r}", place=Place(directory / VOCABULARY))
+        if len(set(words)) < len(words):
+            raise ModelError(f"a term occurs twice in {terms.unit!r}", place=Place(directory / VOCABULARY))
+        vocabularies[terms] = tuple(words)
+    idf: dict[str, tuple[int | None, ...]] = {f"idf.{t.unit}": (len(words),) for t, words in vocabularies.items()}
     size = sum(map(len, vocabularies.values()))
     arrays = read_arrays(directory / WEIGHTS, idf | Linear.shapes(size))
     weightings = [
-        Weighting(terms, words, arrays[_idf(terms)].astype(np.float64), config.sublinear_tf)
+        Weighting(terms, words, arrays[f"idf.{terms.unit}"].astype(np.float64), config.sublinear_tf)
         for terms, words in vocabularies.items()
     ]
     return TfidfModel(config, weightings, Linear.of(arrays, Place(directory / WEIGHTS)))
-
-
-def _vocabulary(content: dict[str, Any], terms: Terms, place: Place) -> tuple[str, ...]:
-    found = content.get(terms.unit)
-    if not isinstance(found, list) or not all(isinstance(term, str) for term in found):
-        raise ModelError(f"it has no list of terms {terms.unit!r}", place=place)
-    if len(set(found)) < len(found):
-        raise ModelError(f"a term occurs twice in {terms.unit!r}", place=place)
-    return tuple(found)

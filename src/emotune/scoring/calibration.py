@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from emotune.decision import NEVER, Bools, Floats, probabilities
-from emotune.labels import Task
+from emotune.decision import NEVER, Floats, probabilities
+from emotune.labels import Task, positives
 from emotune.scoring.metrics import brier, reliability
 
 _RANGE = (0.05, 20.0)
-_HALVINGS = 50
 
 
 def negative_log_likelihood(logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64], task: Task) -> float:
@@ -38,7 +37,7 @@ def fit_temperature(logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task) -
     if not x.any():
         return 1.0
     low, high = np.log(_RANGE[0]), np.log(_RANGE[1])
-    for _ in range(_HALVINGS):
+    for _ in range(50):
         middle = (low + high) / 2
         # the negative log likelihood is convex in 1 / T; this is its slope, positive where T is too small
         if ((probabilities(x / np.exp(middle), task) - y) * x).sum() > 0:
@@ -63,44 +62,36 @@ class Calibration:
 
 
 def calibrate(
-    logits: npt.ArrayLike,
-    targets: npt.ArrayLike,
-    positive: Bools,
-    task: Task,
-    folds: npt.NDArray[np.int64],
-    *,
-    per_label: bool = False,
+    logits: npt.ArrayLike, targets: npt.ArrayLike, task: Task, folds: npt.NDArray[np.int64], *, per_label: bool = False
 ) -> Calibration:
     """Fit temperatures to all rows; `after` scores each fold with temperatures fitted to the other folds.
 
-    logits, targets (they may be soft), positive (the targets that count as positive): (n, labels); folds: (n,).
-    per_label: one temperature for each label; a label that is positive in all rows or in none gets the common one.
-    Raises ValueError for a multi-class task with per_label.
+    logits, targets (they may be soft): (n, labels); folds: (n,). per_label: one temperature for each label; a label
+    that is positive in all rows or in none gets the common one. Raises ValueError for multi-class with per_label.
     """
     x, y = np.asarray(logits, dtype=np.float64), np.asarray(targets, dtype=np.float64)
     scaled = x.copy()
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold
-        scaled[inside] = x[inside] / _fitted(x[others], y[others], positive[others], task, per_label)
-    fitted = _fitted(x, y, positive, task, per_label)
-    return Calibration(fitted, _figures(x, y, positive, task), _figures(scaled, y, positive, task))
+        scaled[inside] = x[inside] / _fitted(x[others], y[others], task, per_label)
+    return Calibration(_fitted(x, y, task, per_label), _figures(x, y, task), _figures(scaled, y, task))
 
 
-def _fitted(logits: Floats, targets: Floats, positive: Bools, task: Task, per_label: bool) -> Floats:
+def _fitted(logits: Floats, targets: Floats, task: Task, per_label: bool) -> Floats:
     """Return temperatures of shape (labels,)."""
     common = np.full(targets.shape[1], fit_temperature(logits, targets, task))
     if not per_label:
         return common
     if task is Task.MULTI_CLASS:
         raise ValueError("the classes of a softmax share one temperature; with several, their order would change")
-    both = positive.any(axis=0) & ~positive.all(axis=0)
-    for j in np.flatnonzero(both):
+    positive = positives(targets)
+    for j in np.flatnonzero(positive.any(axis=0) & ~positive.all(axis=0)):
         common[j] = fit_temperature(logits[:, [j]], targets[:, [j]], task)
     return common
 
 
-def _figures(logits: Floats, targets: Floats, positive: Bools, task: Task) -> dict[str, float]:
-    p = probabilities(logits, task)
+def _figures(logits: Floats, targets: Floats, task: Task) -> dict[str, float]:
+    positive, p = positives(targets), probabilities(logits, task)
     return {
         "nll": negative_log_likelihood(logits, targets, task),
         "ece": reliability(positive, p, task).error,

@@ -19,6 +19,7 @@ is no interval for m below 6, where that is above 5 %, nor for draws that do not
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,6 @@ CLEAR = 0.05  # a difference with a corrected p-value below this is significant
 FEWEST_POSITIVES = 5  # with fewer, the F1 of a label depends on single texts, and the label is neither won nor lost
 FEWEST_ROWS = 6  # on which two entries differ, for an interval
 ROUNDING = 1e-12
-_LEVEL = 95  # percent
 _FEWEST_DRAWS, _DRAWS_A_COMPARISON = 1000, 100  # the smallest p-value after Holm's correction is then 0.01
 _MOST_ROWS, _MOST_PAIRS = 20, 10
 
@@ -187,19 +187,28 @@ def compare(
 ) -> Comparison:
     """Compare entries on rows with targets of shape (n, labels), ranked by a metric of `scoring.metrics.Sums`.
 
-    metric: None means accuracy for a multi-class task, else macro_f1. resamples: bootstrap draws; None means
-    `enough_draws`. Raises ValueError for decisions of another shape, repeated names and an unknown baseline.
+    metric: None means accuracy for a multi-class task, else macro_f1. resamples: bootstrap draws; None means 1,000, or
+    more if a p-value of 0.01 after Holm's correction needs more. Raises ValueError for decisions of another shape,
+    repeated names and an unknown baseline.
     """
-    _require_comparable(targets, entries)
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"a comparison needs entries with different names, not {names}")
+    for entry in entries:
+        shapes = {outcome.decided.shape for outcome in entry.outcomes}
+        if shapes != {targets.shape}:
+            raise ValueError(f"decisions of {entry.name!r} have shape {shapes}, targets {targets.shape}")
     metric = metric or ("accuracy" if labels.task is Task.MULTI_CLASS else "macro_f1")
     named = baseline is not None
-    number = enough_draws(len(entries), named=named) if resamples is None else resamples
-    draws = _draw(targets, entries, number, seed)
-    measured = _with_fronts([_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)], metric)
-    names = [entry.name for entry in entries]
+    if resamples is None:
+        tests = len(entries) - 1 if named else comb(len(entries), 2)
+        resamples = max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * tests)
+    draws = _draw(targets, entries, resamples, seed)
+    measured = _measured(labels, targets, entries, draws, metric)
     best = int(np.argmax([_quality(m, metric) for m in measured]))
     reference = best if baseline is None else names.index(baseline)
-    pairs = _family(len(entries), reference, named=named)
+    others = [i for i in range(len(entries)) if i != reference]
+    pairs = [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
     return Comparison(
         labels,
         targets,
@@ -209,29 +218,9 @@ def compare(
         named,
         _differences(measured, draws, metric, pairs),
         _by_label(targets, measured, draws, pairs, reference),
-        tuple(_disagreements(entries, labels.task)),
-        number,
+        _disagreements(entries, labels.task),
+        resamples,
     )
-
-
-def enough_draws(entries: int, *, named: bool) -> int:
-    """Return the draws that make a p-value of 0.01 possible after Holm's correction, at least 1,000."""
-    return max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * len(_family(entries, 0, named=named)))
-
-
-def _require_comparable(targets: Bools, entries: Sequence[Entry]) -> None:
-    if not entries or len({entry.name for entry in entries}) != len(entries):
-        raise ValueError(f"a comparison needs entries with different names, not {[e.name for e in entries]}")
-    for entry in entries:
-        shapes = {outcome.decided.shape for outcome in entry.outcomes}
-        if shapes != {targets.shape}:
-            raise ValueError(f"decisions of {entry.name!r} have shape {shapes}, targets {targets.shape}")
-
-
-def _family(number: int, reference: int, *, named: bool) -> list[tuple[int, int]]:
-    """Return the pairs of entries that are compared: those with the reference first, then, unless named, the others."""
-    others = [i for i in range(number) if i != reference]
-    return [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
 
 
 # --- scores -----------------------------------------------------------------------------------------------------
@@ -267,6 +256,15 @@ def _draw(targets: Bools, entries: Sequence[Entry], resamples: int, seed: int) -
     return found
 
 
+def _measured(
+    labels: LabelSet, targets: Bools, entries: Sequence[Entry], draws: Sequence[_Draws], metric: str
+) -> list[Measured]:
+    measured = [_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)]
+    quality = [_quality(m, metric) for m in measured]
+    fronts = {cost: pareto_front(quality, [entry.cost(cost) for entry in entries]) for cost in COSTS}
+    return [replace(m, fronts=tuple(cost for cost in COSTS if fronts[cost][i])) for i, m in enumerate(measured)]
+
+
 def _measure(labels: LabelSet, targets: Bools, entry: Entry, draws: _Draws) -> Measured:
     points = [Counts.of(targets, outcome.decided).total() for outcome in entry.outcomes]
     by_seed = {name: np.array([p.metrics()[name][0] for p in points]) for name in points[0].metrics()}
@@ -286,12 +284,6 @@ def _quality(measured: Measured, metric: str) -> float:
     """Return the metric such that more is better; -inf when undefined."""
     value = measured.metrics[metric]
     return -np.inf if np.isnan(value) else -value if metric in LOWER_IS_BETTER else value
-
-
-def _with_fronts(measured: Sequence[Measured], metric: str) -> list[Measured]:
-    quality = [_quality(m, metric) for m in measured]
-    fronts = {cost: pareto_front(quality, [m.entry.cost(cost) for m in measured]) for cost in COSTS}
-    return [replace(m, fronts=tuple(cost for cost in COSTS if fronts[cost][i])) for i, m in enumerate(measured)]
 
 
 def pareto_front(quality: Sequence[float], cost: Sequence[float | None]) -> list[bool]:
@@ -318,12 +310,10 @@ def _differences(
     rows = np.array([draws[i].differs(draws[j]).any(axis=1).sum() for i, j in pairs])
     values = np.array([measured[i].metrics[metric] - measured[j].metrics[metric] for i, j in pairs])
     drawn = np.stack([draws[i].metrics[metric] - draws[j].metrics[metric] for i, j in pairs], axis=1)
-    low, high = simultaneous_intervals(values, drawn, rows)
     p = p_values(values, drawn, rows)
-    columns = (values, low, high, p, holm(p))
-    return tuple(
-        Difference(i, j, int(rows[at]), *(float(column[at]) for column in columns)) for at, (i, j) in enumerate(pairs)
-    )
+    columns = (values, *simultaneous_intervals(values, drawn, rows), p, holm(p))
+    figures = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(Difference(i, j, int(n), *each) for (i, j), n, each in zip(pairs, rows, figures, strict=True))
 
 
 def _by_label(
@@ -333,7 +323,6 @@ def _by_label(
     pairs: Sequence[tuple[int, int]],
     reference: int,
 ) -> tuple[LabelDifferences, ...]:
-    """Return the differences of each entry and the reference; the intervals hold for all labels of all pairs."""
     if not pairs:
         return ()
     # pair by pair, because the draws of all of them would take pairs × draws × labels numbers
@@ -376,10 +365,7 @@ def holm(p: Floats) -> Floats:
 
 
 def simultaneous_intervals(values: Floats, draws: Floats, rows: Integers) -> tuple[Floats, Floats]:
-    """Return the ends of intervals that hold for all values at once; arguments as for `p_values`.
-
-    NaN as in `Spread.interval`.
-    """
+    """Return the ends of intervals that hold for all values at once; arguments as for `p_values`."""
     spread = Spread.of(values, draws)
     return spread.interval(values, critical([spread]), rows)
 
@@ -420,18 +406,18 @@ class Spread:
 def critical(spreads: Sequence[Spread]) -> float:
     """Return the number of standard deviations that holds for all values of all spreads at once; NaN without draws."""
     largest = np.max([spread.largest for spread in spreads], axis=0)
-    return float(np.percentile(largest, _LEVEL)) if len(largest) else float("nan")
+    return float(np.percentile(largest, 95)) if len(largest) else float("nan")
 
 
 # --- disagreements ----------------------------------------------------------------------------------------------
 
 
-def _disagreements(entries: Sequence[Entry], task: Task) -> list[Disagreement]:
+def _disagreements(entries: Sequence[Entry], task: Task) -> tuple[Disagreement, ...]:
     """Return the rows on which entries differ most, by decisions and then by probabilities; the most first."""
     extent = _distances([np.mean([o.decided for o in e.outcomes], axis=0) for e in entries], task)
     distance = _distances([np.mean([o.probabilities for o in e.outcomes], axis=0) for e in entries], task)
     order = np.lexsort((-distance, -extent))
-    return [Disagreement(int(i), float(extent[i])) for i in order[:_MOST_ROWS] if extent[i] > 0]
+    return tuple(Disagreement(int(i), float(extent[i])) for i in order[:_MOST_ROWS] if extent[i] > 0)
 
 
 def _distances(arrays: Sequence[Floats], task: Task) -> Floats:

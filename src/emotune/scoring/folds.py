@@ -14,34 +14,27 @@ from emotune.labels import positives
 Ints = npt.NDArray[np.int64]
 
 
-def stratified_parts(targets: npt.NDArray[np.float32], fractions: Sequence[float], seed: int) -> Ints:
-    """Return the part of each row, 0 to len(fractions) - 1, shape (n,).
-
-    targets: (n, labels); a target of at least a half is positive.
-    """
-    return _parts(positives(targets).astype(np.int64), np.ones(len(targets), dtype=np.int64), fractions, seed)
-
-
 def stratified_folds(targets: npt.NDArray[np.float32], folds: int, seed: int) -> Ints:
     """Return the fold of each row, 0 to folds - 1, shape (n,)."""
     return stratified_parts(targets, [1.0] * folds, seed)
 
 
-def grouped_parts(
-    targets: npt.NDArray[np.float32], groups: npt.NDArray[np.uint64], fractions: Sequence[float], seed: int
+def stratified_parts(
+    targets: npt.NDArray[np.float32],
+    fractions: Sequence[float],
+    seed: int,
+    groups: npt.NDArray[np.uint64] | None = None,
 ) -> Ints:
-    """Do as `stratified_parts`, and keep the rows of a group (such as equal texts) in one part; groups: (n,)."""
-    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    counts = np.zeros((len(sizes), targets.shape[1]), dtype=np.int64)
-    np.add.at(counts, group, positives(targets))
-    return _parts(counts, sizes, fractions, seed)[group]
+    """Return the part of each row, 0 to len(fractions) - 1, shape (n,).
 
-
-def _parts(counts: Ints, sizes: Ints, fractions: Sequence[float], seed: int) -> Ints:
-    """Return the part of each group of rows.
-
-    counts: rows of the group with each label, shape (groups, labels); sizes: rows of the group, shape (groups,).
+    targets: (n, labels); a target of at least a half is positive. groups: (n,); the rows of a group (such as equal
+    texts) stay in one part.
     """
+    _, group, sizes = np.unique(
+        np.arange(len(targets)) if groups is None else groups, return_inverse=True, return_counts=True
+    )
+    counts = np.zeros((len(sizes), targets.shape[1]), dtype=np.int64)  # rows of the group with each label
+    np.add.at(counts, group, positives(targets))
     rng = np.random.default_rng(seed)
     share = np.asarray(fractions, dtype=np.float64) / sum(fractions)
     parts = np.full(len(sizes), -1, dtype=np.int64)
@@ -61,7 +54,7 @@ def _parts(counts: Ints, sizes: Ints, fractions: Sequence[float], seed: int) -> 
     for i in order[parts[order] < 0]:
         parts[i] = part = _emptiest(room, room, rng)
         room[part] -= sizes[i]
-    return parts
+    return parts[group]
 
 
 def _emptiest(wanted: npt.NDArray[np.float64], room: npt.NDArray[np.float64], rng: np.random.Generator) -> int:

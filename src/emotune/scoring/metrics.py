@@ -15,7 +15,6 @@ from emotune.decision import Bools as Bools
 from emotune.decision import Floats as Floats
 from emotune.labels import LabelSet, Task
 
-_INTERVAL = (2.5, 97.5)
 _NUM_BINS = 15
 _Z = 1.959964  # the 97.5 % quantile of the standard normal distribution
 _MOST_DRAWS, _MOST_WEIGHTS = 64, 400_000  # of one block of draws: all at once would take resamples * n numbers
@@ -57,8 +56,7 @@ def score(
     seed: int = 0,
 ) -> Scores:
     """Compute all metrics of one split; intervals come from `resamples` bootstrap draws of the rows (0: none)."""
-    t, d = np.asarray(targets) > 0, np.asarray(decided) > 0
-    p = np.asarray(probabilities, dtype=np.float64)
+    t, d, p = np.asarray(targets) > 0, np.asarray(decided) > 0, np.asarray(probabilities, dtype=np.float64)
     counts = Counts.of(t, d)
     sums, draws = counts.total(), counts.bootstrap(resamples, seed)
     ap = np.array([precision_recall(t[:, j], p[:, j]).average_precision for j in range(len(labels))])
@@ -81,7 +79,7 @@ def score(
         average_precision=ap,
         auroc=roc,
     )
-    intervals = {name: interval(values) for name, values in draws.metrics().items()} if len(draws.values) else {}
+    intervals = {name: interval(values) for name, values in draws.metrics().items()} if resamples and len(t) else {}
     missing = tuple(name for name, n in zip(labels.names, per_label.support, strict=True) if n == 0)
     return Scores(len(t), overall, intervals, per_label, missing)
 
@@ -101,31 +99,21 @@ def f_beta_metrics(targets: Bools, decided: Bools, beta: float) -> dict[str, flo
 
 @dataclass(frozen=True)
 class Sums:
-    """Sums over rows for each of several draws, shape (draws, 3 * labels + 4).
+    """Sums of `Counts` over the rows, for each of several draws. All counting metrics are computed from them.
 
-    The columns are those of `Counts`. All counting metrics are computed from them.
+    The first three have shape (draws, labels); `of_rows` has (draws, 4): exact rows, wrong labels, F1, rows.
     """
 
-    values: Floats
+    true_positives: Floats
+    predicted: Floats
+    positive: Floats
+    of_rows: Floats
 
-    @property
-    def _labels(self) -> int:
-        return int(self.values.shape[1] - 4) // 3
-
-    @property
-    def true_positives(self) -> Floats:
-        """Shape (draws, labels)."""
-        return self.values[:, : self._labels]
-
-    @property
-    def predicted(self) -> Floats:
-        """Shape (draws, labels)."""
-        return self.values[:, self._labels : 2 * self._labels]
-
-    @property
-    def positive(self) -> Floats:
-        """Shape (draws, labels)."""
-        return self.values[:, 2 * self._labels : -4]
+    @classmethod
+    def of(cls, values: Floats) -> "Sums":
+        """Split sums of the columns of `Counts`, shape (draws, 3 * labels + 4)."""
+        labels = (values.shape[1] - 4) // 3
+        return cls(*np.split(values, (labels, 2 * labels, 3 * labels), axis=1))
 
     @property
     def f1(self) -> Floats:
@@ -141,7 +129,7 @@ class Sums:
     def metrics(self) -> dict[str, Floats]:
         """Return the counting metrics by name, each of shape (draws,)."""
         tp, predicted, positive = self.true_positives, self.predicted, self.positive
-        exact, wrong, row_f1, n = self.values[:, -4:].T
+        exact, wrong, row_f1, n = self.of_rows.T
         out = {
             "micro_f1": ratio(2 * tp.sum(axis=1), (predicted + positive).sum(axis=1)),
             "micro_precision": ratio(tp.sum(axis=1), predicted.sum(axis=1)),
@@ -177,7 +165,7 @@ class Counts:
 
     def sums(self, weights: Floats) -> Sums:
         """Return the sums under row weights of shape (draws, n)."""
-        return Sums(weights @ self.rows)
+        return Sums.of(weights @ self.rows)
 
     def total(self) -> Sums:
         """Return the sums over all rows, as one draw."""
@@ -200,7 +188,7 @@ def bootstrap(counts: Sequence[Counts], resamples: int, seed: int) -> list[Sums]
             row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
         for values, each in zip(drawn, counts, strict=True):
             np.matmul(weights, each.rows, out=values[start : start + len(weights)])
-    return [Sums(values) for values in drawn]
+    return [Sums.of(values) for values in drawn]
 
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -217,9 +205,7 @@ def _mean_defined(values: Floats) -> float:
 def interval(values: Floats) -> tuple[float, float]:
     """Return the 95 % percentile interval of the draws that are not NaN; NaN without any."""
     defined = values[~np.isnan(values)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, _INTERVAL)
+    low, high = np.percentile(defined, (2.5, 97.5)) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)
 
 

@@ -29,18 +29,15 @@ class Slice:
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
 
-
-def _slice(name: str, targets: Bools, decided: Bools, resamples: int) -> Slice:
-    counts = Counts.of(targets, decided)
-    sums, draws = counts.total().metrics(), counts.bootstrap(resamples, 0).metrics()
-    return Slice(
-        name,
-        rows=len(targets),
-        labels=targets.shape[1],
-        positives=int(targets.sum()),
-        metrics={key: float(sums[key][0]) for key in SLICED},
-        intervals={key: interval(draws[key]) for key in SLICED},
-    )
+    @classmethod
+    def of(cls, name: str, targets: Bools, decided: Bools, resamples: int) -> "Slice":
+        """Score decisions of shape (n, labels)."""
+        counts = Counts.of(targets, decided)
+        sums, draws = counts.total().metrics(), counts.bootstrap(resamples, 0).metrics()
+        metrics = {key: float(sums[key][0]) for key in SLICED}
+        intervals = {key: interval(draws[key]) for key in SLICED}
+        rows, labels = targets.shape
+        return cls(name, rows, labels, int(targets.sum()), metrics, intervals)
 
 
 def by_length(lengths: Sequence[int], targets: Bools, decided: Bools, *, parts: int = 5, resamples: int) -> list[Slice]:
@@ -52,14 +49,16 @@ def by_length(lengths: Sequence[int], targets: Bools, decided: Bools, *, parts: 
     if not len(values):
         return []
     ends = np.unique(np.quantile(values, np.linspace(0, 1, parts + 1)[1:], method="inverted_cdf"))
-    part = np.searchsorted(ends, values)
     found = []
     for i in range(len(ends)):
-        inside = part == i
-        low, high = values[inside].min(), values[inside].max()
-        name = f"{low:,}" if low == high else f"{low:,}–{high:,}"
-        found.append(_slice(name, targets[inside], decided[inside], resamples))
+        inside = np.searchsorted(ends, values) == i
+        name = _range(values[inside].min(), values[inside].max())
+        found.append(Slice.of(name, targets[inside], decided[inside], resamples))
     return found
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
 
 
 def by_rarity(targets: Bools, decided: Bools, *, parts: int = 3, resamples: int) -> list[tuple[Slice, list[int]]]:
@@ -68,15 +67,12 @@ def by_rarity(targets: Bools, decided: Bools, *, parts: int = 3, resamples: int)
     Labels without positives are left out, because their F1 is undefined.
     """
     support = targets.sum(axis=0)
-    order = [int(j) for j in np.argsort(support, kind="stable") if support[j] > 0]
+    order = np.argsort(support, kind="stable")[np.count_nonzero(support == 0) :]
     found = []
-    for chunk in np.array_split(np.array(order, dtype=np.int64), min(parts, len(order)) or 1):
-        if not len(chunk):
-            continue
-        low, high = int(support[chunk[0]]), int(support[chunk[-1]])
-        name = f"{low:,} positives" if low == high else f"{low:,}–{high:,} positives"
-        columns = sorted(map(int, chunk))
-        found.append((_slice(name, targets[:, columns], decided[:, columns], resamples), columns))
+    for chunk in np.array_split(order, min(parts, len(order))) if len(order) else ():
+        name = f"{_range(support[chunk[0]], support[chunk[-1]])} positives"
+        columns = sorted(chunk.tolist())
+        found.append((Slice.of(name, targets[:, columns], decided[:, columns], resamples), columns))
     return found
 
 
@@ -87,14 +83,13 @@ def by_number_of_labels(targets: Bools, decided: Bools, *, most: int = 3, resamp
     for number in np.unique(numbers):
         inside = numbers == number
         name = f"{number}{' or more' if number == most and targets.shape[1] > most else ''}"
-        found.append(_slice(name, targets[inside], decided[inside], resamples))
+        found.append(Slice.of(name, targets[inside], decided[inside], resamples))
     return found
 
 
 def losses(targets: Bools, probabilities: Floats, task: Task) -> Floats:
     """Return the negative log likelihood of each row in nats, shape (n,); multi-label: summed over the labels."""
-    p = np.clip(np.where(targets, probabilities, 1 - probabilities), _SMALLEST, 1.0)
-    cells = -np.log(p)
+    cells = -np.log(np.clip(np.where(targets, probabilities, 1 - probabilities), _SMALLEST, 1.0))
     return np.asarray(np.where(targets, cells, 0).sum(axis=1) if task is Task.MULTI_CLASS else cells.sum(axis=1))
 
 
@@ -122,8 +117,7 @@ def far_from_threshold(
     A cell that a policy decided, not its threshold, has a negative margin and comes last. A row has at most one mistake
     in each list.
     """
-    clipped_thresholds = logit(np.asarray(thresholds, dtype=np.float64), _SMALLEST)
-    distance = logit(probabilities, _SMALLEST) - clipped_thresholds
+    distance = logit(probabilities, _SMALLEST) - logit(np.asarray(thresholds, dtype=np.float64), _SMALLEST)
     return _furthest(targets & ~decided, -distance, most), _furthest(decided & ~targets, distance, most)
 
 
@@ -158,8 +152,8 @@ def most_confused(
     counts = confusion.copy()
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")
-    pairs = ((int(i), int(j), int(counts[i, j])) for i, j in zip(*np.unravel_index(order, counts.shape), strict=True))
-    return [Confused(i, j, n, n / int(support[i])) for i, j, n in list(pairs)[:most] if n]
+    pairs = np.column_stack(np.unravel_index(order[:most], counts.shape)).tolist()
+    return [Confused(i, j, int(counts[i, j]), float(counts[i, j] / support[i])) for i, j in pairs if counts[i, j]]
 
 
 @dataclass(frozen=True)
@@ -210,7 +204,7 @@ def two_label_errors(targets: Bools, decided: Bools, labels: LabelSet, most: int
     pairs, counts = np.unique(
         np.stack([missed[rows].argmax(axis=1), extra[rows].argmax(axis=1)], axis=1), axis=0, return_counts=True
     )
-    found = [TwoLabelError(int(i), int(j), int(n)) for (i, j), n in zip(pairs, counts, strict=True)]
+    found = [TwoLabelError(i, j, n) for (i, j), n in zip(pairs.tolist(), counts.tolist(), strict=True)]
     return sorted(found, key=lambda error: -error.texts)[:most]
 
 

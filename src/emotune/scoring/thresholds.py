@@ -20,12 +20,10 @@ from emotune.labels import Task
 from emotune.scoring.metrics import counting_metrics, f_beta_metrics, ratio
 
 Folds = npt.NDArray[np.int64]
-METHODS = ("global", "per_label", "shrunk")
 PRECISION = "precision"
 _MICRO = ("micro_f1", "micro_f_beta")
 F_BETA = ("f_beta", "micro_f_beta")
 OBJECTIVES = ("macro_f1", "micro_f1", *F_BETA, PRECISION)
-_SHOWN_WITH_PRECISION = ("macro_precision", "macro_recall", "micro_precision", "micro_recall")
 _SHRINKAGES = (40.0, 20.0, 10.0, 5.0)
 _CLIP = 1e-6  # of a threshold before its logit
 _DEMANDS = 11  # precisions tried from `at_least` to 1
@@ -51,8 +49,9 @@ class Method:
     at_least: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.name not in METHODS or self.objective not in OBJECTIVES or not self.shrinkage >= 0:
-            raise ValueError(f"no such method: {self}, {self.objective}; methods {METHODS}, objectives {OBJECTIVES}")
+        methods = ("global", "per_label", "shrunk")
+        if self.name not in methods or self.objective not in OBJECTIVES or not self.shrinkage >= 0:
+            raise ValueError(f"no such method: {self}, {self.objective}; methods {methods}, objectives {OBJECTIVES}")
         if self.objective == PRECISION and self.name != "per_label":
             raise ValueError("the objective precision needs the method per_label")
         if not (0 < self.beta < np.inf and 0 < self.at_least <= 1):
@@ -65,10 +64,11 @@ class Method:
 
     def figures(self, targets: Bools, decided: Bools) -> dict[str, float]:
         """Return both F1s and the metrics of the objective, for decisions of shape (n, labels)."""
-        counted = counting_metrics(targets, decided)
-        shown = ("micro_f1", "macro_f1", *(_SHOWN_WITH_PRECISION if self.objective == PRECISION else ()))
+        counted, names = counting_metrics(targets, decided), ["micro_f1", "macro_f1"]
+        if self.objective == PRECISION:
+            names += ["macro_precision", "macro_recall", "micro_precision", "micro_recall"]
         more = f_beta_metrics(targets, decided, self.beta) if self.objective in F_BETA else {}
-        return {name: counted[name] for name in shown} | more
+        return {name: counted[name] for name in names} | more
 
     def __str__(self) -> str:
         if self.objective == PRECISION:
@@ -123,11 +123,6 @@ class Cuts:
         weight = beta * beta
         return np.asarray((1 + weight) * self.hits / np.maximum(self.passed + weight * self.support, 1))
 
-    @property
-    def precision(self) -> Floats:
-        """Precision of each label at each cut; 0 where nothing passes."""
-        return np.asarray(self.hits / np.maximum(self.passed, 1))
-
 
 def _between(scores: Floats) -> tuple[Floats, Bools]:
     """For descending scores (…, n): the threshold below the k highest, and whether one exists; (…, n + 1) each."""
@@ -157,16 +152,16 @@ def _choose_each(probabilities: Floats, targets: Bools, methods: Sequence[Method
     cuts = Cuts.of(probabilities, targets)
     pooled = np.full(len(support), _best_for_all(cuts, first))
     own = np.where(support > 0, _best_for_each(cuts, first), pooled)
-    return [_shrunk(own, pooled, support, method) for method in methods]
-
-
-def _shrunk(own: Floats, pooled: Floats, support: npt.NDArray[np.int64], method: Method) -> Floats:
-    if method.name == "global":
-        return pooled
-    if method.name == "per_label" or method.shrinkage == 0:
-        return own
-    weight = support / (support + method.shrinkage)
-    return np.asarray(1 / (1 + np.exp(-weight * logit(own, _CLIP) - (1 - weight) * logit(pooled, _CLIP))))
+    found = []
+    for method in methods:
+        if method.name == "global":
+            found.append(pooled)
+        elif method.name == "per_label" or method.shrinkage == 0:
+            found.append(own)
+        else:
+            weight = support / (support + method.shrinkage)
+            found.append(1 / (1 + np.exp(-weight * logit(own, _CLIP) - (1 - weight) * logit(pooled, _CLIP))))
+    return found
 
 
 def _best_for_all(cuts: Cuts, method: Method) -> float:
@@ -231,7 +226,7 @@ def at_precision(probabilities: Floats, targets: Bools, at_least: float, folds: 
 def _at_each_precision(cuts: Cuts, demands: Floats) -> Floats:
     """Return the threshold of each label with the most hits at each demanded precision, shape (demands, labels)."""
     found = np.full((len(demands), len(cuts.hits)), NEVER)
-    labels, precision = np.arange(len(cuts.hits)), cuts.precision
+    labels, precision = np.arange(len(cuts.hits)), cuts.hits / np.maximum(cuts.passed, 1)
     for row, demand in zip(found, demands, strict=True):
         hits = np.where(cuts.possible & (precision >= demand - _ROUNDING), cuts.hits, 0)
         best = hits.argmax(axis=1)
@@ -325,7 +320,7 @@ def _each_out_of_fold(
 
 def _best(methods: Sequence[Method], reached: Sequence[dict[str, float]]) -> Method:
     """Return the method with the best objective, the first of equals (and of NaNs, without positives)."""
-    if len(methods) == 1:
+    if len(methods) == 1:  # the objective precision is no figure of decisions
         return methods[0]
     return methods[int(np.argmax([figures[methods[0].objective] for figures in reached]))]
 

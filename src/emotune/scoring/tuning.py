@@ -68,27 +68,24 @@ def tune_decision(
     folds = stratified_folds(targets, config.folds, FOLD_SEED)
     probabilities, positive = start.probabilities(logits), positives(targets)
     tuned = tune(probabilities, positive, start, methods_of(config), folds)
-    stability = FoldThresholds.of(probabilities, positive, tuned.method, folds)
+    objective: dict[str, Any] = {"objective": config.objective}
+    if config.objective == PRECISION:
+        never = [name for name, t in zip(start.labels.names, tuned.thresholds, strict=True) if t == NEVER]
+        objective |= {"at_least": config.at_least, "unreached": never}
+    elif config.objective in F_BETA:
+        objective["beta"] = config.beta
     record = {
         "method": str(tuned.method),
-        **_objective(tuned, config, start.labels),
+        **objective,
         "folds": config.folds,
         "fold_seed": FOLD_SEED,
         **tuned_on,
         "rows": len(targets),
         "out_of_fold": finite(tuned.out_of_fold_f1),
         "in_sample": finite(tuned.in_sample_f1),
-        **stability.to_json(start.labels.names),
+        **FoldThresholds.of(probabilities, positive, tuned.method, folds).to_json(start.labels.names),
     }
     return replace(with_thresholds(start, tuned.thresholds), tuning=record), tuned
-
-
-def _objective(tuned: Tuned, config: TuningConfig, labels: LabelSet) -> dict[str, Any]:
-    """Return the objective, as recorded in `decision.json`."""
-    if config.objective == PRECISION:
-        never = [name for name, t in zip(labels.names, tuned.thresholds, strict=True) if t == NEVER]
-        return {"objective": config.objective, "at_least": config.at_least, "unreached": never}
-    return {"objective": config.objective} | ({"beta": config.beta} if config.objective in F_BETA else {})
 
 
 def decide_out_of_fold(

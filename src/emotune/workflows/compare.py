@@ -8,7 +8,7 @@ from typing import Any
 from emotune.config.loading import override_data
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.split_files import SPLIT_NAMES
+from emotune.data.split_files import split_named
 from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
 from emotune.inference.classifier import SAMPLE, run_model, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
@@ -40,7 +40,6 @@ METRICS = (
     *("macro_f1", "micro_f1", "weighted_f1", "samples_f1", "accuracy", "hamming_loss"),
     *("macro_precision", "macro_recall", "micro_precision", "micro_recall"),
 )
-_OWN_THRESHOLDS = "each model decides by its own thresholds"
 
 
 @dataclass(frozen=True)
@@ -171,15 +170,15 @@ def _from_cache(
     request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter
 ) -> _Scored:
     """Make entries of the cached validation logits; models are run to measure their speed only."""
-    kept = [kept_of(candidate, common) for candidate in candidates]
-    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in kept])
-    readable = next((each.rows for each in kept if each.rows.records is not None), kept[0].rows)
+    cached = [kept_of(candidate, common) for candidate in candidates]
+    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in cached])
+    readable = next((each.rows for each in cached if each.rows.records is not None), cached[0].rows)
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
         entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
-        for candidate, each, speed in zip(candidates, kept, speeds, strict=True)
+        for candidate, each, speed in zip(candidates, cached, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))
 
@@ -216,7 +215,7 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
     require_same_rows([candidate.name for candidate in candidates], rows)
     for line in corpora[0].description:
         reporter.info(line)
-    entries, notes = [], dict.fromkeys([_OWN_THRESHOLDS, SPEED])
+    entries, notes = [], dict.fromkeys(["each model decides by its own thresholds", SPEED])
     for candidate, corpus, its in zip(candidates, corpora, rows, strict=True):
         reporter.info(f"running {candidate.name}")
         classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
@@ -239,19 +238,13 @@ def _read_all(request: CompareRequest, candidates: Sequence[Candidate], common: 
         split, corpus = layout.read_other(candidates[0].run, request.data, sets, request.split, request.overrides)
         return split, [corpus] * len(candidates)
     if request.split is None:
-        message = "--set tells how to read --data or a --split of the runs' own data; both are missing"
+        message = "--set defines how to read --data or a --split of the runs' own data; both are missing"
         raise UsageError(message, hint="Name one of them.")
-    if request.split not in SPLIT_NAMES:
-        allowed = dict.fromkeys(SPLIT_NAMES.values())
-        raise MissingInputError(f"no split {request.split!r}", hint=did_you_mean(request.split, allowed))
-    split = SPLIT_NAMES[request.split]
-    return split, [_own(candidate, split, request.overrides) for candidate in candidates]
-
-
-def _own(candidate: Candidate, split: str, overrides: Sequence[str]) -> Corpus:
-    """Read a split of the data that a run was trained from."""
-    if candidate.run is None:
-        hint = "Name data to compare them on: --data PATH"
-        raise MissingInputError(f"{candidate.name} is not in a run, so its data is unknown", hint=hint)
-    config = override_data(layout.read_config(candidate.run).data, overrides)
-    return load_corpus(resolve_data(config), (split,))
+    split, corpora = split_named(request.split), []
+    for candidate in candidates:
+        if candidate.run is None:
+            hint = "Name data to compare them on: --data PATH"
+            raise MissingInputError(f"{candidate.name} is not in a run, so its data is unknown", hint=hint)
+        config = override_data(layout.read_config(candidate.run).data, request.overrides)
+        corpora.append(load_corpus(resolve_data(config), (split,)))
+    return split, corpora

@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import MANIFEST, Manifest, read_json, run_of, verify, versions
+from emotune.artifact.manifest import MANIFEST, read_json, run_of, verify, versions
 from emotune.artifact.opening import open_model
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
-from emotune.data.split_files import SPLIT_NAMES, find_splits
+from emotune.data.split_files import find_splits, split_named
 from emotune.decision import Decision
-from emotune.errors import DataError, EmotuneError, MissingInputError, did_you_mean
+from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.inference.classifier import EmotionClassifier, run_model
-from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, levels, mapping_to, positives
+from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, in_order, levels, mapping_to, positives
 from emotune.reporter import Reporter
 from emotune.reports.evaluation import Evaluation, evaluation_report
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.reports.writer import write_report
 from emotune.runs import cached_logits, layout
-from emotune.runs.log import TrainingLog, read_training_log
+from emotune.runs.log import read_training_log
 from emotune.scoring import metrics
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import FoldThresholds
 
-_TAXONOMY = ("ekman", "sentiment")
+_RESAMPLES = 1000
 _HELD_OUT = (
     "each of these training rows is scored by a member that was not trained on it; these are scores of single members, "
     "and the mean of all members is usually better"
@@ -48,7 +48,7 @@ class EvaluateOutcome:
     report: Path | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The output of `emotune evaluate --json`."""
+        """Return what `emotune evaluate --json` prints."""
         return self.evaluation.to_json() | {"folder": None if self.folder is None else str(self.folder)}
 
 
@@ -62,7 +62,6 @@ def evaluate(
     out: Path | None = None,
     device: str = "auto",
     batch_size: int = 64,
-    resamples: int = 1000,
     overrides: Sequence[str] = (),
 ) -> EvaluateOutcome:
     """Score a model on a split of the data it was trained from, or of other data.
@@ -83,13 +82,10 @@ def evaluate(
         reporter.info(line)
     cached = None if data is not None else _out_of_fold(run, classifier, found, records)
     logits = classifier.logits([r.text for r in records], batch_size=batch_size) if cached is None else cached
-    evaluation = _score(classifier, logits, records, corpus.labels, mapping, resamples)
+    evaluation = _score(classifier, logits, records, corpus.labels, mapping)
     seen = None if cached is not None else layout.seen_in_training(run, text_keys(records))
-    warnings = (
-        *([] if cached is None else [_HELD_OUT]),
-        *_tuned_here(classifier.decision, records, corpus.labels),
-        *_leaked(evaluation, seen),
-    )
+    held_out = [] if cached is None else [_HELD_OUT]
+    warnings = (*held_out, *_tuned_here(classifier.decision, records, corpus.labels), *_leaked(evaluation, seen))
     for warning in warnings:
         reporter.warn(warning)
     evaluation = replace(evaluation, model=str(directory), split=found, data=corpus.description, warnings=warnings)
@@ -97,16 +93,20 @@ def evaluate(
     if folder is None:
         return EvaluateOutcome(evaluation, None)
     background = provenance_of(directory, classifier.decision, fingerprint(records, corpus.labels))
-    coarser = coarser_levels(evaluation, resamples)
-    report = evaluation_report(evaluation, background, coarser, resamples)
+    report = evaluation_report(evaluation, background, coarser_levels(evaluation), _RESAMPLES)
     return EvaluateOutcome(evaluation, folder, write_report(report, folder, reporter.warn))
 
 
 def _folder(run: Path | None, data: str | None, split: str, level: str | None) -> Path | None:
-    """The folder of the reports; scores of other data never replace those of the run's own."""
+    """Return the folder of the reports; scores of other data never replace those of the run's own."""
     if run is None:
         return None
-    source = None if data is None else _name_of(data)
+    source = None
+    if data is not None and (match := hub_id(data)) is not None:
+        source = match[1].rpartition("/")[2]
+    elif data is not None:
+        path = locate(data)
+        source = (path if path.is_dir() else path.parent).name
     return run / "eval" / "-".join(part for part in (source, split, level) if part)
 
 
@@ -118,17 +118,17 @@ def _read(
     split: str | None,
     overrides: Sequence[str],
 ) -> tuple[str, Corpus]:
-    """The split to score, with the labels of the model or, where the data has no others, of the coarser level."""
+    """Return the split to score, in the model's labels or, where the data only has those, in the coarser ones."""
     if data is None:
         if run is None:
             raise MissingInputError(
                 "this model has no run, so its data is not known", hint="Name the data: --data PATH"
             )
         config = override_data(layout.read_config(run).data, overrides)
-        lying = resolve_data(config)
+        source = resolve_data(config)
         crossed = (run / layout.OOF).is_file()
-        found = _default_split(lying.local, crossed=crossed) if split is None else _split_name(split)
-        corpus = load_corpus(lying, (found,))
+        found = _default_split(source.local, crossed=crossed) if split is None else split_named(split)
+        corpus = load_corpus(source, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
         return found, corpus
@@ -136,23 +136,8 @@ def _read(
     return layout.read_other(run, data, [labels, *coarse], split, overrides)
 
 
-def _name_of(data: str) -> str:
-    """The name of other data in the folder of its reports: its folder, or the name of a data set of the hub."""
-    match = hub_id(data)
-    if match is not None:
-        return match[1].rpartition("/")[2]
-    path = locate(data)
-    return (path if path.is_dir() else path.parent).name
-
-
-def _split_name(name: str) -> str:
-    if name not in SPLIT_NAMES:
-        raise MissingInputError(f"no split {name!r}", hint=did_you_mean(name, dict.fromkeys(SPLIT_NAMES.values())))
-    return SPLIT_NAMES[name]
-
-
 def _default_split(config: DataConfig, *, crossed: bool) -> str:
-    """The test split when the data has one, else the validation split.
+    """Return the test split when the data has one, else the validation split.
 
     crossed: after a cross-training, data without either split is scored out of fold, on the training rows.
     """
@@ -166,7 +151,7 @@ def _default_split(config: DataConfig, *, crossed: bool) -> str:
 def _out_of_fold(
     run: Path | None, classifier: EmotionClassifier, split: str, records: list[Record]
 ) -> npt.NDArray[np.float32] | None:
-    """The cached out-of-fold logits of a cross-training when the records are its training rows; else None."""
+    """Return the cached out-of-fold logits of a cross-training when the records are its training rows; else None."""
     if run is None or split != "train" or not (run / layout.OOF).is_file():
         return None
     sha256 = classifier.manifest.data.get("train", {}).get("sha256")
@@ -181,7 +166,6 @@ def _score(
     records: list[Record],
     data_labels: LabelSet,
     mapping: LabelMapping | None,
-    resamples: int,
 ) -> Evaluation:
     decision, labels = classifier.decision, classifier.labels
     probabilities = decision.probabilities(logits)
@@ -189,14 +173,11 @@ def _score(
     targets = positives(targets_of(records, len(data_labels)))
     if mapping is None:
         thresholds = decision.thresholds if labels.task is Task.MULTI_LABEL else None
-        return _evaluation(records, labels, targets, decided, probabilities, resamples, thresholds=thresholds)
+        return _evaluation(records, labels, targets, decided, probabilities, thresholds=thresholds)
     coarse = mapping.label_set(labels)
-    if data_labels == labels:
-        targets = mapping.coarsen(targets, labels)
-    else:
-        targets = targets[:, [data_labels.index(name) for name in coarse.names]]
+    targets = mapping.coarsen(targets, labels) if data_labels == labels else in_order(targets, data_labels, coarse)
     decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
-    return _evaluation(records, coarse, targets, decided, probabilities, resamples, level=mapping.level)
+    return _evaluation(records, coarse, targets, decided, probabilities, level=mapping.level)
 
 
 def _evaluation(
@@ -205,7 +186,6 @@ def _evaluation(
     targets: npt.NDArray[np.bool_],
     decided: npt.NDArray[np.bool_],
     probabilities: npt.NDArray[np.float64],
-    resamples: int,
     *,
     thresholds: tuple[float, ...] | None = None,
     level: str | None = None,
@@ -216,22 +196,22 @@ def _evaluation(
         targets=targets,
         decided=decided,
         probabilities=probabilities,
-        scores=metrics.score(targets, decided, probabilities, labels, resamples=resamples),
+        scores=metrics.score(targets, decided, probabilities, labels, resamples=_RESAMPLES),
         confusion=metrics.confusion(targets, decided, labels.task),
         thresholds=thresholds,
         level=level,
     )
 
 
-def coarser_levels(evaluation: Evaluation, resamples: int) -> list[Evaluation]:
-    """The same decisions at the coarser levels of the taxonomy that their labels have: Ekman's, then sentiment."""
-    found = []
-    for level in _TAXONOMY:
-        if level in levels(evaluation.labels):
-            mapping, fine = mapping_to(level, evaluation.labels), evaluation.labels
+def coarser_levels(evaluation: Evaluation) -> list[Evaluation]:
+    """Return the same decisions at the coarser levels that their labels have: Ekman's, then sentiment."""
+    found, fine = [], evaluation.labels
+    for level in ("ekman", "sentiment"):
+        if level in levels(fine):
+            mapping = mapping_to(level, fine)
             arrays = (evaluation.targets, evaluation.decided, evaluation.probabilities)
             t, d, p = (mapping.coarsen(array, fine) for array in arrays)
-            found.append(_evaluation(evaluation.records, mapping.label_set(fine), t, d, p, resamples, level=level))
+            found.append(_evaluation(evaluation.records, mapping.label_set(fine), t, d, p, level=level))
     return found
 
 
@@ -248,20 +228,13 @@ def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> 
 
 
 def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:
-    """A warning when texts of the split were also trained on, with the scores of the other texts."""
+    """Return a warning when texts of the split were also trained on, with the scores of the other texts."""
     if seen is None or not seen.any():
         return []
     message = f"{int(seen.sum()):,} of {len(seen):,} texts were also trained on"
     if seen.all():
         return [f"{message}: these scores say nothing about new texts"]
-    rest = ~seen
-    clean = metrics.score(
-        evaluation.targets[rest],
-        evaluation.decided[rest],
-        evaluation.probabilities[rest],
-        evaluation.labels,
-        resamples=0,
-    ).overall
+    clean = metrics.counting_metrics(evaluation.targets[~seen], evaluation.decided[~seen])
     key = "accuracy" if evaluation.labels.task is Task.MULTI_CLASS else "micro_f1"
     shown = [f"{metric_name(k)} {clean[k]:.3f}" for k in (key, "macro_f1") if not math.isnan(clean[k])]
     return [f"{message}; without them {', '.join(shown)}"]
@@ -271,13 +244,16 @@ _LIBRARIES = ("numpy", "tokenizers", "torch", "transformers", "accelerate", "sci
 
 
 def provenance_of(model: Path, decision: Decision, fingerprint: str) -> Background:
-    """The provenance of a model; `fingerprint` is that of the rows it is scored on.
+    """Return the provenance of a model; `fingerprint` is that of the rows it is scored on.
 
     Lost or damaged parts of the run are left out: the report shows them, and nothing depends on them.
     """
-    manifest = _manifest(model)
+    manifest = verify(model) if (model / MANIFEST).is_file() else None
     run = run_of(model)
-    record = _record(run)
+    try:
+        record = {} if run is None else read_json(run / layout.DATA)
+    except EmotuneError:
+        record = {}
     return Background(
         decision=decision,
         encoder=manifest.encoder if manifest else "",
@@ -288,14 +264,9 @@ def provenance_of(model: Path, decision: Decision, fingerprint: str) -> Backgrou
         fingerprint=fingerprint,
         trained_with=manifest.versions if manifest else {},
         scored_with={"Python": platform.python_version(), **versions(_LIBRARIES)},
-        training=_training(run),
+        training=read_training_log(_text(run, layout.LOG).splitlines()),
         fold_thresholds=FoldThresholds.from_json(decision.tuning, decision.labels.names),
     )
-
-
-def _manifest(model: Path) -> Manifest | None:
-    """The manifest; None for a model without one."""
-    return verify(model) if (model / MANIFEST).is_file() else None
 
 
 def _text(run: Path | None, name: str) -> str:
@@ -305,16 +276,5 @@ def _text(run: Path | None, name: str) -> str:
         return ""
 
 
-def _record(run: Path | None) -> dict[str, Any]:
-    try:
-        return {} if run is None else read_json(run / layout.DATA)
-    except EmotuneError:
-        return {}
-
-
 def _lines(value: Any) -> tuple[str, ...]:
     return tuple(map(str, value)) if isinstance(value, list) else ()
-
-
-def _training(run: Path | None) -> TrainingLog | None:
-    return read_training_log(_text(run, layout.LOG).splitlines())

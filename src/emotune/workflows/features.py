@@ -17,7 +17,7 @@ from emotune.atomic import replaced
 from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
-from emotune.data.records import Corpus, Record, targets_of
+from emotune.data.records import Record, targets_of
 from emotune.errors import EmotuneError, OutputError, Place, UsageError
 from emotune.reporter import Reporter
 
@@ -83,10 +83,6 @@ class Table:
         """The id of each row in the data, or its file and line."""
         return [r.id if r.id is not None else f"{r.path.name}:{r.line}" for r in self.records]
 
-    @property
-    def texts(self) -> list[str]:
-        return [r.text for r in self.records]
-
 
 def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progress | None = None) -> FeaturesOutcome:
     """Embed texts and write the embeddings; the file's suffix names the format.
@@ -100,35 +96,39 @@ def write_features(request: FeaturesRequest, reporter: Reporter, progress: Progr
     for line in corpus.description:
         reporter.info(line)
     rows = [(record, split) for split, records in corpus.splits.items() for record in records]
+    texts = [record.text for record, _ in rows]
     source = hub.resolve_encoder(request.encoder, request.revision)
     reporter.info(f"encoder {request.encoder} from {source.origin}")
     embedder = Embedder(source.directory, request.embedding, request.device)
-    if write is _write_npz:
-        _require_room([record.text for record, _ in rows])
+    longest = max(map(len, texts), default=0)
+    if write is _write_npz and 4 * longest * len(texts) > _MAX_TEXT_BYTES:
+        raise UsageError(
+            f"the longest of {len(texts):,} texts has {longest:,} characters; .npz would use that space for every text",
+            hint="Write Parquet: --out FILE.parquet",
+        )
     reporter.info(f"embedding {len(rows):,} texts, {embedder.width:,} numbers each")
     embeddings = embed_texts(
         embedder,
-        [record.text for record, _ in rows],
+        texts,
         batch_size=request.batch_size,
         cached=request.cached,
         info=reporter.info,
         progress=progress,
     )
-    about = {
-        "emotune": metadata.version("emotune"),
-        "encoder": request.encoder,
-        "origin": source.origin,
-    } | embedder.config.model_dump()
+    made = {"emotune": metadata.version("emotune"), "encoder": request.encoder, "origin": source.origin}
+    about = made | embedder.config.model_dump()
     table = Table([r for r, _ in rows], [s for _, s in rows], corpus.labels.names, embeddings, json.dumps(about))
     with replaced(request.out) as file:
         write(table, file)
-    return _outcome(request, corpus, embedder.width, source.origin, time.monotonic() - started)
-
-
-def _outcome(request: FeaturesRequest, corpus: Corpus, width: int, origin: str, seconds: float) -> FeaturesOutcome:
-    counts = {split: len(records) for split, records in corpus.splits.items()}
     return FeaturesOutcome(
-        request.out, counts, width, corpus.labels.names, request.encoder, origin, request.embedding, seconds
+        request.out,
+        {split: len(records) for split, records in corpus.splits.items()},
+        embedder.width,
+        corpus.labels.names,
+        request.encoder,
+        source.origin,
+        request.embedding,
+        time.monotonic() - started,
     )
 
 
@@ -148,15 +148,6 @@ def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
     return write
 
 
-def _require_room(texts: Sequence[str]) -> None:
-    longest = max(map(len, texts), default=0)
-    if 4 * longest * len(texts) > _MAX_TEXT_BYTES:
-        raise UsageError(
-            f"the longest of {len(texts):,} texts has {longest:,} characters; .npz would use that space for every text",
-            hint="Write Parquet: --out FILE.parquet",
-        )
-
-
 def _write_npz(table: Table, file: BinaryIO) -> None:
     """Write arrays of numbers and of fixed-width strings, for `numpy.load(file, allow_pickle=False)`."""
     np.savez_compressed(
@@ -164,7 +155,7 @@ def _write_npz(table: Table, file: BinaryIO) -> None:
         embeddings=table.embeddings,
         labels=targets_of(table.records, len(table.labels)),
         label_names=np.array(table.labels, dtype=np.str_),
-        text=np.array(table.texts, dtype=np.str_),
+        text=np.array([r.text for r in table.records], dtype=np.str_),
         split=np.array(table.splits, dtype=np.str_),
         id=np.array(table.ids, dtype=np.str_),
         about=np.array(table.about),
@@ -179,7 +170,7 @@ def _write_parquet(table: Table, file: BinaryIO) -> None:
     flat = pyarrow.array(table.embeddings.ravel(), type=pyarrow.float32())
     columns = {
         "id": pyarrow.array(table.ids, type=pyarrow.string()),
-        "text": pyarrow.array(table.texts, type=pyarrow.string()),
+        "text": pyarrow.array([r.text for r in table.records], type=pyarrow.string()),
         "labels": pyarrow.array(
             [[table.labels[i] for i in r.labels] for r in table.records], type=pyarrow.list_(pyarrow.string())
         ),

@@ -27,31 +27,23 @@ from emotune.data.published import (
 from emotune.errors import DownloadError, MissingInputError, OutputError, Place
 from emotune.reporter import Reporter
 
-
-@dataclass(frozen=True)
-class FetchedFile:
-    """A file of the set: there before, fetched now, or missing on the mirror."""
-
-    path: Path
-    state: Literal["there", "fetched", "missing"]
+State = Literal["there", "fetched", "missing"]  # there before, fetched now, or missing on the mirror
 
 
 @dataclass(frozen=True)
 class FetchOutcome:
-    """A data set in a folder."""
+    """A data set in a folder; `files`: the state of each file by name."""
 
     data_set: DataSet
     folder: Path
-    files: tuple[FetchedFile, ...]
+    files: dict[str, State]
 
     def to_json(self) -> dict[str, Any]:
-        """The output of `emotune fetch NAME --json`."""
-        states = {file.path.name: file.state for file in self.files}
-        return described(self.data_set) | {"folder": str(self.folder), "files": states}
+        """Return what `emotune fetch NAME --json` prints."""
+        return _described(self.data_set, self.folder) | {"files": self.files}
 
 
-def described(data_set: DataSet) -> dict[str, Any]:
-    """The catalogue's entry of a data set, for JSON."""
+def _described(data_set: DataSet, folder: Path | None) -> dict[str, Any]:
     return {
         "name": data_set.name,
         "title": data_set.title,
@@ -59,14 +51,15 @@ def described(data_set: DataSet) -> dict[str, Any]:
         "licence": data_set.licence,
         "terms": data_set.terms or None,
         "citation": data_set.citation,
+        "folder": None if folder is None else str(folder),
     }
 
 
 def catalogue() -> dict[str, dict[str, Any]]:
-    """The output of `emotune fetch --list --json`: each data set, with the folder of a fetched one (else None)."""
+    """Return what `emotune fetch --list --json` prints: each data set, with the folder of a fetched one (else None)."""
+    folders = {name: folder_of(data_set) for name, data_set in data_sets().items()}
     return {
-        name: described(data_set)
-        | {"folder": str(folder_of(data_set)) if is_complete(data_set, folder_of(data_set), test=False) else None}
+        name: _described(data_set, folders[name] if is_complete(data_set, folders[name], test=False) else None)
         for name, data_set in data_sets().items()
     }
 
@@ -91,12 +84,12 @@ def fetch(
     data_set = data_set_named(name)
     folder = folder_of(data_set) if out is None else out
     if is_complete(data_set, folder):
-        return FetchOutcome(data_set, folder, tuple(FetchedFile(folder / f.name, "there") for f in data_set.files))
+        return FetchOutcome(data_set, folder, {file.name: "there" for file in data_set.files})
     if mirror is None and out is not None and is_complete(data_set, folder_of(data_set)):
         mirror = str(folder_of(data_set))
     origin = origin_of(data_set, mirror, progress=progress, pause=pause)
     with _filling(folder), _alone_in(folder, reporter):
-        files = tuple(_provided(file, folder, data_set, origin, reporter) for file in data_set.files)
+        files = {file.name: _provided(file, folder, data_set, origin, reporter) for file in data_set.files}
     return FetchOutcome(data_set, folder, files)
 
 
@@ -129,28 +122,28 @@ def _alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
         lock.release()
 
 
-def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, reporter: Reporter) -> FetchedFile:
+def _provided(file: DataFile, folder: Path, data_set: DataSet, origin: Origin, reporter: Reporter) -> State:
     target = folder / file.name
     if is_intact(target, file):  # perhaps fetched by the process that we waited for
-        return FetchedFile(target, "there")
+        return "there"
     if file.text is not None:
         write_file(target, file.text)
-        return FetchedFile(target, "fetched")
+        return "fetched"
     try:
         found = origin.bring(file, target)
     except DownloadError as error:
         hint = f"Try again: the bytes so far are kept. Behind a proxy, set HTTPS_PROXY.\n  {_by_hand(data_set, folder)}"
         raise DownloadError(error.message, hint=hint, status=error.status) from error
     if found:
-        return FetchedFile(target, "fetched")
+        return "fetched"
     if not file.is_test:
         raise MissingInputError(f"{origin} does not have {file.name}", hint=_by_hand(data_set, folder))
     reporter.warn(f"{origin} does not have {file.name}, the test split: fetched without it")
-    return FetchedFile(target, "missing")
+    return "missing"
 
 
 def _by_hand(data_set: DataSet, folder: Path) -> str:
-    """The instructions for a machine without a network: the missing files, their URLs and their names."""
+    """Return instructions for a machine without a network: the missing files, their URLs and their names."""
     missing = [f for f in data_set.files if f.text is None and not is_intact(folder / f.name, f)]
     width = max((len(file.published_name) for file in missing), default=0)
     lines = [

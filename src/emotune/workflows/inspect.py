@@ -16,7 +16,6 @@ from emotune.data.tokens import TextEncoder
 from emotune.reporter import Reporter
 from emotune.reports import inspection as report
 
-_UNSET_LENGTH = 1_000_000
 # models whose position ids begin after the padding id, so that two positions are unused
 _OFFSET_POSITIONS = ("roberta", "camembert")
 
@@ -29,7 +28,7 @@ class InspectOutcome:
     folder: Path | None
 
     def to_json(self) -> dict[str, Any]:
-        """The output of `emotune inspect --json`."""
+        """Return what `emotune inspect --json` prints."""
         return self.inspection.to_json() | {"folder": None if self.folder is None else str(self.folder)}
 
 
@@ -52,7 +51,10 @@ def inspect(
     for line in corpus.description:
         reporter.info(line)
     source = _tokenizer(config, reporter)
-    counter = None if source is None else _counter(source)
+    counter = None
+    if source is not None:
+        path = source.directory / "tokenizer.json"
+        counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0)
     reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
     found = profile(corpus, None if counter is None else counter.token_counts)
     limit = None if counter is None else counter.max_tokens
@@ -71,7 +73,7 @@ def inspect(
 
 
 def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
-    """The place of the tokenizer; None for the default encoder's when it is not on this machine."""
+    """Return the place of the tokenizer; None for the default encoder's when it is not on this machine."""
     name = config.tokens.encoder
     source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
     if source is None:
@@ -84,13 +86,9 @@ def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
     return source
 
 
-def _counter(source: hub.Source) -> TextEncoder:
-    return TextEncoder.from_file(source.directory / "tokenizer.json", _max_tokens(source.directory), pad_id=0)
-
-
 def _max_tokens(directory: Path) -> int:
-    """The most tokens that a model takes, according to its files."""
-    limits = [_UNSET_LENGTH]
+    """Return the most tokens that a model takes, according to its files."""
+    limits = [1_000_000]
     if (directory / "config.json").is_file():
         model = read_json(directory / "config.json")
         positions = model.get("max_position_embeddings")

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emotune import hub
 from emotune.artifact.opening import open_model
-from emotune.artifact.safety.json_files import read_json, validated
+from emotune.artifact.safety.files import read_json, validated
 from emotune.atomic import sweep, write_json, writing
 from emotune.config.kinds import (
     DEFAULT_ENCODER,

@@ -34,7 +34,6 @@ from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune
 
 _CARD = "README.md"
 _LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
-_FRONT_MATTER = 20_000
 
 
 @dataclass(frozen=True)
@@ -147,21 +146,25 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
     calibration, start = None, found.decision
     if request.temperatures != "none":
         assert rows is not None, "a temperature is fitted on rows"
-        rows, calibration = _calibrated(rows, start, request.temperatures, config.folds)
+        rows, start, calibration = _calibrated(rows, start, request.temperatures, config.folds)
         for warning in temperature_warnings(calibration.temperatures.tolist()):
             warn(warning)
-        start = _rescaled(start, calibration)
     decision, tuned = start, None
     if rows is not None:
         decision, tuned = tune_decision(rows.logits, rows.targets, start, config, rows.record)
-    if request.out is None:
-        _change_in_place(found, decision)
-    else:
+    if request.out is not None:
         _write_model(found, request.out, decision, calibration)
+    else:
+        assert found.manifest is not None, "only emotune models are changed"
+        changed = {DECISION: json_text(decision.to_json())}
+        card = found.directory / _CARD
+        if card.is_file():
+            changed[_CARD] = update_card(card.read_text(encoding="utf-8"), decision)
+        reseal(found.directory, found.manifest, changed)
     return TuneOutcome(request.out or found.directory, decision, rows, tuned, calibration, config.folds)
 
 
-# --- what is asked for ------------------------------------------------------------------------------------------
+# --- the request ------------------------------------------------------------------------------------------------
 
 
 def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
@@ -188,7 +191,11 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
     if out is None and request.temperatures != "none":
         raise UsageError("a temperature changes the weights of the model", hint="Write a new model: --out DIR")
     if out is not None:
-        _require_free(out, found.directory)
+        hint = "Choose another place: --out DIR"
+        if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+            raise OutputError("already exists", place=Place(out), hint=hint)
+        if out.resolve().is_relative_to(found.directory.resolve()):
+            raise OutputError("this is within the source model, which must not change", place=Place(out), hint=hint)
     if found.unnamed:
         raise UsageError(
             f"the labels of {found.name} have numbers and no names: {', '.join(labels.names[:5])}, …",
@@ -220,14 +227,6 @@ def _require_no_idle_option(request: TuneRequest, reason: str, hint: str | None 
         raise UsageError(f"{reason}, and {' and '.join(idle)} would change nothing", hint=hint)
 
 
-def _require_free(out: Path, source: Path) -> None:
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise OutputError("already exists", place=Place(out), hint="Choose another place: --out DIR")
-    if out.resolve().is_relative_to(source.resolve()):
-        message = "this is within the source model, which must not change"
-        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
-
-
 # --- fitting ----------------------------------------------------------------------------------------------------
 
 
@@ -246,8 +245,8 @@ def _rows(
         if run is None or found.manifest is None:
             message = f"{found.directory} is not in a run, so it has no validation logits"
             raise MissingInputError(message, hint="Name data to tune on: --data PATH")
-        for kept in cached_rows(run, found.manifest.data, labels).values():
-            return kept
+        for cached in cached_rows(run, found.manifest.data, labels).values():
+            return cached
         raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
     whole = hub_id(request.data) is not None or locate(request.data).is_dir()
     split = request.split or ("valid" if whole else None)  # a file is one split
@@ -258,39 +257,21 @@ def _rows(
     return CachedRows(name, fingerprint(records, labels), logits, corpus.targets(name))
 
 
-def _calibrated(rows: CachedRows, decision: Decision, temperatures: str, folds: int) -> tuple[CachedRows, Calibration]:
-    """Fit temperatures, and divide the logits by them."""
-    calibration = calibrate(
-        rows.logits,
-        rows.targets,
-        positives(rows.targets),
-        decision.labels.task,
-        stratified_folds(rows.targets, folds, FOLD_SEED),
-        per_label=temperatures == "per_label",
-    )
-    return replace(rows, logits=(rows.logits / calibration.temperatures).astype(np.float32)), calibration
-
-
-def _rescaled(decision: Decision, calibration: Calibration) -> Decision:
-    """Return the rule that decides the same on logits divided by the temperatures, with its fold thresholds."""
-    names, tuning = decision.labels.names, dict(decision.tuning)
+def _calibrated(
+    rows: CachedRows, decision: Decision, temperatures: str, folds: int
+) -> tuple[CachedRows, Decision, Calibration]:
+    """Fit temperatures; return the logits divided by them, and the rule that decides the same on these."""
+    parts, per_label = stratified_folds(rows.targets, folds, FOLD_SEED), temperatures == "per_label"
+    calibration = calibrate(rows.logits, rows.targets, decision.labels.task, parts, per_label=per_label)
+    fitted, names, tuning = calibration.temperatures, decision.labels.names, dict(decision.tuning)
     if stable := FoldThresholds.from_json(tuning, names):
-        chosen = rescaled_thresholds(stable.chosen, calibration.temperatures)
-        tuning |= replace(stable, chosen=chosen).to_json(names)
-    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), calibration.temperatures)
-    return replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+        tuning |= replace(stable, chosen=rescaled_thresholds(stable.chosen, fitted)).to_json(names)
+    thresholds = rescaled_thresholds(np.asarray(decision.thresholds), fitted)
+    rescaled = replace(decision, thresholds=tuple(thresholds.tolist()), tuning=tuning)
+    return replace(rows, logits=(rows.logits / fitted).astype(np.float32)), rescaled, calibration
 
 
 # --- writing ----------------------------------------------------------------------------------------------------
-
-
-def _change_in_place(found: FoundModel, decision: Decision) -> None:
-    assert found.manifest is not None, "only emotune models are changed"
-    changed = {DECISION: json_text(decision.to_json())}
-    card = found.directory / _CARD
-    if card.is_file():
-        changed[_CARD] = update_card(card.read_text(encoding="utf-8"), decision)
-    reseal(found.directory, found.manifest, changed)
 
 
 def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: Calibration | None) -> None:
@@ -336,25 +317,18 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
             model.save(stage)
             return None
         assert isinstance(kind, TrainedKind)
-        return _save_network(kind, found, stage, decision, calibration)
+        from emotune.models import encoder as encoders
+
+        network = kind.load(found.directory)
+        encoder = encoders.text_encoder(found.directory, network)
+        encoders.name_labels(network, decision.labels)
+        if calibration is not None:
+            encoders.divide_logits(network, calibration.temperatures)
+        encoders.save(network, found.directory, encoder, stage)  # in fp32
+        return encoder.max_tokens
     except ImportError as error:
         message = f"writing this model needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-
-
-def _save_network(
-    kind: TrainedKind, found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None
-) -> int:
-    """Write a network in fp32 and its tokenizer, with the labels and the task of the decision."""
-    from emotune.models import encoder as encoders
-
-    model = kind.load(found.directory)
-    encoder = encoders.text_encoder(found.directory, model)
-    encoders.name_labels(model, decision.labels)
-    if calibration is not None:
-        encoders.divide_logits(model, calibration.temperatures)
-    encoders.save(model, found.directory, encoder, stage)
-    return encoder.max_tokens
 
 
 def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
@@ -363,6 +337,6 @@ def _card(found: FoundModel, decision: Decision, calibration: Calibration | None
     if found.manifest is not None:
         card = update_card(text, decision)
     else:
-        licence = _LICENCE.search(text[:_FRONT_MATTER])
+        licence = _LICENCE.search(text[:20_000])
         card = adopted_card(found.name, decision, licence[1] if licence else None)
     return card if calibration is None else with_calibration(card, calibration, decision.labels)

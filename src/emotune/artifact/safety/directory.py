@@ -1,4 +1,8 @@
-"""Checks of a model directory: its files, its configuration, and whether the two fit; cheap checks first."""
+"""Checks of a model directory: its files, its configuration, and whether the two fit; cheap checks first.
+
+A model may come from anybody, so these checks run before any library opens its files. Each bounds what it reads, and
+raises a ModelError that names the fault and its place.
+"""
 
 import os
 import stat
@@ -6,17 +10,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.safety.json_files import read_json, read_vocabulary
+from emotune.artifact.safety.files import (
+    Tensor,
+    items,
+    read_header,
+    read_json,
+    read_vocabulary,
+    readable,
+    require_finite,
+)
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
-from emotune.artifact.safety.weights import Tensor, read_header, require_finite
 from emotune.errors import ModelError, Place
 
-CONFIG, WEIGHTS, TOKENIZER, TOKENIZER_CONFIG = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 VOCABULARY = "vocabulary.json"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 _MIN_SPARSE, _SPARSE_RATIO = 64 << 20, 10
@@ -39,7 +46,7 @@ _ATTENTION = ("attn_implementation", "_attn_implementation", "_attn_implementati
 _LAYERS = ("_layers", "n_layer")
 _SIZES = ("_size", "_dim", "_heads", "d_model", "d_inner", "d_ff", "n_embd", "n_inner", "n_head", "dim")
 _DIVISORS = ("_heads", "n_head", "hidden_size")
-_BY_LABEL = ("id2label", "label2id")
+_BY_LABEL = ("id2label", "label2id")  # mappings whose keys are ids or labels
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
 
@@ -50,29 +57,19 @@ def entries(directory: Path, *, below: bool) -> Iterator[Path]:
     """
     found = 0
     folders = [directory]
-    while folders:
-        folder = folders.pop()
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            found += 1
-            if found > _MAX_ENTRIES:
-                raise ModelError(
-                    f"more than {_MAX_ENTRIES:,} files: this is not a model directory", place=Place(directory)
-                )
-            path = folder / entry.name
-            _require_regular(path, directory)
-            if below and entry.is_dir(follow_symlinks=False):
-                folders.append(path)
-            yield path
-
-
-def require_regular(directory: Path) -> None:
-    """Raise ModelError for links, pipes, devices and sparse files at the top of a model directory."""
-    try:
-        for _ in entries(directory, below=False):
-            pass
-    except OSError as error:
-        place = Place(Path(error.filename or directory))
-        raise ModelError(f"cannot read it: {error.strerror}", place=place) from error
+    with readable(directory):
+        while folders:
+            folder = folders.pop()
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                found += 1
+                if found > _MAX_ENTRIES:
+                    message = f"more than {_MAX_ENTRIES:,} files: this is not a model directory"
+                    raise ModelError(message, place=Place(directory))
+                path = folder / entry.name
+                _require_regular(path, directory)
+                if below and entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                yield path
 
 
 def _require_regular(path: Path, directory: Path) -> None:
@@ -179,7 +176,7 @@ def shard_names(index: Path) -> list[str]:
 
 def refuse_code(content: Any, path: Path) -> None:
     """Raise ModelError for a configuration that asks, at any depth, for code, other files or kernels."""
-    for key, value in _items(content):
+    for key, value in items(content, skip=_BY_LABEL):
         if key in _REFUSED and value:
             raise ModelError(_REFUSED[key], place=Place(path))
         names = value.values() if isinstance(value, dict) else [value]
@@ -199,48 +196,29 @@ def require_classifier(content: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _items(content: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key with its value, at every depth, except label names."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield key, value
-            if key not in _BY_LABEL:  # whose keys are labels
-                yield from _items(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _items(value)
-
-
 def require_fitting_sizes(content: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise ModelError for sizes that do not fit the weights, before memory is allocated for them.
 
     No size may exceed the largest dimension of a tensor, and the number of layers may not exceed that of tensors.
     """
     largest = max((dimension for tensor in tensors.values() for dimension in tensor.shape), default=0)
-    for key, value in _items(dict(content)):
-        most = _most(key, len(tensors), largest)
+    for key, value in items(dict(content), skip=_BY_LABEL):
+        most = None  # for a key that is not a size
+        if key in _POSITIONS:
+            most = _MAX_POSITIONS
+        elif key.endswith(_LAYERS):
+            most = len(tensors)
+        elif key.endswith(_SIZES):
+            most = largest
+        fewest = 1 if key.endswith(_DIVISORS) else 0  # such as DeBERTa's type_vocab_size
         if isinstance(value, bool | list | dict | None):
             continue
         if most is None:
             if isinstance(value, int) and abs(value) >= _MAX_INTEGER:
                 raise ModelError(f"{key[:60]} is {str(value)[:40]}, which is too large", place=Place(path))
-        elif not isinstance(value, int) or not _fewest(key) <= value <= most:
+        elif not isinstance(value, int) or not fewest <= value <= most:
             message = f"{key[:60]} is {str(value)[:40]}; for these weights it is an integer up to {most:,}"
             raise ModelError(message, place=Place(path))
-
-
-def _fewest(key: str) -> int:
-    """Return the minimum of a size. Some may be 0, such as DeBERTa's type_vocab_size."""
-    return 1 if key.endswith(_DIVISORS) else 0
-
-
-def _most(key: str, num_tensors: int, largest: int) -> int | None:
-    """Return the maximum of a size; None for a key that is not a size."""
-    if key in _POSITIONS:
-        return _MAX_POSITIONS
-    if key.endswith(_LAYERS):
-        return num_tensors
-    return largest if key.endswith(_SIZES) else None
 
 
 def label_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | None:

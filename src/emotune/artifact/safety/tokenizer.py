@@ -1,12 +1,11 @@
 """Checks of `tokenizer.json`: bounded sizes, bounded growth of texts, and no slow regular expressions."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.safety.json_files import read_json
+from emotune.artifact.safety.files import items, read_json
 from emotune.errors import ModelError, Place
 
 # the largest in use, with 256,000 tokens, has 34 MB and 2 million values
@@ -64,7 +63,7 @@ def _check_added(tokens: Any) -> None:
 def _check_steps(steps: Any) -> None:
     """Check what is done to a text before and after it is split into tokens."""
     growth, count = 1, 0
-    for key, value in _items(steps):
+    for key, value in items(steps):
         count += 1
         if key == "Regex":
             reason = why_slow(value) if isinstance(value, str) else "it is not a text"
@@ -78,17 +77,6 @@ def _check_steps(steps: Any) -> None:
             raise ValueError(f"it may make a text more than {_MAX_GROWTH} times as long ({key})")
     if count > _MAX_STEPS * 10:
         raise ValueError("it has far too many steps")
-
-
-def _items(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every key with its value, at every depth."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _items(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key, item
-            yield from _items(item)
 
 
 # Regular expressions run in Oniguruma, which backtracks. It gives up after 10 million retries at one place of a text,
