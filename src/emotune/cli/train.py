@@ -11,7 +11,6 @@ from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
-    from emotune.config.schema import Config
     from emotune.workflows.cross_train import FoldsOutcome
     from emotune.workflows.train import TrainOutcome
 
@@ -51,12 +50,16 @@ def train(
 
     Ctrl-C stops after the current step and keeps the best model so far. --resume continues, also after a crash.
     """
+    from emotune.config.loading import load_config
     from emotune.runs.layout import next_free
     from emotune.workflows import train as training  # first: it reports missing libraries
     from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
-    config = _config(recipe, data, [*(override or []), *([f"training.folds={folds}"] if folds else [])])
+    overrides = [*(override or []), *([f"training.folds={folds}"] if folds else [])]
+    if data is not None:
+        overrides.append(f"data.path={json.dumps(data, ensure_ascii=False)}")
+    config = load_config(recipe, overrides)
     terminal = Terminal(quiet=quiet)
     run = out if out is not None else next_free(Path("runs"), config.name)
     if resume and training.completed(run, config):
@@ -102,11 +105,3 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
     if out is None:
         raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")
     return recipe, out
-
-
-def _config(recipe: str, data: str | None, override: list[str]) -> "Config":
-    from emotune.config.loading import load_config
-
-    if data is not None:
-        override = [*override, f"data.path={json.dumps(data, ensure_ascii=False)}"]
-    return load_config(recipe, override)

@@ -27,6 +27,9 @@ class Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._file is not None:
             with suppress(OSError):  # each line was flushed, and a failure reported
                 self._file.close()
@@ -47,16 +50,15 @@ def cut_log(path: Path, step: int, epochs: int) -> None:
         return
     with writing(path):
         lines = path.read_bytes().splitlines(keepends=True)
-    earlier = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+
+    def is_earlier(line: bytes) -> bool:
+        event = _whole_event(line)
+        if event.get("event") == "epoch":
+            return bool(event["epoch"] <= epochs)
+        return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
+
+    earlier = itertools.takewhile(is_earlier, lines)
     write_file(path, b"".join(earlier))
-
-
-def _is_before(line: bytes, step: int, epochs: int) -> bool:
-    """Return whether a line of the log is complete and not later than that step and epoch."""
-    event = _whole_event(line)
-    if event.get("event") == "epoch":
-        return bool(event["epoch"] <= epochs)
-    return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
 
 
 def _whole_event(line: bytes) -> dict[str, Any]:
@@ -111,9 +113,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
         else (None if isinstance(value, float) and not np.isfinite(value) else value)
         for name, value in values.items()
     }
-
-
-_LOSS = "loss"
 
 
 @dataclass(frozen=True)
@@ -183,8 +182,8 @@ class TrainingLog:
         losses = [self._line("training", [point.loss for point in self.steps])] if self.steps else []
         if self.epochs:
             losses.append(Line("training, epoch", ends, np.array([point.loss for point in self.epochs])))
-        if _LOSS in metrics:
-            losses.append(replace(metrics.pop(_LOSS), name="validation"))
+        if "loss" in metrics:
+            losses.append(replace(metrics.pop("loss"), name="validation"))
         rates = [self._line("rate", [point.rate for point in self.steps])] if self.steps else []
         found = (("loss", losses), ("validation metrics", [*metrics.values()]), ("learning rate", rates))
         return tuple(Panel(name, tuple(lines)) for name, lines in found if lines)
@@ -217,15 +216,12 @@ def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
             best = epoch if event.get("best") is True else best
     if not steps and not epochs:
         return None
-    in_order = tuple(epochs[key] for key in sorted(epochs))
-    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, _steps_an_epoch(epoch_of))
-
-
-def _steps_an_epoch(epoch_of: dict[int, int]) -> float:
-    """Estimate the number of steps in an epoch from the logged steps, which are only some, and their epochs."""
+    # estimate the number of steps in an epoch from the logged steps, which are only some, and their epochs
     least = max((step / epoch for step, epoch in epoch_of.items() if epoch > 0), default=1.0)
     most = min(((step - 1) / (epoch - 1) for step, epoch in epoch_of.items() if epoch > 1), default=least)
-    return (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
+    steps_an_epoch = (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
+    in_order = tuple(epochs[key] for key in sorted(epochs))
+    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, steps_an_epoch)
 
 
 def _number(value: Any) -> float:
