@@ -103,16 +103,20 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
     found = []
     for name, weights in _read_weights(directory, labels).items():
         part = f"{MEMBERS}/{name}"
-        inner = _verified_member(directory, name, manifest)
+        inner, place = read_manifest(directory / part), Place(directory / part)
+        # the files were verified against the ensemble's manifest; both agree, so that none is hashed twice
+        files = {f.removeprefix(f"{part}/"): e for f, e in manifest.files.items() if f.startswith(f"{part}/")}
+        files.pop(MANIFEST, None)
+        for file in sorted(files.keys() | inner.files.keys()):
+            if files.get(file) != inner.files.get(file):
+                message = f"it differs from the manifest of the ensemble in {file!r}"
+                raise ModelError(message, place=Place(directory / part / MANIFEST))
         if inner.kind == ENSEMBLE:
-            raise ModelError(
-                "this member is an ensemble itself; members are single models", place=Place(directory / part)
-            )
+            raise ModelError("this member is an ensemble itself; members are single models", place=place)
         model = _opened(part, directory / part, inner, within=True)
         if difference := label_difference(model.decision.labels, labels):
-            raise ModelError(
-                f"the labels of a member differ from those of its ensemble: {difference}", place=Place(directory / part)
-            )
+            message = f"the labels of a member differ from those of its ensemble: {difference}"
+            raise ModelError(message, place=place)
         found.append(Member(name, model, weights))
     return tuple(found)
 
@@ -137,22 +141,6 @@ def _read_weights(directory: Path, labels: LabelSet) -> dict[str, Floats]:
         if any(type(value) not in (int, float) or not 0 < value < 1e9 for value in values.values()):
             raise ModelError(f"a weight of {name!r} is not a number above 0", place=place)
     return {name: np.array([own[label] for label in labels.names], np.float64) for name, own in found.items()}
-
-
-def _verified_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
-    """Return the manifest of a member. The ensemble's directory has been verified against `manifest` before.
-
-    Both manifests must agree on the member's files, so that none is hashed twice; raises ModelError if they differ.
-    """
-    part = f"{MEMBERS}/{name}/"
-    inner = read_manifest(directory / part)
-    files = {file.removeprefix(part): e for file, e in manifest.files.items() if file.startswith(part)}
-    files.pop(MANIFEST, None)
-    for file in sorted(files.keys() | inner.files.keys()):
-        if files.get(file) != inner.files.get(file):
-            message = f"it differs from the manifest of the ensemble in {file!r}"
-            raise ModelError(message, place=Place(directory / part / MANIFEST))
-    return inner
 
 
 def _is_network(kind: str) -> bool:

@@ -61,27 +61,19 @@ class Candidate:
         """Whether its epoch was chosen on the validation rows of its run."""
         return self.run is not None and chooses_epoch(layout.read_config(self.run))
 
-    @property
-    def num_bytes(self) -> int:
-        """The size of the model's directory."""
-        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
-
-    @property
-    def settings(self) -> TuningConfig:
-        """The settings of its threshold tuning: those of its run, unless `emotune tune` has changed them."""
-        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
-        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
-        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
-
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
         """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
 
         targets: None where the labels of the rows do not determine those of the model; it was not tuned on them then.
         """
         decision = self.found.decision
-        if targets is not None and decision.tuning.get("data_sha256") == sha256:
-            return decide_out_of_fold(logits, targets, decision, self.settings)
-        return decision.decide(decision.probabilities(logits))
+        if targets is None or decision.tuning.get("data_sha256") != sha256:
+            return decision.decide(decision.probabilities(logits))
+        # tuned as in its run, unless `emotune tune` has changed the settings
+        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
+        tuned = {key: v for key, v in decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        method = {"method": "auto"} if config.method == "none" else {}
+        return decide_out_of_fold(logits, targets, decision, TuningConfig(**(config.model_dump() | tuned | method)))
 
 
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
@@ -317,11 +309,12 @@ def entry_of(
     labels, run = candidate.labels, candidate.run
     probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
     seed = None if run is None else layout.read_config(run).training.seed
+    files = [path for path in candidate.found.directory.rglob("*") if path.is_file()]
     return Entry(
         candidate.name,
         (Outcome(common.bring(decided, labels), probabilities, seed),),
         training_seconds=None if run is None else log.training_seconds(run),
-        num_bytes=candidate.num_bytes,
+        num_bytes=sum(path.stat().st_size for path in files),
         texts_per_second=texts_per_second,
     )
 

@@ -70,8 +70,7 @@ def write_start(run: Path, config: Config, corpus: Corpus, findings: Sequence[st
     write_file(run / CONFIG, config.to_yaml())
     ids = {str(number): name for number, name in label_ids(corpus).items()}
     write_data(run, corpus.description, corpus.labels, fingerprints(corpus), findings, {_IDS: ids})
-    trained = [r for r in corpus.splits["train"] if r.text.strip()]
-    save_train_texts(run, text_keys(trained))
+    save_train_texts(run, text_keys([r for r in corpus.splits["train"] if r.text.strip()]))
 
 
 def write_data(
@@ -168,8 +167,8 @@ def save_train_texts(run: Path, keys: npt.NDArray[np.uint64]) -> None:
 
 def merge_train_texts(run: Path, others: Sequence[Path | None]) -> None:
     """Keep the keys of all texts that any of several runs was trained on; nothing when one of them has no record."""
-    paths = [None if other is None else other / TRAIN_TEXTS for other in others]
-    known = [load_arrays(path)["digests"] for path in paths if path is not None and path.is_file()]
+    paths = [other / TRAIN_TEXTS for other in others if other is not None]
+    known = [load_arrays(path)["digests"] for path in paths if path.is_file()]
     if len(known) == len(others):
         save_train_texts(run, np.concatenate(known))
 

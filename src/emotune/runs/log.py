@@ -3,11 +3,9 @@
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -16,32 +14,11 @@ from emotune.runs.layout import LOG
 from emotune.scoring.metrics import Floats, metric_name
 
 
-class Log:
-    """Writes `log.jsonl` line by line; it can be read during the training."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # each line was flushed, and a failure reported
-                self._file.close()
-
-    def write(self, event: str, **values: Any) -> None:
-        """Write one line: the event's name and its values; numbers that are not finite become null."""
-        line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
-        with writing(self._path):
-            if self._file is None:
-                self._file = self._path.open("a", encoding="utf-8")
-            self._file.write(line + "\n")
-            self._file.flush()
+def write_event(path: Path, event: str, **values: Any) -> None:
+    """Append one line: the event's name and its values; numbers that are not finite become null."""
+    line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def cut_log(path: Path, step: int, epochs: int) -> None:

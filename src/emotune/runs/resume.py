@@ -62,12 +62,12 @@ def train_network(
     if observer is not None:
         log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
         if found is not None:
-            observer.log.write("resume", step=found.step)
+            observer.log("resume", step=found.step)
             _report_resumption(found, settings, trainer, observer)
         else:
             groups = [group.to_json() for group in session.groups]
             device = str(session.accelerator.device)
-            observer.log.write("start", precision=session.precision.name, device=device, groups=groups)
+            observer.log("start", precision=session.precision.name, device=device, groups=groups)
             if resume:
                 observer.info("no checkpoint to resume from: starting from scratch")
     trainer.fit(checkpoints)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from emotune.config.schema import Config, TrackingConfig
 from emotune.errors import EmotuneError
 from emotune.runs.layout import LOG
-from emotune.runs.log import Log
+from emotune.runs.log import write_event
 from emotune.training.progress import EpochReport, StepReport, TrainingReporter
 
 if TYPE_CHECKING:
@@ -42,13 +42,10 @@ def _is_installed(package: str) -> bool:
 
 
 class RunObserver:
-    """Writes the log of a training (`log`), and passes every step and epoch to the trackers and the user.
-
-    At exit it closes the log and the trackers.
-    """
+    """Passes every step and epoch of a training to its log, the trackers and the user; closes the trackers at exit."""
 
     def __init__(self, config: Config, run: Path, reporter: TrainingReporter) -> None:
-        self.log, self._config, self._run, self._reporter = Log(run / LOG), config, run, reporter
+        self._config, self._run, self._reporter = config, run, reporter
         self._open: dict[str, Any] = {}
         self._groups: Sequence[Group] = ()
         self._step = 0
@@ -59,9 +56,12 @@ class RunObserver:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.log.close()
         for name in list(self._open):
             self._try(name, "finish", self._finish)
+
+    def log(self, event: str, **values: Any) -> None:
+        """Write a line of the log."""
+        write_event(self._run / LOG, event, **values)
 
     def on_start(self, groups: "Sequence[Group]") -> None:
         """Pass on the configuration; `groups` are the parameter groups whose rates are passed on at each step."""
@@ -73,14 +73,14 @@ class RunObserver:
     def on_step(self, report: StepReport) -> None:
         self._step = report.step
         if report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps):
-            self.log.write("step", **asdict(report))
+            self.log("step", **asdict(report))
             factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule scales all rates alike
             rates = {f"rate/{group.part}": group.lr * factor for group in self._groups}
             self._track({"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
         self._reporter.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
-        self.log.write("epoch", **asdict(report))
+        self.log("epoch", **asdict(report))
         speed = {"train/epoch_loss": report.loss, "train/examples_per_second": report.examples_per_second}
         metrics = {f"valid/{name}": value for name, value in report.metrics.items()}
         self._track({"epoch": report.epoch, **speed, **metrics})

@@ -31,7 +31,7 @@ from emotune.reports.tables import chosen_thresholds, members_table, percent
 from emotune.runs import backup, layout
 from emotune.runs import resume as resuming
 from emotune.runs.layout import OUT_OF_FOLD, Floats, read_valid, save_rows
-from emotune.runs.log import Log, seconds_of_all
+from emotune.runs.log import seconds_of_all, write_event
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import counting_metrics, metric_name
@@ -287,13 +287,12 @@ class _Folds:
         """Write the log of the cross-training; the steps are in the logs of the members."""
         path = self.out / layout.LOG
         path.unlink(missing_ok=True)
-        with Log(path) as log:
-            log.write("start", kind=self.kind.name, folds=self.num_folds)
-            for number, metrics in enumerate(outcome.members, start=1):
-                log.write("fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=metrics)
-            final = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
-            seconds = seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
-            log.write("end", **final, **seconds, interrupted=False)
+        write_event(path, "start", kind=self.kind.name, folds=self.num_folds)
+        for number, metrics in enumerate(outcome.members, start=1):
+            write_event(path, "fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=metrics)
+        final = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
+        seconds = seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
+        write_event(path, "end", **final, **seconds, interrupted=False)
 
 
 def _sentences(outcome: FoldsOutcome, num_rows: int, num_valid: int) -> list[str]:

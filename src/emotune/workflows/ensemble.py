@@ -30,7 +30,7 @@ from emotune.reports.tables import Table, members_table
 from emotune.runs import layout
 from emotune.runs.compared import Rows, row_difference
 from emotune.runs.layout import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
-from emotune.runs.log import Log, seconds_of_all
+from emotune.runs.log import seconds_of_all, write_event
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import FOLD_SEED, finite, tune_decision, validation_metrics
@@ -278,5 +278,4 @@ def _write(config: Config, outcome: EnsembleOutcome, cached: Mapping[str, _Rows]
             save_rows(stage / file, common.mean.logits, common.mean.targets)
         runs = list(_runs(models).values())
         layout.merge_train_texts(stage, runs)
-        with Log(stage / layout.LOG) as log:
-            log.write("end", **seconds_of_all(runs), interrupted=False)
+        write_event(stage / layout.LOG, "end", **seconds_of_all(runs), interrupted=False)

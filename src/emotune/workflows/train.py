@@ -157,7 +157,7 @@ def train_on(
             outcome = _finish(session, trained, fitted, out, material.findings, reporter)
             observer.on_end(outcome.validation)
             ended = {"best_epoch": fitted.best_epoch, "stopped": fitted.stopped, "interrupted": fitted.interrupted}
-            observer.log.write("end", seconds=fitted.seconds, **ended)
+            observer.log("end", seconds=fitted.seconds, **ended)
         if not fitted.interrupted:
             backup.clean_up_finished(out, config)
         elif newest(out / layout.CHECKPOINTS) is not None:
@@ -297,7 +297,7 @@ def _fit(
         observer.info("this kind of model is fitted by one call and has no checkpoints: starting from scratch")
     observer.on_start(())
     cut_log(out / layout.LOG, -1, 0)
-    observer.log.write("start", kind=kind.name)
+    observer.log("start", kind=kind.name)
     model = fit_model(session, kind, device, observer.info)
     return model, Fitted(seconds=time.perf_counter() - session.started)
 
