@@ -56,11 +56,6 @@ class Candidate:
     def labels(self) -> LabelSet:
         return self.found.decision.labels
 
-    @property
-    def chose_epoch(self) -> bool:
-        """Whether its epoch was chosen on the validation rows of its run."""
-        return self.run is not None and chooses_epoch(layout.read_config(self.run))
-
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
         """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
 
@@ -147,7 +142,15 @@ def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
                 hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
             )
         if difference := label_difference(labels, first):
-            raise _other_labels(one, candidate, difference, level)
+            both = [known for known in _levels_of(one) if known in _levels_of(candidate) and known != level]
+            at_each = [(known, _at_level(one, known), _at_level(candidate, known)) for known in both]
+            shared = [known for known, a, b in at_each if set(a.names) == set(b.names) and a.task is b.task]
+            hint = "Compare runs with the same labels."
+            if shared:
+                hint = f"They have a level in common: --level {shared[0]}"
+            where = "" if level is None else f" at the level {level}"
+            message = f"{candidate.name} has other labels than {one.name}{where}: {difference}"
+            raise UsageError(message, hint=hint)
     return Common(first, level)
 
 
@@ -159,15 +162,6 @@ def _at_level(candidate: Candidate, level: str) -> LabelSet:
         return mapping_to(level, labels).label_set(labels)
     except UsageError as error:
         raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
-
-
-def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
-    where = "" if level is None else f" at the level {level}"
-    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
-    at_each = [(known, _at_level(one, known), _at_level(other, known)) for known in both]
-    shared = [known for known, a, b in at_each if set(a.names) == set(b.names) and a.task is b.task]
-    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
-    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
 
 
 def _levels_of(candidate: Candidate) -> list[str]:

@@ -12,7 +12,7 @@ from emotune.config.kinds import KINDS
 from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
-from emotune.reporter import NullReporter, Reporter
+from emotune.reporter import NullReporter
 from emotune.runs import layout, log
 from emotune.runs.tracking import RunObserver
 from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
@@ -63,7 +63,12 @@ def train_network(
         log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
         if found is not None:
             observer.log("resume", step=found.step)
-            _report_resumption(found, settings, trainer, observer)
+            epoch = trainer.progress.epoch
+            observer.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {epoch})")
+            then, now = found.state["settings"]["environment"], settings["environment"]
+            changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
+            if changed:
+                observer.warn(f"the last bits may differ from a run without a stop: {', '.join(changed)}")
         else:
             groups = [group.to_json() for group in session.groups]
             device = str(session.accelerator.device)
@@ -72,14 +77,6 @@ def train_network(
                 observer.info("no checkpoint to resume from: starting from scratch")
     trainer.fit(checkpoints)
     return trainer
-
-
-def _report_resumption(found: Checkpoint, settings: Mapping[str, Any], trainer: Trainer, reporter: Reporter) -> None:
-    reporter.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {trainer.progress.epoch})")
-    then, now = found.state["settings"]["environment"], settings["environment"]
-    changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
-    if changed:
-        reporter.warn(f"the last bits may differ from a run without a stop: {', '.join(changed)}")
 
 
 # Is it the same training?

@@ -46,9 +46,6 @@ def restore(states: dict[str, Tensor], device: torch.device) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-# mallopt's parameter numbers (glibc's malloc.h) and the values to set, the first its maximum
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT, _MOST_KEPT = 32 << 20, 1 << 30
 _EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -68,8 +65,8 @@ def keep_freed() -> None:
     """
     libc = _glibc()
     if libc is not None:
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD of malloc.h, its maximum
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def give_back() -> None:

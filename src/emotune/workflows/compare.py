@@ -24,6 +24,7 @@ from emotune.runs.compared import (
     Common,
     Rows,
     cached_validation,
+    chooses_epoch,
     common_labels,
     entry_of,
     in_labels_of,
@@ -174,7 +175,8 @@ def _from_cache(
     require_same_rows([candidate.name for candidate in candidates], [rows for _, rows in each])
     readable = next((rows for _, rows in each if rows.records is not None), each[0][1])
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
-    notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
+    runs = {candidate.name: candidate.run for candidate in candidates if candidate.run is not None}
+    notes += [f"{name} {BEST_EPOCH}" for name, run in runs.items() if chooses_epoch(layout.read_config(run))]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
         entry_of(candidate, common, own.logits, candidate.decide(own.logits, own.targets, own.sha256), speed)
