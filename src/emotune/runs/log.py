@@ -120,14 +120,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Lines that share a scale."""
-
-    name: str
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
 class TrainingLog:
     """The steps and epochs of a run in order; `steps_an_epoch` converts epochs to steps."""
 
@@ -148,8 +140,11 @@ class TrainingLog:
         return float(x.min()), float(x.max())
 
     @property
-    def panels(self) -> tuple[Panel, ...]:
-        """The panels with data: losses, validation metrics in the order of first mention, and the learning rate."""
+    def panels(self) -> dict[str, list[Line]]:
+        """The lines of each panel with data, which share a scale.
+
+        The panels are the losses, the validation metrics in the order of first mention, and the learning rate.
+        """
         ends = self.epoch_ends
         names = list(dict.fromkeys(name for point in self.epochs for name in point.metrics))
         metrics = {
@@ -163,7 +158,7 @@ class TrainingLog:
             losses.append(replace(metrics.pop("loss"), name="validation"))
         rates = [self._line("rate", [point.rate for point in self.steps])] if self.steps else []
         found = (("loss", losses), ("validation metrics", [*metrics.values()]), ("learning rate", rates))
-        return tuple(Panel(name, tuple(lines)) for name, lines in found if lines)
+        return {name: lines for name, lines in found if lines}
 
     def _line(self, name: str, values: list[float]) -> Line:
         return Line(name, np.array([float(point.step) for point in self.steps]), np.array(values))

@@ -196,13 +196,3 @@ def fit_model(session: Session, kind: FittedKind, device: str, info: Callable[[s
     except ImportError as error:
         message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-
-
-def ignored_settings(config: Config) -> list[str]:
-    """Return the keys that differ from their defaults and are ignored by a model that is fitted by one call."""
-    return [
-        f"{name}.{key}"
-        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
-        for key, value in section
-        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
-    ]

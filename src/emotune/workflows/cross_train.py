@@ -93,13 +93,10 @@ class _FoldReporter(NullReporter):
     def __init__(self, reporter: TrainingReporter) -> None:
         self._reporter = reporter
         self._passed_on: set[str] = set()
-        self._has_steps = False
-
-    def next_member(self) -> None:
-        self._has_steps = False
+        self.has_steps = False  # of the current member
 
     def info(self, message: str) -> None:
-        if not self._has_steps and message not in self._passed_on:
+        if not self.has_steps and message not in self._passed_on:
             self._passed_on.add(message)
             self._reporter.info(message)
 
@@ -109,7 +106,7 @@ class _FoldReporter(NullReporter):
             self._reporter.warn(message)
 
     def on_step(self, report: Any) -> None:
-        self._has_steps = True
+        self.has_steps = True
         self._reporter.on_step(report)
 
     def on_epoch(self, report: Any) -> None:
@@ -138,7 +135,7 @@ def train_folds(
     with writable_run(material, out, overwrite=overwrite, resume=resume):
         members = _FoldReporter(reporter)
         for number in range(1, training.num_folds + 1):
-            members.next_member()
+            members.has_steps = False
             if not training.train_member(number, members):
                 reporter.warn(f"interrupted in fold {number} of {training.num_folds}: there is no model yet")
                 reporter.info(f"to resume the training: emotune train --resume {out}")

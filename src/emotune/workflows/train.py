@@ -42,7 +42,7 @@ try:
     from emotune.runs.log import cut_log
     from emotune.training.checkpoint import newest
     from emotune.training.progress import Fitted, TrainingReporter
-    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model, ignored_settings
+    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -270,7 +270,12 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         return StepSession(config, kind, corpus, source, device, reporter)
     session = Session(config, corpus, source, reporter)
-    ignored = ignored_settings(config)
+    ignored = [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
     if source is None and device != "auto":
         ignored.append("--device")  # without an encoder, numpy computes everything
     if ignored:
