@@ -53,7 +53,7 @@ def test_a_run_on_soft_targets_keeps_shares_and_scores_halves(base: Path) -> Non
     said = call("train", "starter", "--out", "soft", *options, "--set", "data.raters=soft").stderr
     assert "240 rows of raters are 80 texts" in said
     assert "targets are the share of raters" in said
-    targets = layout.read_arrays(Path("soft", "valid.safetensors"))["targets"]
+    targets = layout.load_arrays(Path("soft", "valid.safetensors"))["targets"]
     assert {round(float(t), 2) for t in np.unique(targets)} == {0.0, 0.33, 1.0}
     scored = json.loads(call("evaluate", "soft", "--json", "--split", "valid").stdout)
     support = {label["label"]: label["support"] for label in scored["labels"]}
@@ -114,7 +114,7 @@ def test_tune_reads_other_data_as_it_is_told(run: Path) -> None:
     copied = tiny.copy(run, Path("copied"))
     tuned = call("tune", copied, "--data", "other.csv", *OTHER, "--folds", 2, "--method", "global", "--json")
     assert json.loads(tuned.stdout)["rows"] == 3
-    assert "says how --data is read" in call("tune", copied, *OTHER, code=2).stderr
+    assert "--data" in call("tune", copied, *OTHER, code=2).stderr
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "tune"])
@@ -122,7 +122,7 @@ def test_other_keys_than_those_of_data_are_refused(run: Path, verb: str) -> None
     write_other()
     for wrong in ("training.epochs=3", "epochs", "path=x"):
         refused = call(verb, run, "--data", "other.csv", "--set", wrong, code=2)
-        assert "says how the data is read: data.{" in refused.stderr
+        assert "data.{" in refused.stderr
     refused = call(verb, run, "--data", "other.csv", "--set", "data.text_colum=x", code=2)
     assert "Did you mean 'text_column'?" in refused.stderr
     call(verb, run, "--data", "other.csv", "--set", "data.raters=perhaps", code=2)

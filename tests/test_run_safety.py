@@ -647,7 +647,7 @@ def test_a_model_that_another_may_be_replacing_is_not_touched(locks: bool, base:
         (run / ".lock").write_text(holder(host="elsewhere"))
     before = tiny.contents(run)
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert f"If none is at work any more: mv {former} run/model" in said
+    assert f"If none is running: mv {former} run/model" in said
     assert tiny.contents(run) == before
 
 

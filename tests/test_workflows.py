@@ -297,7 +297,7 @@ def test_tuning_tells_how_the_methods_compare(copied: Path) -> None:
         *("global", "shrunk (40)", "shrunk (20)", "shrunk (10)", "shrunk (5)", "per label")
     ]
     assert rows[-1].startswith("thresholds: ")
-    assert result.stderr == f"thresholds written into {copied / 'model'}\n"
+    assert str(copied / "model") in result.stderr
 
 
 def test_tuning_a_model_that_stands_alone(copied: Path, base: Path, tmp_path: Path) -> None:
