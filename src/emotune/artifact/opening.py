@@ -103,16 +103,13 @@ def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Mem
     found = []
     for name, weights in ensemble.read_weights(directory, labels).items():
         part = f"{ensemble.MEMBERS}/{name}"
+        place = Place(directory / part)
         inner = ensemble.verify_member(directory, name, manifest)
         if inner.kind == ensemble.KIND:
-            raise ModelError(
-                "this member is an ensemble itself; members are single models", place=Place(directory / part)
-            )
-        model = _opened(part, directory / part, inner, within=True)
+            raise ModelError("this member is an ensemble itself; members are single models", place=place)
+        model = _opened(part, place.path, inner, within=True)
         if difference := label_difference(model.decision.labels, labels):
-            raise ModelError(
-                f"the labels of a member differ from those of its ensemble: {difference}", place=Place(directory / part)
-            )
+            raise ModelError(f"the labels of a member differ from those of its ensemble: {difference}", place=place)
         found.append(Member(name, model, weights))
     return tuple(found)
 

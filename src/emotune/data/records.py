@@ -140,10 +140,8 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     if len(spellings) > _MOST_LABELS or longest > _LONGEST_LABEL:
         many = len(spellings) > _MOST_LABELS
         what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
-        raise DataError(
-            f"there are {what}, which look like texts",
-            hint="Name the column of the labels: --set data.label_column=NAME",
-        )
+        hint = "Name the column of the labels: --set data.label_column=NAME"
+        raise DataError(f"there are {what}, which look like texts", hint=hint)
     known = known_set(spellings)
     if known is not None:
         return tuple(spellings[name] for name in KNOWN[known].names)

@@ -74,9 +74,8 @@ class TextEncoder:
         self.pad_id = pad_id
         self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
         if 2 * self._num_special > max_tokens:
-            raise ModelError(
-                f"its tokenizer adds {self._num_special} tokens to each text; the model takes {max_tokens}"
-            )
+            message = f"its tokenizer adds {self._num_special} tokens to each text; the model takes {max_tokens}"
+            raise ModelError(message)
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":

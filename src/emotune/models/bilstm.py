@@ -118,7 +118,7 @@ def build(source: Path, config: BilstmConfig, labels: LabelSet, device: torch.de
     )
     # smaller than torch's default, so that training outweighs the initial values of rare words
     nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
-    encoder.name_labels(model, labels)
+    encoder.name_labels(model.config, labels)
     return model
 
 

@@ -62,10 +62,8 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
             local_files_only=True,
             trust_remote_code=False,
             num_labels=len(labels),
-            id2label=dict(enumerate(labels.names)),
-            label2id={name: i for i, name in enumerate(labels.names)},
-            problem_type=_PROBLEMS[labels.task],
         )
+    name_labels(settings, labels)
     for rate, names in ((config.dropout, _DROPOUTS), (config.attention_dropout, _ATTENTION_DROPOUTS)):
         for name in names:
             if hasattr(settings, name):
@@ -125,9 +123,8 @@ def load_body(source: Path) -> PreTrainedModel:
     if missing:
         model.pooler = None
     if model.config.is_encoder_decoder:
-        raise ModelError(
-            f"{type(model).__name__} has a decoder too; use an encoder-only checkpoint", place=Place(source)
-        )
+        message = f"{type(model).__name__} has a decoder too; use an encoder-only checkpoint"
+        raise ModelError(message, place=Place(source))
     return model.eval().requires_grad_(False)
 
 
@@ -189,8 +186,7 @@ def _refuse_code(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read it: {error}", place=Place(path)) from error
     if "auto_map" in content:
-        message = "this checkpoint needs its own code (auto_map), which emotune never runs"
-        raise ModelError(message, place=Place(path))
+        raise ModelError("this checkpoint needs its own code (auto_map), which emotune never runs", place=Place(path))
 
 
 def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
@@ -226,9 +222,8 @@ def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
     """Raise ModelError for token ids without an embedding in the model."""
     known = model.get_input_embeddings().num_embeddings
     if len(encoded.ids) and int(encoded.ids.max()) >= known:
-        raise ModelError(
-            f"tokenizer and model do not fit: token id {encoded.ids.max()}, but the model has {known:,} embeddings"
-        )
+        found = f"token id {encoded.ids.max()}, but the model has {known:,} embeddings"
+        raise ModelError(f"tokenizer and model do not fit: {found}")
 
 
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:
@@ -303,11 +298,11 @@ def _dense_layers(model: PreTrainedModel) -> list[nn.Linear]:
     return [layer for layer in layers if layer is not last and layer.in_features == layer.out_features]
 
 
-def name_labels(model: PreTrainedModel, labels: LabelSet) -> None:
-    """Write the label names, in the order of the logits, and the task into the model's configuration."""
-    model.config.id2label = dict(enumerate(labels.names))
-    model.config.label2id = {name: i for i, name in enumerate(labels.names)}
-    model.config.problem_type = _PROBLEMS[labels.task]
+def name_labels(settings: Any, labels: LabelSet) -> None:
+    """Write the label names, in the order of the logits, and the task into a transformers configuration."""
+    settings.id2label = dict(enumerate(labels.names))
+    settings.label2id = {name: i for i, name in enumerate(labels.names)}
+    settings.problem_type = _PROBLEMS[labels.task]
 
 
 def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], task: Task) -> None:
@@ -407,9 +402,8 @@ def pick_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here", hint="Use --device cpu."
-        )
+        message = f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here"
+        raise UsageError(message, hint="Use --device cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("no device 'mps' on this machine", hint="Use --device cpu.")
     return device

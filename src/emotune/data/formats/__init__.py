@@ -69,11 +69,8 @@ def detect(content: Content, options: ReadOptions) -> FileFormat:
     grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
         return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
-    raise DataError(
-        "cannot tell the format of this file",
-        place=Place(content.path, 1),
-        hint=f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…",
-    )
+    hint = f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…"
+    raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
 
 
 def read_files(
@@ -109,10 +106,8 @@ def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: Da
         return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
     rows = {path: [row for row in there if row.names or row.shares] for path, there in found.items()}
     if not any(rows.values()):
-        raise DataError(
-            "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose",
-            place=Place(next(iter(votes))),
-            hint="Shares of raters as soft targets: --set data.raters=soft",
-        )
+        why = "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose"
+        hint = "Shares of raters as soft targets: --set data.raters=soft"
+        raise DataError(why, place=Place(next(iter(votes))), hint=hint)
     left_out = {path: [row for row in there if not row.names and not row.shares] for path, there in found.items()}
     return Reading(file_format, rows, left_out)
