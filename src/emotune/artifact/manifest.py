@@ -236,8 +236,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         for name, content in changed.items():
             write_file(stage / name, content)
         files = manifest.files | {name: _entry(stage / name) for name in changed}
-        text = _manifest_text(_with_digest(manifest.model_copy(update={"files": files})))
-        write_file(stage / MANIFEST, text)
+        write_file(stage / MANIFEST, _manifest_text(_with_digest(manifest.model_copy(update={"files": files}))))
 
 
 def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:

@@ -330,6 +330,5 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 def find_kind(name: object) -> Kind:
     """Return the kind with a name; raises ConfigError for an unknown name."""
     if not isinstance(name, str) or name not in KINDS:
-        nearest = did_you_mean(str(name), KINDS)
-        raise ConfigError(f"model.kind is one of {', '.join(KINDS)}, not {name!r}. {nearest}")
+        raise ConfigError(f"model.kind is one of {', '.join(KINDS)}, not {name!r}. {did_you_mean(str(name), KINDS)}")
     return KINDS[name]

@@ -96,15 +96,8 @@ class EmotionClassifier:
             decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
             labels = mapping.label_set(labels)
         names = Decision.default(labels).names(decided, probabilities)
-        return [
-            Prediction(
-                text,
-                tuple(names[i]),
-                dict(zip(labels.names, map(float, probabilities[i]), strict=True)),
-                int(windows[i]),
-            )
-            for i, text in enumerate(texts)
-        ]
+        scores = [dict(zip(labels.names, map(float, row), strict=True)) for row in probabilities]
+        return [Prediction(text, tuple(names[i]), scores[i], int(windows[i])) for i, text in enumerate(texts)]
 
     def predict_proba(
         self, texts: str | Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE

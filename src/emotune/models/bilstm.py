@@ -104,18 +104,9 @@ class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
 def build(source: Path, config: BilstmConfig, labels: LabelSet, device: torch.device) -> BilstmClassifier:  # noqa: ARG001
     """Return a new network for the vocabulary of a checkpoint's tokenizer; raises ModelError for an invalid one."""
     size, pad = encoder.vocabulary(source)
-    model = BilstmClassifier(
-        BilstmSettings(
-            vocab_size=size,
-            embedding_size=config.embedding_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.layers,
-            dropout=config.dropout,
-            pooling=config.pooling,
-            pad_token_id=pad,
-            num_labels=len(labels),
-        )
-    )
+    same = config.model_dump(include={"embedding_size", "hidden_size", "dropout", "pooling"})
+    settings = BilstmSettings(size, num_hidden_layers=config.layers, pad_token_id=pad, num_labels=len(labels), **same)
+    model = BilstmClassifier(settings)
     # smaller than torch's default, so that training outweighs the initial values of rare words
     nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
     encoder.name_labels(model.config, labels)

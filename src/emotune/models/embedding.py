@@ -73,22 +73,18 @@ class Embedder:
         read = np.flatnonzero(encoded.lengths)  # a text without tokens keeps zeros
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths[read], batch_size):
-                out[read[rows]] = self._pooled(*encoded.padded(read[rows], self._text_encoder.pad_id))
+                padded = encoded.padded(read[rows], self._text_encoder.pad_id)
+                ids, mask = (torch.from_numpy(each).to(self._device) for each in padded)
+                out[read[rows]] = self._pooled(ids, mask).float().cpu().numpy()
         return encoded.averaged(out, len(texts))
 
-    def _pooled(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Floats:
+    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the embeddings of one batch. Shapes: (rows, tokens) each → (rows, width)."""
-        attended = torch.from_numpy(mask).to(self._device)
-        output = self._model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=attended,
-            output_hidden_states=self._layers != (-1,),
-        )
+        output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=self._layers != (-1,))
         # not hidden_states[-1]: some classes normalise the top layer afterwards
         states = [output.last_hidden_state if i == -1 else output.hidden_states[i] for i in self._layers]
-        pooled = [_pool(state, attended, self.config.pooling) for state in states]
-        joined = torch.cat(pooled, dim=1) if self.config.layer_join == "concat" else torch.stack(pooled).mean(dim=0)
-        return np.asarray(joined.float().cpu().numpy())
+        pooled = [_pool(state, mask, self.config.pooling) for state in states]
+        return torch.cat(pooled, dim=1) if self.config.layer_join == "concat" else torch.stack(pooled).mean(dim=0)
 
     def about(self) -> dict[str, Any]:
         """Return all that an embedding depends on besides the text; weights and tokenizer as one sha256."""

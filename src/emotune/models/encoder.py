@@ -58,10 +58,7 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
     _refuse_code(source / "config.json")
     with _reading(source):
         settings = AutoConfig.from_pretrained(
-            source,
-            local_files_only=True,
-            trust_remote_code=False,
-            num_labels=len(labels),
+            source, local_files_only=True, trust_remote_code=False, num_labels=len(labels)
         )
     name_labels(settings, labels)
     for rate, names in ((config.dropout, _DROPOUTS), (config.attention_dropout, _ATTENTION_DROPOUTS)):
@@ -425,10 +422,6 @@ class TorchBackend:
         out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths, batch_size):
-                ids, mask = encoded.padded(rows, pad_id)
-                logits = self.model(
-                    input_ids=torch.from_numpy(ids).to(self.device),
-                    attention_mask=torch.from_numpy(mask).to(self.device),
-                ).logits
-                out[rows] = logits.float().cpu().numpy()
+                ids, mask = (torch.from_numpy(each).to(self.device) for each in encoded.padded(rows, pad_id))
+                out[rows] = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
         return out

@@ -108,9 +108,7 @@ def require_safe_model(directory: Path) -> dict[str, Any]:
     if (directory / TOKENIZER_CONFIG).exists():
         refuse_code(read_json(directory / TOKENIZER_CONFIG), directory / TOKENIZER_CONFIG)
     files = {path: read_header(path) for path in weight_files(directory)}
-    tensors: dict[str, Tensor] = {}
-    for found in files.values():
-        tensors |= found
+    tensors = {name: tensor for found in files.values() for name, tensor in found.items()}
     require_fitting_sizes(config, tensors, directory / CONFIG)
     if (directory / TOKENIZER).exists():
         require_safe_tokenizer(directory / TOKENIZER)

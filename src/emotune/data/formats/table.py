@@ -39,8 +39,7 @@ def format_of(content: Content, grid: Grid, delimiter: str, options: ReadOptions
         read_header(content, delimiter)  # raises the DataError that `best_grid` passed over
     twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
     if twice:
-        message = f"the header names a column twice: {', '.join(twice)}"
-        raise DataError(message, place=Place(content.path, grid.line))
+        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(content.path, grid.line))
     shape = f"{delimiter_name(delimiter)}-separated table"
     return recognise_columns(grid, options, FileFormat("table", shape, delimiter=delimiter))
 
