@@ -25,26 +25,12 @@ from emotune.labels import LabelSet, Task
 from emotune.models import heads
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
-_DROPOUTS = (
-    "hidden_dropout_prob",
-    "dropout",
-    "seq_classif_dropout",
-    "classifier_dropout",
-    "cls_dropout",
-    "mlp_dropout",
-    "embedding_dropout",
-)
+_HEAD_DROPOUTS = ("seq_classif_dropout", "classifier_dropout", "cls_dropout", "mlp_dropout")
+_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", *_HEAD_DROPOUTS)
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 _SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
 # settings of reading, padding and truncation, which transformers would write with the tokenizer
-_TOKENIZER_LEFTOVERS = (
-    "is_local",
-    "local_files_only",
-    "max_length",
-    "pad_to_multiple_of",
-    "stride",
-    "truncation_strategy",
-)
+_LEFTOVERS = ("is_local", "local_files_only", "max_length", "pad_to_multiple_of", "stride", "truncation_strategy")
 _UNSET_LENGTH = 1_000_000
 _MAX_HINTS = 3
 
@@ -231,7 +217,7 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
     tokenizer = _read_tokenizer(source)
     tokenizer.model_max_length = encoder.max_tokens
-    for name in _TOKENIZER_LEFTOVERS:
+    for name in _LEFTOVERS:
         tokenizer.init_kwargs.pop(name, None)
     try:
         tokenizer.save_pretrained(directory)

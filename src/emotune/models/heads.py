@@ -99,10 +99,8 @@ def add_mean_layer(model: PreTrainedModel) -> None:
         with torch.no_grad():
             linear.weight.mul_(_GAIN)
     nn.init.normal_(layer.intermediate.dense.weight, std=model.config.initializer_range)
-    for linear in (attention.self.query, attention.self.key, attention.self.value, attention.output.dense):
-        nn.init.zeros_(linear.bias)
-    for linear in (layer.intermediate.dense, out.dense):
-        nn.init.zeros_(linear.bias)
-    for norm in (attention.output.LayerNorm, out.LayerNorm):
-        nn.init.ones_(norm.weight)
-        nn.init.zeros_(norm.bias)
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.LayerNorm | nn.Linear):
+            nn.init.zeros_(module.bias)

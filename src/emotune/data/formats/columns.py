@@ -27,18 +27,8 @@ from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import POSITIVE
 
 TEXT_COLUMNS = ("text", "texts", "sentence", "content", "comment", "tweet", "message", "review", "utterance", "body")
-LABEL_COLUMNS = (
-    "label_name",
-    "label_text",
-    "label",
-    "labels",
-    "emotion",
-    "emotions",
-    "class",
-    "category",
-    "sentiment",
-    "target",
-)
+LABEL_COLUMNS: tuple[str, ...] = ("label_name", "label_text", "label", "labels", "emotion", "emotions")
+LABEL_COLUMNS += ("class", "category", "sentiment", "target")
 # The first that exists is the id. None of them is a label; pandas writes row numbers under the last three.
 ID_COLUMNS = ("id", "comment_id", "text_id", "tweet_id", "uid", "index", "unnamed: 0", "")
 # 0/1 columns that describe the row, not an emotion in it
