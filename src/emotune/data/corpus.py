@@ -140,8 +140,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     """Read splits of a corpus for training.
 
     A folder without a validation file, and a single file, are split: stratified, seeded, equal texts together. With
-    `data.fold`, training rows replace the validation split. Raises MissingInputError and DataError with the place of
-    the fault.
+    `data.fold`, training rows replace the validation split. Raises MissingInputError and DataError with the place.
     """
     config = source.local
     if config.fold is not None:
@@ -169,8 +168,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
 def load_stored_splits(source: DataSource, splits: Sequence[str] = ()) -> Corpus:
     """Read all splits of a corpus, or those named, as its files have them.
 
-    A single file is one split, named by its stem. Raises MissingInputError and DataError with the place of the
-    fault.
+    A single file is one split, named by its stem. Raises MissingInputError and DataError with the place.
     """
     path = _path(source.local)
     files = {stem_of(path): (path,)} if path.is_file() else _training_files(source.local, path)

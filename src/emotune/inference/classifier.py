@@ -237,8 +237,7 @@ def timed_logits(
 ) -> tuple[Floats, float | None]:
     """Return the logits of texts, shape (texts, labels), and the texts per second, tokenizing included.
 
-    One batch is scored before timing. at_least: the texts are scored repeatedly for that many seconds. The speed is
-    None without texts.
+    One batch is scored before timing. at_least: the minimum seconds of scoring. The speed is None without texts.
     """
     classifier.logits(texts[:batch_size], batch_size=batch_size)
     started, passes, seconds = time.perf_counter(), 0, 0.0

@@ -1,8 +1,7 @@
 """Two shortcuts that make training steps on a CPU cheaper.
 
 A classifier that reads only the first token needs only that token's output of the last layer: its query, attention
-output and feed-forward. A dropout mask needs one random byte per cell, not a float. Neither changes what is saved;
-`applied` undoes both.
+output and feed-forward. A dropout mask needs one random byte per cell, not a float. Neither changes what is saved.
 """
 
 from collections.abc import Iterator

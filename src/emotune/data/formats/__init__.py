@@ -12,19 +12,10 @@ from emotune.data.formats import jsonl, lines, parquet, raters, table
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
-# The first reader that recognises a file reads it.
-READERS: dict[str, Reader] = {
-    reader.name: reader
-    for reader in (
-        parquet.READER,
-        jsonl.READER,
-        lines.FASTTEXT,
-        lines.GOEMOTIONS_TSV,
-        table.READER,
-        lines.TEXT_LABEL,
-        table.HEADERLESS,
-    )
-}
+# The first reader that recognises a file reads it. The most specific formats come first.
+_SPECIFIC = (parquet.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
+_IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
+READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
 _EXAMPLES = 3
 
 
@@ -82,8 +73,7 @@ def read_files(
 ) -> Reading:
     """Read a file, or the shards of one, in the given format or else the detected one.
 
-    `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place of the
-    fault.
+    `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place.
     """
     options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
     if file_format is None and len(paths) > 1:
