@@ -76,8 +76,7 @@ class Decision:
             return _best(p)
         passed, neutral = passing(p, np.asarray(self.thresholds)), self.labels.neutral
         if self.neutral_excludes and neutral is not None:
-            others = np.delete(passed, neutral, axis=1).any(axis=1)
-            passed[others, neutral] = False
+            passed[np.delete(passed, neutral, axis=1).any(axis=1), neutral] = False
         nothing = ~passed.any(axis=1)
         if self.fallback is Fallback.BEST:
             passed[nothing] = _best(p[nothing])

@@ -123,10 +123,21 @@ def find_model(name: str) -> Path:
         hint = f"Unpack it, and name the folder that contains {CONFIG}." if path.suffix in _PACKED else None
         raise ModelError("a model is a directory, not a file", place=Place(path), hint=hint)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise MissingInputError(
-            f"no model {name!r}", hint="MODEL is a run directory, a model directory or a hub id (owner/name)."
-        )
-    return _find_on_hub(name)
+        hint = "MODEL is a run directory, a model directory or a hub id (owner/name)."
+        raise MissingInputError(f"no model {name!r}", hint=hint)
+    # the list of the model's files, then those files and nothing else of the repository
+    directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
+    if (directory / MANIFEST).is_file():
+        return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
+    if not (directory / CONFIG).is_file():
+        raise ModelError(f"{name} on the hub is not a model: it has neither {MANIFEST} nor {CONFIG}")
+    config = read_json(directory / CONFIG)
+    refuse_code(config, directory / CONFIG)
+    require_classifier(config, directory / CONFIG)
+    index = directory / WEIGHTS_INDEX
+    shards = shard_names(index) if index.is_file() else []
+    wanted = [CONFIG, WEIGHTS_INDEX, WEIGHTS, *shards, *_TOKENIZER_FILES, "README.md"]
+    return fetch_model(name, wanted, revision=directory.name)
 
 
 def _find_in(path: Path) -> Path:
@@ -146,22 +157,6 @@ def _find_in(path: Path) -> Path:
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not a model directory", place=Place(path))
 
 
-def _find_on_hub(name: str) -> Path:
-    """Fetch the list of a model's files, then those files and nothing else of the repository."""
-    directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
-    if (directory / MANIFEST).is_file():
-        return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
-    if not (directory / CONFIG).is_file():
-        raise ModelError(f"{name} on the hub is not a model: it has neither {MANIFEST} nor {CONFIG}")
-    config = read_json(directory / CONFIG)
-    refuse_code(config, directory / CONFIG)
-    require_classifier(config, directory / CONFIG)
-    index = directory / WEIGHTS_INDEX
-    shards = shard_names(index) if index.is_file() else []
-    wanted = [CONFIG, WEIGHTS_INDEX, WEIGHTS, *shards, *_TOKENIZER_FILES, "README.md"]
-    return fetch_model(name, wanted, revision=directory.name)
-
-
 def run_of(model: Path) -> Path | None:
     """Return the run directory of a model directory; None for a model outside a run."""
     if model.name != "model":
@@ -176,7 +171,7 @@ def verify(directory: Path) -> Manifest:
     with readable(directory):
         # the names come from the directory: no name in a manifest can lead out of it
         for path in entries(directory, below=True):
-            if _is_pickle(path):
+            if path.suffix.casefold() in _PICKLES:
                 raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
         found = _files(directory)
         for name, path in found.items():
@@ -203,7 +198,7 @@ def read_manifest(directory: Path) -> Manifest:
     manifest = validated(Manifest, content, place)
     folded: dict[str, str] = {}
     for name in manifest.files:
-        if _is_pickle(Path(name)):
+        if Path(name).suffix.casefold() in _PICKLES:
             raise ModelError(f"the manifest lists {name!r}: a pickle is not allowed in a model directory", place=place)
         if (other := folded.setdefault(name.casefold(), name)) != name:
             message = f"the manifest lists {other!r} and {name!r}, which are the same file on some file systems"
@@ -218,10 +213,6 @@ def read_manifest(directory: Path) -> Manifest:
     if manifest.digest is not None and (directory / MANIFEST).read_bytes() != expected:
         raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
     return manifest
-
-
-def _is_pickle(path: Path) -> bool:
-    return path.suffix.casefold() in _PICKLES
 
 
 def read_decision(directory: Path) -> Decision:
@@ -245,8 +236,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         for name, content in changed.items():
             write_file(stage / name, content)
         files = manifest.files | {name: _entry(stage / name) for name in changed}
-        text = _manifest_text(_with_digest(manifest.model_copy(update={"files": files})))
-        write_file(stage / MANIFEST, text)
+        write_file(stage / MANIFEST, _manifest_text(_with_digest(manifest.model_copy(update={"files": files}))))
 
 
 def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:

@@ -1,7 +1,7 @@
 """The kinds of models: their settings (the section `model`), and the table of them.
 
 A kind is fitted by one call (`FittedKind`), trained by the training loop (`TrainedKind`), or an ensemble of trained
-models (`EnsembleKind`). `KINDS` names the module of each. A module is imported only when one of its functions is
+models (`EnsembleKind`). `KINDS` lists them. The module of a kind is imported only when one of its functions is
 called, so reading a configuration imports no kind, and no kind makes users of another install its libraries.
 """
 
@@ -261,28 +261,33 @@ class TextModel(Protocol):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models."""
+    """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models.
+
+    module: the name of its module, if that is not `emotune.models.NAME`.
+    """
 
     name: str
     about: str
     settings: type[KindConfig]
     portability: Portability
+    module: str | None = None
+
+    def _module(self) -> Any:
+        return import_module(self.module or f"emotune.models.{self.name}")
 
 
 @dataclass(frozen=True)
 class FittedKind(Kind):
     """A kind that is fitted by one call. Its module has `fit` and `load`; both raise ImportError for a library."""
 
-    module: str
-
     def fit(self, data: FitData, settings: KindConfig) -> TextModel:
         """Fit a model."""
-        model: TextModel = import_module(self.module).fit(data, settings)
+        model: TextModel = self._module().fit(data, settings)
         return model
 
     def load(self, directory: Path, device: str) -> TextModel:
         """Read a model directory; raises ModelError for an invalid one."""
-        model: TextModel = import_module(self.module).load(directory, device)
+        model: TextModel = self._module().load(directory, device)
         return model
 
 
@@ -293,15 +298,13 @@ class TrainedKind(Kind):
     Its module has `build` and `load`; both raise ImportError for a library. The tokenizer is that of the checkpoint.
     """
 
-    module: str
-
     def build(self, source: Path, settings: KindConfig, labels: LabelSet, device: Any) -> Any:
         """Return a new network from a checkpoint's folder, to be trained on the torch device."""
-        return import_module(self.module).build(source, settings, labels, device)
+        return self._module().build(source, settings, labels, device)
 
     def load(self, directory: Path) -> Any:
         """Read a model directory; raises ModelError for an invalid one."""
-        return import_module(self.module).load(directory)
+        return self._module().load(directory)
 
 
 @dataclass(frozen=True)
@@ -310,37 +313,15 @@ class EnsembleKind(Kind):
 
 
 _KINDS = (
-    FittedKind(
-        "dummy",
-        "the same scores for every text, those of the labels' frequencies",
-        DummyConfig,
-        "emotune",
-        "emotune.models.dummy",
-    ),
-    FittedKind(
-        "tfidf", "word and character n-grams with logistic regression", TfidfConfig, "emotune", "emotune.models.tfidf"
-    ),
+    FittedKind("dummy", "the same scores for every text, those of the labels' frequencies", DummyConfig, "emotune"),
+    FittedKind("tfidf", "word and character n-grams with logistic regression", TfidfConfig, "emotune"),
     TrainedKind(
-        "encoder",
-        "a pretrained encoder, frozen or fine-tuned, with a new head",
-        EncoderConfig,
-        "transformers",
-        "emotune.models.encoder",
+        "encoder", "a pretrained encoder, frozen or fine-tuned, with a new head", EncoderConfig, "transformers"
     ),
-    FittedKind(
-        "features",
-        "embeddings of a frozen encoder with logistic regression",
-        FeaturesConfig,
-        "emotune",
-        "emotune.models.features",
-    ),
+    FittedKind("features", "embeddings of a frozen encoder with logistic regression", FeaturesConfig, "emotune"),
     EnsembleKind("ensemble", "an ensemble: the mean of its members' logits", EnsembleConfig, "emotune"),
     TrainedKind(
-        "bilstm",
-        "a bidirectional LSTM with word embeddings of its own, trained from scratch",
-        BilstmConfig,
-        "emotune",
-        "emotune.models.bilstm",
+        "bilstm", "a bidirectional LSTM with word embeddings of its own, trained from scratch", BilstmConfig, "emotune"
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
@@ -349,6 +330,5 @@ KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
 def find_kind(name: object) -> Kind:
     """Return the kind with a name; raises ConfigError for an unknown name."""
     if not isinstance(name, str) or name not in KINDS:
-        nearest = did_you_mean(str(name), KINDS)
-        raise ConfigError(f"model.kind is one of {', '.join(KINDS)}, not {name!r}. {nearest}")
+        raise ConfigError(f"model.kind is one of {', '.join(KINDS)}, not {name!r}. {did_you_mean(str(name), KINDS)}")
     return KINDS[name]

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +22,7 @@ from emotune.config.schema import Config, DataConfig
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20
+_RECIPES = resources.files("emotune") / "recipes"
 _DEFAULT_KIND, _KIND = "encoder", "model.kind"
 Key = tuple[str | int, ...]
 Places = dict[Key, Place | None]
@@ -104,16 +104,23 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not supported; write it out, or put quotes around a text",
-                problem_mark=mark,
-            )
+            problem = "aliases (*name) are not supported; write it out, or put quotes around a text"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         return super().compose_node(parent, index)
 
     def read(self, node: yaml.Node, key: Key = ()) -> Any:
         """Return the value of the node at `key`; mapping keys become strings."""
         if node.tag == "tag:yaml.org,2002:map":
-            return self._read_mapping(node, key)
+            values: dict[str, Any] = {}
+            for name_node, value in node.value:
+                name = name_node.value
+                if not isinstance(name, str):
+                    raise ConfigError("a key is a word, not a list or mapping", place=self._place(name_node))
+                if name in values:
+                    raise ConfigError(f"the key {name!r} occurs twice", place=self._place(name_node))
+                self.places[*key, name] = self._place(name_node)
+                values[name] = self.read(value, (*key, name))
+            return values
         if node.tag == "tag:yaml.org,2002:seq":
             for i, item in enumerate(node.value):
                 self.places[*key, i] = self._place(item)
@@ -124,30 +131,13 @@ class _Loader(yaml.SafeLoader):
             message = f"cannot read {node.value!r}; put quotes around it to mean a text"
             raise ConfigError(message, place=self._place(node)) from error
 
-    def _read_mapping(self, node: yaml.Node, key: Key) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for name_node, value in node.value:
-            name = name_node.value
-            if not isinstance(name, str):
-                raise ConfigError("a key is a word, not a list or mapping", place=self._place(name_node))
-            if name in values:
-                raise ConfigError(f"the key {name!r} occurs twice", place=self._place(name_node))
-            self.places[*key, name] = self._place(name_node)
-            values[name] = self.read(value, (*key, name))
-        return values
-
     def _place(self, node: yaml.Node) -> Place:
         return Place(self.file, node.start_mark.line + 1)
 
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes of the package."""
-    files = _recipes().iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
-
-
-def _recipes() -> Traversable:
-    return resources.files("emotune") / "recipes"
+    return sorted(file.name.removesuffix(".yaml") for file in _RECIPES.iterdir() if file.name.endswith(".yaml"))
 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
@@ -190,7 +180,7 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
 
 def read_recipe(name: str) -> Tree:
     """Read a YAML file of the package's recipes by its name, which may name a folder too (`ladder/approaches`)."""
-    with resources.as_file(_recipes() / f"{name}.yaml") as path:
+    with resources.as_file(_RECIPES / f"{name}.yaml") as path:
         return _read_file(path)
 
 

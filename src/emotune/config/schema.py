@@ -6,16 +6,10 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
-from emotune.decision import Fallback
 
 # settings of the loss that apply only with one choice of another setting
-_USED_WITH = {
-    "beta": ("weights", "effective_number"),
-    "focal_gamma": ("name", "focal"),
-    "gamma_pos": ("name", "asl"),
-    "gamma_neg": ("name", "asl"),
-    "clip": ("name", "asl"),
-}
+_USED_WITH = {"beta": ("weights", "effective_number"), "focal_gamma": ("name", "focal")}
+_USED_WITH |= dict.fromkeys(("gamma_pos", "gamma_neg", "clip"), ("name", "asl"))
 # arguments of the optimizers
 _ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
 
@@ -197,10 +191,6 @@ class DecisionConfig(Section):
 
     when_nothing_passes: Literal["nothing", "best", "neutral"] = "nothing"
     neutral_excludes: bool = False
-
-    @property
-    def fallback(self) -> Fallback:
-        return Fallback(self.when_nothing_passes)
 
 
 class TrackingConfig(Section):

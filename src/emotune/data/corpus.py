@@ -99,10 +99,9 @@ def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
         card = read_card(hub.fetched(name, revision, hub.Selection([CARD]), _DATA_SETS))
     files = choose_files(names, card, subset, Path(name))
     if not files.keys() & set(_PARTS):
-        raise MissingInputError(
-            f"the data set {name} has no files of training, validation or test rows that can be read",
-            hint="Many have them as Parquet in another branch: --set data.revision=refs/convert/parquet",
-        )
+        message = f"the data set {name} has no files of training, validation or test rows that can be read"
+        hint = "Many have them as Parquet in another branch: --set data.revision=refs/convert/parquet"
+        raise MissingInputError(message, hint=hint)
     wanted = [file for group in files.values() for file in group]
     beside = [
         n for n in names if n.rpartition("/")[2] in _LABEL_NAMES or ("dict" in n.casefold() and n.endswith(".json"))
@@ -141,8 +140,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     """Read splits of a corpus for training.
 
     A folder without a validation file, and a single file, are split: stratified, seeded, equal texts together. With
-    `data.fold`, training rows replace the validation split. Raises MissingInputError and DataError with the place of
-    the fault.
+    `data.fold`, training rows replace the validation split. Raises MissingInputError and DataError with the place.
     """
     config = source.local
     if config.fold is not None:
@@ -170,8 +168,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
 def load_stored_splits(source: DataSource, splits: Sequence[str] = ()) -> Corpus:
     """Read all splits of a corpus, or those named, as its files have them.
 
-    A single file is one split, named by its stem. Raises MissingInputError and DataError with the place of the
-    fault.
+    A single file is one split, named by its stem. Raises MissingInputError and DataError with the place.
     """
     path = _path(source.local)
     files = {stem_of(path): (path,)} if path.is_file() else _training_files(source.local, path)
@@ -241,11 +238,9 @@ def _chosen(corpus: Corpus, splits: Sequence[str], path: Path, others: Iterable[
             hint = did_you_mean(name, dict.fromkeys((*corpus.splits, *others)))
             raise MissingInputError(f"no split {name!r} in {path}", hint=hint)
         if not corpus.splits[name]:
-            raise DataError(
-                f"too few rows ({sum(map(len, corpus.splits.values()))}) for a split {name!r}",
-                place=Place(path),
-                hint="Give more rows, or other shares: --set data.split=[0.7,0.15,0.15]",
-            )
+            message = f"too few rows ({sum(map(len, corpus.splits.values()))}) for a split {name!r}"
+            hint = "Give more rows, or other shares: --set data.split=[0.7,0.15,0.15]"
+            raise DataError(message, place=Place(path), hint=hint)
     return replace(corpus, splits={name: corpus.splits[name] for name in splits})
 
 
@@ -296,9 +291,8 @@ def folds_of(records: Sequence[Record], num_labels: int, num_folds: int) -> npt.
     groups = first[inverse].astype(np.uint64)  # by first row, so that rows without an equal keep their order
     folds = stratified_parts(targets_of(records, num_labels), [1.0] * num_folds, _FOLD_SEED, groups) + 1
     if len(np.unique(folds)) < num_folds:
-        raise DataError(
-            f"too few training rows ({len(records):,}, {len(first):,} different texts) for {num_folds} folds"
-        )
+        rows = f"{len(records):,}, {len(first):,} different texts"
+        raise DataError(f"too few training rows ({rows}) for {num_folds} folds")
     return folds
 
 

@@ -267,20 +267,16 @@ def _answer(request: Request, part: Path) -> Iterator[http.client.HTTPResponse]:
     except http.client.InvalidURL as error:
         raise DownloadError(f"not a web address: {error}") from None
     except (OSError, http.client.HTTPException) as error:  # URLError is an OSError
-        raise _unreachable(request.full_url, error) from None
+        cause = error.reason if isinstance(error, URLError) else error
+        if isinstance(cause, socket.gaierror):
+            why = f"no network, or the name of the server is not known ({_words(cause)})"
+            raise DownloadError(f"{request.full_url}: {why}") from None
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = f"the server's certificate is not trusted ({cause.verify_message}); SSL_CERT_FILE names further ones"
+            raise DownloadError(f"{request.full_url}: {why}") from None
+        raise _Interrupted(_words(cause)) from None
     with answer:
         yield answer
-
-
-def _unreachable(url: str, error: Exception) -> Exception:
-    """The exception for no answer: an unknown host or an untrusted certificate is not worth another try."""
-    reason = error.reason if isinstance(error, URLError) else error
-    if isinstance(reason, socket.gaierror):
-        return DownloadError(f"{url}: no network, or the name of the server is not known ({_words(reason)})")
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        certificate = f"the server's certificate is not trusted ({reason.verify_message})"
-        return DownloadError(f"{url}: {certificate}; SSL_CERT_FILE names further ones")
-    return _Interrupted(_words(reason))
 
 
 def _words(reason: object) -> str:

@@ -85,14 +85,11 @@ def fingerprint(records: Sequence[Record], labels: LabelSet) -> str:
 def relabelled(records: Sequence[Record], labels: LabelSet, order: LabelSet) -> list[Record]:
     """The records with the positions of their labels in another set of the same names."""
     to = [order.index(name) for name in labels.names]
-    return [
-        replace(
-            record,
-            labels=tuple(sorted(to[i] for i in record.labels)),
-            shares=None if record.shares is None else tuple(sorted((to[i], share) for i, share in record.shares)),
-        )
-        for record in records
-    ]
+    found = []
+    for record in records:
+        shares = None if record.shares is None else tuple(sorted((to[i], share) for i, share in record.shares))
+        found.append(replace(record, labels=tuple(sorted(to[i] for i in record.labels)), shares=shares))
+    return found
 
 
 def text_key(text: str) -> bytes:
@@ -140,10 +137,8 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     if len(spellings) > _MOST_LABELS or longest > _LONGEST_LABEL:
         many = len(spellings) > _MOST_LABELS
         what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
-        raise DataError(
-            f"there are {what}, which look like texts",
-            hint="Name the column of the labels: --set data.label_column=NAME",
-        )
+        hint = "Name the column of the labels: --set data.label_column=NAME"
+        raise DataError(f"there are {what}, which look like texts", hint=hint)
     known = known_set(spellings)
     if known is not None:
         return tuple(spellings[name] for name in KNOWN[known].names)

@@ -28,8 +28,7 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
 
     A folder without them may be a copy of a data set of the hub: its card says which files are which, else its folder
     `data`, or the only folder with such files, counts. Else numbered files (`rows_1.csv`, `rows_2.csv`) are training
-    rows. `subset`: the configuration of such a data set. Raises DataError for two files of one split, and for a missing
-    shard or number.
+    rows. `subset`: its configuration. Raises DataError for two files of one split, and for a missing shard or number.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())

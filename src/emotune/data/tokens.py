@@ -1,7 +1,6 @@
 """Token ids of texts, and batches of texts of similar length. No torch.
 
-The token ids of all texts are in one array without padding, so that memory grows with the tokens; a batch is padded to
-its longest text.
+The token ids of all texts are in one array without padding, to save memory. A batch is padded to its longest text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,7 @@ _BUCKET_BATCHES = 50
 class Encoded:
     """Token ids of n texts: those of text i are `ids[offsets[i]:offsets[i + 1]]`, special tokens included.
 
-    `owner[i]` is the text of row i: a text longer than the model has several rows, its windows. `num_cut` is the number
-    of texts that lost tokens.
+    `owner[i]` is the text of row i: a long text has several rows, its windows. `num_cut`: the texts that lost tokens.
     """
 
     ids: npt.NDArray[np.int32]
@@ -74,9 +72,8 @@ class TextEncoder:
         self.pad_id = pad_id
         self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
         if 2 * self._num_special > max_tokens:
-            raise ModelError(
-                f"its tokenizer adds {self._num_special} tokens to each text; the model takes {max_tokens}"
-            )
+            message = f"its tokenizer adds {self._num_special} tokens to each text; the model takes {max_tokens}"
+            raise ModelError(message)
 
     @classmethod
     def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":

@@ -96,15 +96,8 @@ class EmotionClassifier:
             decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
             labels = mapping.label_set(labels)
         names = Decision.default(labels).names(decided, probabilities)
-        return [
-            Prediction(
-                text,
-                tuple(names[i]),
-                dict(zip(labels.names, map(float, probabilities[i]), strict=True)),
-                int(windows[i]),
-            )
-            for i, text in enumerate(texts)
-        ]
+        scores = [dict(zip(labels.names, map(float, row), strict=True)) for row in probabilities]
+        return [Prediction(text, tuple(names[i]), scores[i], int(windows[i])) for i, text in enumerate(texts)]
 
     def predict_proba(
         self, texts: str | Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
@@ -244,8 +237,7 @@ def timed_logits(
 ) -> tuple[Floats, float | None]:
     """Return the logits of texts, shape (texts, labels), and the texts per second, tokenizing included.
 
-    One batch is scored before timing. at_least: the texts are scored repeatedly for that many seconds. The speed is
-    None without texts.
+    One batch is scored before timing. at_least: the minimum seconds of scoring. The speed is None without texts.
     """
     classifier.logits(texts[:batch_size], batch_size=batch_size)
     started, passes, seconds = time.perf_counter(), 0, 0.0

@@ -17,7 +17,6 @@ from emotune.labels import LabelSet
 from emotune.models import encoder
 
 _POOLINGS = ("max", "last")
-_EMBEDDING_STD = 0.1
 
 
 class BilstmSettings(PreTrainedConfig):  # type: ignore[misc]
@@ -51,8 +50,7 @@ class _Encoder(nn.Module):
         super().__init__()
         hidden = settings.hidden_size
         sizes = [settings.embedding_size] + [2 * hidden] * (settings.num_hidden_layers - 1)
-        words = nn.Embedding(settings.vocab_size, settings.embedding_size)
-        self.embeddings = nn.ModuleDict({"word_embeddings": words})
+        self.embeddings = nn.ModuleDict({"word_embeddings": nn.Embedding(settings.vocab_size, settings.embedding_size)})
         self.layers = nn.ModuleList([nn.LSTM(size, hidden, bidirectional=True) for size in sizes])
         self.dropout = nn.Dropout(settings.dropout)
         self.pooling = settings.pooling
@@ -104,21 +102,12 @@ class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
 def build(source: Path, config: BilstmConfig, labels: LabelSet, device: torch.device) -> BilstmClassifier:  # noqa: ARG001
     """Return a new network for the vocabulary of a checkpoint's tokenizer; raises ModelError for an invalid one."""
     size, pad = encoder.vocabulary(source)
-    model = BilstmClassifier(
-        BilstmSettings(
-            vocab_size=size,
-            embedding_size=config.embedding_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.layers,
-            dropout=config.dropout,
-            pooling=config.pooling,
-            pad_token_id=pad,
-            num_labels=len(labels),
-        )
-    )
+    same = config.model_dump(include={"embedding_size", "hidden_size", "dropout", "pooling"})
+    settings = BilstmSettings(size, num_hidden_layers=config.layers, pad_token_id=pad, num_labels=len(labels), **same)
+    model = BilstmClassifier(settings)
     # smaller than torch's default, so that training outweighs the initial values of rare words
-    nn.init.normal_(model.get_input_embeddings().weight, std=_EMBEDDING_STD)
-    encoder.name_labels(model, labels)
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.1)
+    encoder.name_labels(model.config, labels)
     return model
 
 

@@ -1,13 +1,11 @@
 """Two shortcuts that make training steps on a CPU cheaper.
 
 A classifier that reads only the first token needs only that token's output of the last layer: its query, attention
-output and feed-forward. A dropout mask needs one random byte per cell, not a float. Neither changes what is saved;
-`applied` undoes both.
+output and feed-forward. A dropout mask needs one random byte per cell, not a float. Neither changes what is saved.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,29 +38,29 @@ class ByteDropout(nn.Module):
 @contextmanager
 def applied(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
     """Apply the shortcuts that suit the model and the device while the context lasts."""
-    undo: list[Callable[[], object]] = []
+    replaced: list[tuple[nn.Module, str, nn.Dropout]] = []
+    shortened: list[nn.Module] = []
     try:
         if device.type == "cpu":
             for parent in list(model.modules()):
                 for name, child in list(parent.named_children()):
                     if type(child) is nn.Dropout and child.p < 1:
                         setattr(parent, name, ByteDropout(child.p).train(child.training))
-                        undo.append(partial(_restore, parent, name, child))
+                        replaced.append((parent, name, child))
             if model.config.model_type in _FIRST_TOKEN_READERS and model.config._attn_implementation == "eager":
-                _shorten_last_layer(model, undo)
+                shortened.append(model.base_model.encoder.layer[-1])
+                _shorten(shortened[0])
         yield
     finally:
-        for action in reversed(undo):
-            action()
+        for layer in shortened:
+            layer.__dict__.pop("forward", None)
+        for parent, name, dropout in replaced:
+            dropout.train(parent.get_submodule(name).training)
+            setattr(parent, name, dropout)
 
 
-def _restore(parent: nn.Module, name: str, dropout: nn.Dropout) -> None:
-    dropout.train(parent.get_submodule(name).training)
-    setattr(parent, name, dropout)
-
-
-def _shorten_last_layer(model: PreTrainedModel, undo: list[Callable[[], object]]) -> None:
-    layer: Any = model.base_model.encoder.layer[-1]
+def _shorten(layer: Any) -> None:
+    """Replace the forward pass of a last layer by one of the first token only."""
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         """Shapes: (batch, tokens, hidden) → (batch, 1, hidden)."""
@@ -83,4 +81,3 @@ def _shorten_last_layer(model: PreTrainedModel, undo: list[Callable[[], object]]
         return layer.output(layer.intermediate(attended), attended)  # type: ignore[no-any-return]
 
     layer.forward = forward
-    undo.append(lambda: layer.__dict__.pop("forward"))

@@ -46,11 +46,20 @@ class Embedder:
     """A frozen encoder on one device, with its pooling."""
 
     def __init__(self, source: Path, config: EmbeddingConfig, device: str = "auto") -> None:
-        """Read a checkpoint's folder; raises ModelError as `encoder.build` does, ConfigError for missing layers."""
+        """Read a checkpoint's folder; raises ModelError as `encoder.build` does, ConfigError for invalid layers."""
         self.config, self._source = config, source
         self._model = encoders.load_body(source)
         self._text_encoder = encoders.text_encoder(source, self._model)
-        self._layers = _counted_layers(config.layers, len(encoders.layer_names(self._model)))
+        top = len(encoders.layer_names(self._model))
+        for layer in config.layers:
+            if not -top - 1 <= layer <= top:
+                hint = f"0 is its word embeddings, {top} or -1 its top layer."
+                raise ConfigError(f"there is no layer {layer}: the encoder has {top}", hint=hint)
+        layers = [layer % (top + 1) for layer in config.layers]
+        if len(set(layers)) < len(layers):
+            raise ConfigError(f"a layer is listed twice: {', '.join(map(str, config.layers))}")
+        # counted from the bottom, the top one as -1
+        self._layers = tuple(-1 if layer == top else layer for layer in layers)
         self._device = pick_device(device)
         self._model.to(self._device)
         hidden = int(self._model.config.hidden_size)
@@ -64,22 +73,18 @@ class Embedder:
         read = np.flatnonzero(encoded.lengths)  # a text without tokens keeps zeros
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths[read], batch_size):
-                out[read[rows]] = self._pooled(*encoded.padded(read[rows], self._text_encoder.pad_id))
+                padded = encoded.padded(read[rows], self._text_encoder.pad_id)
+                ids, mask = (torch.from_numpy(each).to(self._device) for each in padded)
+                out[read[rows]] = self._pooled(ids, mask).float().cpu().numpy()
         return encoded.averaged(out, len(texts))
 
-    def _pooled(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Floats:
+    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the embeddings of one batch. Shapes: (rows, tokens) each → (rows, width)."""
-        attended = torch.from_numpy(mask).to(self._device)
-        output = self._model(
-            input_ids=torch.from_numpy(ids).to(self._device),
-            attention_mask=attended,
-            output_hidden_states=self._layers != (-1,),
-        )
+        output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=self._layers != (-1,))
         # not hidden_states[-1]: some classes normalise the top layer afterwards
         states = [output.last_hidden_state if i == -1 else output.hidden_states[i] for i in self._layers]
-        pooled = [_pool(state, attended, self.config.pooling) for state in states]
-        joined = torch.cat(pooled, dim=1) if self.config.layer_join == "concat" else torch.stack(pooled).mean(dim=0)
-        return np.asarray(joined.float().cpu().numpy())
+        pooled = [_pool(state, mask, self.config.pooling) for state in states]
+        return torch.cat(pooled, dim=1) if self.config.layer_join == "concat" else torch.stack(pooled).mean(dim=0)
 
     def about(self) -> dict[str, Any]:
         """Return all that an embedding depends on besides the text; weights and tokenizer as one sha256."""
@@ -100,18 +105,6 @@ class Embedder:
             return
         directory.mkdir(exist_ok=True)
         encoders.save(self._model, self._source, self._text_encoder, directory)
-
-
-def _counted_layers(layers: Sequence[int], num_layers: int) -> tuple[int, ...]:
-    """Return the layers counted from the bottom, the top one as -1; raises ConfigError for missing or repeated ones."""
-    for layer in layers:
-        if not -num_layers - 1 <= layer <= num_layers:
-            hint = f"0 is its word embeddings, {num_layers} or -1 its top layer."
-            raise ConfigError(f"there is no layer {layer}: the encoder has {num_layers}", hint=hint)
-    counted = [layer % (num_layers + 1) for layer in layers]
-    if len(set(counted)) < len(counted):
-        raise ConfigError(f"a layer is listed twice: {', '.join(map(str, layers))}")
-    return tuple(-1 if layer == num_layers else layer for layer in counted)
 
 
 def _pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
@@ -191,10 +184,7 @@ class EmbeddingCache:
         for path in sorted(self.folder.glob("*.safetensors")):
             if found.all():
                 break
-            shard = self._read(path)
-            if shard is None:
-                continue
-            texts, embeddings = shard
+            texts, embeddings = self._read(path)
             pairs = [(i, j) for j, text in enumerate(texts) if (i := rows.get(text)) is not None]
             if pairs:
                 here, there = np.array(pairs).T
@@ -202,12 +192,13 @@ class EmbeddingCache:
                 found[here] = True
         return found
 
-    def _read(self, path: Path) -> tuple[list[bytes], Floats] | None:
-        """Return the digests and embeddings of a file; None for a missing one, or a damaged one, which is removed."""
+    def _read(self, path: Path) -> tuple[list[bytes], Floats]:
+        """Return the digests and embeddings of a file; none of a missing one, or a damaged one, which is removed."""
+        nothing: tuple[list[bytes], Floats] = [], np.zeros((0, self._width), dtype=np.float32)
         try:
             content = path.read_bytes()
         except OSError:
-            return None
+            return nothing
         if hashlib.sha256(content).hexdigest() == path.stem:
             with suppress(SafetensorError, KeyError, ValueError):
                 tensors = load(content)
@@ -220,7 +211,7 @@ class EmbeddingCache:
                     return [row.tobytes() for row in texts], embeddings
         with suppress(OSError):
             path.unlink(missing_ok=True)
-        return None
+        return nothing
 
     def add(self, digests: Sequence[bytes], embeddings: Floats) -> None:
         """Add embeddings, shape (texts, width); raises OSError."""

@@ -25,26 +25,12 @@ from emotune.labels import LabelSet, Task
 from emotune.models import heads
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
-_DROPOUTS = (
-    "hidden_dropout_prob",
-    "dropout",
-    "seq_classif_dropout",
-    "classifier_dropout",
-    "cls_dropout",
-    "mlp_dropout",
-    "embedding_dropout",
-)
+_HEAD_DROPOUTS = ("seq_classif_dropout", "classifier_dropout", "cls_dropout", "mlp_dropout")
+_DROPOUTS = ("hidden_dropout_prob", "dropout", "embedding_dropout", *_HEAD_DROPOUTS)
 _ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 _SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
 # settings of reading, padding and truncation, which transformers would write with the tokenizer
-_TOKENIZER_LEFTOVERS = (
-    "is_local",
-    "local_files_only",
-    "max_length",
-    "pad_to_multiple_of",
-    "stride",
-    "truncation_strategy",
-)
+_LEFTOVERS = ("is_local", "local_files_only", "max_length", "pad_to_multiple_of", "stride", "truncation_strategy")
 _UNSET_LENGTH = 1_000_000
 _MAX_HINTS = 3
 
@@ -58,14 +44,9 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
     _refuse_code(source / "config.json")
     with _reading(source):
         settings = AutoConfig.from_pretrained(
-            source,
-            local_files_only=True,
-            trust_remote_code=False,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels.names)),
-            label2id={name: i for i, name in enumerate(labels.names)},
-            problem_type=_PROBLEMS[labels.task],
+            source, local_files_only=True, trust_remote_code=False, num_labels=len(labels)
         )
+    name_labels(settings, labels)
     for rate, names in ((config.dropout, _DROPOUTS), (config.attention_dropout, _ATTENTION_DROPOUTS)):
         for name in names:
             if hasattr(settings, name):
@@ -125,9 +106,8 @@ def load_body(source: Path) -> PreTrainedModel:
     if missing:
         model.pooler = None
     if model.config.is_encoder_decoder:
-        raise ModelError(
-            f"{type(model).__name__} has a decoder too; use an encoder-only checkpoint", place=Place(source)
-        )
+        message = f"{type(model).__name__} has a decoder too; use an encoder-only checkpoint"
+        raise ModelError(message, place=Place(source))
     return model.eval().requires_grad_(False)
 
 
@@ -189,8 +169,7 @@ def _refuse_code(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read it: {error}", place=Place(path)) from error
     if "auto_map" in content:
-        message = "this checkpoint needs its own code (auto_map), which emotune never runs"
-        raise ModelError(message, place=Place(path))
+        raise ModelError("this checkpoint needs its own code (auto_map), which emotune never runs", place=Place(path))
 
 
 def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
@@ -226,9 +205,8 @@ def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
     """Raise ModelError for token ids without an embedding in the model."""
     known = model.get_input_embeddings().num_embeddings
     if len(encoded.ids) and int(encoded.ids.max()) >= known:
-        raise ModelError(
-            f"tokenizer and model do not fit: token id {encoded.ids.max()}, but the model has {known:,} embeddings"
-        )
+        found = f"token id {encoded.ids.max()}, but the model has {known:,} embeddings"
+        raise ModelError(f"tokenizer and model do not fit: {found}")
 
 
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:
@@ -239,7 +217,7 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     (directory / "model.safetensors").chmod((directory / "config.json").stat().st_mode)
     tokenizer = _read_tokenizer(source)
     tokenizer.model_max_length = encoder.max_tokens
-    for name in _TOKENIZER_LEFTOVERS:
+    for name in _LEFTOVERS:
         tokenizer.init_kwargs.pop(name, None)
     try:
         tokenizer.save_pretrained(directory)
@@ -303,11 +281,11 @@ def _dense_layers(model: PreTrainedModel) -> list[nn.Linear]:
     return [layer for layer in layers if layer is not last and layer.in_features == layer.out_features]
 
 
-def name_labels(model: PreTrainedModel, labels: LabelSet) -> None:
-    """Write the label names, in the order of the logits, and the task into the model's configuration."""
-    model.config.id2label = dict(enumerate(labels.names))
-    model.config.label2id = {name: i for i, name in enumerate(labels.names)}
-    model.config.problem_type = _PROBLEMS[labels.task]
+def name_labels(settings: Any, labels: LabelSet) -> None:
+    """Write the label names, in the order of the logits, and the task into a transformers configuration."""
+    settings.id2label = dict(enumerate(labels.names))
+    settings.label2id = {name: i for i, name in enumerate(labels.names)}
+    settings.problem_type = _PROBLEMS[labels.task]
 
 
 def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], task: Task) -> None:
@@ -407,9 +385,8 @@ def pick_device(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda", "mps"):
         raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(
-            f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here", hint="Use --device cpu."
-        )
+        message = f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here"
+        raise UsageError(message, hint="Use --device cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("no device 'mps' on this machine", hint="Use --device cpu.")
     return device
@@ -431,10 +408,6 @@ class TorchBackend:
         out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths, batch_size):
-                ids, mask = encoded.padded(rows, pad_id)
-                logits = self.model(
-                    input_ids=torch.from_numpy(ids).to(self.device),
-                    attention_mask=torch.from_numpy(mask).to(self.device),
-                ).logits
-                out[rows] = logits.float().cpu().numpy()
+                ids, mask = (torch.from_numpy(each).to(self.device) for each in encoded.padded(rows, pad_id))
+                out[rows] = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
         return out

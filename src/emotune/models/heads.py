@@ -19,19 +19,11 @@ from emotune.config.kinds import EncoderConfig
 from emotune.errors import ConfigError
 
 _FIXED_ACTIVATION = {
-    "bert": "tanh",
-    "roberta": "tanh",
-    "xlm-roberta": "tanh",
-    "camembert": "tanh",
-    "mpnet": "tanh",
-    "distilbert": "relu",
-    "electra": "gelu",
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "mpnet"), "tanh"),
+    **{"distilbert": "relu", "electra": "gelu"},
 }
-_ACTIVATION_KEY = {
-    "deberta": "pooler_hidden_act",
-    "deberta-v2": "pooler_hidden_act",
-    "modernbert": "classifier_activation",
-}
+_ACTIVATION_KEY = dict.fromkeys(("deberta", "deberta-v2"), "pooler_hidden_act")
+_ACTIVATION_KEY["modernbert"] = "classifier_activation"
 # these normalise over all units of the hidden layer, so zero units would change the result
 _NORMALISED = {"modernbert"}
 _ZERO_AT_ZERO = ("tanh", "relu", "gelu")
@@ -50,10 +42,8 @@ def prepare(settings: Any, config: EncoderConfig) -> None:
         return
     family, width = settings.model_type, int(settings.hidden_size)
     if config.head_init != "auto":
-        raise ConfigError(
-            f"model.head mlp has a new hidden layer; it cannot be combined with model.head_init {config.head_init}",
-            hint="Set model.head_init to auto.",
-        )
+        clash = f"it cannot be combined with model.head_init {config.head_init}"
+        raise ConfigError(f"model.head mlp has a new hidden layer; {clash}", hint="Set model.head_init to auto.")
     if family not in _FIXED_ACTIVATION and family not in _ACTIVATION_KEY:
         known = ", ".join(sorted({*_FIXED_ACTIVATION, *_ACTIVATION_KEY}))
         raise ConfigError(f"model.head mlp is not supported for {family}", hint=f"It is supported for {known}.")
@@ -109,10 +99,8 @@ def add_mean_layer(model: PreTrainedModel) -> None:
         with torch.no_grad():
             linear.weight.mul_(_GAIN)
     nn.init.normal_(layer.intermediate.dense.weight, std=model.config.initializer_range)
-    for linear in (attention.self.query, attention.self.key, attention.self.value, attention.output.dense):
-        nn.init.zeros_(linear.bias)
-    for linear in (layer.intermediate.dense, out.dense):
-        nn.init.zeros_(linear.bias)
-    for norm in (attention.output.LayerNorm, out.LayerNorm):
-        nn.init.ones_(norm.weight)
-        nn.init.zeros_(norm.bias)
+    for module in layer.modules():
+        if isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+        if isinstance(module, nn.LayerNorm | nn.Linear):
+            nn.init.zeros_(module.bias)

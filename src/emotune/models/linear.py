@@ -3,8 +3,7 @@
     fitted = fit(matrix, data.targets, data.labels.task, config, data.info)
 
 returns a `Linear`, such that `matrix @ fitted.weights + fitted.bias` are logits: for a sigmoid of each label, or a
-softmax over the classes. The settings of a kind that uses it inherit `LogisticConfig`. scikit-learn fits; running a
-model does not need it.
+softmax over the classes. The settings of a kind that uses it inherit `LogisticConfig`. Only fitting needs scikit-learn.
 """
 
 import warnings

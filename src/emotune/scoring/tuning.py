@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.config.schema import Config, DecisionConfig, TuningConfig
-from emotune.decision import NEVER, Decision
+from emotune.decision import NEVER, Decision, Fallback
 from emotune.labels import LabelSet, Task, positives
 from emotune.scoring import calibration, metrics
 from emotune.scoring.folds import stratified_folds
@@ -49,7 +49,8 @@ def methods_of(config: TuningConfig) -> list[Method]:
 
 def start_decision(labels: LabelSet, config: DecisionConfig) -> Decision:
     """Return the rule before tuning: threshold 0.5 and the configured policies."""
-    return replace(Decision.default(labels), fallback=config.fallback, neutral_excludes=config.neutral_excludes)
+    fallback = Fallback(config.when_nothing_passes)
+    return replace(Decision.default(labels), fallback=fallback, neutral_excludes=config.neutral_excludes)
 
 
 def tune_decision(

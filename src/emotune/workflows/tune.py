@@ -321,7 +321,7 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
 
         network = kind.load(found.directory)
         encoder = encoders.text_encoder(found.directory, network)
-        encoders.name_labels(network, decision.labels)
+        encoders.name_labels(network.config, decision.labels)
         if calibration is not None:
             encoders.divide_logits(network, calibration.temperatures)
         encoders.save(network, found.directory, encoder, stage)  # in fp32

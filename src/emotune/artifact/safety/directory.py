@@ -108,9 +108,7 @@ def require_safe_model(directory: Path) -> dict[str, Any]:
     if (directory / TOKENIZER_CONFIG).exists():
         refuse_code(read_json(directory / TOKENIZER_CONFIG), directory / TOKENIZER_CONFIG)
     files = {path: read_header(path) for path in weight_files(directory)}
-    tensors: dict[str, Tensor] = {}
-    for found in files.values():
-        tensors |= found
+    tensors = {name: tensor for found in files.values() for name, tensor in found.items()}
     require_fitting_sizes(config, tensors, directory / CONFIG)
     if (directory / TOKENIZER).exists():
         require_safe_tokenizer(directory / TOKENIZER)
@@ -150,11 +148,9 @@ def weight_files(directory: Path) -> list[Path]:
     shards = shard_names(index) if index.exists() else []
     names = [WEIGHTS] if (directory / WEIGHTS).exists() else shards
     if not names:
-        raise ModelError(
-            f"there is no {WEIGHTS}; weights in pickle files are never read",
-            place=Place(directory),
-            hint="Convert them: load the model in transformers and save_pretrained it, on a machine that trusts it.",
-        )
+        message = f"there is no {WEIGHTS}; weights in pickle files are never read"
+        hint = "Convert them: load the model in transformers and save_pretrained it, on a machine that trusts it."
+        raise ModelError(message, place=Place(directory), hint=hint)
     for name in names:
         if not (directory / name).is_file():
             raise ModelError("there is no such file", place=Place(directory / name))
@@ -189,11 +185,9 @@ def require_classifier(content: Mapping[str, Any], path: Path) -> None:
     """Raise ModelError for the configuration of a model that is not a text classifier."""
     architectures = content.get("architectures")
     if isinstance(architectures, list) and not any(str(name).endswith(_CLASSIFIER) for name in architectures):
-        raise ModelError(
-            f"this is a {', '.join(map(str, architectures))[:80]}, not a text classifier (…{_CLASSIFIER})",
-            place=Place(path),
-            hint="Train one from it: emotune train RECIPE --set model.encoder=DIR_OR_ID",
-        )
+        message = f"this is a {', '.join(map(str, architectures))[:80]}, not a text classifier (…{_CLASSIFIER})"
+        hint = "Train one from it: emotune train RECIPE --set model.encoder=DIR_OR_ID"
+        raise ModelError(message, place=Place(path), hint=hint)
 
 
 def require_fitting_sizes(content: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -231,6 +225,5 @@ def label_names(content: Mapping[str, Any], path: Path) -> tuple[str, ...] | Non
         raise ModelError(f"id2label names {number} labels; allowed are 1 to {MAX_LABELS:,}", place=Place(path))
     names = [found.get(str(i)) for i in range(len(found))]
     if not all(isinstance(name, str) for name in names):
-        message = f"id2label does not name each id from 0 to {len(found) - 1}"
-        raise ModelError(message, place=Place(path))
+        raise ModelError(f"id2label does not name each id from 0 to {len(found) - 1}", place=Place(path))
     return tuple(map(str, names))

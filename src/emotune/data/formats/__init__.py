@@ -12,19 +12,10 @@ from emotune.data.formats import jsonl, lines, parquet, raters, table
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
-# The first reader that recognises a file reads it.
-READERS: dict[str, Reader] = {
-    reader.name: reader
-    for reader in (
-        parquet.READER,
-        jsonl.READER,
-        lines.FASTTEXT,
-        lines.GOEMOTIONS_TSV,
-        table.READER,
-        lines.TEXT_LABEL,
-        table.HEADERLESS,
-    )
-}
+# The first reader that recognises a file reads it. The most specific formats come first.
+_SPECIFIC = (parquet.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
+_IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
+READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
 _EXAMPLES = 3
 
 
@@ -69,11 +60,8 @@ def detect(content: Content, options: ReadOptions) -> FileFormat:
     grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
         return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
-    raise DataError(
-        "cannot tell the format of this file",
-        place=Place(content.path, 1),
-        hint=f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…",
-    )
+    hint = f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…"
+    raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
 
 
 def read_files(
@@ -85,8 +73,7 @@ def read_files(
 ) -> Reading:
     """Read a file, or the shards of one, in the given format or else the detected one.
 
-    `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place of the
-    fault.
+    `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place.
     """
     options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
     if file_format is None and len(paths) > 1:
@@ -109,10 +96,8 @@ def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: Da
         return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
     rows = {path: [row for row in there if row.names or row.shares] for path, there in found.items()}
     if not any(rows.values()):
-        raise DataError(
-            "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose",
-            place=Place(next(iter(votes))),
-            hint="Shares of raters as soft targets: --set data.raters=soft",
-        )
+        why = "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose"
+        hint = "Shares of raters as soft targets: --set data.raters=soft"
+        raise DataError(why, place=Place(next(iter(votes))), hint=hint)
     left_out = {path: [row for row in there if not row.names and not row.shares] for path, there in found.items()}
     return Reading(file_format, rows, left_out)

@@ -1,7 +1,6 @@
 """The parts that all readers share: the content of a label file, its format, its rows, and the options of the caller.
 
-The bytes of a file are kept once and text is decoded line by line: Python needs 4 bytes per character for a text with
-an emoji.
+The bytes of a file are kept once and text is decoded line by line: a str with an emoji needs 4 bytes per character.
 """
 
 import gzip

@@ -34,11 +34,9 @@ def flag(value: Any, place: Place) -> bool:
     """The value of a 0/1 cell; raises DataError for anything else."""
     if is_flag(value):
         return _FLAGS[value.strip() if isinstance(value, str) else value]
-    raise DataError(
-        "the cell is empty, neither 0 nor 1" if value is None else f"{shown(value)} is neither 0 nor 1",
-        place=place,
-        hint="If this column is no label, name those that are: --set data.label_columns=[A,B,…]",
-    )
+    found = "the cell is empty," if value is None else f"{shown(value)} is"
+    hint = "If this column is no label, name those that are: --set data.label_columns=[A,B,…]"
+    raise DataError(f"{found} neither 0 nor 1", place=place, hint=hint)
 
 
 def is_flag(value: Any) -> bool:
@@ -146,11 +144,8 @@ class NameReader:
                 ids = f"{low} to {high}"
                 if high - low >= len(by_id):
                     ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
-                raise DataError(
-                    f"label id {shown(item)} is not one of {ids}",
-                    place=place,
-                    hint="Correct it, or give the names of the ids: --set data.labels_file=PATH",
-                )
+                hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
+                raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
         if by_id:
             found = tuple(by_id[int(item)] for item in found)
         if isinstance(value, str):
@@ -271,8 +266,5 @@ def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
         elif isinstance(value, str) and LABEL_ID.fullmatch(key):
             yield int(key), value
         else:
-            raise DataError(
-                "this is not a dictionary of label ids",
-                place=Place(source, 1),
-                hint='Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].',
-            )
+            hint = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
+            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=hint)

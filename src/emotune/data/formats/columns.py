@@ -27,18 +27,8 @@ from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import POSITIVE
 
 TEXT_COLUMNS = ("text", "texts", "sentence", "content", "comment", "tweet", "message", "review", "utterance", "body")
-LABEL_COLUMNS = (
-    "label_name",
-    "label_text",
-    "label",
-    "labels",
-    "emotion",
-    "emotions",
-    "class",
-    "category",
-    "sentiment",
-    "target",
-)
+LABEL_COLUMNS: tuple[str, ...] = ("label_name", "label_text", "label", "labels", "emotion", "emotions")
+LABEL_COLUMNS += ("class", "category", "sentiment", "target")
 # The first that exists is the id. None of them is a label; pandas writes row numbers under the last three.
 ID_COLUMNS = ("id", "comment_id", "text_id", "tweet_id", "uid", "index", "unnamed: 0", "")
 # 0/1 columns that describe the row, not an emotion in it
@@ -89,17 +79,12 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     Raises DataError when there is no text column or no label.
     """
     config, names = options.config, options.label_names
-    if config.text_column:
-        text_column: str | None = grid.configured(config.text_column, "text_column")
-    else:
-        text_column = grid.find(TEXT_COLUMNS)
+    configured = config.text_column
+    text_column = grid.configured(configured, "text_column") if configured else grid.find(TEXT_COLUMNS)
     if text_column is None:
-        listed = ", ".join(grid.columns)[:_SHOWN]
-        raise DataError(
-            f"the header has no column 'text' or a similar name; its columns: {listed}",
-            place=Place(grid.path, grid.line),
-            hint="Name the column of the texts: --set data.text_column=NAME; or data.format=headerless",
-        )
+        message = f"the header has no column 'text' or a similar name; its columns: {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "Name the column of the texts: --set data.text_column=NAME; or data.format=headerless"
+        raise DataError(message, place=Place(grid.path, grid.line), hint=hint)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
         flags = tuple(grid.configured(c, "label_columns") for c in config.label_columns)
@@ -144,9 +129,8 @@ def _flag_columns(
     if aside:
         notes.append(f"0/1 columns left out because they name no emotion: {', '.join(aside)} (see data.label_columns)")
     if others:
-        notes.append(
-            f"used as labels although they are no known emotions: {', '.join(others)} (see data.label_columns)"
-        )
+        listed = ", ".join(others)
+        notes.append(f"used as labels although they are no known emotions: {listed} (see data.label_columns)")
     return tuple(c for c in flags if c not in aside), tuple(notes)
 
 
@@ -154,19 +138,15 @@ def _complete(flags: Sequence[str], grid: Grid, label_names: Sequence[str] | Non
     """The 0/1 columns; raises DataError when there are none, or a known label has none."""
     place = Place(grid.path, grid.line)
     if not flags:
-        raise DataError(
-            f"no labels: neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}",
-            place=place,
-            hint="Name it: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]",
-        )
+        message = f"no labels: neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "Name it: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]"
+        raise DataError(message, place=place, hint=hint)
     there = {flag.casefold() for flag in flags}
     missing = [name for name in label_names or () if name.casefold() not in there]
     if missing:
-        raise DataError(
-            f"the header has no column for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}",
-            place=place,
-            hint="If no text has them, name the other labels: --set data.label_columns=[A,B,…]",
-        )
+        message = f"the header has no column for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
+        hint = "If no text has them, name the other labels: --set data.label_columns=[A,B,…]"
+        raise DataError(message, place=place, hint=hint)
     return tuple(flags)
 
 

@@ -72,10 +72,9 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
     notes: tuple[str, ...] = ()
     if not names:
         if options.label_names != GOEMOTIONS.names:
-            raise MissingInputError(
-                f"the label ids need names: no file {content.path.parent / 'labels.txt'}",
-                hint="Put the label names, one per line in id order, there or in --set data.labels_file=PATH",
-            )
+            message = f"the label ids need names: no file {content.path.parent / 'labels.txt'}"
+            hint = "Put the label names, one per line in id order, there or in --set data.labels_file=PATH"
+            raise MissingInputError(message, hint=hint)
         names = dict(enumerate(GOEMOTIONS.names))
         notes = ("ids in the order in which GoEmotions' labels are published",)
     shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
@@ -136,12 +135,10 @@ def _require_no_header(content: Content, cells: Counter[str], delimiter: str, op
     known = {name.casefold() for name in options.label_names or ()} | KNOWN_NAMES
     if cells[label] != 1 or label.casefold() in known or max(cells.values()) == 1 or LABEL_ID.fullmatch(label):
         return
-    raise DataError(
-        f"the first line looks like a header: no other line ends in {shown(label)}",
-        place=Place(content.path, number),
-        hint=f"If it is: --set data.text_column={shown(body)} --set data.label_column={shown(label)}; "
-        "if it is a text with its label: --set data.format=text_label",
-    )
+    message = f"the first line looks like a header: no other line ends in {shown(label)}"
+    hint = f"If it is: --set data.text_column={shown(body)} --set data.label_column={shown(label)}; "
+    hint += "if it is a text with its label: --set data.format=text_label"
+    raise DataError(message, place=Place(content.path, number), hint=hint)
 
 
 def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]:

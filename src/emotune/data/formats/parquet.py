@@ -65,11 +65,8 @@ def _libraries(path: Path) -> Any:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise EmotuneError(
-            "reading Parquet needs pyarrow, which is not installed",
-            place=Place(path),
-            hint="pip install 'emotune[parquet]'",
-        ) from None
+        message = "reading Parquet needs pyarrow, which is not installed"
+        raise EmotuneError(message, place=Place(path), hint="pip install 'emotune[parquet]'") from None
     return pyarrow, parquet
 
 

@@ -39,8 +39,7 @@ def format_of(content: Content, grid: Grid, delimiter: str, options: ReadOptions
         read_header(content, delimiter)  # raises the DataError that `best_grid` passed over
     twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
     if twice:
-        message = f"the header names a column twice: {', '.join(twice)}"
-        raise DataError(message, place=Place(content.path, grid.line))
+        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(content.path, grid.line))
     shape = f"{delimiter_name(delimiter)}-separated table"
     return recognise_columns(grid, options, FileFormat("table", shape, delimiter=delimiter))
 
@@ -72,11 +71,9 @@ def _grid(content: Content, delimiter: str, columns: list[str], header: int | No
         line, width = 0, len(columns)
         for line, row in islice(_cells(content, delimiter), 0 if header is None else 1, None):
             if len(row) != width:
-                raise DataError(
-                    f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}",
-                    place=Place(content.path, line),
-                    hint=None if len(row) < width else "Put a cell that contains the delimiter in quotation marks.",
-                )
+                message = f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}"
+                hint = None if len(row) < width else "Put a cell that contains the delimiter in quotation marks."
+                raise DataError(message, place=Place(content.path, line), hint=hint)
             yield line, row
         if not line:
             raise DataError("there are no rows below the header", place=Place(content.path, header or 1))
@@ -96,10 +93,7 @@ def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     quoted = delimiter != "\t" or _tabs_are_quoted(content)
     csv.field_size_limit(_LARGEST_CELL)
     reader = csv.reader(
-        content.stream(),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=quoted,
+        content.stream(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
     )
     start = 1
     try:
@@ -109,11 +103,9 @@ def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             start = reader.line_num + 1
     except csv.Error as error:
         unclosed = "unexpected end" in str(error)
-        raise DataError(
-            "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}",
-            place=Place(content.path, start),
-            hint='Write a cell with quotation marks in it as "so ""quoted"" it is".',
-        ) from None
+        message = "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}"
+        hint = 'Write a cell with quotation marks in it as "so ""quoted"" it is".'
+        raise DataError(message, place=Place(content.path, start), hint=hint) from None
 
 
 def _tabs_are_quoted(content: Content) -> bool:
@@ -164,11 +156,8 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
         options = replace(options, config=options.config.model_copy(update=named))
         return recognise_columns(_grid(content, by, list(columns)), options, file_format)
     if meant:
-        raise DataError(
-            "cannot tell the text column from the label column",
-            place=Place(content.path, 1),
-            hint="Name them: --set data.text_column=1 --set data.label_column=2",
-        )
+        hint = "Name them: --set data.text_column=1 --set data.label_column=2"
+        raise DataError("cannot tell the text column from the label column", place=Place(content.path, 1), hint=hint)
     return None
 
 
@@ -236,11 +225,9 @@ def _names_in_order(content: Content, flags: Sequence[str], options: ReadOptions
     if len(options.config.labels or ()) == len(flags):
         return options.config.labels or ()
     if len(options.label_names or ()) == len(flags) and not options.config.label_columns:
-        raise DataError(
-            f"{len(flags)} columns of 0/1 without a header: the labels of the columns are not known",
-            place=Place(content.path, 1),
-            hint="Name them in the order of the columns: --set data.labels=[A,B,…]",
-        )
+        message = f"{len(flags)} columns of 0/1 without a header: the labels of the columns are not known"
+        hint = "Name them in the order of the columns: --set data.labels=[A,B,…]"
+        raise DataError(message, place=Place(content.path, 1), hint=hint)
     return flags
 
 

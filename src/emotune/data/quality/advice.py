@@ -142,8 +142,7 @@ def _lengths(profile: Profile, config: Config, token_limit: int | None) -> Itera
     if main.tokens is None or share < _CUT_SHARE:
         return
     enough = -(-main.tokens.quantile(0.99) // _LENGTH_STEP) * _LENGTH_STEP
-    better = enough if token_limit is None else min(enough, token_limit)
-    cure = f"--set model.max_length={better}"
+    cure = f"--set model.max_length={enough if token_limit is None else min(enough, token_limit)}"
     if reach == token_limit:
         cure = "the encoder takes no more; split the texts, or use another encoder"
     message = f"{percentage(share)} of {main.name} is longer than {reach} tokens, and training does not see the rest"
