@@ -70,7 +70,7 @@ def test_an_entry_does_not_differ_from_itself() -> None:
     assert (d.value, d.low, d.high, d.p, d.corrected) == (0, 0, 0, 1, 1)
     assert not found.by_label[0].won.any()
     assert not found.by_label[0].lost.any()
-    assert found.disagreements == ()
+    assert found.disagreements == {}
 
 
 def test_holm_by_hand() -> None:
@@ -285,7 +285,7 @@ def test_rows_that_entries_answer_differently_stand_first() -> None:
     targets = np.eye(3, dtype=bool)[[0, 1, 2, 0]]
     other = np.eye(3, dtype=bool)[[0, 2, 2, 0]]
     found = compared(targets, entry("a", targets), entry("b", other), entry("c", targets), labels=CLASSES)
-    assert [(d.row, d.extent) for d in found.disagreements] == [(1, pytest.approx(2 / 3))]
+    assert found.disagreements == {1: pytest.approx(2 / 3)}
 
 
 def test_a_report_of_several_seeds_has_their_spread_and_their_different_answers() -> None:

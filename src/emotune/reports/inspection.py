@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from emotune.data.quality.advice import Advice, percentage
 from emotune.data.quality.checks import Finding, visible
-from emotune.data.quality.profile import Distribution, Near, Profile
+from emotune.data.quality.profile import Distribution, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table
@@ -55,6 +55,15 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """All figures, and the rows of every finding."""
         found = self.profile
+        findings = [_finding_json(finding) for finding in found.findings]
+        for near in found.near:
+            examples = [
+                {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
+                for row, other, alike in near.examples
+            ]
+            groups = [[_row_json(row) for row in group] for group in near.groups]
+            findings.append(_finding_json(near.finding) | {"groups": groups, "examples": examples})
+        findings += [_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities]
         return {
             "data": self.data,
             "description": list(self.description),
@@ -75,11 +84,7 @@ class Inspection:
             },
             "cooccurrence": found.together.tolist(),
             "pairs": [vars(pair) for pair in found.pairs],
-            "findings": [
-                *(_finding_json(finding) for finding in found.findings),
-                *(_near_json(near) for near in found.near),
-                *(_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities),
-            ],
+            "findings": findings,
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
         }
@@ -114,15 +119,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "rows": [_row_json(row) for row in finding.rows],
     }
-
-
-def _near_json(near: Near) -> dict[str, Any]:
-    examples = [
-        {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
-        for row, other, alike in near.examples
-    ]
-    groups = [[_row_json(row) for row in group] for group in near.groups]
-    return _finding_json(near.finding) | {"groups": groups, "examples": examples}
 
 
 def split_table(profile: Profile) -> Table:

@@ -65,20 +65,12 @@ def overall_table(scores: Scores, *, multi_label: bool) -> Table:
 def label_table(scores: Scores, labels: LabelSet) -> Table:
     """Each label with its support and scores, in label order."""
     each = scores.per_label
-    rows = [
-        (
-            name,
-            f"{each.support[i]:,}",
-            f"{each.predicted[i]:,}",
-            percent(each.precision[i]),
-            percent(each.recall[i]),
-            percent(each.f1[i]),
-            interval(each.f1_low[i], each.f1_high[i], 2),
-            percent(each.average_precision[i]),
-            percent(each.auroc[i]),
-        )
-        for i, name in enumerate(labels.names)
-    ]
+    rows = []
+    for i, name in enumerate(labels.names):
+        decisions = (percent(values[i]) for values in (each.precision, each.recall, each.f1))
+        f1_interval = interval(each.f1_low[i], each.f1_high[i], 2)
+        ranking = percent(each.average_precision[i]), percent(each.auroc[i])
+        rows.append((name, f"{each.support[i]:,}", f"{each.predicted[i]:,}", *decisions, f1_interval, *ranking))
     header = ("label", "support", "predicted", "precision", "recall", "F1", "95 % interval", "AP", "AUROC")
     return Table(header, tuple(rows))
 
@@ -163,8 +155,7 @@ def tuned_table(tuned: Tuned) -> Table:
 
 def _shown(tuned: Tuned) -> tuple[str, ...]:
     """The metrics to show for thresholds: both F1s, then the objective."""
-    keys = tuple(tuned.out_of_fold_f1)
-    return tuple(sorted(keys, key=lambda key: ("f1" not in key, "micro" in key)))
+    return tuple(sorted(tuned.out_of_fold_f1, key=lambda key: ("f1" not in key, "micro" in key)))
 
 
 def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:

@@ -23,7 +23,7 @@ from emotune.errors import DataError, MissingInputError, ModelError, OutputError
 from emotune.hub import local_path
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
 from emotune.runs import layout, log
-from emotune.runs.cached_logits import cached_rows, records_of
+from emotune.runs.cached_logits import CachedRows, cached_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.scoring.tuning import decide_out_of_fold
@@ -61,60 +61,41 @@ class Candidate:
         """Whether its epoch was chosen on the validation rows of its run."""
         return self.run is not None and chooses_epoch(layout.read_config(self.run))
 
-    @property
-    def num_bytes(self) -> int:
-        """The size of the model's directory."""
-        return sum(path.stat().st_size for path in self.found.directory.rglob("*") if path.is_file())
-
-    @property
-    def settings(self) -> TuningConfig:
-        """The settings of its threshold tuning: those of its run, unless `emotune tune` has changed them."""
-        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
-        tuned = {key: v for key, v in self.found.decision.tuning.items() if key in ("objective", "beta", "at_least")}
-        return TuningConfig(**(config.model_dump() | tuned | ({"method": "auto"} if config.method == "none" else {})))
-
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
         """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
 
         targets: None where the labels of the rows do not determine those of the model; it was not tuned on them then.
         """
         decision = self.found.decision
-        if targets is not None and decision.tuning.get("data_sha256") == sha256:
-            return decide_out_of_fold(logits, targets, decision, self.settings)
-        return decision.decide(decision.probabilities(logits))
+        if targets is None or decision.tuning.get("data_sha256") != sha256:
+            return decision.decide(decision.probabilities(logits))
+        # `emotune tune` may have changed the settings of the run
+        config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
+        tuned = {key: v for key, v in decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        tuned |= {"method": "auto"} if config.method == "none" else {}
+        return decide_out_of_fold(logits, targets, decision, TuningConfig(**(config.model_dump() | tuned)))
 
 
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
     """Open the models; raises UsageError for fewer than two or a duplicate, ModelError for an unfinished run."""
     if len(names) < 2:
         raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
-    opened = [(given, _open(given)) for given in names]
-    places = Counter(found.directory.resolve() for _, found in opened)
-    for given, found in opened:
-        if places[found.directory.resolve()] > 1:
-            raise UsageError(f"{given} is named twice", hint="Name each run once.")
-    short = [_short_name(given, found) for given, found in opened]
-    return [
-        Candidate(given, name if short.count(name) == 1 else given, found, _run_of(found))
-        for name, (given, found) in zip(short, opened, strict=True)
-    ]
-
-
-def _run_of(found: FoundModel) -> Path | None:
-    return None if found.manifest is None else run_of(found.directory)
-
-
-def _short_name(given: str, found: FoundModel) -> str:
-    if local_path(given) is None:
-        return given
-    return (run_of(found.directory.resolve()) or found.directory.resolve()).name
-
-
-def _open(given: str) -> FoundModel:
-    path = local_path(given)
-    if path is not None and not (path / "model" / MANIFEST).is_file():
-        _require_finished(given, path)
-    return open_model(given)
+    candidates = []
+    for given in names:
+        path = local_path(given)
+        if path is not None and not (path / "model" / MANIFEST).is_file():
+            _require_finished(given, path)
+        found = open_model(given)
+        place = found.directory.resolve()
+        name = given if path is None else (run_of(place) or place).name
+        run = None if found.manifest is None else run_of(found.directory)
+        candidates.append(Candidate(given, name, found, run))
+    places = Counter(candidate.found.directory.resolve() for candidate in candidates)
+    for candidate in candidates:
+        if places[candidate.found.directory.resolve()] > 1:
+            raise UsageError(f"{candidate.given} is named twice", hint="Name each run once.")
+    short = Counter(candidate.name for candidate in candidates)
+    return [c if short[c.name] == 1 else replace(c, name=c.given) for c in candidates]
 
 
 def _require_finished(given: str, path: Path) -> None:
@@ -157,7 +138,13 @@ def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
     first = sets[0]
     for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
         if labels.task is not first.task:
-            raise _other_task(candidates[0], first, candidate)
+            one, other = candidates[0].name, candidate.name
+            single, several = (one, other) if first.task is Task.MULTI_CLASS else (other, one)
+            raise UsageError(
+                f"{single} is multi-class (exactly one label a text), {several} is multi-label (any number): their "
+                "scores cannot be compared, because one predicts exactly one label and the other any number",
+                hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
+            )
         if difference := label_difference(labels, first):
             raise _other_labels(candidates[0], candidate, difference, level)
     return Common(first, level)
@@ -173,20 +160,13 @@ def _at_level(candidate: Candidate, level: str) -> LabelSet:
         raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
 
 
-def _other_task(one: Candidate, labels: LabelSet, other: Candidate) -> UsageError:
-    tasks = {Task.MULTI_CLASS: "multi-class (exactly one label a text)", Task.MULTI_LABEL: "multi-label (any number)"}
-    mine, its = (one, other) if labels.task is Task.MULTI_CLASS else (other, one)
-    return UsageError(
-        f"{mine.name} is {tasks[Task.MULTI_CLASS]}, {its.name} is {tasks[Task.MULTI_LABEL]}: their scores cannot be "
-        "compared, because one predicts exactly one label and the other any number",
-        hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
-    )
-
-
 def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
     where = "" if level is None else f" at the level {level}"
-    both = [known for known in _levels_of(one) if known in _levels_of(other) and known != level]
-    shared = [known for known in both if _same_at(one, other, known)]
+    shared = []
+    for known in _levels_of(one):
+        if known in _levels_of(other) and known != level:
+            mine, its = _at_level(one, known), _at_level(other, known)
+            shared += [known] if set(mine.names) == set(its.names) and mine.task is its.task else []
     hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
     return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
 
@@ -194,11 +174,6 @@ def _other_labels(one: Candidate, other: Candidate, difference: str, level: str 
 def _levels_of(candidate: Candidate) -> list[str]:
     own = [level for level, names in LEVEL_NAMES.items() if set(names) == set(candidate.labels.names)]
     return own + levels(candidate.labels)
-
-
-def _same_at(one: Candidate, other: Candidate, level: str) -> bool:
-    mine, its = _at_level(one, level), _at_level(other, level)
-    return set(mine.names) == set(its.names) and mine.task is its.task
 
 
 # Their rows
@@ -212,7 +187,6 @@ class Rows:
     `labels`; records is None where the rows cannot be read.
     """
 
-    number: int
     sha256: str
     targets: Bools
     labels: LabelSet
@@ -227,7 +201,8 @@ def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
     """
     if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
         return ""
-    numbers = f" ({mine.number:,} and {its.number:,})" if mine.number != its.number else ""
+    lengths = len(mine.targets), len(its.targets)
+    numbers = f" ({lengths[0]:,} and {lengths[1]:,})" if lengths[0] != lengths[1] else ""
     message = f"{one} and {other} are of different rows{numbers}"
     if mine.records is None or its.records is None:
         if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
@@ -259,11 +234,10 @@ def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]
             found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
         elif not np.array_equal(mine.targets[i], its.targets[i]):
             found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    if not found and mine.number != its.number:
-        longer, name = (mine, one) if mine.number > its.number else (its, other)
-        assert longer.records is not None
-        at = min(mine.number, its.number)
-        found.append(f"row {at + 1}: only {name} has {_quoted(longer.records[at])}")
+    lengths = len(mine.records), len(its.records)
+    if not found and lengths[0] != lengths[1]:
+        longer, name = (mine.records, one) if lengths[0] > lengths[1] else (its.records, other)
+        found.append(f"row {min(lengths) + 1}: only {name} has {_quoted(longer[min(lengths)])}")
     return found
 
 
@@ -273,16 +247,7 @@ def _quoted(record: Record) -> str:
     return f"“{cut}” ({record.place})"
 
 
-@dataclass(frozen=True)
-class Kept:
-    """The cached validation rows of a run: logits and targets over its own labels, and the rows."""
-
-    logits: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.float32]
-    rows: Rows
-
-
-def kept_of(candidate: Candidate, common: Common) -> Kept:
+def cached_rows_of(candidate: Candidate, common: Common) -> tuple[CachedRows, Rows]:
     """Return the cached validation rows of a run; raises MissingInputError, with a remedy, for a model without any."""
     hint = "Name rows to compare them on: --data PATH"
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
@@ -298,14 +263,14 @@ def kept_of(candidate: Candidate, common: Common) -> Kept:
         raise ModelError(message, place=Place(run / layout.VALID), hint=f"{hint}, or train it again.")
     shared = common.bring(positives(cached.targets), labels)
     records = records_of(run, "valid", labels, cached.sha256)
-    return Kept(cached.logits, cached.targets, Rows(number, cached.sha256, shared, labels, records))
+    return cached, Rows(cached.sha256, shared, labels, records)
 
 
 def rows_of(corpus: Corpus, split: str, common: Common) -> Rows:
     """Return the rows of a split of a corpus."""
     records, labels = corpus.splits[split], corpus.labels
     targets = common.bring(positives(targets_of(records, len(labels))), labels)
-    return Rows(len(records), fingerprint(records, labels), targets, labels, records)
+    return Rows(fingerprint(records, labels), targets, labels, records)
 
 
 def in_labels_of(candidate: Candidate, rows: Rows, common: Common) -> list[Record] | None:
@@ -346,7 +311,7 @@ def entry_of(
         candidate.name,
         (Outcome(common.bring(decided, labels), probabilities, seed),),
         training_seconds=None if run is None else log.training_seconds(run),
-        num_bytes=candidate.num_bytes,
+        num_bytes=sum(path.stat().st_size for path in candidate.found.directory.rglob("*") if path.is_file()),
         texts_per_second=texts_per_second,
     )
 

@@ -24,10 +24,10 @@ from emotune.runs.compared import (
     Candidate,
     Common,
     Rows,
+    cached_rows_of,
     common_labels,
     entry_of,
     in_labels_of,
-    kept_of,
     open_candidates,
     require_same_rows,
     rows_of,
@@ -97,7 +97,10 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     candidates = open_candidates(request.names)
     common = common_labels(candidates, request.level)
     _require_metric(request.metric, common.labels)
-    baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
+    baseline = next((c.name for c in candidates if request.baseline in (c.name, c.given)), None)
+    if request.baseline is not None and baseline is None:
+        names = [candidate.name for candidate in candidates]
+        raise UsageError(f"no run {request.baseline!r} to compare with", hint=did_you_mean(request.baseline, names))
     if request.data is None and request.split in (None, "valid") and not request.overrides:
         scored = _from_cache(request, candidates, common, reporter)
     else:
@@ -137,14 +140,6 @@ def _require_metric(metric: str | None, labels: LabelSet) -> None:
         raise UsageError(message, hint="--metric accuracy")
 
 
-def _baseline(name: str, candidates: Sequence[Candidate]) -> str:
-    """Return the short name of the baseline, which the user may have named by its path."""
-    for candidate in candidates:
-        if name in (candidate.name, candidate.given):
-            return candidate.name
-    raise UsageError(f"no run {name!r} to compare with", hint=did_you_mean(name, [c.name for c in candidates]))
-
-
 def _warnings(candidates: Sequence[Candidate], labels: LabelSet, rows: Rows) -> list[str]:
     """Return warnings about interrupted runs, rows that models were trained on, and labels without positives."""
     warnings = [
@@ -170,14 +165,14 @@ def _from_cache(
     request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter
 ) -> _Scored:
     """Make entries of the cached validation logits; models are run to measure their speed only."""
-    cached = [kept_of(candidate, common) for candidate in candidates]
-    require_same_rows([candidate.name for candidate in candidates], [each.rows for each in cached])
-    readable = next((each.rows for each in cached if each.rows.records is not None), cached[0].rows)
+    cached, rows = zip(*(cached_rows_of(candidate, common) for candidate in candidates), strict=True)
+    require_same_rows([candidate.name for candidate in candidates], rows)
+    readable = next((each for each in rows if each.records is not None), rows[0])
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
     notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
-        entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.rows.sha256), speed)
+        entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.sha256), speed)
         for candidate, each, speed in zip(candidates, cached, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))

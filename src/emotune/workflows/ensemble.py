@@ -223,7 +223,7 @@ def _difference(models: Mapping[str, FoundModel], cached: Mapping[str, CachedRow
         assert run is not None, "only runs have cached rows"
         targets = in_order(positives(rows.targets), labels, order)
         records = records_of(run, split, labels, rows.sha256)
-        each[name] = Rows(len(targets), rows.sha256, targets, labels, records)
+        each[name] = Rows(rows.sha256, targets, labels, records)
     return next(filter(None, (row_difference(first, each[first], name, each[name]) for name in others)), "")
 
 

@@ -1,9 +1,7 @@
 """`emotune inspect`: the profile of labelled data, its findings and advice, before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from emotune import hub
 from emotune.artifact.manifest import read_json
@@ -20,18 +18,6 @@ from emotune.reports import inspection as report
 _OFFSET_POSITIONS = ("roberta", "camembert")
 
 
-@dataclass(frozen=True)
-class InspectOutcome:
-    """The inspection, and the folder of the written report (None: not written)."""
-
-    inspection: report.Inspection
-    folder: Path | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `emotune inspect --json` prints."""
-        return self.inspection.to_json() | {"folder": None if self.folder is None else str(self.folder)}
-
-
 def inspect(
     config: Config,
     *,
@@ -40,7 +26,7 @@ def inspect(
     num_samples: int = 1,
     seed: int = 0,
     out: Path | None = None,
-) -> InspectOutcome:
+) -> report.Inspection:
     """Inspect the data of a configuration: all its splits, or those named.
 
     Tokens are counted by the tokenizer of `config.tokens.encoder`; the default encoder is not downloaded for it. The
@@ -69,7 +55,7 @@ def inspect(
     )
     if out is not None:
         report.write_inspection(inspection, out, reporter.warn)
-    return InspectOutcome(inspection, out)
+    return inspection
 
 
 def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
