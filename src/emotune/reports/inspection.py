@@ -157,21 +157,19 @@ def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, s
     Without `every`, the middle of more than 40 labels is left out.
     """
     found, main = inspection.profile, inspection.profile.main
-    splits = found.splits[:_MOST_SPLITS]
-    top = max(1, int(main.label_counts.max()))
-    rows = []
-    for i in np.argsort(-main.label_counts, kind="stable"):
-        name = found.labels.names[i]
-        row = [name, *(f"{split.label_counts[i]:,}" for split in splits)]
-        row.append(percentage(main.label_counts[i] / main.rows) if main.rows else "")
-        if bar:
-            row.append(bar_of(main.label_counts[i] / top, bar))
-        if sample:
-            drawn = inspection.samples.get(name, ())
-            row.append(clipped(drawn[0].text, sample) if drawn else "")
-        rows.append(tuple(row))
-    header = ("label", *(split.name for split in splits), "share")
-    header += (("",) if bar else ()) + (("example",) if sample else ())
+    order = np.argsort(-main.label_counts, kind="stable")
+    names = [found.labels.names[i] for i in order]
+    columns = [("label", names)]
+    columns += [(split.name, [f"{split.label_counts[i]:,}" for i in order]) for split in found.splits[:_MOST_SPLITS]]
+    columns.append(("share", [percentage(main.label_counts[i] / main.rows) if main.rows else "" for i in order]))
+    if bar:
+        top = max(1, int(main.label_counts.max()))
+        columns.append(("", [bar_of(main.label_counts[i] / top, bar) for i in order]))
+    if sample:
+        drawn = (inspection.samples.get(name, ()) for name in names)
+        columns.append(("example", [clipped(texts[0].text, sample) if texts else "" for texts in drawn]))
+    header = tuple(title for title, _ in columns)
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
     if not every and len(rows) > _MANY_LABELS:
         first, last = _SHOWN_LABELS
         left_out = f"… {len(rows) - first - last} more (--all)"

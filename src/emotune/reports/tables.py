@@ -32,12 +32,9 @@ class Table:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers, aligned right; the first never does."""
-
-        def is_number(cell: str) -> bool:
-            return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
-
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        return tuple(i > 0 and all(map(is_number, column)) for i, column in enumerate(columns))
+        numbers = (all(c in ("", UNDEFINED) or c.lstrip("+-")[:1].isdigit() for c in column) for column in columns)
+        return tuple(i > 0 and each for i, each in enumerate(numbers))
 
 
 def percent(value: float | None, digits: int = 3) -> str:

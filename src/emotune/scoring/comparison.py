@@ -405,7 +405,5 @@ def _disagreements(entries: Sequence[Entry], task: Task) -> dict[int, float]:
 def _distances(arrays: Sequence[Floats], task: Task) -> Floats:
     """Return the mean distance between two of several arrays of shape (n, labels), for each row, shape (n,)."""
     pairs = list(combinations(arrays, 2))
-    total = np.zeros(len(arrays[0]))
-    for first, second in pairs:
-        total += np.abs(first - second).sum(axis=1)
+    total = sum((np.abs(first - second).sum(axis=1) for first, second in pairs), start=np.zeros(len(arrays[0])))
     return total / max(len(pairs), 1) / (2 if task is Task.MULTI_CLASS else 1)

