@@ -33,7 +33,7 @@ from emotune.data.records import Corpus
 from emotune.decision import Decision
 from emotune.labels import LabelSet, positives
 from emotune.reporter import NullReporter
-from emotune.runs import cached_logits
+from emotune.runs import layout
 from emotune.scoring.metrics import score
 from emotune.scoring.tuning import decide_out_of_fold
 from emotune.workflows.train import train
@@ -91,7 +91,7 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Train a run; return its validation logits and targets."""
     train(config, run, reporter=NullReporter(), device="auto")
-    return cached_logits.read_valid(run, labels)
+    return layout.read_valid(run, labels)
 
 
 def cross_validated(

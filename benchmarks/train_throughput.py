@@ -70,7 +70,7 @@ class _Observer(Clock):
     def on_epoch(self, report: EpochReport) -> None:
         """Do nothing: only steps are timed."""
 
-    def on_trouble(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         raise RuntimeError(message)
 
 

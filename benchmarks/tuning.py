@@ -23,7 +23,7 @@ from emotune.artifact.manifest import find_model, read_decision
 from emotune.config.schema import TuningConfig
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task, positives
-from emotune.runs import cached_logits
+from emotune.runs import layout
 from emotune.scoring.calibration import calibrate
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import Counts, counting_metrics, f_beta_metrics, interval
@@ -68,7 +68,7 @@ def _kept(run: Path) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], 
     labels = read_decision(find_model(str(run))).labels
     if labels.task is not Task.MULTI_LABEL:
         raise SystemExit(f"{run}: a multi-class model has no thresholds")
-    return *cached_logits.read_valid(run, labels), labels
+    return *layout.read_valid(run, labels), labels
 
 
 def _decided(

@@ -24,7 +24,7 @@ from emotune.inference import classifier
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import EKMAN, GOEMOTIONS, mapping_to, positives
 from emotune.runs import layout
-from emotune.runs.cached_logits import read_valid
+from emotune.runs.layout import read_valid
 from emotune.runs.lock import locked
 from emotune.scoring.metrics import counting_metrics
 from emotune.scoring.tuning import decide_out_of_fold

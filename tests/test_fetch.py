@@ -20,9 +20,9 @@ import webserver
 from emotune.cli.app import app
 from emotune.config.loading import load_config
 from emotune.config.schema import DataConfig
-from emotune.data import published
 from emotune.data.corpus import locate, tell_published
-from emotune.data.published import CATALOG, DataFile, DataSet, cache_directory, fetched_folder, published_sets, unpacked
+from emotune.data.download import unpacked
+from emotune.data.published import DataFile, DataSet, cache_directory, data_sets, fetched_folder, published_sets
 from emotune.errors import DataError, MissingInputError, OutputError, UsageError
 from emotune.labels import GOEMOTIONS
 from emotune.reporter import NullReporter
@@ -54,8 +54,8 @@ def site(server: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Site:
     server.files = {f"/published/{split}.tsv": text.encode() for split, text in ROWS.items()}
     server.next, server.asked = [], []
     files = [data_file(f"{split}.tsv", text, f"{server.url}/published/{split}.tsv") for split, text in ROWS.items()]
-    small = replace(CATALOG["goemotions"], files=(*files, CATALOG["goemotions"].files[-1]))
-    monkeypatch.setitem(CATALOG, "goemotions", small)
+    small = replace(data_sets()["goemotions"], files=(*files, data_sets()["goemotions"].files[-1]))
+    monkeypatch.setitem(data_sets(), "goemotions", small)
     return server
 
 
@@ -143,7 +143,7 @@ def test_wrong_bytes_are_kept_nowhere(site: Site, tmp_path: Path) -> None:
     site.next = [instead(wrong)]
     with pytest.raises(DataError) as caught:
         fetch("goemotions", **NO_WAIT)
-    for digest in (hashlib.sha256(wrong).hexdigest(), CATALOG["goemotions"].files[0].sha256):
+    for digest in (hashlib.sha256(wrong).hexdigest(), data_sets()["goemotions"].files[0].sha256):
         assert digest in str(caught.value)
     assert held(tmp_path / "cache" / "data" / "goemotions") == {}
     assert len(site.asked) == 1
@@ -296,16 +296,16 @@ def packed_file(name: str, url: str) -> DataFile:
 @pytest.fixture
 def packed(site: Site, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """The catalogue's emotion as two rows a split, published as JSON lines."""
-    raw = json_lines(EMOTION_ROWS, CATALOG_LABELS)
+    raw = json_lines(EMOTION_ROWS, EMOTION_LABELS)
     files = []
     for split in ("train", "val"):
         site.files[f"/hub/{split}.jsonl.gz"] = raw
         files.append(packed_file(f"{split}.txt", f"{site.url}/hub/{split}.jsonl.gz"))
-    monkeypatch.setitem(CATALOG, "emotion", replace(CATALOG["emotion"], files=tuple(files)))
+    monkeypatch.setitem(data_sets(), "emotion", replace(data_sets()["emotion"], files=tuple(files)))
     return raw
 
 
-CATALOG_LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
+EMOTION_LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 
 
 def test_json_lines_become_the_file_that_was_first_published(site: Site, packed: bytes) -> None:
@@ -528,7 +528,7 @@ def test_files_are_known_by_their_content_wherever_they_lie(site: Site, tmp_path
 def test_files_from_the_hub_are_known_by_the_id_of_their_data_set(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("text,label\na,joy\nb,fear\nc,joy\n")
     corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train",))
-    for data_set in CATALOG.values():
+    for data_set in data_sets().values():
         for path in (data_set.hub_id, f"{data_set.hub_id.upper()}:subset"):
             assert tell_published(corpus, DataConfig(path=path), NullReporter()) == (data_set,)
     assert tell_published(corpus, DataConfig(path="owner/another"), NullReporter()) == ()
@@ -541,8 +541,8 @@ def test_the_card_cites_what_a_model_was_trained_on(
     base = tmp_path_factory.getbasetemp()
     rows = tiny.goemotions(base)
     files = tuple(data_file(path.name, path.read_text(), "http://127.0.0.1/") for path in sorted(rows.glob("*.tsv")))
-    known = replace(CATALOG["emotion"], files=files)
-    monkeypatch.setitem(CATALOG, "emotion", known)
+    known = replace(data_sets()["emotion"], files=files)
+    monkeypatch.setitem(data_sets(), "emotion", known)
     args = ["train", "goemotions", *tiny.options(base, rows, epochs=1), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 0, result.output
@@ -570,7 +570,7 @@ def test_a_card_of_anybody_names_no_published_set() -> None:
 # The catalogue itself
 
 
-@pytest.mark.parametrize("data_set", CATALOG.values(), ids=lambda data_set: data_set.name)
+@pytest.mark.parametrize("data_set", data_sets().values(), ids=lambda data_set: data_set.name)
 def test_the_catalogue_is_pinned(data_set: DataSet) -> None:
     import re
 
@@ -606,7 +606,7 @@ def test_the_real_rows_of_dair_emotion_survive_json_lines() -> None:
     source = Path(os.environ.get("EMOTUNE_TEST_DATA", "")) / "dair-emotion"
     if not (source / "train.txt").is_file():
         pytest.skip("dair-ai/emotion is not here: name the folder that holds it in EMOTUNE_TEST_DATA")
-    for file in CATALOG["emotion"].files[:2]:
+    for file in data_sets()["emotion"].files[:2]:
         text = (source / file.name).read_text(encoding="utf-8").removeprefix("\n")
-        content = unpacked(json_lines(text, published.EMOTION_LABELS), file)
+        content = unpacked(json_lines(text, EMOTION_LABELS), file)
         assert hashlib.sha256(content).hexdigest() == file.sha256

@@ -32,7 +32,6 @@ from emotune.training.optim import (
     make_optimizer,
     make_schedule,
     parameter_groups,
-    rate_factor,
 )
 
 Checkpoint = Callable[[str], Path]
@@ -374,7 +373,8 @@ def test_the_constant_schedule() -> None:
 @given(st.sampled_from(["linear", "cosine", "constant"]), st.integers(1, 300), st.floats(0, 0.99))
 def test_rates_rise_and_then_never_rise_again(schedule: str, num_steps: int, warmup: float) -> None:
     warm = round(warmup * num_steps)
-    factor = rate_factor(schedule, warm, num_steps)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    factor = make_schedule(optimizer, OptimizerConfig(schedule=schedule, warmup=warmup), num_steps).lr_lambdas[0]
     values = [factor(step) for step in range(num_steps)]
     assert all(0 < value <= 1 for value in values)
     assert all(a < b for a, b in pairwise(values[: warm + 1]))

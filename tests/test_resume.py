@@ -25,7 +25,7 @@ PLACES = (  # in their order in time
     *("emotune.runs.layout.save_train_texts", "emotune.runs.log.cut_log"),
     *(f"emotune.workflows.train.{name}" for name in ("fit_temperature", "tune_decision", "make_card", "seal")),
     *("emotune.workflows.train.save_rows", "emotune.atomic._put_in_place"),
-    *("emotune.runs.backup.remove", "emotune.runs.backup.remove_all"),
+    *("emotune.runs.backup.clean_up_finished", "emotune.runs.backup.remove_all"),
 )
 COMMON = {
     "model.dropout": 0.1,  # so that the state of torch's generator counts

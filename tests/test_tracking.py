@@ -193,8 +193,8 @@ def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Cal
 def test_of_several_processes_one_logs(
     fakes: type[Fake], monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(tracking, "_is_main_process", lambda: False)
-    assert train(tracked("wandb"), "training.epochs=1").exit_code == 0
+    monkeypatch.setenv("RANK", "1")
+    assert train(tracked("wandb"), "training.epochs=1", "training.checkpoint_minutes=0").exit_code == 0
     assert fakes.made == []
 
 
@@ -203,10 +203,10 @@ def test_what_is_not_finite_is_not_logged(fakes: type[Fake], tmp_path: Path) -> 
     from emotune.training.progress import StepReport
 
     config = load_config("starter", [tracked("mlflow")])
-    with tracking.Trackers(config, tmp_path, NullReporter()) as trackers:
-        trackers.on_step(StepReport(1, 1, 9, 0.5, 1e-3, None, 8))
-        trackers.on_step(StepReport(1, 20, 90, 0.5, 1e-3, float("inf"), 8))
-        trackers.on_end({"macro_f1": float("nan"), "loss": 0.25})
+    with tracking.RunObserver(config, tmp_path, NullReporter()) as observer:
+        observer.on_step(StepReport(1, 1, 9, 0.5, 1e-3, None, 8))
+        observer.on_step(StepReport(1, 20, 90, 0.5, 1e-3, float("inf"), 8))
+        observer.on_end({"macro_f1": float("nan"), "loss": 0.25})
     assert fakes.made[0].logged == [(1, {"train/loss": 0.5}), (20, {"train/loss": 0.5}), (20, {"final/loss": 0.25})]
 
 

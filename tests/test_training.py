@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,7 +30,7 @@ from emotune.models import encoder as encoders
 from emotune.training import checkpoint as checkpoint_files
 from emotune.training import loop
 from emotune.training.checkpoint import Checkpoints
-from emotune.training.device import make_accelerator, seed_everything
+from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import (
     EndedByObserverError,
@@ -64,7 +64,7 @@ class Recorder:
     trouble: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
 
-    def on_trouble(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         self.trouble.append(message)
 
     def on_step(self, report: StepReport) -> None:
@@ -117,7 +117,7 @@ def prepared(
     config = settings(source, **sections)
     data = load_corpus(DataConfig(path=str(corpus)))
     accelerator = make_accelerator("cpu", precision)
-    seed_everything(config.training.seed)
+    torch.manual_seed(config.training.seed)
     model = encoders.build(source, config.model, data.labels, CPU)
     encoder = encoders.text_encoder(source, model)
     train = examples(encoder, data, "train", rows)
@@ -541,7 +541,7 @@ def test_the_time_of_a_training_is_that_of_building_scoring_and_former_processes
 def test_a_checkpoint_that_does_not_tell_the_time_gives_that_of_its_steps() -> None:
     progress = Progress(seconds=2.0)
     progress.fitted.epochs.append(EpochReport(1, 0.5, {}, True, 3.0, 1.0))
-    kept = progress.to_json()
+    kept = asdict(progress)
     assert kept.pop("spent") == 0
     assert Progress.from_json(kept).spent == 5
 

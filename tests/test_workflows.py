@@ -124,17 +124,17 @@ def test_the_log_is_json_line_by_line(run: Path) -> None:
 
 
 def test_a_log_holds_null_for_what_is_not_a_number(tmp_path: Path) -> None:
-    with training_log.Log(tmp_path / "log.jsonl") as log:
-        log.write("epoch", loss=float("inf"), metrics={"macro_f1": float("nan"), "loss": 0.5})
+    training_log.write_event(
+        tmp_path / "log.jsonl", "epoch", loss=float("inf"), metrics={"macro_f1": float("nan"), "loss": 0.5}
+    )
     written = json.loads((tmp_path / "log.jsonl").read_text(), parse_constant=pytest.fail)
     assert written == {"event": "epoch", "loss": None, "metrics": {"macro_f1": None, "loss": 0.5}}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_log_on_a_full_disk_is_an_output_error() -> None:
-    with pytest.raises(OutputError, match=r"/dev/full: cannot write: .*\n  Free some space"):  # noqa: SIM117
-        with training_log.Log(Path("/dev/full")) as log:
-            log.write("start")
+    with pytest.raises(OutputError, match=r"/dev/full: cannot write: .*\n  Free some space"):
+        training_log.write_event(Path("/dev/full"), "start")
 
 
 @pytest.mark.parametrize("corpus", [tiny.multi_label, tiny.multi_class])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from emotune.config.kinds import DEFAULT_ENCODER
-from emotune.errors import EmotuneError, HubError, MissingInputError, ModelError, OutputError, Place
+from emotune.errors import HubError, MissingInputError, ModelError, OutputError, Place
 
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _TOKENIZER = "tokenizer.json"
@@ -254,21 +254,17 @@ def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator
             f"{name} has no revision {revision!r} on the hub", hint="Its page lists branches, tags and commits."
         ) from None
     except Exception as error:  # httpx, json and xet raise exceptions of their own
-        raise _failure(name, error, kind) from error
-
-
-def _failure(name: str, error: Exception, kind: Repositories) -> EmotuneError:
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-        return OutputError(
-            f"cannot write the hub's cache: {error.strerror} ({error.filename})",
-            hint="Name a folder with free space in the environment variable HF_HOME.",
-        )
-    root = error.__cause__ or error
-    reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
-    return HubError(
-        f"{kind.missing.format(name)}, and the hub failed ({reason})",
-        hint=f"Try again with a network, or fetch it on another machine and pass its directory: {kind.instead}",
-    )
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"cannot write the hub's cache: {error.strerror} ({error.filename})",
+                hint="Name a folder with free space in the environment variable HF_HOME.",
+            ) from error
+        root = error.__cause__ or error
+        reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
+        raise HubError(
+            f"{kind.missing.format(name)}, and the hub failed ({reason})",
+            hint=f"Try again with a network, or fetch it on another machine and pass its directory: {kind.instead}",
+        ) from error
 
 
 def _from_wheel() -> Path | None:

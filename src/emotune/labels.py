@@ -15,6 +15,7 @@ from emotune.errors import DataError, UsageError, did_you_mean
 
 NEUTRAL = "neutral"
 _LONGEST = 200
+POSITIVE = 0.5
 _MOST_LISTED = 8
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"<[A-Za-z/!?]")
@@ -26,11 +27,6 @@ class Task(StrEnum):
 
     MULTI_LABEL = "multi_label"
     MULTI_CLASS = "multi_class"
-
-
-def is_label_name(name: str) -> bool:
-    """Whether a string is a valid label name for `LabelSet`."""
-    return _name_error(name) is None
 
 
 @dataclass(frozen=True)
@@ -47,10 +43,9 @@ class LabelSet:
         if len(self.names) < (2 if self.task is Task.MULTI_CLASS else 1):
             raise DataError(f"a {self.task} label set needs more labels than {list(self.names)}")
         for name in self.names:
-            if error := _name_error(name):
+            if error := label_name_error(name):
                 raise DataError(error)
-        if len(set(self.names)) != len(self.names):
-            twice = sorted(name for name, n in Counter(self.names).items() if n > 1)
+        if twice := sorted(name for name, n in Counter(self.names).items() if n > 1):
             raise DataError(f"repeated label names: {', '.join(twice[:5])}{', …' if len(twice) > 5 else ''}")
 
     def __len__(self) -> int:
@@ -72,7 +67,7 @@ class LabelSet:
         return self.names.index(NEUTRAL) if NEUTRAL in self.names else None
 
 
-def _name_error(name: str) -> str | None:
+def label_name_error(name: str) -> str | None:
     """Return what is wrong with a label name; None for a valid one."""
     if len(name) > _LONGEST:
         return f"label name {name[:40]!r}… has {len(name):,} characters; allowed are {_LONGEST}"
@@ -130,12 +125,6 @@ KNOWN: dict[str, LabelSet] = {
     "semeval2025": SEMEVAL,
 }
 
-
-def _mapping(level: str, **members: str) -> LabelMapping:
-    """Return a mapping with the coarse labels in the order of the known set."""
-    return LabelMapping(level, {coarse: _names(members[coarse]) for coarse in KNOWN[level].names if coarse in members})
-
-
 _LOVES = "love caring"
 _OTHER_JOYS = "joy amusement approval excitement gratitude optimism relief pride admiration desire"
 _JOYS = f"{_OTHER_JOYS} {_LOVES}"
@@ -146,33 +135,32 @@ _SURPRISES = "surprise realization confusion curiosity"
 _EKMAN = {"anger": _ANGERS, "fear": _FEARS, "joy": _JOYS, "sadness": _SADS, "surprise": _SURPRISES}
 _SAME = {name: name for name in SEMEVAL.names}
 _DAIR = _SAME | {"joy": "joy love"}
+_SENTIMENT = {"positive": "joy", "negative": "anger fear sadness", "ambiguous": "surprise"}
 # goemotions → ekman and → sentiment are those of GoEmotions (Demszky et al. 2020, ekman_mapping.json and
 # sentiment_mapping.json), with neutral kept. The others are ours: a dair or SemEval label is the Ekman group of that
 # name, and dair's love is love and caring.
+_MEMBERS = {
+    ("goemotions", "ekman"): _EKMAN | {"disgust": "disgust", "neutral": "neutral"},
+    ("goemotions", "sentiment"): {
+        "positive": _JOYS,
+        "negative": f"{_ANGERS} disgust {_FEARS} {_SADS}",
+        "ambiguous": _SURPRISES,
+        "neutral": "neutral",
+    },
+    ("goemotions", "emotion"): _EKMAN | {"joy": _OTHER_JOYS, "love": _LOVES},
+    ("goemotions", "semeval2025"): _EKMAN,
+    ("ekman", "sentiment"): _SENTIMENT | {"negative": "anger disgust fear sadness", "neutral": "neutral"},
+    ("ekman", "semeval2025"): _SAME,
+    ("emotion", "ekman"): _DAIR,
+    ("emotion", "sentiment"): {"positive": "joy love", "negative": "sadness anger fear", "ambiguous": "surprise"},
+    ("emotion", "semeval2025"): _DAIR,
+    ("semeval2025", "ekman"): _SAME,
+    ("semeval2025", "sentiment"): _SENTIMENT,
+}
+# the coarse labels are in the order of their known set
 MAPPINGS: dict[tuple[str, str], LabelMapping] = {
-    ("goemotions", "ekman"): _mapping("ekman", **_EKMAN, disgust="disgust", neutral="neutral"),
-    ("goemotions", "sentiment"): _mapping(
-        "sentiment",
-        positive=_JOYS,
-        negative=f"{_ANGERS} disgust {_FEARS} {_SADS}",
-        ambiguous=_SURPRISES,
-        neutral="neutral",
-    ),
-    ("goemotions", "emotion"): _mapping("emotion", **_EKMAN | {"joy": _OTHER_JOYS, "love": _LOVES}),
-    ("goemotions", "semeval2025"): _mapping("semeval2025", **_EKMAN),
-    ("ekman", "sentiment"): _mapping(
-        "sentiment", positive="joy", negative="anger disgust fear sadness", ambiguous="surprise", neutral="neutral"
-    ),
-    ("ekman", "semeval2025"): _mapping("semeval2025", **_SAME),
-    ("emotion", "ekman"): _mapping("ekman", **_DAIR),
-    ("emotion", "sentiment"): _mapping(
-        "sentiment", positive="joy love", negative="sadness anger fear", ambiguous="surprise"
-    ),
-    ("emotion", "semeval2025"): _mapping("semeval2025", **_DAIR),
-    ("semeval2025", "ekman"): _mapping("ekman", **_SAME),
-    ("semeval2025", "sentiment"): _mapping(
-        "sentiment", positive="joy", negative="anger fear sadness", ambiguous="surprise"
-    ),
+    (fine, level): LabelMapping(level, {name: _names(of[name]) for name in KNOWN[level].names if name in of})
+    for (fine, level), of in _MEMBERS.items()
 }
 
 
@@ -225,9 +213,6 @@ def to_matrix(rows: Sequence[Sequence[int]], num_labels: int) -> npt.NDArray[np.
     for i, row in enumerate(rows):
         targets[i, list(row)] = 1.0
     return targets
-
-
-POSITIVE = 0.5
 
 
 def positives(targets: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.bool_]:

@@ -6,43 +6,23 @@
 
 The logit of a label is the sum over members of weight × logit, labels matched by name. Weights of 1/n give the mean.
 Temperatures divide the weights. An ensemble within an ensemble is replaced by its members, with the products of the
-weights, so a member is always a single model.
+weights, so a member is always a single model. `emotune.artifact.opening` reads and checks them.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import MANIFEST, Manifest, read_json, read_manifest
-from emotune.atomic import write_json
-from emotune.errors import ModelError, Place
-from emotune.labels import LabelSet
-
-KIND = "ensemble"
-FILE, MEMBERS = "ensemble.json", "members"
-MOST_MEMBERS = 100
-Floats = npt.NDArray[np.float64]
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-
-
-def verify_member(directory: Path, name: str, manifest: Manifest) -> Manifest:
-    """Return the manifest of a member. The ensemble's directory has been verified against `manifest` before.
-
-    Both manifests must agree on the member's files, so that none is hashed twice; raises ModelError if they differ.
-    """
-    part = f"{MEMBERS}/{name}/"
-    inner = read_manifest(directory / part)
-    files = {file.removeprefix(part): e for file, e in manifest.files.items() if file.startswith(part)}
-    files.pop(MANIFEST, None)
-    for file in sorted(files.keys() | inner.files.keys()):
-        if files.get(file) != inner.files.get(file):
-            message = f"it differs from the manifest of the ensemble in {file!r}"
-            raise ModelError(message, place=Place(directory / part / MANIFEST))
-    return inner
+from emotune.artifact.manifest import DECISION, MANIFEST, copy_files, seal, versions
+from emotune.artifact.opening import ENSEMBLE, MEMBERS, MOST_MEMBERS, WEIGHTS, FoundModel, Member
+from emotune.atomic import write_file, write_json
+from emotune.config.kinds import find_kind
+from emotune.decision import Decision, Floats
+from emotune.errors import UsageError
+from emotune.labels import LabelSet, in_order
 
 
 def free_name(wanted: str, taken: Mapping[str, object]) -> str:
@@ -64,29 +44,42 @@ def combined(weights: Sequence[Floats], logits: Sequence[npt.NDArray[np.float32]
 def write_weights(directory: Path, weights: Mapping[str, Floats], labels: LabelSet) -> None:
     """Write the weight of each member for each label; raises OutputError."""
     each = {name: dict(zip(labels.names, values.tolist(), strict=True)) for name, values in weights.items()}
-    write_json(directory / FILE, {"weights": each})
+    write_json(directory / WEIGHTS, {"weights": each})
 
 
-def read_weights(directory: Path, labels: LabelSet) -> dict[str, Floats]:
-    """Return the weights of each member, shape (labels,); raises ModelError for invalid ones."""
-    place = Place(directory / FILE)
-    found = read_json(directory / FILE).get("weights")
-    if not isinstance(found, dict) or not 0 < len(found) <= MOST_MEMBERS:
-        raise ModelError(f"it has no weights for 1 to {MOST_MEMBERS} members", place=place)
-    for name in found:
-        if not _NAME.fullmatch(name):
-            raise ModelError(f"{name[:80]!r} cannot be the name of a member", place=place)
-    present = {path.name for path in (directory / MEMBERS).iterdir()} if (directory / MEMBERS).is_dir() else set()
-    if present != found.keys():
-        name = sorted(present ^ found.keys())[0]
-        what = "has no weights" if name in present else f"is not in {MEMBERS}/"
-        raise ModelError(f"the member {name[:80]!r} {what}", place=place)
-    return {name: _weights(values, labels, name, place) for name, values in found.items()}
+def members_of(models: Mapping[str, FoundModel], labels: LabelSet, temperature: float = 1.0) -> list[Member]:
+    """Return the members of the models' mean, its logits divided by a temperature.
+
+    An ensemble among the models is replaced by its own members. Raises UsageError for too many members.
+    """
+    share = np.full(len(labels), 1 / (len(models) * temperature))
+    found: dict[str, Member] = {}
+    for name, model in models.items():
+        for part in model.members or (Member("", model, np.ones(len(labels))),):
+            weights = in_order(part.weights[None], model.decision.labels, labels)[0]
+            free = free_name(f"{name}-{part.name}" if part.name else name, found)
+            found[free] = Member(free, part.model, share * weights)
+    if len(found) > MOST_MEMBERS:
+        raise UsageError(f"{len(found)} members; an ensemble has {MOST_MEMBERS} at most")
+    return list(found.values())
 
 
-def _weights(values: Any, labels: LabelSet, name: str, place: Place) -> Floats:
-    if not isinstance(values, dict) or values.keys() != set(labels.names):
-        raise ModelError(f"the weights of {name!r} are not one for each label", place=place)
-    if any(type(value) not in (int, float) or not 0 < value < 1e9 for value in values.values()):
-        raise ModelError(f"a weight of {name!r} is not a number above 0", place=place)
-    return np.array([values[label] for label in labels.names], dtype=np.float64)
+def compose(
+    stage: Path,
+    members: Sequence[Member],
+    decision: Decision,
+    card: str,
+    data: dict[str, dict[str, str | int]],
+    *,
+    link: bool = False,
+) -> None:
+    """Write an ensemble's model directory; with `link` it shares the files of its members with their own models."""
+    for member in members:
+        assert member.model.manifest is not None, "members are models of ours"
+        target = stage / MEMBERS / member.name
+        copy_files(member.model.directory, target, [*member.model.manifest.files, MANIFEST], link=link)
+    write_weights(stage, {member.name: member.weights for member in members}, decision.labels)
+    write_json(stage / DECISION, decision.to_json())
+    write_file(stage / "README.md", card)
+    described = {"kind": ENSEMBLE, "portability": find_kind(ENSEMBLE).portability, "encoder": "", "max_tokens": None}
+    seal(stage, **described, versions=versions(), data=data)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact import ensemble
-from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, verify
+import numpy as np
+
+from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, read_manifest, verify
 from emotune.artifact.safety.directory import (
     CONFIG,
     entries,
@@ -27,6 +28,9 @@ from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 
+ENSEMBLE = "ensemble"  # the name of the kind
+WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
+_MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
 
@@ -94,27 +98,53 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     elif not within:
         require_safe_parts(directory)
-    members = _members(directory, manifest, decision.labels) if manifest.kind == ensemble.KIND else ()
+    members = _members(directory, manifest, decision.labels) if manifest.kind == ENSEMBLE else ()
     return FoundModel(name, directory, manifest, decision, members=members)
 
 
 def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Member, ...]:
     """Return the checked members of an ensemble; raises ModelError for one that does not fit."""
     found = []
-    for name, weights in ensemble.read_weights(directory, labels).items():
-        part = f"{ensemble.MEMBERS}/{name}"
-        inner = ensemble.verify_member(directory, name, manifest)
-        if inner.kind == ensemble.KIND:
-            raise ModelError(
-                "this member is an ensemble itself; members are single models", place=Place(directory / part)
-            )
+    for name, weights in _read_weights(directory, labels).items():
+        part = f"{MEMBERS}/{name}"
+        inner, place = read_manifest(directory / part), Place(directory / part)
+        # the files were verified against the ensemble's manifest; both agree, so that none is hashed twice
+        files = {f.removeprefix(f"{part}/"): e for f, e in manifest.files.items() if f.startswith(f"{part}/")}
+        files.pop(MANIFEST, None)
+        for file in sorted(files.keys() | inner.files.keys()):
+            if files.get(file) != inner.files.get(file):
+                message = f"it differs from the manifest of the ensemble in {file!r}"
+                raise ModelError(message, place=Place(directory / part / MANIFEST))
+        if inner.kind == ENSEMBLE:
+            raise ModelError("this member is an ensemble itself; members are single models", place=place)
         model = _opened(part, directory / part, inner, within=True)
         if difference := label_difference(model.decision.labels, labels):
-            raise ModelError(
-                f"the labels of a member differ from those of its ensemble: {difference}", place=Place(directory / part)
-            )
+            message = f"the labels of a member differ from those of its ensemble: {difference}"
+            raise ModelError(message, place=place)
         found.append(Member(name, model, weights))
     return tuple(found)
+
+
+def _read_weights(directory: Path, labels: LabelSet) -> dict[str, Floats]:
+    """Return the weights of each member, shape (labels,); raises ModelError for invalid ones."""
+    place = Place(directory / WEIGHTS)
+    found = read_json(directory / WEIGHTS).get("weights")
+    if not isinstance(found, dict) or not 0 < len(found) <= MOST_MEMBERS:
+        raise ModelError(f"it has no weights for 1 to {MOST_MEMBERS} members", place=place)
+    for name in found:
+        if not _MEMBER_NAME.fullmatch(name):
+            raise ModelError(f"{name[:80]!r} cannot be the name of a member", place=place)
+    present = {path.name for path in (directory / MEMBERS).iterdir()} if (directory / MEMBERS).is_dir() else set()
+    if present != found.keys():
+        name = sorted(present ^ found.keys())[0]
+        what = "has no weights" if name in present else f"is not in {MEMBERS}/"
+        raise ModelError(f"the member {name[:80]!r} {what}", place=place)
+    for name, values in found.items():
+        if not isinstance(values, dict) or values.keys() != set(labels.names):
+            raise ModelError(f"the weights of {name!r} are not one for each label", place=place)
+        if any(type(value) not in (int, float) or not 0 < value < 1e9 for value in values.values()):
+            raise ModelError(f"a weight of {name!r} is not a number above 0", place=place)
+    return {name: np.array([own[label] for label in labels.names], np.float64) for name, own in found.items()}
 
 
 def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task | None) -> FoundModel:

@@ -37,10 +37,11 @@ def fetch(
         _list(terminal, as_json=as_json)
         return
     if name is None:
-        from emotune.data.published import CATALOG
+        from emotune.data.published import data_sets
         from emotune.errors import UsageError
 
-        raise UsageError("which data set?", hint=f"One of: {', '.join(CATALOG)}. More about them: emotune fetch --list")
+        names = ", ".join(data_sets())
+        raise UsageError("which data set?", hint=f"One of: {names}. More about them: emotune fetch --list")
     with terminal.downloading() as progress:
         outcome = run_fetch(name, reporter=terminal, out=out, mirror=mirror or None, progress=progress)
     data_set = outcome.data_set

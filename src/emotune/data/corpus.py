@@ -17,7 +17,7 @@ from emotune import hub
 from emotune.config.schema import DataConfig
 from emotune.data.formats import read_files
 from emotune.data.formats.base import FileFormat, stem_of, suffix_of
-from emotune.data.published import CATALOG, PREFIX, DataSet, fetched_folder, published_sets
+from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
 from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
 from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
@@ -124,7 +124,7 @@ def locate(path: str) -> Path:
         return Path(path).expanduser().resolve(strict=True)
     except (OSError, RuntimeError, ValueError):  # does not exist, an unknown home, a NUL in the name
         hint = f"The corpus that comes with emotune is called {STARTER}."
-        if path in CATALOG:
+        if path in data_sets():
             hint = f"The published set is {PREFIX}{path}, after: emotune fetch {path}"
         raise MissingInputError(f"no such file or folder: {path}", hint=hint) from None
 

@@ -8,11 +8,15 @@ huggingface_hub resumes, but only files of the hub; neither looks for a file in 
 mirror may have, or accepts several versions of a file.
 """
 
+import gzip
 import http.client
+import io
+import json
 import re
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +27,9 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, build_opener
 
 from emotune.atomic import write_file
-from emotune.data.published import DataFile, DataSet, unpacked
+from emotune.data.published import DataFile, DataSet
 from emotune.errors import DataError, DownloadError, MissingInputError, Place
+from emotune.labels import DAIR
 
 Progress = Callable[[int, int | None], None]
 FileProgress = Callable[[str, int, int | None], None]
@@ -144,6 +149,24 @@ def _verified(raw: bytes, name: str, file: DataFile, where: str) -> bytes:
     if re.match(rb"\s*<(!doctype|html)", raw[:100], re.IGNORECASE):
         hint = "This is a web page: a proxy or a login may stand in between. Nothing of it was kept."
     raise DataError(message, hint=hint)
+
+
+def unpacked(raw: bytes, file: DataFile) -> bytes:
+    """The file that is made from published JSON lines with this content; raises ValueError when it cannot be made.
+
+    No more than the file's own length is unpacked.
+    """
+    assert file.size is not None, "the unpacked length is known"
+    # as JSON a row has more characters, but not eight times as many; a gzip bomb is cut, and then no JSON any more
+    limit = 8 * file.size
+    try:
+        text = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(limit).decode("utf-8")
+        lines = text.removesuffix("\n").split("\n")
+        # dair-ai/emotion, the only set in this packing, numbers its labels in this order
+        rows = [(row["text"], DAIR.names[row["label"]]) for row in map(json.loads, lines)]
+    except (OSError, EOFError, zlib.error, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"not gzipped JSON lines with text and label: {error}") from error
+    return "".join(f"{text};{label}\n" for text, label in rows).encode()
 
 
 # One URL

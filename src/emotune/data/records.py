@@ -15,7 +15,7 @@ from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading
 from emotune.data.formats.base import LABEL_ID, FileFormat, Row
 from emotune.errors import DataError, Place, did_you_mean
-from emotune.labels import KNOWN, POSITIVE, LabelSet, Task, is_label_name, known_set, to_matrix
+from emotune.labels import KNOWN, POSITIVE, LabelSet, Task, known_set, label_name_error, to_matrix
 
 _BLANKS = re.compile(r"\s+")
 _SHOWN = 60
@@ -119,7 +119,7 @@ def label_set(reading: Reading, config: DataConfig) -> LabelSet:
         return LabelSet(names, task if config.task == "auto" else Task(config.task))
     except DataError as error:
         rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
-        bad = (Place(path, row.line) for path, row in rows if not all(map(is_label_name, row.names)))
+        bad = (Place(path, row.line) for path, row in rows if any(map(label_name_error, row.names)))
         raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from emotune.data.published import CATALOG, DataSet
+from emotune.data.published import DataSet, data_sets
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies, threshold_table
@@ -150,7 +150,7 @@ def published_of(card: str) -> list[DataSet]:
     except yaml.YAMLError:
         return []
     named = content.get("datasets") if isinstance(content, dict) else None
-    return [data_set for data_set in CATALOG.values() if isinstance(named, list) and data_set.hub_id in named]
+    return [data_set for data_set in data_sets().values() if isinstance(named, list) and data_set.hub_id in named]
 
 
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:

@@ -8,7 +8,7 @@ whose backup exists only between two renames; `how_to_restore` finds either.
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ _OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, CHECKPOINTS, "model"
 
 def require_free(run: Path, *, overwrite: bool) -> None:
     """Raise OutputError unless nothing is there, or a run without results, or `overwrite` allows to replace it."""
-    require_ours(run)
+    _require_ours(run)
     if overwrite or not run.exists():
         return
     if (run / "model").exists():
@@ -47,10 +47,10 @@ def require_free(run: Path, *, overwrite: bool) -> None:
 def require_started(run: Path) -> None:
     """Raise OutputError unless a run can be resumed there. Files beside those of the run are left alone."""
     if not _has_started(run):
-        require_ours(run)
+        _require_ours(run)
 
 
-def require_ours(run: Path) -> None:
+def _require_ours(run: Path) -> None:
     """Raise OutputError unless nothing is there, or a run of emotune and nothing else."""
     if not run.exists():
         return
@@ -62,7 +62,8 @@ def require_ours(run: Path) -> None:
     message = "the output directory exists and is not a run of emotune"
     hint = "Choose another place: --out DIR"
     if foreign and _has_started(run):
-        message = f"the output directory holds other files than those of a run: {_listed(foreign)}"
+        listed = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if len(foreign) > 3 else "")
+        message = f"the output directory holds other files than those of a run: {listed}"
         hint = f"Move them away, or choose another place: --out DIR. To resume: emotune train --resume {run}"
     raise OutputError(message, place=Place(run), hint=hint)
 
@@ -80,10 +81,6 @@ def _has_started(run: Path) -> bool:
 def _is_ours(path: Path) -> bool:
     """Return whether this is a part of a run, or what a killed process left of one."""
     return path.name in _OURS or (path.name.startswith(".") and path.suffix in (".part", ".former"))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 # Before, during and after a training
@@ -106,7 +103,11 @@ def make_room(run: Path) -> None:
             raise OutputError("the output directory is read-only", place=Place(run))
         entries = [entry for entry in run.iterdir() if _is_ours(entry) and entry.name not in _STAY]
         if (run / "model").is_dir() and not (run / BACKUP).exists():
-            _back_up(run, entries)
+            moving = run / MOVING
+            moving.mkdir()
+            for path in entries:
+                path.rename(moving / path.name)
+            moving.rename(run / BACKUP)
             return
         for entry in entries:
             if entry.is_dir() and not entry.is_symlink():
@@ -132,7 +133,9 @@ def restored_on_failure(run: Path) -> Iterator[None]:
 
 def clean_up_finished(run: Path, config: Config) -> None:
     """Remove what only an unfinished run needs: the backup and, unless its configuration keeps them, checkpoints."""
-    remove(run)
+    with writing(run):
+        if (run / BACKUP).is_dir():
+            shutil.rmtree(run / BACKUP)
     if not config.training.keep_checkpoints:
         remove_all(run / CHECKPOINTS)
 
@@ -148,21 +151,6 @@ def how_to_restore(run: Path) -> str | None:
         return f"mv {run / MOVING}/* {run}"
     model = backup_of(run / "model")
     return None if model is None else f"mv {model} {run / 'model'}"
-
-
-def remove(run: Path) -> None:
-    """Remove the backup: the new run has succeeded."""
-    with writing(run):
-        if (run / BACKUP).is_dir():
-            shutil.rmtree(run / BACKUP)
-
-
-def _back_up(run: Path, entries: Iterable[Path]) -> None:
-    moving = run / MOVING
-    moving.mkdir()
-    for path in entries:
-        path.rename(moving / path.name)
-    moving.rename(run / BACKUP)
 
 
 def _restore(run: Path) -> bool:

@@ -23,7 +23,7 @@ from emotune.errors import DataError, MissingInputError, ModelError, OutputError
 from emotune.hub import local_path
 from emotune.labels import KNOWN, LabelSet, Task, in_order, label_difference, levels, mapping_to, positives
 from emotune.runs import layout, log
-from emotune.runs.cached_logits import CachedRows, cached_rows, records_of
+from emotune.runs.layout import CachedRows, cached_rows, records_of
 from emotune.runs.lock import require_unlocked
 from emotune.scoring.comparison import Entry, Outcome
 from emotune.scoring.tuning import decide_out_of_fold
@@ -56,11 +56,6 @@ class Candidate:
     def labels(self) -> LabelSet:
         return self.found.decision.labels
 
-    @property
-    def chose_epoch(self) -> bool:
-        """Whether its epoch was chosen on the validation rows of its run."""
-        return self.run is not None and chooses_epoch(layout.read_config(self.run))
-
     def decide(self, logits: npt.NDArray[np.float32], targets: npt.NDArray[np.float32] | None, sha256: str) -> Bools:
         """Return its predictions for rows with that fingerprint, (n, labels), out of fold if it was tuned on them.
 
@@ -69,11 +64,11 @@ class Candidate:
         decision = self.found.decision
         if targets is None or decision.tuning.get("data_sha256") != sha256:
             return decision.decide(decision.probabilities(logits))
-        # `emotune tune` may have changed the settings of the run
+        # tuned as in its run, unless `emotune tune` has changed the settings
         config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
         tuned = {key: v for key, v in decision.tuning.items() if key in ("objective", "beta", "at_least")}
-        tuned |= {"method": "auto"} if config.method == "none" else {}
-        return decide_out_of_fold(logits, targets, decision, TuningConfig(**(config.model_dump() | tuned)))
+        method = {"method": "auto"} if config.method == "none" else {}
+        return decide_out_of_fold(logits, targets, decision, TuningConfig(**(config.model_dump() | tuned | method)))
 
 
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
@@ -135,18 +130,25 @@ class Common:
 def common_labels(candidates: Sequence[Candidate], level: str | None) -> Common:
     """Return the common label set of the candidates; raises UsageError, naming the difference, without one."""
     sets = [candidate.labels if level is None else _at_level(candidate, level) for candidate in candidates]
-    first = sets[0]
+    first, one = sets[0], candidates[0]
     for candidate, labels in zip(candidates[1:], sets[1:], strict=True):
         if labels.task is not first.task:
-            one, other = candidates[0].name, candidate.name
-            single, several = (one, other) if first.task is Task.MULTI_CLASS else (other, one)
+            mine, its = (one, candidate) if first.task is Task.MULTI_CLASS else (candidate, one)
             raise UsageError(
-                f"{single} is multi-class (exactly one label a text), {several} is multi-label (any number): their "
+                f"{mine.name} is multi-class (exactly one label a text), {its.name} is multi-label (any number): their "
                 "scores cannot be compared, because one predicts exactly one label and the other any number",
                 hint="Train both for the same task on the same data (--set data.task=multi_label), then compare.",
             )
         if difference := label_difference(labels, first):
-            raise _other_labels(candidates[0], candidate, difference, level)
+            both = [known for known in _levels_of(one) if known in _levels_of(candidate) and known != level]
+            at_each = [(known, _at_level(one, known), _at_level(candidate, known)) for known in both]
+            shared = [known for known, a, b in at_each if set(a.names) == set(b.names) and a.task is b.task]
+            hint = "Compare runs with the same labels."
+            if shared:
+                hint = f"They have a level in common: --level {shared[0]}"
+            where = "" if level is None else f" at the level {level}"
+            message = f"{candidate.name} has other labels than {one.name}{where}: {difference}"
+            raise UsageError(message, hint=hint)
     return Common(first, level)
 
 
@@ -158,17 +160,6 @@ def _at_level(candidate: Candidate, level: str) -> LabelSet:
         return mapping_to(level, labels).label_set(labels)
     except UsageError as error:
         raise UsageError(f"{candidate.name}: {error.message}", hint=error.hint) from None
-
-
-def _other_labels(one: Candidate, other: Candidate, difference: str, level: str | None) -> UsageError:
-    where = "" if level is None else f" at the level {level}"
-    shared = []
-    for known in _levels_of(one):
-        if known in _levels_of(other) and known != level:
-            mine, its = _at_level(one, known), _at_level(other, known)
-            shared += [known] if set(mine.names) == set(its.names) and mine.task is its.task else []
-    hint = f"They have a level in common: --level {shared[0]}" if shared else "Compare runs with the same labels."
-    return UsageError(f"{other.name} has other labels than {one.name}{where}: {difference}", hint=hint)
 
 
 def _levels_of(candidate: Candidate) -> list[str]:
@@ -201,8 +192,8 @@ def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
     """
     if mine.sha256 == its.sha256 and np.array_equal(mine.targets, its.targets):
         return ""
-    lengths = len(mine.targets), len(its.targets)
-    numbers = f" ({lengths[0]:,} and {lengths[1]:,})" if lengths[0] != lengths[1] else ""
+    mine_number, its_number = len(mine.targets), len(its.targets)
+    numbers = f" ({mine_number:,} and {its_number:,})" if mine_number != its_number else ""
     message = f"{one} and {other} are of different rows{numbers}"
     if mine.records is None or its.records is None:
         if _has_fingerprint_of(mine, its) or _has_fingerprint_of(its, mine):
@@ -234,10 +225,10 @@ def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]
             found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
         elif not np.array_equal(mine.targets[i], its.targets[i]):
             found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    lengths = len(mine.records), len(its.records)
-    if not found and lengths[0] != lengths[1]:
-        longer, name = (mine.records, one) if lengths[0] > lengths[1] else (its.records, other)
-        found.append(f"row {min(lengths) + 1}: only {name} has {_quoted(longer[min(lengths)])}")
+    at = min(len(mine.records), len(its.records))
+    for name, records in ((one, mine.records), (other, its.records)):
+        if not found and len(records) > at:
+            found.append(f"row {at + 1}: only {name} has {_quoted(records[at])}")
     return found
 
 
@@ -247,8 +238,11 @@ def _quoted(record: Record) -> str:
     return f"“{cut}” ({record.place})"
 
 
-def cached_rows_of(candidate: Candidate, common: Common) -> tuple[CachedRows, Rows]:
-    """Return the cached validation rows of a run; raises MissingInputError, with a remedy, for a model without any."""
+def cached_validation(candidate: Candidate, common: Common) -> tuple[CachedRows, Rows]:
+    """Return the cached validation rows of a run, over its own labels, and as `Rows`.
+
+    Raises MissingInputError, with a remedy, for a model without any.
+    """
     hint = "Name rows to compare them on: --data PATH"
     manifest, run, labels = candidate.found.manifest, candidate.run, candidate.labels
     if manifest is None or run is None:
@@ -307,11 +301,12 @@ def entry_of(
     labels, run = candidate.labels, candidate.run
     probabilities = common.bring(candidate.found.decision.probabilities(logits), labels)
     seed = None if run is None else layout.read_config(run).training.seed
+    files = [path for path in candidate.found.directory.rglob("*") if path.is_file()]
     return Entry(
         candidate.name,
         (Outcome(common.bring(decided, labels), probabilities, seed),),
         training_seconds=None if run is None else log.training_seconds(run),
-        num_bytes=sum(path.stat().st_size for path in candidate.found.directory.rglob("*") if path.is_file()),
+        num_bytes=sum(path.stat().st_size for path in files),
         texts_per_second=texts_per_second,
     )
 

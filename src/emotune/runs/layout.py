@@ -16,7 +16,8 @@ checkpoints/step-N/   what `--resume` resumes from (emotune.training.checkpoint)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,21 @@ from emotune.artifact.manifest import MANIFEST, read_json
 from emotune.atomic import write_file, write_json
 from emotune.config.loading import load_config, override_data
 from emotune.config.schema import Config, DataConfig
-from emotune.data.corpus import fingerprints, label_ids, load_split, resolve_data
+from emotune.data.corpus import fingerprints, label_ids, load_corpus, load_split, resolve_data
 from emotune.data.formats.base import LABEL_ID
-from emotune.data.records import Corpus, text_keys
-from emotune.errors import DataError, MissingInputError, ModelError, Place
+from emotune.data.records import Corpus, Record, fingerprint, text_keys
+from emotune.errors import DataError, EmotuneError, MissingInputError, ModelError, Place
 from emotune.labels import LabelSet
 
 CONFIG, DATA, LOG = "config.yaml", "data.json", "log.jsonl"
 VALID, OOF, TRAIN_TEXTS = "valid.safetensors", "oof.safetensors", "train_texts.safetensors"
 FOLDS, CHECKPOINTS = "folds", "checkpoints"
+SPLITS = {OOF: "train", VALID: "valid"}  # the split of each file of cached logits; the first that exists is tuned on
+OUT_OF_FOLD = "train, out of fold"
+Floats = npt.NDArray[np.float32]
+_IDS = "label_ids"
+# how older versions, which did not keep the names of label ids, described data with ids
+_ID_DESCRIPTIONS = ("comma-joined ids of", "label ids in column", "one text and one label id a line")
 
 
 def next_free(parent: Path, name: str) -> Path:
@@ -63,8 +70,7 @@ def write_start(run: Path, config: Config, corpus: Corpus, findings: Sequence[st
     write_file(run / CONFIG, config.to_yaml())
     ids = {str(number): name for number, name in label_ids(corpus.format).items()}
     write_data(run, corpus.description, corpus.labels, fingerprints(corpus), findings, {_IDS: ids})
-    trained = [r for r in corpus.splits["train"] if r.text.strip()]
-    save_train_texts(run, text_keys(trained))
+    save_train_texts(run, text_keys([r for r in corpus.splits["train"] if r.text.strip()]))
 
 
 def write_data(
@@ -118,11 +124,6 @@ def read_other(
     raise max(errors, key=lambda error: (error.place and error.place.line) or 0)
 
 
-_IDS = "label_ids"
-# how older versions, which did not keep the names of label ids, described data with ids
-_ID_DESCRIPTIONS = ("comma-joined ids of", "label ids in column", "one text and one label id a line")
-
-
 def kept_ids(path: Path) -> Mapping[int, str]:
     """Return the names of the label ids in a run's data, from its `data.json`; empty where it has none, or is missing.
 
@@ -166,8 +167,8 @@ def save_train_texts(run: Path, keys: npt.NDArray[np.uint64]) -> None:
 
 def merge_train_texts(run: Path, others: Sequence[Path | None]) -> None:
     """Keep the keys of all texts that any of several runs was trained on; nothing when one of them has no record."""
-    paths = [None if other is None else other / TRAIN_TEXTS for other in others]
-    known = [load_arrays(path)["digests"] for path in paths if path is not None and path.is_file()]
+    paths = [other / TRAIN_TEXTS for other in others if other is not None]
+    known = [load_arrays(path)["digests"] for path in paths if path.is_file()]
     if len(known) == len(others):
         save_train_texts(run, np.concatenate(known))
 
@@ -177,3 +178,61 @@ def seen_in_training(run: Path | None, keys: npt.NDArray[np.uint64]) -> npt.NDAr
     if run is None or not (run / TRAIN_TEXTS).is_file():
         return None
     return np.isin(keys, load_arrays(run / TRAIN_TEXTS)["digests"])
+
+
+# Cached logits: those of the validation rows or, of a cross-training, of all training rows
+
+
+@dataclass(frozen=True)
+class CachedRows:
+    """Cached logits and targets (0 to 1), each of shape (n, labels); the rows' name and their sha256."""
+
+    name: str
+    sha256: str
+    logits: Floats
+    targets: Floats
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The entries about the rows in the record of a tuning."""
+        return {"split": self.name, "data_sha256": self.sha256}
+
+
+def cached_rows(run: Path, data: Mapping[str, Mapping[str, str | int]], labels: LabelSet) -> dict[str, CachedRows]:
+    """Return all cached rows of a run by file name, in the order of `SPLITS`; `data` is that of the model's manifest.
+
+    Raises ModelError for a file that does not fit the model.
+    """
+    found = {}
+    for file, split in SPLITS.items():
+        if "sha256" in data.get(split, {}) and (run / file).is_file():
+            logits, targets = read_valid(run, labels, file)
+            name = OUT_OF_FOLD if file == OOF else split
+            found[file] = CachedRows(name, str(data[split]["sha256"]), logits, targets)
+    return found
+
+
+def read_valid(run: Path, labels: LabelSet, name: str = VALID) -> tuple[Floats, Floats]:
+    """Return the cached logits and targets of a file (`VALID` or `OOF`), each of shape (n, labels)."""
+    arrays = load_arrays(run / name)
+    shapes = {name: arrays[name].shape for name in ("logits", "targets") if name in arrays}
+    if len(shapes) != 2 or len(set(shapes.values())) != 1 or shapes["logits"][1:] != (len(labels),):
+        raise ModelError(f"cached logits and targets do not fit the model: {shapes}", place=Place(run / name))
+    return arrays["logits"], arrays["targets"].astype(np.float32)
+
+
+def save_rows(path: Path, logits: Floats, targets: Floats, **more: npt.NDArray[Any]) -> None:
+    """Write logits and targets (n, labels), 0/1 targets in a byte each; raises OutputError."""
+    small = targets.astype(np.uint8)
+    compact = small if np.array_equal(small, targets) else targets
+    save_arrays(path, logits=logits, targets=compact, **more)
+
+
+def records_of(run: Path, split: str, labels: LabelSet, sha256: str) -> list[Record] | None:
+    """Return the texts of the cached rows, in these labels; None where the run's data is gone or has changed."""
+    with suppress(EmotuneError, OSError):
+        corpus = load_corpus(resolve_data(read_config(run).data), (split,))
+        records = corpus.splits[split]
+        if corpus.labels == labels and fingerprint(records, labels) == sha256:
+            return records
+    return None

@@ -40,7 +40,10 @@ def locked(run: Path) -> Iterator[None]:
         descriptor = _acquire(path)
     try:
         with writing(path):
-            _record(descriptor)
+            us = {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(us).encode(), 0)
+            os.fsync(descriptor)
         yield
     finally:
         with suppress(OSError):
@@ -68,15 +71,18 @@ def _acquire(path: Path) -> int:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             has_flock = _flock(descriptor, path)
-            if _is_still_there(descriptor, path):
-                holder = _read(descriptor)
-                if holder and _may_run(holder) and not (has_flock and _is_abandoned(holder, descriptor, path)):
-                    raise _refusal(path, holder)
-                return descriptor
+            is_still_there = False  # when its holder ended and removed it while we opened it
+            with suppress(FileNotFoundError):
+                is_still_there = os.path.samestat(os.fstat(descriptor), path.stat())
+            holder = _read(descriptor) if is_still_there else None
+            if holder and _may_run(holder) and not (has_flock and _is_abandoned(holder, descriptor, path)):
+                raise _refusal(path, holder)
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder ended and removed it while we opened it
+        if is_still_there:
+            return descriptor
+        os.close(descriptor)
 
 
 def _flock(descriptor: int, path: Path) -> bool:
@@ -92,13 +98,6 @@ def _flock(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _is_still_there(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def _read(descriptor: int) -> dict[str, Any] | None:
     """Return the holder of the lock; None when its record is incomplete, as after a kill while it was written."""
     try:
@@ -106,14 +105,6 @@ def _read(descriptor: int) -> dict[str, Any] | None:
         return {"pid": int(holder["pid"]), "host": str(holder["host"]), "started": float(holder["started"])}
     except (ValueError, KeyError, TypeError):
         return None
-
-
-def _record(descriptor: int) -> None:
-    """Write down that this process holds the lock."""
-    us = {"pid": os.getpid(), "host": socket.gethostname(), "started": psutil.Process().create_time()}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(us).encode(), 0)
-    os.fsync(descriptor)
 
 
 def _may_run(holder: dict[str, Any]) -> bool:
@@ -133,22 +124,20 @@ def _is_abandoned(holder: dict[str, Any], descriptor: int, path: Path) -> bool:
     That is so on a disk of this machine, where the other host is a container. Another machine that mounts this disk
     would hold the file by the other kind of lock (`lockf`), which is how file servers lock for their clients.
     """
-    if holder["host"] == socket.gethostname() or _file_system(path) not in _LOCAL:
+    if holder["host"] == socket.gethostname():
+        return False
+    place, holding = path.resolve(), [("", "")]
+    with suppress(OSError):
+        mounts = [(mount.mountpoint, mount.fstype) for mount in psutil.disk_partitions(all=True)]
+        holding += [mount for mount in mounts if place.is_relative_to(mount[0])]
+    _, file_system = max(reversed(holding), key=lambda mount: len(mount[0]))  # of several at a place, the last mounted
+    if file_system not in _LOCAL:
         return False
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
     return True
-
-
-def _file_system(path: Path) -> str:
-    """Return the type of the file system that holds a file; empty when that is not known."""
-    place, found = path.resolve(), [("", "")]
-    with suppress(OSError):
-        mounts = [(mount.mountpoint, mount.fstype) for mount in psutil.disk_partitions(all=True)]
-        found += [mount for mount in mounts if place.is_relative_to(mount[0])]
-    return max(reversed(found), key=lambda mount: len(mount[0]))[1]  # of several at one place, the last mounted
 
 
 def _refusal(path: Path, holder: dict[str, Any] | None) -> OutputError:

@@ -3,11 +3,9 @@
 import itertools
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any
 
 import numpy as np
 
@@ -16,29 +14,11 @@ from emotune.runs.layout import LOG
 from emotune.scoring.metrics import Floats, metric_name
 
 
-class Log:
-    """Writes `log.jsonl` line by line; it can be read during the training."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # each line was flushed, and a failure reported
-                self._file.close()
-
-    def write(self, event: str, **values: Any) -> None:
-        """Write one line: the event's name and its values; numbers that are not finite become null."""
-        line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
-        with writing(self._path):
-            if self._file is None:
-                self._file = self._path.open("a", encoding="utf-8")
-            self._file.write(line + "\n")
-            self._file.flush()
+def write_event(path: Path, event: str, **values: Any) -> None:
+    """Append one line: the event's name and its values; numbers that are not finite become null."""
+    line = json.dumps({"event": event} | _finite(values), ensure_ascii=False, allow_nan=False)
+    with writing(path), path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 def cut_log(path: Path, step: int, epochs: int) -> None:
@@ -47,16 +27,15 @@ def cut_log(path: Path, step: int, epochs: int) -> None:
         return
     with writing(path):
         lines = path.read_bytes().splitlines(keepends=True)
-    earlier = itertools.takewhile(lambda line: _is_before(line, step, epochs), lines)
+
+    def is_earlier(line: bytes) -> bool:
+        event = _whole_event(line)
+        if event.get("event") == "epoch":
+            return bool(event["epoch"] <= epochs)
+        return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
+
+    earlier = itertools.takewhile(is_earlier, lines)
     write_file(path, b"".join(earlier))
-
-
-def _is_before(line: bytes, step: int, epochs: int) -> bool:
-    """Return whether a line of the log is complete and not later than that step and epoch."""
-    event = _whole_event(line)
-    if event.get("event") == "epoch":
-        return bool(event["epoch"] <= epochs)
-    return event.get("event") in ("start", "resume", "step") and event.get("step", 0) <= step
 
 
 def _whole_event(line: bytes) -> dict[str, Any]:
@@ -113,9 +92,6 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_LOSS = "loss"
-
-
 @dataclass(frozen=True)
 class StepPoint:
     """One optimizer step: the mean loss of its examples and the learning rate. NaN is a gap in the plot."""
@@ -144,14 +120,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
-    """Lines that share a scale."""
-
-    name: str
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
 class TrainingLog:
     """The steps and epochs of a run in order; `steps_an_epoch` converts epochs to steps."""
 
@@ -172,8 +140,11 @@ class TrainingLog:
         return float(x.min()), float(x.max())
 
     @property
-    def panels(self) -> tuple[Panel, ...]:
-        """The panels with data: losses, validation metrics in the order of first mention, and the learning rate."""
+    def panels(self) -> dict[str, list[Line]]:
+        """The lines of each panel with data, which share a scale.
+
+        The panels are the losses, the validation metrics in the order of first mention, and the learning rate.
+        """
         ends = self.epoch_ends
         names = list(dict.fromkeys(name for point in self.epochs for name in point.metrics))
         metrics = {
@@ -183,11 +154,11 @@ class TrainingLog:
         losses = [self._line("training", [point.loss for point in self.steps])] if self.steps else []
         if self.epochs:
             losses.append(Line("training, epoch", ends, np.array([point.loss for point in self.epochs])))
-        if _LOSS in metrics:
-            losses.append(replace(metrics.pop(_LOSS), name="validation"))
+        if "loss" in metrics:
+            losses.append(replace(metrics.pop("loss"), name="validation"))
         rates = [self._line("rate", [point.rate for point in self.steps])] if self.steps else []
         found = (("loss", losses), ("validation metrics", [*metrics.values()]), ("learning rate", rates))
-        return tuple(Panel(name, tuple(lines)) for name, lines in found if lines)
+        return {name: lines for name, lines in found if lines}
 
     def _line(self, name: str, values: list[float]) -> Line:
         return Line(name, np.array([float(point.step) for point in self.steps]), np.array(values))
@@ -217,15 +188,12 @@ def read_training_log(lines: Iterable[str]) -> TrainingLog | None:
             best = epoch if event.get("best") is True else best
     if not steps and not epochs:
         return None
-    in_order = tuple(epochs[key] for key in sorted(epochs))
-    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, _steps_an_epoch(epoch_of))
-
-
-def _steps_an_epoch(epoch_of: dict[int, int]) -> float:
-    """Estimate the number of steps in an epoch from the logged steps, which are only some, and their epochs."""
+    # estimate the number of steps in an epoch from the logged steps, which are only some, and their epochs
     least = max((step / epoch for step, epoch in epoch_of.items() if epoch > 0), default=1.0)
     most = min(((step - 1) / (epoch - 1) for step, epoch in epoch_of.items() if epoch > 1), default=least)
-    return (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
+    steps_an_epoch = (least + max(least, most)) / 2 if most - least >= 1 else float(np.ceil(least))
+    in_order = tuple(epochs[key] for key in sorted(epochs))
+    return TrainingLog(tuple(steps[key] for key in sorted(steps)), in_order, best, steps_an_epoch)
 
 
 def _number(value: Any) -> float:

@@ -12,7 +12,7 @@ from emotune.config.kinds import KINDS
 from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
-from emotune.reporter import NullReporter, Reporter
+from emotune.reporter import NullReporter
 from emotune.runs import layout, log
 from emotune.runs.tracking import RunObserver
 from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
@@ -49,48 +49,34 @@ def train_network(
     """
     trainer = session.trainer(observer or NullReporter())
     settings = settings_of(session, config, trainer)
-    checkpoints = _checkpoints(config, run, settings)
-    found = newest(run / layout.CHECKPOINTS) if resume else None
+    folder, checkpoints = run / layout.CHECKPOINTS, None
+    steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
+    if steps or minutes:
+        checkpoints = Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
+    found = newest(folder) if resume else None
     if found is not None:
         require_same(found, settings)
         trainer.resume_from(found)
         if checkpoints is not None:
             checkpoints.resume_from(found, trainer.kept_epoch)
     if observer is not None:
-        _log_start(found, session, run, trainer, observer)
-        if resume:
-            _report_start(found, settings, trainer, observer.reporter)
+        log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
+        if found is not None:
+            observer.log("resume", step=found.step)
+            epoch = trainer.progress.epoch
+            observer.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {epoch})")
+            then, now = found.state["settings"]["environment"], settings["environment"]
+            changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
+            if changed:
+                observer.warn(f"the last bits may differ from a run without a stop: {', '.join(changed)}")
+        else:
+            groups = [group.to_json() for group in session.groups]
+            device = str(session.accelerator.device)
+            observer.log("start", precision=session.precision.name, device=device, groups=groups)
+            if resume:
+                observer.info("no checkpoint to resume from: starting from scratch")
     trainer.fit(checkpoints)
     return trainer
-
-
-def _checkpoints(config: Config, run: Path, settings: Mapping[str, Any]) -> Checkpoints | None:
-    steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
-    if not steps and not minutes:
-        return None
-    folder = run / layout.CHECKPOINTS
-    return Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
-
-
-def _log_start(
-    found: Checkpoint | None, session: StepSession, run: Path, trainer: Trainer, observer: RunObserver
-) -> None:
-    log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
-    if found is not None:
-        observer.log.write("resume", step=found.step)
-        return
-    groups = [group.to_json() for group in session.groups]
-    device = str(session.accelerator.device)
-    observer.log.write("start", precision=session.precision.name, device=device, groups=groups)
-
-
-def _report_start(found: Checkpoint | None, settings: Mapping[str, Any], trainer: Trainer, reporter: Reporter) -> None:
-    if found is None:
-        reporter.info("no checkpoint to resume from: starting from scratch")
-        return
-    reporter.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {trainer.progress.epoch})")
-    if sentence := other_environment(found, settings):
-        reporter.warn(sentence)
 
 
 # Is it the same training?
@@ -98,10 +84,14 @@ def _report_start(found: Checkpoint | None, settings: Mapping[str, Any], trainer
 
 def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[str, Any]:
     """Return what must be the same when a run is resumed and, as `environment`, what may change the last bits."""
+    tokens = hashlib.sha256()
+    for examples in (session.train, session.valid):
+        tokens.update(examples.encoded.ids.data)
+        tokens.update(examples.encoded.offsets.data)
     return {
         "config": _config(config),
         "data": session.fingerprints,
-        "tokens": _tokens_digest(session),
+        "tokens": tokens.hexdigest(),
         "untrained_weights": trainer.train_state.fixed_digest,
         "processes": int(session.accelerator.num_processes),
         "environment": {
@@ -120,23 +110,17 @@ def _config(config: Config) -> dict[str, Any]:
     return content
 
 
-def _tokens_digest(session: StepSession) -> str:
-    digest = hashlib.sha256()
-    for examples in (session.train, session.valid):
-        digest.update(examples.encoded.ids.data)
-        digest.update(examples.encoded.offsets.data)
-    return digest.hexdigest()
-
-
 def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Raise an EmotuneError that names the first difference between a checkpoint's run and this one."""
     then, place = found.state["settings"], Place(found.path)
-    _require_same(place, _with_new_keys(then["config"]), settings["config"], "checkpoint")
+    # keys that were added since then are at their defaults, which change nothing
+    kind = then["config"].get("model", {}).get("kind")
+    defaults = _config(config_from({"model": {"kind": kind}} if kind in KINDS else {}))
+    _require_same(place, merged(defaults, then["config"]), settings["config"], "checkpoint")
     require_same_data(then["data"], settings["data"], place)
-    if then["tokens"] != settings["tokens"]:
-        raise ModelError("the tokenizer is not the one that the run began with", place=place, hint=_START_AGAIN)
-    if then["untrained_weights"] != settings["untrained_weights"]:
-        raise ModelError("the encoder is not the one that the run began with", place=place, hint=_START_AGAIN)
+    for key, what in (("tokens", "tokenizer"), ("untrained_weights", "encoder")):
+        if then[key] != settings[key]:
+            raise ModelError(f"the {what} is not the one that the run began with", place=place, hint=_START_AGAIN)
     if then["processes"] != settings["processes"]:
         message = f"the run began with {then['processes']} processes, and now there are {settings['processes']}"
         raise UsageError(message, place=place, hint="Start as many processes as before.")
@@ -158,20 +142,6 @@ def require_same_data(then: Mapping[str, Any], now: Mapping[str, Any], place: Pl
             if before.get("rows") != entry["rows"]:
                 message += f" ({before.get('rows', 0):,} rows then, {entry['rows']:,} now)"
             raise DataError(message, place=place, hint=_START_AGAIN)
-
-
-def other_environment(found: Checkpoint, settings: Mapping[str, Any]) -> str | None:
-    """Return a sentence on what may change the rounding since the checkpoint; None when nothing does."""
-    then, now = found.state["settings"]["environment"], settings["environment"]
-    changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
-    return f"the last bits may differ from a run without a stop: {', '.join(changed)}" if changed else None
-
-
-def _with_new_keys(stored: dict[str, Any]) -> dict[str, Any]:
-    """Return a stored configuration with the keys that were added later, at their defaults, which change nothing."""
-    kind = stored.get("model", {}).get("kind")
-    defaults = config_from({"model": {"kind": kind}} if kind in KINDS else {})
-    return merged(_config(defaults), stored)
 
 
 def _require_same(place: Place, before: Mapping[str, Any], now: Mapping[str, Any], whose: str) -> None:

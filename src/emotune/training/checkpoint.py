@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -77,11 +77,7 @@ def newest(directory: Path) -> Checkpoint | None:
 
     Raises ModelError for one of another format version.
     """
-    for path in sorted(directory.glob("step-*"), reverse=True):
-        found = _read(path)
-        if found is not None:
-            return found
-    return None
+    return next(filter(None, map(_read, sorted(directory.glob("step-*"), reverse=True))), None)
 
 
 def remove_all(directory: Path) -> None:
@@ -155,12 +151,16 @@ class Checkpoints:
         target = self._directory / f"step-{step:08d}"
         with writing(self._directory), _part(self._directory, step) as part:
             reached("begun")
-            digests = {TRAINING: _save(tensors, part / TRAINING)}
+            save_file(dict(tensors), part / TRAINING)
+            digests = {TRAINING: _synced(part / TRAINING)}
             if kept is not None:
                 digests[KEPT] = self._save_kept(kept, kept_epoch, part / KEPT)
             content = json.dumps(dict(state) | {"settings": self._settings}, indent=1)
-            digests[STATE] = _write(content, part / STATE)
-            _write(json.dumps({"format_version": FORMAT_VERSION, "files": digests}, indent=1), part / MANIFEST)
+            (part / STATE).write_text(content, encoding="ascii")
+            digests[STATE] = _synced(part / STATE)
+            manifest = json.dumps({"format_version": FORMAT_VERSION, "files": digests}, indent=1)
+            (part / MANIFEST).write_text(manifest, encoding="ascii")
+            _synced(part / MANIFEST)
             _sync_directory(part)
             if target.exists():  # incomplete, or the run would have resumed from it
                 shutil.rmtree(target)
@@ -181,18 +181,19 @@ class Checkpoints:
             try:
                 os.link(self._shared[1], path)
             except OSError:  # a file system without links
-                return _save(kept, path)
-            reached(f"{KEPT} linked")
-            return self._shared[2]
-        return _save(kept, path)
+                pass
+            else:
+                reached(f"{KEPT} linked")
+                return self._shared[2]
+        save_file(dict(kept), path)
+        return _synced(path)
 
     def _remove_others(self, last: Path) -> None:
         """Remove all but the newest two. Those of later steps are incomplete."""
         found = sorted(self._directory.glob("step-*"))
         for path in set(found) - set([p for p in found if p <= last][-_NUM_KEPT:]):
-            (path / MANIFEST).unlink(
-                missing_ok=True
-            )  # first, so that a half-removed checkpoint is known to be incomplete
+            # first, so that a half-removed checkpoint is known to be incomplete
+            (path / MANIFEST).unlink(missing_ok=True)
             reached("half removed")
             shutil.rmtree(path)
 
@@ -211,20 +212,9 @@ def _part(directory: Path, step: int) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _save(tensors: Mapping[str, Tensor], path: Path) -> str:
-    """Write tensors, sync them to the disk, and return the file's digest."""
-    save_file(dict(tensors), path)
-    reached(f"{path.name} written")
-    return _synced(path)
-
-
-def _write(content: str, path: Path) -> str:
-    path.write_text(content, encoding="ascii")
-    reached(f"{path.name} written")
-    return _synced(path)
-
-
 def _synced(path: Path) -> str:
+    """Sync a written file to the disk, and return its digest."""
+    reached(f"{path.name} written")
     with path.open("rb" if os.name == "posix" else "r+b") as file:
         os.fsync(file.fileno())
     reached(f"{path.name} synced")
@@ -242,30 +232,24 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-@dataclass(frozen=True)
 class TrainState:
-    """The model, the optimizer and all other state of a training; `changing` names the weights that it changes."""
+    """The model, the optimizer and all other state of a training; `changing` names the weights that it changes.
 
-    model: PreTrainedModel
-    changing: frozenset[str]
-    optimizer: Optimizer
-    schedule: LRScheduler
-    average: MovingAverage | None
-    accelerator: Accelerator
+    Create it while every parameter that will ever be trained requires a gradient.
+    """
 
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         model: PreTrainedModel,
         optimizer: Optimizer,
         schedule: LRScheduler,
         average: MovingAverage | None,
         accelerator: Accelerator,
-    ) -> Self:
-        """Create it while every parameter that will ever be trained requires a gradient."""
+    ) -> None:
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.average, self.accelerator = average, accelerator
         fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-        changing = frozenset(model.state_dict().keys() - fixed)
-        return cls(model, changing, optimizer, schedule, average, accelerator)
+        self.changing = model.state_dict().keys() - fixed
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that training changes, by name, not copied."""
@@ -288,7 +272,7 @@ class TrainState:
         """
         found = {f"model.{name}": value for name, value in self.weights().items()}
         if self.average:
-            found |= {f"average.{i}": value for i, value in enumerate(self.average.state()[1])}
+            found |= {f"average.{i}": value for i, value in enumerate(self.average.values)}
         for i, values in self.optimizer.state_dict()["state"].items():
             found |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
         device = self.accelerator.device
@@ -303,7 +287,7 @@ class TrainState:
         return {
             "optimizer": {"groups": optimizer["param_groups"], "state": others},
             "schedule": self.schedule.state_dict(),
-            "average_steps": self.average.state()[0] if self.average else 0,
+            "average_steps": self.average.steps if self.average else 0,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
         }
 

@@ -15,11 +15,6 @@ from torch import Tensor
 from emotune.errors import ConfigError
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch on all devices; everything else uses a generator of its own."""
-    torch.manual_seed(seed)
-
-
 def make_accelerator(device: str, precision: str) -> Accelerator:
     """Return an Accelerator for that device (`cpu`, `cuda`, `cuda:1`, `mps`) and precision (`no`, `bf16`, `fp16`)."""
     # oneDNN caches compiled code for each batch shape; the default of 1,024 entries takes a gigabyte
@@ -51,9 +46,6 @@ def restore(states: dict[str, Tensor], device: torch.device) -> None:
         torch.mps.set_rng_state(states["mps"])
 
 
-# mallopt's parameter numbers (glibc's malloc.h) and the values to set, the first its maximum
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_KEPT, _MOST_KEPT = 32 << 20, 1 << 30
 _EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -73,8 +65,8 @@ def keep_freed() -> None:
     """
     libc = _glibc()
     if libc is not None:
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_KEPT)
-        libc.mallopt(_M_TRIM_THRESHOLD, _MOST_KEPT)
+        libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD of malloc.h, its maximum
+        libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
 
 
 def give_back() -> None:
@@ -116,30 +108,20 @@ def choose(wanted: str, device: torch.device) -> Precision:
     if wanted == "fp32":
         return Precision("no", "fp32, as configured")
     if device.type == "cuda":
-        return _on_gpu(wanted)
+        if wanted == "fp16":
+            return Precision("fp16", "fp16, as configured")
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision("bf16", "bf16, as configured" if wanted == "bf16" else "bf16, which this GPU has")
+        if wanted == "bf16":
+            raise ConfigError("training.precision bf16: this GPU has no bf16", hint="Use auto or fp16.")
+        return Precision("fp16", "fp16 with loss scaling, because this GPU has no bf16")
     if wanted == "fp16":
         raise ConfigError(f"training.precision fp16 needs a GPU, and the device is {device.type}", hint="Use auto.")
     if wanted == "bf16":
         return Precision("bf16", "bf16, as configured")
-    if device.type == "cpu" and (unit := fast_bf16_unit()):
-        return Precision("bf16", f"bf16, which this processor multiplies fast ({unit})")
+    if device.type == "cpu":
+        units = {"AMX": torch.cpu._is_amx_tile_supported, "AVX-512 bf16": torch.cpu._is_avx512_bf16_supported}
+        for unit, is_supported in units.items():
+            if is_supported():
+                return Precision("bf16", f"bf16, which this processor multiplies fast ({unit})")
     return Precision("no", f"fp32, because this {device.type} has no fast bf16")
-
-
-def _on_gpu(wanted: str) -> Precision:
-    if wanted == "fp16":
-        return Precision("fp16", "fp16, as configured")
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return Precision("bf16", "bf16, as configured" if wanted == "bf16" else "bf16, which this GPU has")
-    if wanted == "bf16":
-        raise ConfigError("training.precision bf16: this GPU has no bf16", hint="Use auto or fp16.")
-    return Precision("fp16", "fp16 with loss scaling, because this GPU has no bf16")
-
-
-def fast_bf16_unit() -> str | None:
-    """Return the name of the processor's unit for bf16 products; None without one."""
-    if torch.cpu._is_amx_tile_supported():
-        return "AMX"
-    if torch.cpu._is_avx512_bf16_supported():
-        return "AVX-512 bf16"
-    return None

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
 
 import numpy as np
 import torch
@@ -76,9 +77,11 @@ class Trainer:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.num_steps = self._count_steps()
+        training = config.training
+        steps = training.epochs * math.ceil(len(train.encoded) / (self._global_batch * training.accumulation))
+        self.num_steps = steps if training.max_steps is None else min(steps, training.max_steps)
         self.schedule = make_schedule(self.optimizer.optimizer, config.optimizer, self.num_steps)
-        self.train_state = TrainState.of(model, self.optimizer.optimizer, self.schedule, self.average, accelerator)
+        self.train_state = TrainState(model, self.optimizer.optimizer, self.schedule, self.average, accelerator)
         self.progress = Progress()
         self.epoch_rng = self.rng.bit_generator.state
         self.kept: dict[str, Tensor] | None = None
@@ -93,16 +96,6 @@ class Trainer:
     def kept_epoch(self) -> int:
         """The epoch whose weights are kept so far; 0 before the end of the first."""
         return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
-
-    @property
-    def _writes(self) -> bool:
-        """Whether this process writes the checkpoints, as the first of several does, by its clock."""
-        return bool(self.accelerator.is_main_process)
-
-    def _count_steps(self) -> int:
-        training = self.config.training
-        steps = training.epochs * math.ceil(len(self.train.encoded) / (self._global_batch * training.accumulation))
-        return steps if training.max_steps is None else min(steps, training.max_steps)
 
     @property
     def _global_batch(self) -> int:
@@ -123,7 +116,11 @@ class Trainer:
             while self.progress.step < self.num_steps and not (fitted.stopped or fitted.interrupted):
                 fitted.interrupted = self._epoch(interrupt)
         fitted.stop_requested = interrupt.requested
-        self._finish()
+        # load the weights to keep: those of the kept epoch, or the latest without one
+        state = self.kept if self.kept is not None else self._snapshot()
+        self.core = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.core.load_state_dict(state, strict=False)
+        self.core.to("cpu").eval()
         self._count_time()
         fitted.seconds = self.progress.spent
         return fitted
@@ -145,19 +142,29 @@ class Trainer:
     def _epoch(self, interrupt: Interrupt) -> bool:
         """Train the rest of the current epoch and score it; return whether it was interrupted."""
         now = self.progress
-        self._thaw(now.epoch)
+        # the whole encoder is frozen in the first `freeze_epochs`
+        frozen = now.epoch <= self.config.network.freeze_epochs
+        head = {id(p) for _, p in encoders.head_parameters(self.core)}
+        for parameter in self.trained:
+            parameter.requires_grad_(not frozen or id(parameter) in head)
         self.model.train()
         self.epoch_rng = self.rng.bit_generator.state  # a resumed run makes the same batches from it
         batches = shuffled_buckets(self.train.encoded.lengths, self._global_batch, self.rng)
-        windows = _windows(batches, self.config.training.accumulation)
+        size = self.config.training.accumulation
+        windows = [batches[i : i + size] for i in range(0, len(batches), size)]
         start = now.step - now.step_in_epoch
         for window in windows[now.step_in_epoch : self.num_steps - start]:
             started = time.perf_counter()
             report = self._step(now.epoch, window)
             now.count(report, time.perf_counter() - started)
             self.observer.on_step(report)
-            whole = now.step_in_epoch == len(windows) or now.step == self.num_steps
-            if not whole and self._pause(interrupt):
+            if now.step_in_epoch == len(windows) or now.step == self.num_steps:
+                continue  # the epoch is scored before its last checkpoint
+            due = self.checkpoints is not None and self.checkpoints.is_due(now.step)
+            stop, due = self._agree(interrupt.requested, self.accelerator.is_main_process and due)  # by its clock
+            if stop or due:
+                self._write_checkpoint()
+            if stop:
                 return True
         self._score()
         over = now.step == self.num_steps or now.fitted.stopped is not None
@@ -176,16 +183,9 @@ class Trainer:
             self.kept = self._snapshot()
         self.observer.on_epoch(report)
         self.epoch_rng = self.rng.bit_generator.state
-        if self._agree(self._writes and self.checkpoints is not None and self.checkpoints.is_due_after_epoch())[0]:
+        due = self.checkpoints is not None and self.checkpoints.is_due_after_epoch()
+        if self._agree(self.accelerator.is_main_process and due)[0]:
             self._write_checkpoint()
-
-    def _pause(self, interrupt: Interrupt) -> bool:
-        """Between two steps: write a checkpoint when one is due; return whether to stop."""
-        due = self._writes and self.checkpoints is not None and self.checkpoints.is_due(self.progress.step)
-        stop, due = self._agree(interrupt.requested, due)
-        if stop or due:
-            self._write_checkpoint()
-        return stop
 
     def _agree(self, *flags: bool) -> list[bool]:
         """Return for each flag whether it is set in any process, so that all do the same after the same step."""
@@ -199,15 +199,17 @@ class Trainer:
             return
         tensors = self.train_state.tensors()  # in all processes
         self._count_time()
-        if self._writes:
-            state = self.train_state.numbers() | {"progress": self.progress.to_json(), "epoch_rng": self.epoch_rng}
+        if self.accelerator.is_main_process:
+            state = self.train_state.numbers() | {"progress": asdict(self.progress), "epoch_rng": self.epoch_rng}
             self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
 
     def _step(self, epoch: int, window: Sequence[Ints]) -> StepReport:
         """Take one optimizer step over a window of batches, as if they were one batch."""
         examples = sum(len(batch) for batch in window)
         loss = self._gradient(epoch, window, examples)
-        norm = self._clip()
+        norm, limit = None, self.config.optimizer.clip_norm
+        if limit is not None:
+            norm = float(self.accelerator.clip_grad_norm_(self.trained, limit))
         rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
@@ -227,7 +229,8 @@ class Trainer:
         """
         generators = device.capture(self.accelerator.device)
         while True:
-            pieces = [piece for batch in window for piece in _pieces(batch, self.progress.parts)]
+            parts = self.progress.parts  # of similar size, at most one a row
+            pieces = [piece for batch in window for piece in np.array_split(batch, min(parts, len(batch)))]
             try:
                 return self._backward(epoch, pieces, examples)
             except RuntimeError as error:
@@ -255,7 +258,10 @@ class Trainer:
                 self.accelerator.backward(loss * (world / examples))
             piece_loss = float(loss.detach())
             if not math.isfinite(piece_loss):
-                raise self._not_finite(epoch, piece_loss, rows)
+                places = ", ".join(self.train.place(int(row)) for row in rows[:4])
+                more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+                where = f"in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}"
+                raise TrainingError(f"the loss is {piece_loss} {where}", hint=_NOT_FINITE)
             loss_sum += piece_loss
         return float(loss_sum * world)
 
@@ -265,52 +271,14 @@ class Trainer:
             hint = "Lower training.batch_size and raise training.accumulation by as much, or lower model.max_length."
             raise TrainingError(f"the device ran out of memory at {rows} texts at a time", hint=hint)
         self.progress.parts *= 2
-        self.observer.on_trouble(
+        self.observer.warn(
             f"out of memory at {rows} texts at a time: continuing with {math.ceil(rows / 2)} and twice the "
             "accumulation, which leaves each step the same"
         )
 
-    def _clip(self) -> float | None:
-        limit = self.config.optimizer.clip_norm
-        if limit is None:
-            return None
-        norm = self.accelerator.clip_grad_norm_(self.trained, limit)
-        return None if norm is None else float(norm)
-
-    def _not_finite(self, epoch: int, loss: float, rows: Ints) -> TrainingError:
-        places = ", ".join(self.train.place(int(row)) for row in rows[:4])
-        more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
-        return TrainingError(
-            f"the loss is {loss} in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}",
-            hint=_NOT_FINITE,
-        )
-
-    def _thaw(self, epoch: int) -> None:
-        """Freeze the whole encoder in the first `freeze_epochs`."""
-        frozen = epoch <= self.config.network.freeze_epochs
-        head = {id(p) for _, p in encoders.head_parameters(self.core)}
-        for parameter in self.trained:
-            parameter.requires_grad_(not frozen or id(parameter) in head)
-
     def _snapshot(self) -> dict[str, Tensor]:
         with self.average.in_place() if self.average else nullcontext():
             return {name: value.detach().clone() for name, value in self.train_state.weights().items()}
-
-    def _finish(self) -> None:
-        """Load the weights to keep into the model: those of the kept epoch, or the latest without one."""
-        state = self.kept if self.kept is not None else self._snapshot()
-        self.core = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self.core.load_state_dict(state, strict=False)
-        self.core.to("cpu").eval()
-
-
-def _windows(batches: Sequence[Ints], size: int) -> list[Sequence[Ints]]:
-    return [batches[i : i + size] for i in range(0, len(batches), size)]
-
-
-def _pieces(batch: Ints, parts: int) -> list[Ints]:
-    """Split the batch into that many pieces of similar size, at most one a row."""
-    return np.array_split(batch, min(parts, len(batch)))
 
 
 _SCORING_BATCH = 128

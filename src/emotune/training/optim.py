@@ -1,7 +1,7 @@
 """The optimizer, the learning-rate schedule, and the moving average of the weights."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,50 +50,44 @@ def forget_tiny(optimizer: Optimizer) -> None:
 
 def make_schedule(optimizer: Optimizer, config: OptimizerConfig, num_steps: int) -> LambdaLR:
     """Return a schedule: linear warm-up from 0, then the configured decay to 0 (or none) at `num_steps`."""
-    return LambdaLR(optimizer, rate_factor(config.schedule, round(config.warmup * num_steps), num_steps))
-
-
-def rate_factor(schedule: str, warmup_steps: int, num_steps: int) -> Callable[[int], float]:
-    """Return the function that gives the factor on the learning rate at a step (from 0)."""
+    warmup_steps = round(config.warmup * num_steps)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / (warmup_steps + 1)
         done = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-        if schedule == "constant":
+        if config.schedule == "constant":
             return 1.0
-        if schedule == "cosine":
+        if config.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         return max(0.0, 1 - done)
 
-    return factor
+    return LambdaLR(optimizer, factor)
 
 
 class MovingAverage:
-    """An exponential moving average of the trained weights, with a shorter memory at the start."""
+    """An exponential moving average of the trained weights, with a shorter memory at the start.
+
+    `values` are the averages after `steps` steps, in the order of the model's trained parameters.
+    """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._steps = 0
         self._trained: list[Tensor] = [p.data for p in model.parameters() if p.requires_grad]
-        self._average = [p.clone() for p in self._trained]
+        self.steps, self.values = 0, [p.clone() for p in self._trained]
 
     @torch.no_grad()
     def update(self) -> None:
         """Add the weights of another step."""
-        self._steps += 1
-        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        torch._foreach_lerp_(self._average, self._trained, 1 - decay)
-
-    def state(self) -> tuple[int, list[Tensor]]:
-        """Return the number of steps, and the average of each trained weight, not copied."""
-        return self._steps, self._average
+        self.steps += 1
+        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(self.values, self._trained, 1 - decay)
 
     @torch.no_grad()
     def restore(self, steps: int, average: Sequence[Tensor]) -> None:
-        """Restore what `state` returned."""
-        self._steps = steps
-        for current, value in zip(self._average, average, strict=True):
+        """Restore the number of steps and the average of each trained weight."""
+        self.steps = steps
+        for current, value in zip(self.values, average, strict=True):
             current.copy_(value)
 
     @contextmanager
@@ -107,13 +101,10 @@ class MovingAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for weight, average in zip(self._trained, self._average, strict=True):
+        for weight, average in zip(self._trained, self.values, strict=True):
             current = weight.clone()
             weight.copy_(average)
             average.copy_(current)
-
-
-_HEAD, _ENCODER, _EMBEDDINGS = "head", "encoder", "embeddings"
 
 
 @dataclass(frozen=True)
@@ -147,7 +138,11 @@ def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Gr
     In each part, matrices with weight decay come first, then biases and norms without, unless `no_decay` changes that.
     Raises ConfigError for a name in `no_decay` that no parameter has.
     """
-    without_decay = _without_decay(model, config)
+    if config.no_decay is not None:
+        names = [name for name, _ in model.named_parameters()]
+        without_decay = matching(names, config.no_decay, "optimizer.no_decay")
+    else:
+        without_decay = {name for name, p in model.named_parameters() if p.ndim <= 1}
     groups = []
     for part, lr, members in _parts(model, config):
         for decays in (True, False):
@@ -157,32 +152,21 @@ def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Gr
     return groups
 
 
-def _without_decay(model: PreTrainedModel, config: OptimizerConfig) -> set[str]:
-    if config.no_decay is not None:
-        return matching([name for name, _ in model.named_parameters()], config.no_decay, "optimizer.no_decay")
-    return {name for name, p in model.named_parameters() if p.ndim <= 1}
-
-
 def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, float, dict[str, nn.Parameter]]]:
     """Return name, rate and trained parameters of each part: encoder (by layers if their rates differ), head."""
-    head = (_HEAD, config.head_lr or config.lr, _trained(head_parameters(model)))
+    head = ("head", config.head_lr or config.lr, _trained(head_parameters(model)))
     if config.layer_decay == 1.0:
-        return [(_ENCODER, config.lr, _trained(encoder_parameters(model))), head]
+        return [("encoder", config.lr, _trained(encoder_parameters(model))), head]
     layers = layer_names(model)
     members: list[dict[str, nn.Parameter]] = [{} for _ in range(len(layers) + 1)]
     for name, parameter in _trained(encoder_parameters(model)).items():
-        members[_depth(name, layers)][name] = parameter
-    names = [*(f"layer {i}" for i in reversed(range(len(layers)))), _EMBEDDINGS]
+        depth = next((i for i, layer in enumerate(reversed(layers)) if name.startswith(f"{layer}.")), None)
+        if depth is None:  # a last norm, for example, has no layer above it
+            depth = len(layers) if "embedding" in name else 0
+        members[depth][name] = parameter
+    names = [*(f"layer {i}" for i in reversed(range(len(layers)))), "embeddings"]
     rates = (config.lr * config.layer_decay**depth for depth in range(len(names)))
     return [*zip(names, rates, members, strict=True), head]
-
-
-def _depth(name: str, layers: tuple[str, ...]) -> int:
-    """Return the number of layers above a parameter; 0 outside of layers and embeddings, as for a last norm."""
-    for i, layer in enumerate(reversed(layers)):
-        if name.startswith(f"{layer}."):
-            return i
-    return len(layers) if "embedding" in name else 0
 
 
 def _trained(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:

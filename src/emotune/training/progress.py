@@ -4,7 +4,7 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self
 
@@ -58,23 +58,17 @@ class EpochReport:
 
 
 class Observer(Protocol):
-    """Receives the reports of a training."""
+    """Receives the reports of a training, and warnings about problems that it worked around."""
 
     def on_step(self, report: StepReport) -> None: ...
 
     def on_epoch(self, report: EpochReport) -> None: ...
 
-    def on_trouble(self, message: str) -> None:
-        """Report a problem that the training worked around."""
-        ...
+    def warn(self, message: str) -> None: ...
 
 
-class TrainingReporter(Reporter, Protocol):
+class TrainingReporter(Observer, Reporter, Protocol):
     """A reporter that also receives each optimizer step and each epoch."""
-
-    def on_step(self, report: StepReport) -> None: ...
-
-    def on_epoch(self, report: EpochReport) -> None: ...
 
 
 @dataclass
@@ -92,12 +86,6 @@ class Fitted:
     interrupted: bool = False
     seconds: float | None = None
     stop_requested: bool = False
-
-    def is_better(self, metrics: dict[str, float], metric: str) -> bool:
-        """Return whether these metrics are better than those of all epochs so far."""
-        sign = -1.0 if metric == "loss" else 1.0
-        best = max((sign * e.metrics[metric] for e in self.epochs), default=-math.inf)
-        return sign * metrics[metric] > best
 
 
 @dataclass
@@ -129,7 +117,9 @@ class Progress:
     def end_epoch(self, metrics: dict[str, float], config: TrainingConfig) -> EpochReport:
         """Add the metrics of the epoch and proceed to the next; set `fitted.stopped` when the training stops early."""
         fitted = self.fitted
-        best = fitted.is_better(metrics, config.metric)
+        sign = -1.0 if config.metric == "loss" else 1.0
+        before = max((sign * e.metrics[config.metric] for e in fitted.epochs), default=-math.inf)
+        best = sign * metrics[config.metric] > before
         loss, speed = self.loss_sum / self.examples, self.examples / self.seconds
         report = EpochReport(self.epoch, loss, metrics, best, self.seconds, speed)
         fitted.epochs.append(report)
@@ -142,13 +132,9 @@ class Progress:
         self.loss_sum, self.examples, self.seconds = 0.0, 0, 0.0
         return report
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of a checkpoint."""
-        return asdict(self)
-
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
-        """Return the progress in a checkpoint; floats are exactly as they were."""
+        """Return the progress in a checkpoint, which is its `asdict`; floats are exactly as they were."""
         fitted = content["fitted"]
         epochs = [EpochReport(**epoch) for epoch in fitted["epochs"]]
         found = cls(**content | {"fitted": Fitted(**fitted | {"epochs": epochs})})

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from transformers import PreTrainedModel
 
 from emotune import hub
@@ -26,7 +26,7 @@ from emotune.scoring.folds import stratified_folds
 from emotune.scoring.tuning import FOLD_SEED, start_decision, tuning_of, validation_metrics
 from emotune.training import device as precision
 from emotune.training import optim
-from emotune.training.device import make_accelerator, seed_everything
+from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import Examples, Observer, TrainingReporter
 
@@ -37,12 +37,13 @@ _SCORING_BATCH = 64
 class Session:
     """The data of one training, and how its validation rows are scored.
 
-    `started`: when the training time starts, by `time.perf_counter`.
+    source: the pretrained checkpoint that the model starts from; None without one. started: when the training time
+    starts, by `time.perf_counter`.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, reporter: TrainingReporter) -> None:
+    def __init__(self, config: Config, corpus: Corpus, source: hub.Source | None, reporter: TrainingReporter) -> None:
         self.started = time.perf_counter()
-        self.config, self.corpus, self.tuning = config, corpus, tuning_of(config)
+        self.config, self.corpus, self.source, self.tuning = config, corpus, source, tuning_of(config)
         self.published = tell_published(corpus, config.data, reporter)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
@@ -67,15 +68,15 @@ class StepSession(Session):
         device: str,
         reporter: TrainingReporter,
     ) -> None:
-        super().__init__(config, corpus, reporter)
-        self.kind, self.source = kind, source
+        super().__init__(config, corpus, source, reporter)
+        self.kind, self.checkpoint = kind, source.directory
         target = pick_device(device)
         self.precision = precision.choose(config.training.precision, target)
         reporter.info(f"training on {target} in {self.precision.reason}")
-        seed_everything(config.training.seed)
+        torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
-        self.model = kind.build(source.directory, config.model, corpus.labels, target)
-        self.encoder = encoders.text_encoder(source.directory, self.model)
+        self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
+        self.encoder = encoders.text_encoder(self.checkpoint, self.model)
         self.train = self._examples(self.train_records)
         self.valid = self._examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
@@ -108,31 +109,9 @@ class StepSession(Session):
         )
 
 
-class Trained(Protocol):
-    """A trained or fitted model, to be written to a folder and scored as it was written."""
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The longest input in tokens; None when it reads whole texts."""
-        ...
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """The settings that the model card shows."""
-        ...
-
-    def save(self, stage: Path) -> Floats:
-        """Write the model, and return the validation logits of the written model, shape (n, labels)."""
-        ...
-
-    def divide_logits(self, stage: Path, temperature: float) -> None:
-        """Fold a temperature into the model, in memory and in `stage`."""
-        ...
-
-
 @dataclass
 class TrainedNetwork:
-    """A network whose training has ended."""
+    """A network whose training has ended, to be written to a folder and scored as it was written."""
 
     session: StepSession
     model: PreTrainedModel
@@ -140,10 +119,12 @@ class TrainedNetwork:
 
     @property
     def max_tokens(self) -> int | None:
+        """The longest input in tokens."""
         return self.session.encoder.max_tokens
 
     @property
     def settings(self) -> dict[str, str]:
+        """The settings that the model card shows."""
         config = self.session.config
         return {
             "precision": self.session.precision.reason,
@@ -159,20 +140,21 @@ class TrainedNetwork:
         }
 
     def save(self, stage: Path) -> Floats:
-        """Write it in fp32 with its tokenizer, read it back and score the validation rows."""
+        """Write it in fp32 with its tokenizer, read it back and return its validation logits, shape (n, labels)."""
         session = self.session
-        encoders.save(self.model, session.source.directory, session.encoder, stage)
+        encoders.save(self.model, session.checkpoint, session.encoder, stage)
         backend = TorchBackend(session.kind.load(stage), str(session.accelerator.device))
         return backend.logits(session.valid.encoded, _SCORING_BATCH, session.encoder.pad_id)
 
     def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, in memory and in `stage`."""
         encoders.divide_logits(self.model, temperature)
         update_layer(stage / "model.safetensors", self.model, encoders.final_linear(self.model))
 
 
 @dataclass
 class FittedModel:
-    """A model that was fitted by one call."""
+    """A model that was fitted by one call, to be written to a folder and scored as it was written."""
 
     session: Session
     kind: FittedKind
@@ -182,41 +164,35 @@ class FittedModel:
 
     @property
     def settings(self) -> dict[str, str]:
+        """The settings that the model card shows."""
         config = self.session.config
         keys = {name: str(value) for name, value in config.model.model_dump(mode="json").items() if value is not None}
         return keys | {"seed": str(config.training.seed)}
 
     def save(self, stage: Path) -> Floats:
-        """Write it, read it back and score the validation rows."""
+        """Write it, read it back and return its validation logits, shape (n, labels)."""
         self.model.save(stage)
         self.model = self.kind.load(stage, self.device)
         return self.model.logits([r.text for r in self.session.corpus.splits["valid"]], _SCORING_BATCH)
 
     def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, in memory and in `stage`."""
         self.model.divide_logits(np.full(len(self.session.corpus.labels), temperature))
         self.model.save(stage)
 
 
-def fit_model(
-    session: Session, kind: FittedKind, source: hub.Source | None, device: str, info: Callable[[str], None]
-) -> FittedModel:
+Trained = TrainedNetwork | FittedModel
+
+
+def fit_model(session: Session, kind: FittedKind, device: str, info: Callable[[str], None]) -> FittedModel:
     """Fit a model to the training rows by one call; raises EmotuneError when a library is missing."""
     texts = [r.text for r in session.train_records]
     targets = targets_of(session.train_records, len(session.corpus.labels))
-    directory, seed = None if source is None else source.directory, session.config.training.seed
+    directory = None if session.source is None else session.source.directory
+    seed = session.config.training.seed
     data = FitData(texts, targets, session.corpus.labels, directory, seed, device, info)
     try:
         return FittedModel(session, kind, kind.fit(data, session.config.model), device)
     except ImportError as error:
         message = f"training a model of kind {kind.name} needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-
-
-def ignored_settings(config: Config) -> list[str]:
-    """Return the keys that differ from their defaults and are ignored by a model that is fitted by one call."""
-    return [
-        f"{name}.{key}"
-        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
-        for key, value in section
-        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
-    ]

@@ -24,7 +24,8 @@ from emotune.runs.compared import (
     Candidate,
     Common,
     Rows,
-    cached_rows_of,
+    cached_validation,
+    chooses_epoch,
     common_labels,
     entry_of,
     in_labels_of,
@@ -165,15 +166,16 @@ def _from_cache(
     request: CompareRequest, candidates: Sequence[Candidate], common: Common, reporter: Reporter
 ) -> _Scored:
     """Make entries of the cached validation logits; models are run to measure their speed only."""
-    cached, rows = zip(*(cached_rows_of(candidate, common) for candidate in candidates), strict=True)
-    require_same_rows([candidate.name for candidate in candidates], rows)
-    readable = next((each for each in rows if each.records is not None), rows[0])
+    each = [cached_validation(candidate, common) for candidate in candidates]
+    require_same_rows([candidate.name for candidate in candidates], [rows for _, rows in each])
+    readable = next((rows for _, rows in each if rows.records is not None), each[0][1])
     notes = [OUT_OF_FOLD] if common.labels.task is Task.MULTI_LABEL else []
-    notes += [f"{candidate.name} {BEST_EPOCH}" for candidate in candidates if candidate.chose_epoch]
+    runs = {candidate.name: candidate.run for candidate in candidates if candidate.run is not None}
+    notes += [f"{name} {BEST_EPOCH}" for name, run in runs.items() if chooses_epoch(layout.read_config(run))]
     speeds, speed_notes = _speeds(candidates, readable.records, request, reporter)
     entries = [
-        entry_of(candidate, common, each.logits, candidate.decide(each.logits, each.targets, each.sha256), speed)
-        for candidate, each, speed in zip(candidates, cached, speeds, strict=True)
+        entry_of(candidate, common, own.logits, candidate.decide(own.logits, own.targets, own.sha256), speed)
+        for candidate, (own, _), speed in zip(candidates, each, speeds, strict=True)
     ]
     return _Scored(entries, readable, "the validation rows of the runs", (), (*notes, *speed_notes))
 

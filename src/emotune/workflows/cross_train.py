@@ -8,21 +8,19 @@ trains all epochs, keeps the weights of the last one, and has no temperature of 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotune.artifact.composing import compose, members_of
-from emotune.artifact.ensemble import combined
-from emotune.artifact.manifest import read_json
-from emotune.artifact.opening import FoundModel, open_model
+from emotune.artifact.ensemble import combined, compose, members_of
+from emotune.artifact.opening import FoundModel, Member, open_model
 from emotune.atomic import staged
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import Config
-from emotune.data.corpus import fingerprints, folds_of, has_validation, held_out, resolve_data, tell_published
+from emotune.data.corpus import fingerprints, folds_of, held_out, tell_published
 from emotune.decision import Decision
 from emotune.errors import DataError, MissingInputError, Place, UsageError
 from emotune.inference.classifier import run_model
@@ -30,11 +28,10 @@ from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import chosen_thresholds, members_table, percent
-from emotune.runs import backup, layout, tracking
+from emotune.runs import backup, layout
 from emotune.runs import resume as resuming
-from emotune.runs.cached_logits import OUT_OF_FOLD, Floats, read_valid, save_rows
-from emotune.runs.lock import locked, require_unlocked
-from emotune.runs.log import Log, seconds_of_all
+from emotune.runs.layout import OUT_OF_FOLD, Floats, read_valid, save_rows
+from emotune.runs.log import seconds_of_all, write_event
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.metrics import counting_metrics, metric_name
@@ -49,16 +46,7 @@ from emotune.scoring.tuning import (
     validation_metrics,
 )
 from emotune.training.progress import TrainingReporter
-from emotune.workflows.train import (
-    Material,
-    prepare,
-    read,
-    require_place,
-    require_room,
-    require_trainable,
-    resolved_config,
-    train_on,
-)
+from emotune.workflows.train import Material, check_and_read, train_on, writable_run
 
 _BATCH = 64
 
@@ -105,13 +93,10 @@ class _FoldReporter(NullReporter):
     def __init__(self, reporter: TrainingReporter) -> None:
         self._reporter = reporter
         self._passed_on: set[str] = set()
-        self._has_steps = False
-
-    def next_member(self) -> None:
-        self._has_steps = False
+        self.has_steps = False  # of the current member
 
     def info(self, message: str) -> None:
-        if not self._has_steps and message not in self._passed_on:
+        if not self.has_steps and message not in self._passed_on:
             self._passed_on.add(message)
             self._reporter.info(message)
 
@@ -121,7 +106,7 @@ class _FoldReporter(NullReporter):
             self._reporter.warn(message)
 
     def on_step(self, report: Any) -> None:
-        self._has_steps = True
+        self.has_steps = True
         self._reporter.on_step(report)
 
     def on_epoch(self, report: Any) -> None:
@@ -145,26 +130,16 @@ def train_folds(
     assert config.training.folds is not None, "the caller checks it"
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
-    require_trainable(config)
-    require_room(out, overwrite=overwrite, resume=resume)
-    require_unlocked(out)
-    tracking.require(config.tracking)
-    data = resolve_data(config.data)
-    resolved = resolved_config(config, data)
-    require_place(out, resolved, overwrite=overwrite, resume=resume)
-    splits = ("train", "valid") if has_validation(data.local) else ("train",)
-    material = Material(config, resolved, *read(data, reporter, splits))
+    material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
     training = _Folds(material, config.training.folds, out, reporter, device)
-    with locked(out), backup.restored_on_failure(out):
-        require_place(out, resolved, overwrite=overwrite, resume=resume)
-        if resume:
-            training.require_same_data()
-        prepare(out, material, resume=resume)
-        interrupted = training.train()
-        if interrupted is not None:
-            reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
-            reporter.info(f"to resume the training: emotune train --resume {out}")
-            return training.outcome_of(interrupted)
+    with writable_run(material, out, overwrite=overwrite, resume=resume):
+        members = _FoldReporter(reporter)
+        for number in range(1, training.num_folds + 1):
+            members.has_steps = False
+            if not training.train_member(number, members):
+                reporter.warn(f"interrupted in fold {number} of {training.num_folds}: there is no model yet")
+                reporter.info(f"to resume the training: emotune train --resume {out}")
+                return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), number)
         outcome = training.join()
         backup.clean_up_finished(out, config)
     return outcome
@@ -179,30 +154,19 @@ class _Folds:
         self.folds = folds_of(corpus.splits["train"], len(corpus.labels), num_folds)
         self.fingerprints = fingerprints(corpus)
         self.start, self.tuning = start_decision(corpus.labels, material.config.decision), tuning_of(material.config)
-        self.reached: list[dict[str, float]] = []
-        self.has_steps = isinstance(find_kind(material.config.model.kind), TrainedKind)
-        if self.has_steps and (sentence := _ignored(material.config)):
-            reporter.info(sentence)
-
-    def require_same_data(self) -> None:
-        """Raise DataError when the data has changed since the run began: its members would have different rows."""
-        path = self.out / layout.DATA
-        if path.is_file() and backup.has_folds(self.out):
-            resuming.require_same_data(read_json(path).get("splits", {}), self.fingerprints, Place(path))
-
-    def train(self) -> int | None:
-        """Train all members that are missing; return the number of the one that was interrupted, None when none was."""
-        reporter = _FoldReporter(self.reporter)
-        for number in range(1, self.num_folds + 1):
-            reporter.next_member()
-            if not self._train_one(number, reporter):
-                return number
-        return None
+        self.kind = find_kind(material.config.model.kind)
+        training = material.config.training
+        if isinstance(self.kind, TrainedKind):
+            ignored = [f"training.keep {training.keep}"] if training.keep != "last" else []
+            ignored += [f"training.patience {training.patience}"] if training.patience is not None else []
+            if ignored:
+                why = "the held-out rows must choose nothing: each member trains all epochs and keeps the last"
+                reporter.info(f"ignored: {' and '.join(ignored)}, because {why}")
 
     def _run(self, number: int) -> Path:
         return self.out / layout.FOLDS / str(number)
 
-    def _train_one(self, number: int, reporter: TrainingReporter) -> bool:
+    def train_member(self, number: int, reporter: TrainingReporter) -> bool:
         """Train a member, or resume it; return whether it has finished and the next one should start."""
         run, name = self._run(number), f"fold {number} of {self.num_folds}"
         resume = run.exists()
@@ -224,22 +188,19 @@ class _Folds:
 
     def _member(self, config: Config, number: int) -> Config:
         """Return the configuration of a member, in which nothing is chosen on its held-out rows."""
+        has_steps = isinstance(self.kind, TrainedKind)
         changed = {
             "data": {"fold": [number, self.num_folds]},
-            "training": {"folds": None, **({"keep": "last", "patience": None} if self.has_steps else {})},
+            "training": {"folds": None, **({"keep": "last", "patience": None} if has_steps else {})},
             "tuning": {"calibrate": False},
             "tracking": {"run_name": f"{config.tracking.run_name or config.name}-fold-{number}"},
         }
         sections = {key: getattr(config, key).model_copy(update=values) for key, values in changed.items()}
         return config.model_copy(update={"name": f"{config.name}-fold-{number}", **sections})
 
-    def outcome_of(self, interrupted: int) -> FoldsOutcome:
-        """Return the outcome when a fold was interrupted: no model."""
-        return FoldsOutcome(self.out, self.num_folds, self.start, None, 1.0, {}, None, (), interrupted)
-
     def join(self) -> FoldsOutcome:
         """Join the members into one model: fit temperature and thresholds out of fold, score the validation split."""
-        corpus = self.material.corpus
+        corpus, reporter = self.material.corpus, self.reporter
         labels, targets = corpus.labels, corpus.targets("train")
         models = {f"fold-{n}": open_model(str(self._run(n))) for n in range(1, self.num_folds + 1)}
         logits, scores = self._out_of_fold(models, targets)
@@ -249,24 +210,28 @@ class _Folds:
         decision, tuned = tune_decision(logits, targets, self.start, self.tuning, tuned_on)
         out_of_fold = self._metrics(logits, targets) | ({} if tuned is None else tuned.out_of_fold_f1)
         members = members_of(models, labels, temperature)
-        valid = None
-        if "valid" in corpus.splits:
-            texts = [r.text for r in corpus.splits["valid"]]
-            each = [self._logits(member.model, texts) for member in members]
-            valid = combined([member.weights for member in members], each)
-        validation = None if valid is None else _scored(valid, corpus.targets("valid"), decision)
-        each_member = tuple(scores.values())
-        outcome = FoldsOutcome(
-            self.out, self.num_folds, decision, tuned, temperature, out_of_fold, validation, each_member
-        )
-        card = self._card(models, scores, outcome)
+        valid = self._validation_logits(members) if "valid" in corpus.splits else None
+        validation = None
+        if valid is not None:
+            decided = decision.decide(decision.probabilities(valid))
+            counted = counting_metrics(positives(corpus.targets("valid")), decided)
+            validation = {name: counted[name] for name in ("macro_f1", "micro_f1", "weighted_f1", "accuracy")}
+        each = tuple(scores.values())
+        outcome = FoldsOutcome(self.out, self.num_folds, decision, tuned, temperature, out_of_fold, validation, each)
+        sentences = _sentences(outcome, len(targets), 0 if valid is None else len(valid))
+        card = self._card(models, scores, outcome, sentences)
         with staged(self.out / "model") as stage:
             compose(stage, members, decision, card, self.fingerprints, link=True)
             save_rows(self.out / layout.OOF, logits, targets, fold=self.folds)
             if valid is not None:
                 save_rows(self.out / layout.VALID, valid, corpus.targets("valid"))
-            self._log(scores, outcome)
-        self._report(outcome)
+            self._log(outcome)
+        if temperature != 1.0:
+            reporter.info(f"temperature {temperature:.3f}, fitted out of fold, folded into the members' weights")
+        for warning in temperature_warnings([temperature]):
+            reporter.warn(warning)
+        for sentence in [*([] if tuned is None else [chosen_thresholds(tuned)]), *sentences]:
+            reporter.info(sentence)
         return outcome
 
     def _out_of_fold(
@@ -275,12 +240,10 @@ class _Folds:
         """Return the logits of all training rows, each by the member not trained on it, and each member's metrics."""
         logits, scores = np.zeros_like(targets), {}
         for number, name in enumerate(models, start=1):
-            inside = self.folds == number
-            own, its = read_valid(self._run(number), self.material.corpus.labels)
+            inside, run = self.folds == number, self._run(number)
+            own, its = read_valid(run, self.material.corpus.labels)
             if not np.array_equal(its, targets[inside]):
-                raise DataError(
-                    "the held-out rows of this fold are not those of this data", place=Place(self._run(number))
-                )
+                raise DataError("the held-out rows of this fold are not those of this data", place=Place(run))
             logits[inside] = own
             scores[name] = self._metrics(own, its)
         return logits, scores
@@ -289,84 +252,61 @@ class _Folds:
         folds = stratified_folds(targets, self.tuning.folds, FOLD_SEED)
         return validation_metrics(logits, targets, folds, self.start, self.tuning)
 
-    def _logits(self, model: FoundModel, texts: list[str]) -> Floats:
-        classifier = run_model(replace(model, notes=()), device=self.device, warn=self.reporter.warn)
-        return classifier.logits(texts, batch_size=_BATCH)
+    def _validation_logits(self, members: Sequence[Member]) -> Floats:
+        texts, each = [r.text for r in self.material.corpus.splits["valid"]], []
+        for member in members:
+            model = replace(member.model, notes=())
+            classifier = run_model(model, device=self.device, warn=self.reporter.warn)
+            each.append(classifier.logits(texts, batch_size=_BATCH))
+        return combined([member.weights for member in members], each)
 
     def _card(
-        self, models: Mapping[str, FoundModel], scores: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome
+        self,
+        models: Mapping[str, FoundModel],
+        scores: Mapping[str, Mapping[str, float]],
+        outcome: FoldsOutcome,
+        sentences: Sequence[str],
     ) -> str:
-        corpus, rows = self.material.corpus, len(self.folds)
+        corpus, config = self.material.corpus, self.material.config
         kinds = {name: model.kind for name, model in models.items()}
         table = members_table(kinds, {**scores, "out of fold": outcome.out_of_fold}, corpus.labels.task)
         notes = [
             *corpus.description,
             *(f"warning: {finding}" for finding in self.material.findings),
-            f"cross-training: each member was trained without one of {self.num_folds} folds of the {rows:,} training "
-            "rows, and its scores are those on that fold",
-            *_sentences(outcome, rows, len(corpus.splits.get("valid", ()))),
+            f"cross-training: each member was trained without one of {self.num_folds} folds of the "
+            f"{len(self.folds):,} training rows, and its scores are those on that fold",
+            *sentences,
         ]
-        published = tell_published(corpus, self.material.config.data, NullReporter())
-        return ensemble_card(self.material.config.name, notes, table, outcome.decision, published)
+        published = tell_published(corpus, config.data, NullReporter())
+        return ensemble_card(config.name, notes, table, outcome.decision, published)
 
-    def _log(self, scores: Mapping[str, Mapping[str, float]], outcome: FoldsOutcome) -> None:
+    def _log(self, outcome: FoldsOutcome) -> None:
         """Write the log of the cross-training; the steps are in the logs of the members."""
         path = self.out / layout.LOG
         path.unlink(missing_ok=True)
-        kind = find_kind(self.material.config.model.kind).name
-        with Log(path) as log:
-            log.write("start", kind=kind, folds=self.num_folds)
-            for number, metrics in enumerate(scores.values(), start=1):
-                log.write("fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=dict(metrics))
-            final = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
-            seconds = seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
-            log.write("end", **final, **seconds, interrupted=False)
-
-    def _report(self, outcome: FoldsOutcome) -> None:
-        if outcome.temperature != 1.0:
-            self.reporter.info(
-                f"temperature {outcome.temperature:.3f}, fitted out of fold, folded into the members' weights"
-            )
-        for warning in temperature_warnings([outcome.temperature]):
-            self.reporter.warn(warning)
-        if outcome.tuned is not None:
-            self.reporter.info(chosen_thresholds(outcome.tuned))
-        num_valid = len(self.material.corpus.splits.get("valid", ()))
-        for sentence in _sentences(outcome, len(self.folds), num_valid):
-            self.reporter.info(sentence)
-
-
-def _ignored(config: Config) -> str:
-    """Return a sentence about the settings that are ignored; empty without any."""
-    ignored = [f"training.keep {config.training.keep}"] * (config.training.keep != "last")
-    ignored += [f"training.patience {config.training.patience}"] * (config.training.patience is not None)
-    if not ignored:
-        return ""
-    why = "because the held-out rows must choose nothing: each member trains all epochs and keeps the last"
-    return f"ignored: {' and '.join(ignored)}, {why}"
-
-
-def _scored(logits: Floats, targets: Floats, decision: Decision) -> dict[str, float]:
-    """Return the metrics of the decisions as they are: nothing was chosen on these rows."""
-    counted = counting_metrics(positives(targets), decision.decide(decision.probabilities(logits)))
-    return {name: counted[name] for name in ("macro_f1", "micro_f1", "weighted_f1", "accuracy")}
+        write_event(path, "start", kind=self.kind.name, folds=self.num_folds)
+        for number, metrics in enumerate(outcome.members, start=1):
+            write_event(path, "fold", fold=number, run=f"{layout.FOLDS}/{number}", metrics=metrics)
+        final = {"out_of_fold": outcome.out_of_fold, "validation": outcome.validation}
+        seconds = seconds_of_all([self._run(n) for n in range(1, self.num_folds + 1)])
+        write_event(path, "end", **final, **seconds, interrupted=False)
 
 
 def _sentences(outcome: FoldsOutcome, num_rows: int, num_valid: int) -> list[str]:
     """Describe the scores on the training rows and on the validation split."""
+    keys = ("macro_f1", "micro_f1") if outcome.tuned is not None else ("accuracy", "macro_f1")
+
+    def listed(metrics: Mapping[str, float]) -> str:
+        return ", ".join(f"{metric_name(key)} {percent(metrics[key])}" for key in keys)
+
     how = "" if outcome.tuned is None else ", thresholds chosen on other rows"
     sentences = [
-        f"out of fold, {num_rows:,} training rows: {_listed(outcome.out_of_fold, outcome)} "
+        f"out of fold, {num_rows:,} training rows: {listed(outcome.out_of_fold)} "
         f"(each by the one member not trained on it{how})"
     ]
     if outcome.validation is not None:
         sentences.append(
-            f"the mean of the {outcome.num_folds}, {num_valid:,} validation rows: "
-            f"{_listed(outcome.validation, outcome)} (nothing was chosen on them)"
+            f"the mean of the {outcome.num_folds}, {num_valid:,} validation rows: {listed(outcome.validation)} "
+            "(nothing was chosen on them)"
         )
     return sentences
-
-
-def _listed(metrics: Mapping[str, float], outcome: FoldsOutcome) -> str:
-    keys = ("macro_f1", "micro_f1") if outcome.tuned is not None else ("accuracy", "macro_f1")
-    return ", ".join(f"{metric_name(key)} {percent(metrics[key])}" for key in keys)

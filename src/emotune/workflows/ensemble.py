@@ -4,17 +4,16 @@ open the models → one order of labels → the rows that all were validated on,
 → mean logits → thresholds tuned out of fold → members, weights, card and manifest → a run in place
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from emotune.artifact.composing import compose, members_of
-from emotune.artifact.ensemble import KIND, combined, free_name
+from emotune.artifact.ensemble import combined, compose, free_name, members_of
 from emotune.artifact.manifest import run_of
-from emotune.artifact.opening import FoundModel, open_model
+from emotune.artifact.opening import ENSEMBLE, FoundModel, open_model
 from emotune.atomic import staged, write_file
 from emotune.config.loading import config_from, override_data
 from emotune.config.schema import Config, TuningConfig
@@ -29,9 +28,9 @@ from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
 from emotune.reports.tables import Table, members_table
 from emotune.runs import layout
-from emotune.runs.cached_logits import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
 from emotune.runs.compared import Rows, row_difference
-from emotune.runs.log import Log, seconds_of_all
+from emotune.runs.layout import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
+from emotune.runs.log import seconds_of_all, write_event
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import FOLD_SEED, finite, tune_decision, validation_metrics
@@ -103,32 +102,34 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
     Raises UsageError, naming the difference, for models whose labels differ or that were validated on different rows,
     MissingInputError for a model without cached rows, and OutputError when the output directory is not empty.
     """
-    _require_free(request.out)
+    out = request.out
+    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
+        message = "the output directory exists and is not empty"
+        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
     models = _open(request.models)
     first = next(iter(models.values()))
     labels = first.decision.labels
     config = _config(request, models)
     start = replace(first.decision, thresholds=(0.5,) * len(labels), tuning={})
-    _report_policies(models, start, reporter)
+    for name, model in models.items():
+        own = model.decision
+        if (own.fallback, own.neutral_excludes) != (start.fallback, start.neutral_excludes):
+            reporter.warn(
+                f"{name} has other policies for texts without a label and for neutral; those of the first are used"
+            )
     cached = _rows(request, models, reporter)
-    decision, tuned, scores = start, None, {}
-    rows = next(iter(cached.values()), None)
-    if rows is not None:
-        settings = TuningConfig(method="none") if request.untuned else config.tuning
-        decision, tuned = tune_decision(rows.mean.logits, rows.mean.targets, start, settings, rows.mean.record)
-        scores = _scores(rows, start, settings)
+    decision, tuned, scores, mean = start, None, {}, None
+    if rows := next(iter(cached.values()), None):
+        mean, settings = rows.mean, TuningConfig(method="none") if request.untuned else config.tuning
+        decision, tuned = tune_decision(mean.logits, mean.targets, start, settings, mean.record)
+        folds = stratified_folds(mean.targets, settings.folds, FOLD_SEED)
+        for name, logits in [*rows.each.items(), (MEAN, mean.logits)]:
+            scores[name] = validation_metrics(logits, mean.targets, folds, start, settings)
     if labels.task is Task.MULTI_LABEL and tuned is None:
         reporter.warn("the thresholds are untuned, 0.5 for every label: emotune tune chooses them")
-    mean = None if rows is None else rows.mean
-    outcome = EnsembleOutcome(request.out, models, decision, mean, tuned, scores)
-    _write(request.out, config, outcome, cached)
+    outcome = EnsembleOutcome(out, models, decision, mean, tuned, scores)
+    _write(config, outcome, cached)
     return outcome
-
-
-def _require_free(out: Path) -> None:
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        message = "the output directory exists and is not empty"
-        raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
 
 
 def _open(names: Sequence[str]) -> dict[str, FoundModel]:
@@ -167,19 +168,9 @@ def _config(request: EnsembleRequest, models: Mapping[str, FoundModel]) -> Confi
         "name": request.out.resolve().name,
         "about": f"the mean of {', '.join(models)}",
         "data": data.model_dump(mode="json"),
-        "model": {"kind": KIND, "members": [str(m.directory.resolve()) for m in models.values()]},
+        "model": {"kind": ENSEMBLE, "members": [str(m.directory.resolve()) for m in models.values()]},
     }
     return config_from({key: content[key] for key in ("name", "about", "data", "model", "tuning", "decision")})
-
-
-def _report_policies(models: Mapping[str, FoundModel], start: Decision, reporter: Reporter) -> None:
-    """Warn of members with other policies than the first, whose policies the ensemble uses."""
-    for name, model in models.items():
-        decision = model.decision
-        if (decision.fallback, decision.neutral_excludes) != (start.fallback, start.neutral_excludes):
-            reporter.warn(
-                f"{name} has other policies for texts without a label and for neutral; those of the first are used"
-            )
 
 
 @dataclass(frozen=True)
@@ -208,7 +199,12 @@ def _rows(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: 
                 logits = {n: in_order(rows.logits, models[n].decision.labels, labels) for n, rows in each.items()}
                 found[file] = _Rows(logits, replace(next(iter(each.values())), logits=_mean(logits)))
     if not found and not request.untuned:
-        raise _nothing_in_common(cached, difference)
+        hint = "Name rows to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
+        for name, own in cached.items():
+            if not own:
+                message = f"{name} has no cached logits of validation rows: it is not in a run"
+                raise MissingInputError(message, hint=hint)
+        raise UsageError(difference or "the models have no cached logits of the same rows", hint=hint)
     return found
 
 
@@ -229,17 +225,6 @@ def _difference(models: Mapping[str, FoundModel], cached: Mapping[str, CachedRow
 
 def _mean(logits: Mapping[str, Floats]) -> Floats:
     return combined([np.full(1, 1 / len(logits))] * len(logits), list(logits.values()))
-
-
-def _nothing_in_common(
-    cached: Mapping[str, Mapping[str, CachedRows]], difference: str
-) -> UsageError | MissingInputError:
-    """The error for models without common validation rows."""
-    hint = "Name rows to tune on: --data PATH. Or leave thresholds at 0.5: --untuned."
-    for name, own in cached.items():
-        if not own:
-            return MissingInputError(f"{name} has no cached logits of validation rows: it is not in a run", hint=hint)
-    return UsageError(difference or "the models have no cached logits of the same rows", hint=hint)
 
 
 def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], reporter: Reporter) -> _Rows:
@@ -268,24 +253,24 @@ def _rows_of_data(request: EnsembleRequest, models: Mapping[str, FoundModel], re
     return _Rows(logits, cached)
 
 
-def _scores(rows: _Rows, start: Decision, settings: TuningConfig) -> dict[str, dict[str, float]]:
-    """Return the metrics of each model and of the mean, with thresholds tuned out of fold in the same way."""
-    targets = rows.mean.targets
-    folds = stratified_folds(targets, settings.folds, FOLD_SEED)
-    each = rows.each | {MEAN: rows.mean.logits}
-    return {name: validation_metrics(logits, targets, folds, start, settings) for name, logits in each.items()}
-
-
-def _write(out: Path, config: Config, outcome: EnsembleOutcome, cached: Mapping[str, _Rows]) -> None:
+def _write(config: Config, outcome: EnsembleOutcome, cached: Mapping[str, _Rows]) -> None:
     """Write the run, whole or not at all."""
     labels, models = outcome.decision.labels, outcome.models
     rows = outcome.rows
     notes = ["scores: none, because nothing was scored"]
     if rows is not None:
         notes = [f"scores: on {len(rows.targets):,} rows of {rows.name}, the thresholds of each tuned out of fold"]
-    data = _data(models, cached)
-    card = ensemble_card(config.name, notes, outcome.table, outcome.decision, _published(models.values()))
-    with staged(out) as stage:
+    each = [model.manifest.data for model in models.values() if model.manifest is not None]
+    data = {split: entry for split, entry in each[0].items() if all(own.get(split) == entry for own in each)}
+    for file, split in SPLITS.items():
+        if file in cached:
+            data[split] = {"rows": len(cached[file].mean.targets), "sha256": cached[file].mean.sha256}
+    published: dict[str, DataSet] = {}
+    for path in [model.directory / "README.md" for model in models.values()]:
+        named = published_of(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else []
+        published |= {data_set.name: data_set for data_set in named}
+    card = ensemble_card(config.name, notes, outcome.table, outcome.decision, list(published.values()))
+    with staged(outcome.run) as stage:
         compose(stage / "model", members_of(models, labels), outcome.decision, card, data)
         write_file(stage / layout.CONFIG, config.to_yaml())
         layout.write_data(stage, [f"the mean of {len(models)} models: {', '.join(models)}"], labels, data)
@@ -293,22 +278,4 @@ def _write(out: Path, config: Config, outcome: EnsembleOutcome, cached: Mapping[
             save_rows(stage / file, common.mean.logits, common.mean.targets)
         runs = list(_runs(models).values())
         layout.merge_train_texts(stage, runs)
-        with Log(stage / layout.LOG) as log:
-            log.write("end", **seconds_of_all(runs), interrupted=False)
-
-
-def _published(models: Iterable[FoundModel]) -> list[DataSet]:
-    """Return the published sets that the models' cards name, each once."""
-    cards = [model.directory / "README.md" for model in models]
-    named = [published_of(card.read_text(encoding="utf-8", errors="replace")) for card in cards if card.is_file()]
-    return list({data_set.name: data_set for of_card in named for data_set in of_card}.values())
-
-
-def _data(models: Mapping[str, FoundModel], cached: Mapping[str, _Rows]) -> dict[str, dict[str, str | int]]:
-    """Return rows and sha256 of the splits that all models share, and of the rows that the run caches logits of."""
-    each = [model.manifest.data for model in models.values() if model.manifest is not None]
-    shared = {split: entry for split, entry in each[0].items() if all(data.get(split) == entry for data in each)}
-    for file, split in SPLITS.items():
-        if file in cached:
-            shared[split] = {"rows": len(cached[file].mean.targets), "sha256": cached[file].mean.sha256}
-    return shared
+        write_event(stage / layout.LOG, "end", **seconds_of_all(runs), interrupted=False)

@@ -26,7 +26,7 @@ from emotune.reports.evaluation import Evaluation, evaluation_report
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.reports.writer import write_report
-from emotune.runs import cached_logits, layout
+from emotune.runs import layout
 from emotune.runs.log import read_training_log
 from emotune.scoring import metrics
 from emotune.scoring.metrics import metric_name
@@ -154,7 +154,7 @@ def _out_of_fold(
     sha256 = classifier.manifest.data.get("train", {}).get("sha256")
     if sha256 != fingerprint(records, classifier.labels):
         return None
-    return cached_logits.read_valid(run, classifier.labels, layout.OOF)[0]
+    return layout.read_valid(run, classifier.labels, layout.OOF)[0]
 
 
 def _score(

@@ -16,10 +16,10 @@ from emotune.atomic import write_file
 from emotune.data.download import FileProgress, Origin, Pause, origin_of
 from emotune.data.published import (
     CACHE_VARIABLE,
-    CATALOG,
     DataFile,
     DataSet,
     data_set_named,
+    data_sets,
     folder_of,
     is_complete,
     is_intact,
@@ -57,10 +57,10 @@ def _described(data_set: DataSet, folder: Path | None) -> dict[str, Any]:
 
 def catalogue() -> dict[str, dict[str, Any]]:
     """Return what `emotune fetch --list --json` prints: each data set, with the folder of a fetched one (else None)."""
-    folders = {name: folder_of(data_set) for name, data_set in CATALOG.items()}
+    folders = {name: folder_of(data_set) for name, data_set in data_sets().items()}
     return {
         name: _described(data_set, folders[name] if is_complete(data_set, folders[name], test=False) else None)
-        for name, data_set in CATALOG.items()
+        for name, data_set in data_sets().items()
     }
 
 

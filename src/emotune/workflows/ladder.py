@@ -66,8 +66,8 @@ from emotune.reports.ladder import Approach, Worth, approach_section, worth
 from emotune.reports.tables import duration
 from emotune.reports.writer import write_report
 from emotune.runs import layout, tracking
-from emotune.runs.cached_logits import read_valid
 from emotune.runs.compared import BEST_EPOCH, OUT_OF_FOLD, SPEED, Candidate, Common, chooses_epoch, entry_of, over_seeds
+from emotune.runs.layout import read_valid
 from emotune.runs.lock import locked, require_unlocked
 from emotune.runs.resume import require_same_config, require_same_data
 from emotune.scoring.comparison import Entry, compare

@@ -6,7 +6,8 @@ read and check data → resolve the encoder → fit → save in fp32 → score v
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from emotune import hub
-from emotune.artifact.manifest import DECISION, seal, versions
+from emotune.artifact.manifest import DECISION, read_json, seal, versions
 from emotune.atomic import staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
-from emotune.data.corpus import DataSource, is_name, load_corpus, locate, resolve_data
+from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
 from emotune.decision import Decision
@@ -36,12 +37,12 @@ from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
 try:
     from emotune.runs import backup, tracking
     from emotune.runs import resume as resuming
-    from emotune.runs.cached_logits import save_rows
+    from emotune.runs.layout import save_rows
     from emotune.runs.lock import locked, require_unlocked
-    from emotune.runs.log import Log, cut_log
+    from emotune.runs.log import cut_log
     from emotune.training.checkpoint import newest
     from emotune.training.progress import Fitted, TrainingReporter
-    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model, ignored_settings
+    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model
 except ImportError as error:
     raise EmotuneError(
         f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
@@ -103,23 +104,31 @@ def train(
     far become the model. Raises EmotuneError subclasses for what the user can fix. Nothing is written before data,
     configuration and encoder have been checked.
     """
-    first = _is_first_process()
-    reporter = reporter if first else NullReporter()
-    require_trainable(config)
+    reporter = reporter if _is_first_process() else NullReporter()
     if config.training.folds is not None:
-        raise UsageError(
-            "training.folds asks for several models", hint="emotune.workflows.cross_train.train_folds trains them."
-        )
+        hint = "emotune.workflows.cross_train.train_folds trains them."
+        raise UsageError("training.folds asks for several models", hint=hint)
+    material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
+    return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+
+
+def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, overwrite: bool, resume: bool) -> Material:
+    """Check the configuration and the output directory, then read and check the data; raises as `train`."""
+    kind = find_kind(config.model.kind)
+    if isinstance(kind, EnsembleKind):
+        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
+        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    first = _is_first_process()
     if first:
-        require_room(out, overwrite=overwrite, resume=resume)
+        _require_place(out, None, overwrite=overwrite, resume=resume)
         require_unlocked(out)
         tracking.require(config.tracking)
     data = resolve_data(config.data)
     resolved = resolved_config(config, data)
     if first:
-        require_place(out, resolved, overwrite=overwrite, resume=resume)
-    material = Material(config, resolved, *read(data, reporter))
-    return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+        _require_place(out, resolved, overwrite=overwrite, resume=resume)
+    without_validation = config.training.folds is not None and not has_validation(data.local)
+    return Material(config, resolved, *read(data, reporter, ("train",) if without_validation else ("train", "valid")))
 
 
 def train_on(
@@ -127,23 +136,28 @@ def train_on(
 ) -> TrainOutcome | None:
     """Train on data that was read; otherwise as `train`."""
     config = material.config
-    source = _source(config, reporter)
+    source = None
+    if config.checkpoint is not None:
+        source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
+        reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
     session = _session(material, source, device, reporter)
     if not _is_first_process():
         if isinstance(session, StepSession):
             resuming.train_network(session, material.resolved, out, None, resume=resume)
         return None
-    with locked(out), backup.restored_on_failure(out):
-        require_place(out, material.resolved, overwrite=overwrite, resume=resume)
-        prepare(out, material, resume=resume)
-        with tracking.Trackers(config, out, reporter) as trackers, Log(out / layout.LOG) as log:
-            observer = tracking.RunObserver(log, trackers, reporter)
-            trained, fitted = _fit(session, material.resolved, source, out, observer, device, resume=resume)
-            _report_end(fitted, config, reporter)
-            outcome = _finish(session, trained, fitted, source, out, material.findings, reporter)
-            trackers.on_end(outcome.validation)
+    with writable_run(material, out, overwrite=overwrite, resume=resume):
+        with tracking.RunObserver(config, out, reporter) as observer:
+            trained, fitted = _fit(session, material.resolved, out, observer, device, resume=resume)
+            if fitted.interrupted:
+                epoch = fitted.best_epoch if config.training.keep == "best" else len(fitted.epochs)
+                weights = f"epoch {epoch}" if epoch else "the latest step, before the end of the first epoch"
+                reporter.warn(f"interrupted: the model has the weights of {weights}")
+            elif fitted.stopped:
+                reporter.info(f"stopped early: {fitted.stopped}")
+            outcome = _finish(session, trained, fitted, out, material.findings, reporter)
+            observer.on_end(outcome.validation)
             ended = {"best_epoch": fitted.best_epoch, "stopped": fitted.stopped, "interrupted": fitted.interrupted}
-            log.write("end", seconds=fitted.seconds, **ended)
+            observer.log("end", seconds=fitted.seconds, **ended)
         if not fitted.interrupted:
             backup.clean_up_finished(out, config)
         elif newest(out / layout.CHECKPOINTS) is not None:
@@ -159,29 +173,38 @@ def _is_first_process() -> bool:
 # Before the training
 
 
-def require_trainable(config: Config) -> None:
-    """Raise ConfigError for a kind of model that is not trained itself."""
-    kind = find_kind(config.model.kind)
-    if isinstance(kind, EnsembleKind):
-        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
-        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+def _require_place(out: Path, config: Config | None, *, overwrite: bool, resume: bool) -> None:
+    """Raise an EmotuneError where a run cannot start or, with `resume`, be resumed.
 
-
-def require_room(out: Path, *, overwrite: bool, resume: bool) -> None:
-    """Check of the place what can be checked before the data is read; raises as `require_place`."""
+    config: with absolute paths; None before they are known, which leaves the configuration unchecked.
+    """
     if not resume:
         backup.require_free(out, overwrite=overwrite)
         return
     backup.require_started(out)
     if resuming.is_finished(out):
         raise UsageError("the run is already finished; nothing to resume", place=Place(out))
-
-
-def require_place(out: Path, config: Config, *, overwrite: bool, resume: bool) -> None:
-    """Raise an EmotuneError where a run cannot start or, with `resume`, be resumed; `config` has absolute paths."""
-    require_room(out, overwrite=overwrite, resume=resume)
-    if resume:
+    if config is not None:
         resuming.require_same_config(out, config)
+
+
+@contextmanager
+def writable_run(material: Material, out: Path, *, overwrite: bool, resume: bool) -> Iterator[None]:
+    """Hold the run directory, checked again, with room for a new run and the files that a run starts with.
+
+    Raises DataError when the data has changed since the members of a cross-training there were trained.
+    """
+    with locked(out), backup.restored_on_failure(out):
+        _require_place(out, material.resolved, overwrite=overwrite, resume=resume)
+        data = out / layout.DATA
+        if resume and data.is_file() and backup.has_folds(out):
+            stored = read_json(data).get("splits", {})
+            resuming.require_same_data(stored, fingerprints(material.corpus), Place(data))
+        backup.clean_up(out)
+        if not resume:
+            backup.make_room(out)
+        layout.write_start(out, material.resolved, material.corpus, material.findings)
+        yield
 
 
 def completed(out: Path, config: Config) -> bool:
@@ -237,15 +260,6 @@ def read(
     return corpus, findings
 
 
-def _source(config: Config, reporter: TrainingReporter) -> hub.Source | None:
-    """Return the pretrained checkpoint that the kind of model starts from; None for a kind without one."""
-    if config.checkpoint is None:
-        return None
-    source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
-    reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
-    return source
-
-
 def _session(material: Material, source: hub.Source | None, device: str, reporter: TrainingReporter) -> Session:
     """Return the data, and for a network also the model, ready for the training."""
     config, corpus = material.config, material.corpus
@@ -255,8 +269,13 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     if isinstance(kind, TrainedKind):
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         return StepSession(config, kind, corpus, source, device, reporter)
-    session = Session(config, corpus, reporter)
-    ignored = ignored_settings(config)
+    session = Session(config, corpus, source, reporter)
+    ignored = [
+        f"{name}.{key}"
+        for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))
+        for key, value in section
+        if value != type(section).model_fields[key].default and (name, key) != ("training", "seed")
+    ]
     if source is None and device != "auto":
         ignored.append("--device")  # without an encoder, numpy computes everything
     if ignored:
@@ -266,26 +285,11 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     return session
 
 
-def prepare(out: Path, material: Material, *, resume: bool) -> None:
-    """Make room for a new run, or clean up after one that stopped, and write the files that a run starts with."""
-    backup.clean_up(out)
-    if not resume:
-        backup.make_room(out)
-    layout.write_start(out, material.resolved, material.corpus, material.findings)
-
-
 # The training
 
 
 def _fit(
-    session: Session,
-    config: Config,
-    source: hub.Source | None,
-    out: Path,
-    observer: tracking.RunObserver,
-    device: str,
-    *,
-    resume: bool,
+    session: Session, config: Config, out: Path, observer: tracking.RunObserver, device: str, *, resume: bool
 ) -> tuple[Trained, Fitted]:
     """Train a network step by step, or fit a model by one call; `config` has absolute paths."""
     if isinstance(session, StepSession):
@@ -295,21 +299,12 @@ def _fit(
     kind = find_kind(config.model.kind)
     assert isinstance(kind, FittedKind)
     if resume:
-        observer.reporter.info("this kind of model is fitted by one call and has no checkpoints: starting from scratch")
+        observer.info("this kind of model is fitted by one call and has no checkpoints: starting from scratch")
     observer.on_start(())
     cut_log(out / layout.LOG, -1, 0)
-    observer.log.write("start", kind=kind.name)
-    model = fit_model(session, kind, source, device, observer.reporter.info)
+    observer.log("start", kind=kind.name)
+    model = fit_model(session, kind, device, observer.info)
     return model, Fitted(seconds=time.perf_counter() - session.started)
-
-
-def _report_end(fitted: Fitted, config: Config, reporter: TrainingReporter) -> None:
-    if fitted.interrupted:
-        epoch = fitted.best_epoch if config.training.keep == "best" else len(fitted.epochs)
-        weights = f"epoch {epoch}" if epoch else "the latest step, before the end of the first epoch"
-        reporter.warn(f"interrupted: the model has the weights of {weights}")
-    elif fitted.stopped:
-        reporter.info(f"stopped early: {fitted.stopped}")
 
 
 # After the training
@@ -319,15 +314,11 @@ def _finish(
     session: Session,
     trained: Trained,
     fitted: Fitted,
-    source: hub.Source | None,
     out: Path,
     findings: Sequence[str],
     reporter: TrainingReporter,
 ) -> TrainOutcome:
-    """Write the model to `out/model`, with a temperature, thresholds, a card and a manifest.
-
-    source: the pretrained checkpoint that it started from; None without one.
-    """
+    """Write the model to `out/model`, with a temperature, thresholds, a card and a manifest."""
     config, corpus, targets = session.config, session.corpus, session.valid_targets
     with staged(out / "model") as stage:
         logits = trained.save(stage)
@@ -340,31 +331,33 @@ def _finish(
         decision, tuned = tune_decision(logits, targets, session.start, session.tuning, tuned_on)
         validation = session.metrics(logits) | ({} if tuned is None else tuned.out_of_fold_f1)
         write_json(stage / DECISION, decision.to_json())
-        facts = _card_facts(session, trained, source, findings, validation, temperature)
+        facts = _card_facts(session, trained, findings, validation, temperature)
         write_file(stage / "README.md", make_card(facts, decision))
         kind = find_kind(config.model.kind)
         seal(
             stage,
             kind=kind.name,
             portability=kind.portability,
-            encoder="" if source is None else f"{facts.encoder} ({source.origin})",
+            encoder=f"{facts.encoder} ({facts.encoder_origin})" if session.source else "",
             max_tokens=trained.max_tokens,
             versions=versions(),
             data=session.fingerprints,
         )
         save_rows(out / layout.VALID, logits, targets)
-    outcome = TrainOutcome(out, decision, tuned, validation, fitted, temperature)
-    _report_outcome(outcome, reporter)
-    return outcome
+    if temperature != 1.0:
+        reporter.info(f"temperature {temperature:.3f} folded into the model")
+    for warning in temperature_warnings([temperature]):
+        reporter.warn(warning)
+    if tuned is not None:
+        reporter.info(chosen_thresholds(tuned))
+    else:
+        shown = (f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))
+        reporter.info(f"validation: {', '.join(shown)}")
+    return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
 
 def _card_facts(
-    session: Session,
-    trained: Trained,
-    source: hub.Source | None,
-    findings: Sequence[str],
-    validation: dict[str, float],
-    temperature: float,
+    session: Session, trained: Trained, findings: Sequence[str], validation: dict[str, float], temperature: float
 ) -> CardFacts:
     config = session.config
     encoder = config.checkpoint.encoder if config.checkpoint else ""
@@ -373,7 +366,7 @@ def _card_facts(
         name=config.name,
         kind=kind.about,
         encoder=encoder,
-        encoder_origin="" if source is None else source.origin,
+        encoder_origin=session.source.origin if session.source else "",
         encoder_on_hub=bool(encoder) and hub.local_path(encoder) is None,
         data=session.corpus.description,
         published=session.published,
@@ -384,15 +377,3 @@ def _card_facts(
         temperature=temperature,
         portability=kind.portability,
     )
-
-
-def _report_outcome(outcome: TrainOutcome, reporter: TrainingReporter) -> None:
-    if outcome.temperature != 1.0:
-        reporter.info(f"temperature {outcome.temperature:.3f} folded into the model")
-    for warning in temperature_warnings([outcome.temperature]):
-        reporter.warn(warning)
-    if outcome.tuned is not None:
-        reporter.info(chosen_thresholds(outcome.tuned))
-        return
-    shown = (f"{metric_name(name)} {percent(outcome.validation[name])}" for name in ("accuracy", "macro_f1"))
-    reporter.info(f"validation: {', '.join(shown)}")

@@ -26,7 +26,7 @@ from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
 from emotune.runs import layout
-from emotune.runs.cached_logits import CachedRows, cached_rows
+from emotune.runs.layout import CachedRows, cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned, precision_and_recall

@@ -135,15 +135,15 @@ def training_curves(log: TrainingLog, title: str) -> Figure:
     The log has a step or an epoch. Values that it lacks leave gaps; a panel without any is left out.
     """
     panels = log.panels
-    names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for panel in panels for line in panel.lines]
+    names = [style.fit(line.name, style.LONGEST_NAME, _NAME_SIZE) for lines in panels.values() for line in lines]
     column = _LEGEND_MARK + max(style.text_width(name, _NAME_SIZE) for name in names)
-    heights = [max(_HEIGHT, _NAME_LINE * len(panel.lines)) for panel in panels]
+    heights = [max(_HEIGHT, _NAME_LINE * len(lines)) for lines in panels.values()]
     top = _BOTTOM + sum(heights) + _BETWEEN * len(heights)
     figure = style.page(_LEFT + _WIDTH + column + style.MARGIN, top, title)
-    for panel, height in zip(panels, heights, strict=True):
+    for (heading, lines), height in zip(panels.items(), heights, strict=True):
         top -= _BETWEEN + height
         axes = style.place_axes(figure, _LEFT, top + 0.25, _WIDTH, height)
-        _draw_lines(axes, panel.lines, panel.name, log)
+        _draw_lines(axes, lines, heading, log)
     axes.set_xlabel("step" if log.steps else "epoch")
     return figure
 
