@@ -142,10 +142,9 @@ def test_against_the_best_all_pairs_are_corrected_for_and_against_a_baseline_the
     assert best.ranking == [1, 2, 0, 3]
     named = compared(targets, *entries, baseline="0.3")
     assert (named.reference, named.named, len(named.differences)) == (0, True, 3)
-    d = named.against_reference(1)
-    assert d is not None
+    assert [d.entry for d in named.against_reference] == [1, 2, 3]
+    d = named.against_reference[0]
     assert d.value == pytest.approx(best.measured[1].metrics["macro_f1"] - best.measured[0].metrics["macro_f1"])
-    assert named.against_reference(0) is None
 
 
 def test_many_comparisons_take_more_draws() -> None:

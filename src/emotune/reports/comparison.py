@@ -240,13 +240,11 @@ def difference_table(report: ComparisonReport) -> Table:
     """The ranking metric of each entry minus that of the reference."""
     name = metric_name(report.comparison.metric)
     rows = []
-    for i in report.comparison.ranking:
-        d = report.comparison.against_reference(i)
-        if d is not None:
-            shown = tables.UNDEFINED if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
-            value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
-            tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
-            rows.append((report.names[i], value, shown, f"{d.rows:,}", *tested))
+    for d in report.comparison.against_reference:
+        shown = tables.UNDEFINED if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
+        value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
+        tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
+        rows.append((report.names[d.entry], value, shown, f"{d.rows:,}", *tested))
     header = ("run", f"{name} minus {report.reference}", "95 % interval", "rows that differ", "p", "p (Holm)", "")
     return Table(header, tuple(rows))
 
@@ -284,10 +282,8 @@ def summary(report: ComparisonReport) -> str:
     best = compared.measured[compared.ranking[0]]
     first = f"Best: {best.entry.name}, {metric_name(compared.metric)} {percent(best.metrics[compared.metric])}."
     by_verdict: dict[str, list[str]] = {}
-    for i in compared.ranking:
-        d = compared.against_reference(i)
-        if d is not None:
-            by_verdict.setdefault(verdict(report, d), []).append(report.names[i])
+    for d in compared.against_reference:
+        by_verdict.setdefault(verdict(report, d), []).append(report.names[d.entry])
     words = {"better": "Better than", "worse": "Worse than", NOT_SIGNIFICANT: "Not significantly different from"}
     parts = [f"{words[v]} {report.reference}: {', '.join(names)}." for v, names in by_verdict.items()]
     return " ".join([*([report.lead] if report.lead else []), first, *parts])

@@ -201,7 +201,18 @@ def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
         lost = one if mine.records is None else other
         why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
         return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
-    found = _first_differences(one, mine, other, its)
+    found: list[str] = []
+    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
+        if len(found) == _SHOWN_ROWS:
+            break
+        if a.text != b.text:
+            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
+        elif not np.array_equal(mine.targets[i], its.targets[i]):
+            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
+    at = min(mine_number, its_number)
+    for name, records in ((one, mine.records), (other, its.records)):
+        if not found and len(records) > at:
+            found.append(f"row {at + 1}: only {name} has {_quoted(records[at])}")
     return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
 
 
@@ -211,25 +222,6 @@ def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
         return False
     turned = relabelled(read.records, read.labels, other.labels)
     return fingerprint(turned, other.labels) == other.sha256 and np.array_equal(read.targets, other.targets)
-
-
-def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """Describe the first rows with another text or other labels, a line each; empty without any."""
-    assert mine.records is not None
-    assert its.records is not None
-    found: list[str] = []
-    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
-        if len(found) == _SHOWN_ROWS:
-            break
-        if a.text != b.text:
-            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
-        elif not np.array_equal(mine.targets[i], its.targets[i]):
-            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    at = min(len(mine.records), len(its.records))
-    for name, records in ((one, mine.records), (other, its.records)):
-        if not found and len(records) > at:
-            found.append(f"row {at + 1}: only {name} has {_quoted(records[at])}")
-    return found
 
 
 def _quoted(record: Record) -> str:

@@ -163,9 +163,11 @@ class Comparison:
         scores = [_quality(measured, self.metric) for measured in self.measured]
         return [int(i) for i in np.argsort(-np.array(scores), kind="stable")]
 
-    def against_reference(self, entry: int) -> Difference | None:
-        """Return the difference of an entry and the reference; None for the reference itself."""
-        return next((d for d in self.differences if (d.entry, d.other) == (entry, self.reference)), None)
+    @property
+    def against_reference(self) -> list[Difference]:
+        """The difference of each other entry and the reference, the best entry first."""
+        found = {d.entry: d for d in self.differences if d.other == self.reference}
+        return [found[i] for i in self.ranking if i in found]
 
 
 def compare(

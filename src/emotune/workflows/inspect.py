@@ -67,14 +67,10 @@ def inspect(
 def _max_tokens(directory: Path) -> int:
     """Return the most tokens that a model takes, according to its files."""
     limits = [1_000_000]
-    if (directory / "config.json").is_file():
-        model = read_json(directory / "config.json")
-        positions = model.get("max_position_embeddings")
-        if isinstance(positions, int) and positions > 0:
-            offset = any(family in str(model.get("model_type")) for family in _OFFSET_POSITIONS)
-            limits.append(positions - 2 if offset else positions)
-    if (directory / "tokenizer_config.json").is_file():
-        length = read_json(directory / "tokenizer_config.json").get("model_max_length")
-        if isinstance(length, int) and length > 0:
-            limits.append(length)
+    for name, key in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        content = read_json(directory / name) if (directory / name).is_file() else {}
+        limit, kind = content.get(key), str(content.get("model_type"))
+        if isinstance(limit, int) and limit > 0:
+            offset = name == "config.json" and any(family in kind for family in _OFFSET_POSITIONS)
+            limits.append(limit - 2 if offset else limit)
     return min(limits)
