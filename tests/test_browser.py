@@ -54,7 +54,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))
     folder = tmp_path_factory.mktemp("report")
     found = evaluation(labels, (*PAYLOADS, "x" * 500, "a\x00b"), warnings=(PAYLOADS[-1],), model=PAYLOADS[-2])
-    return write_report(evaluation_report(found, background(labels), [], 20), folder, pytest.fail).as_uri()
+    return write_report(evaluation_report(found, background(labels), []), folder, pytest.fail).as_uri()
 
 
 @pytest.fixture(scope="module")

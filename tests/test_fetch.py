@@ -409,8 +409,7 @@ def test_a_full_disk(site: Site, monkeypatch: pytest.MonkeyPatch, failing: str) 
 
 def test_a_read_only_cache_that_is_whole_is_not_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch("goemotions", **NO_WAIT)
-    monkeypatch.setattr("emotune.workflows.fetch._alone_in", None)  # nothing is locked or made
-    monkeypatch.setattr("emotune.workflows.fetch._filling", None)
+    monkeypatch.setattr("emotune.workflows.fetch._filling", None)  # nothing is locked or made
     assert set(fetch("goemotions", **NO_WAIT).files.values()) == {"there"}
 
 

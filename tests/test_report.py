@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -37,7 +38,6 @@ from emotune.reports.writer import (
     write_report,
 )
 from emotune.runs.log import read_training_log
-from emotune.scoring.metrics import confusion, score
 from emotune.scoring.thresholds import FoldThresholds
 from tiny import unchecked
 
@@ -90,8 +90,7 @@ def evaluation(labels: LabelSet, texts: tuple[str, ...] = TEXTS, num_rows: int =
         targets=targets,
         decided=decided,
         probabilities=p,
-        scores=score(targets, decided, p, labels, resamples=20),
-        confusion=confusion(targets, decided, labels.task),
+        resamples=20,
         thresholds=(0.5,) * len(labels) if labels.task is Task.MULTI_LABEL else None,
         **known | more,
     )
@@ -185,7 +184,7 @@ def assert_harmless(html: str) -> Page:
 
 def undrawn(found: Evaluation, known: Background) -> str:
     """The page without pictures."""
-    return report_html(evaluation_report(found, known, [], 2).with_pictures(()), {})
+    return report_html(evaluation_report(found, known, []).with_pictures(()), {})
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +192,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a report on labels and texts that try to break out of the markup."""
     labels = unchecked(HOSTILE)
     folder = tmp_path_factory.mktemp("hostile")
-    write_report(evaluation_report(evaluation(labels), background(labels), [], 20), folder, pytest.fail)
+    write_report(evaluation_report(evaluation(labels), background(labels), []), folder, pytest.fail)
     return folder
 
 
@@ -251,7 +250,7 @@ def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
 
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
-    write_report(evaluation_report(evaluation(labels), background(labels), [], 20), tmp_path, pytest.fail)
+    write_report(evaluation_report(evaluation(labels), background(labels), []), tmp_path, pytest.fail)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text
     assert "threshold" not in page.text.replace("thresholds tuned out of fold", "")
@@ -263,13 +262,12 @@ def test_classes_have_no_thresholds(tmp_path: Path) -> None:
 def test_undefined_scores_are_shown_as_undefined(num_rows: int, tmp_path: Path) -> None:
     found = evaluation(LabelSet(("a", "b")), num_rows=num_rows)
     nothing = np.zeros_like(found.targets)
-    scores = score(nothing, nothing, found.probabilities, found.labels, resamples=5)
-    empty = Evaluation(**{**vars(found), "targets": nothing, "decided": nothing, "scores": scores})
+    empty = replace(found, targets=nothing, decided=nothing, resamples=5)
     page = assert_harmless(undrawn(empty, Background(Decision.default(found.labels))))
     assert "undefined" in page.text
     assert "2 labels without a positive example" in page.text
     assert "nan" not in page.text.lower()
-    write_report(evaluation_report(empty, Background(Decision.default(found.labels)), [], 5), tmp_path, pytest.fail)
+    write_report(evaluation_report(empty, Background(Decision.default(found.labels)), []), tmp_path, pytest.fail)
     assert_harmless((tmp_path / "report.html").read_text())
 
 

@@ -1,8 +1,10 @@
 """The checks of a model's files let every valid one through: patterns, architectures, tokenizers, dtypes."""
 
+import io
 import json
 import re
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib import metadata
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from safetensors.numpy import save_file
 from emotune.artifact.safety.directory import require_safe_model, weight_files
 from emotune.artifact.safety.files import read_header, read_json, require_finite
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
-from emotune.cli.terminal import json_safe, on_one_line, printable
+from emotune.cli.terminal import emit_json, on_one_line, printable
 from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder
@@ -137,7 +139,10 @@ def test_terminal_control_characters_are_removed(text: str) -> None:
     obeyed = {chr(c) for c in (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2066, 0x2028)}
     assert not obeyed & set(on_one_line(text))
     assert not (obeyed - {"\n", "\t"}) & set(printable(text))
-    assert json.loads(json_safe(json.dumps(text, ensure_ascii=False))) == text
+    with redirect_stdout(io.StringIO()) as out:
+        emit_json(text)
+    assert json.loads(out.getvalue()) == text
+    assert not obeyed & set(out.getvalue().removesuffix("\n"))
     if text.isascii() and text.isprintable():
         assert printable(text) == on_one_line(text) == text
 

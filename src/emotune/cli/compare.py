@@ -95,17 +95,17 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
     for caption, table in tables.confusions_of_all(report, most=3):
         emit("")
         terminal.table(table, caption)
-    disagreements = report.comparison.disagreements[:5]
-    if disagreements:
+    rows = list(report.comparison.disagreements)[:5]
+    if rows:
         emit("")
         terminal.heading("They disagree most on")
-    for disagreement in disagreements:
-        place, text = tables.place_and_text(report, disagreement.row, most=2 * terminal.fold)
-        labels = ", ".join(report.labels_of(disagreement.row)) or "nothing"
+    for row in rows:
+        place, text = tables.place_and_text(report, row, most=2 * terminal.fold)
+        labels = ", ".join(report.labels_of(row)) or "nothing"
         terminal.paragraph(f"{place}  {text}", others="  ")
         emit(f"    labels: {labels}")
         names = (report.names[i] for i in report.comparison.ranking)
-        for name, answer in zip(names, tables.answers(report, disagreement.row), strict=True):
+        for name, answer in zip(names, tables.answers(report, row), strict=True):
             emit(f"    {name}: {answer}")
     emit("")
     show_sentences((tables.summary(report), *report.notes), terminal)

@@ -8,8 +8,6 @@ import typer
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
-_CONFUSED = 5  # of each kind
-
 
 @reported
 def evaluate(
@@ -52,7 +50,7 @@ def evaluate(
     terminal.table(overall_table(found.scores, multi_label=multi), f"{found.title}: {found.scores.num_rows:,} rows")
     emit("")
     terminal.table(label_table(found.scores, found.labels))
-    for caption, table in confusion_tables(found.confusions.first(_CONFUSED), found.labels):
+    for caption, table in confusion_tables(found.confusions.first(5), found.labels):
         emit("")
         terminal.table(table, caption)
     missing = without_positives(found.scores.labels_without_positives)

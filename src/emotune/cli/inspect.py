@@ -50,11 +50,11 @@ def inspect(
     settings = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
     given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     config = config_from({}, [*(override or []), *given])
-    outcome = run_inspection(config, reporter=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
+    inspection = run_inspection(config, reporter=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
     if as_json:
-        emit_json(outcome.to_json())
+        emit_json(inspection.to_json() | {"folder": None if out is None else str(out)})
         return
-    _show(outcome.inspection, terminal, samples, everything)
+    _show(inspection, terminal, samples, everything)
     if out is not None:
         terminal.info(f"written to {out}: report.md, inspection.json and pictures")
 

@@ -48,7 +48,11 @@ def ladder(
 
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
     """
-    started, seconds, terminal = time.monotonic(), _seconds(budget), Terminal(quiet=quiet)
+    started, terminal = time.monotonic(), Terminal(quiet=quiet)
+    found = _DURATION.fullmatch(budget.strip().lower())
+    seconds = sum(float(found[unit] or 0) * length for unit, length in _UNITS.items()) if found else 0.0
+    if not seconds:
+        raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {budget!r}")
     try:
         from emotune.workflows import ladder as workflow
     except ImportError as error:
@@ -85,12 +89,3 @@ def ladder(
     emit("")
     show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal)
     terminal.info(f"report: {outcome.page}")
-
-
-def _seconds(text: str) -> float:
-    """Parse `1h30m`, `20m` or `90s`; raises UsageError for anything else and for no time."""
-    found = _DURATION.fullmatch(text.strip().lower())
-    seconds = sum(float(found[unit] or 0) * length for unit, length in _UNITS.items()) if found else 0.0
-    if not seconds:
-        raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {text!r}")
-    return seconds

@@ -41,7 +41,16 @@ def predict(
     from emotune.artifact.opening import open_model
     from emotune.inference.classifier import run_model
 
-    classifier = run_model(open_model(_model_or_newest(model, terminal)), device=device, warn=terminal.warn)
+    if model is None:
+        from emotune.runs.layout import newest_model
+
+        newest = newest_model(Path("runs"))
+        if newest is None:
+            hint = "Name one with -m, or train one: emotune train starter"
+            raise MissingInputError("no model given, and none in runs/", hint=hint)
+        terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
+        model = str(newest)
+    classifier = run_model(open_model(model), device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None
@@ -75,17 +84,3 @@ def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
     if not found:
         raise MissingInputError("no text given", hint='Try: emotune predict "I did not see that coming!"')
     return found
-
-
-def _model_or_newest(model: str | None, terminal: Terminal) -> str:
-    if model is not None:
-        return model
-    from emotune.runs.layout import newest_model
-
-    newest = newest_model(Path("runs"))
-    if newest is None:
-        raise MissingInputError(
-            "no model given, and none in runs/", hint="Name one with -m, or train one: emotune train starter"
-        )
-    terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
-    return str(newest)

@@ -39,15 +39,13 @@ def emit(text: str) -> None:
 
 
 def emit_json(content: Any) -> None:
-    """Print a JSON value on one line of stdout."""
-    emit(json_safe(json.dumps(content, ensure_ascii=False, allow_nan=False)))
+    """Print a JSON value on one line of stdout; characters that `printable` escapes have JSON escapes."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    emit(_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 class _Results(Console):
     """A console on stdout that raises BrokenPipeError when the reader has closed the pipe."""
-
-    def __init__(self) -> None:
-        super().__init__(highlight=False, soft_wrap=True)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -93,11 +91,11 @@ class Terminal:
     def heading(self, title: str) -> None:
         """Print a heading on stdout."""
         with writing_results():
-            _Results().print(Text(printable(title), style="bold"))
+            _Results(highlight=False, soft_wrap=True).print(Text(printable(title), style="bold"))
 
     def table(self, table: "Table", title: str = "") -> None:
         """Print a table on stdout, as wide as it needs: a pipe or a narrow terminal must not lose figures."""
-        console = _Results()
+        console = _Results(highlight=False, soft_wrap=True)
         if title:
             self.heading(title)
         shown = [tuple(map(on_one_line, row)) for row in (table.header, *table.rows)]
@@ -200,11 +198,6 @@ def on_one_line(text: str) -> str:
     return _IN_ONE_LINE.sub(_escape, text)
 
 
-def json_safe(text: str) -> str:
-    """Return JSON of the same meaning with these characters as JSON escapes."""
-    return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
 def _escape(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 
@@ -216,13 +209,11 @@ class UnfailingStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write; ignore a failure."""
         with suppress(OSError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush; ignore a failure."""
         with suppress(OSError):
             self._stream.flush()
 

@@ -2,17 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import MissingInputError, UsageError
-
-if TYPE_CHECKING:
-    from emotune.workflows.cross_train import FoldsOutcome
-    from emotune.workflows.train import TrainOutcome
 
 
 @reported
@@ -64,30 +60,25 @@ def train(
     config = load_config(recipe, settings)
     terminal = Terminal(quiet=quiet)
     run = out if out is not None else next_free(Path("runs"), config.name)
-    if resume and training.completed(run, config):
+    finished = resume and training.completed(run, config)
+    if finished:
         terminal.info(f"{run} is already finished; nothing to resume")
-        _emit_model(run, {"run": str(run), "model": str(run / "model"), "complete": True}, as_json=as_json)
-        return
-    outcome: TrainOutcome | FoldsOutcome | None
-    with terminal.training():
+        content = {"run": str(run), "model": str(run / "model"), "complete": True}
+    else:
         fit = training.train if config.training.folds is None else train_folds
-        outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
-    if outcome is None:  # one of several processes: the first reports the outcome
-        return
-    content = outcome.to_json()
-    if as_json or content["model"]:
-        _emit_model(run, content, as_json=as_json)
-        if not as_json:
-            terminal.info(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
-    if content["interrupted"]:
-        raise typer.Exit(INTERRUPTED)
-
-
-def _emit_model(run: Path, content: dict[str, object], *, as_json: bool) -> None:
+        with terminal.training():
+            outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
+        if outcome is None:  # one of several processes: the first reports the outcome
+            return
+        content = outcome.to_json()
     if as_json:
         emit_json(content)
-    else:
+    elif content["model"]:
         emit(f"model: {run / 'model'}")
+        if not finished:
+            terminal.info(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
+    if content.get("interrupted"):
+        raise typer.Exit(INTERRUPTED)
 
 
 def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:

@@ -3,7 +3,7 @@
 import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -74,10 +74,18 @@ def tune(
             raise UsageError(f"{option} --data, which is missing", hint=hint)
     if temperatures is not Temperatures.one and not calibrate:
         raise UsageError("--temperatures requires --calibrate")
+    asked = {
+        "method": method and str(method),
+        "objective": objective and str(objective),
+        **{"shrinkage": shrinkage, "folds": folds, "beta": beta, "at_least": at_least},
+    }
+    for name, number in asked.items():
+        if isinstance(number, float) and not (math.isfinite(number) and (number > 0 or name == "shrinkage")):
+            raise UsageError(f"--{name.replace('_', '-')} is a finite number above 0, not {number}")
     terminal = Terminal(quiet=quiet)
     request = TuneRequest(
         model,
-        _given(method=method, objective=objective, shrinkage=shrinkage, folds=folds, beta=beta, at_least=at_least),
+        {name: value for name, value in asked.items() if value is not None},
         data=data,
         split=split,
         overrides=override or (),
@@ -93,14 +101,6 @@ def tune(
         emit_json(outcome.to_json())
     else:
         _show(outcome, terminal)
-
-
-def _given(**asked: Any) -> dict[str, Any]:
-    """Return the settings that are not None, as in a configuration; raises UsageError for a number out of range."""
-    for name, number in asked.items():
-        if isinstance(number, float) and not (math.isfinite(number) and (number > 0 or name == "shrinkage")):
-            raise UsageError(f"--{name.replace('_', '-')} is a finite number above 0, not {number}")
-    return {name: str(v) if isinstance(v, StrEnum) else v for name, v in asked.items() if v is not None}
 
 
 def _show(outcome: "TuneOutcome", terminal: Terminal) -> None:

@@ -120,7 +120,7 @@ class ComparisonReport:
             ],
             "correction": {"p": "holm", "intervals": "max-t", "comparisons": len(compared.differences)},
             "by_label": [self._labels_json(d) for d in compared.by_label],
-            "disagreements": [self._row_json(d.row, d.extent) for d in compared.disagreements],
+            "disagreements": [self._row_json(row, extent) for row, extent in compared.disagreements.items()],
             "bootstrap": {"resamples": compared.resamples, "seed": self.seed},
             "notes": list(self.notes),
             "warnings": list(self.warnings),
@@ -202,24 +202,20 @@ def main_table(
     report: ComparisonReport, metrics: Sequence[str], further: Sequence[str] = (), *, costs: bool = True
 ) -> Table:
     """The entries, the best first: metrics with their 95 % intervals, costs, and further metrics."""
-    rows = []
     ranked = [report.comparison.measured[i] for i in report.comparison.ranking]
-    several = report.num_seeds > 1
-    speeds = any(measured.entry.texts_per_second is not None for measured in ranked)
-    for measured in ranked:
-        entry = measured.entry
-        cells = [entry.name, *([str(len(entry.outcomes))] if several else [])]
-        cells += [_value(measured, name) for name in metrics]
-        if costs:
-            cells += [duration(entry.training_seconds), size(entry.num_bytes)]
-            cells += [speed(entry.texts_per_second)] if speeds else []
-            cells.append(",\N{NO-BREAK SPACE}".join(COST_NAMES[cost] for cost in measured.fronts))
-        cells += [_value(measured, name) for name in further]
-        rows.append(tuple(cells))
-    header = ["run", *(["seeds"] if several else []), *map(metric_name, metrics)]
+    columns = {"run": [m.entry.name for m in ranked]}
+    if report.num_seeds > 1:
+        columns["seeds"] = [str(len(m.entry.outcomes)) for m in ranked]
+    columns |= {metric_name(name): [_value(m, name) for m in ranked] for name in metrics}
     if costs:
-        header += ["training", "size", *(["texts/s"] if speeds else []), "Pareto-optimal"]
-    return Table((*header, *map(metric_name, further)), tuple(rows))
+        columns["training"] = [duration(m.entry.training_seconds) for m in ranked]
+        columns["size"] = [size(m.entry.num_bytes) for m in ranked]
+        if any(m.entry.texts_per_second is not None for m in ranked):
+            columns["texts/s"] = [speed(m.entry.texts_per_second) for m in ranked]
+        fronts = ([COST_NAMES[cost] for cost in m.fronts] for m in ranked)
+        columns["Pareto-optimal"] = [",\N{NO-BREAK SPACE}".join(names) for names in fronts]
+    columns |= {metric_name(name): [_value(m, name) for m in ranked] for name in further}
+    return Table(tuple(columns), tuple(zip(*columns.values(), strict=True)))
 
 
 def _value(measured: Measured, name: str) -> str:
@@ -244,13 +240,11 @@ def difference_table(report: ComparisonReport) -> Table:
     """The ranking metric of each entry minus that of the reference."""
     name = metric_name(report.comparison.metric)
     rows = []
-    for i in report.comparison.ranking:
-        d = report.comparison.against_reference(i)
-        if d is not None:
-            shown = tables.UNDEFINED if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
-            value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
-            tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
-            rows.append((report.names[i], value, shown, f"{d.rows:,}", *tested))
+    for d in report.comparison.against_reference:
+        shown = tables.UNDEFINED if math.isnan(d.low) else f"{d.low:+.3f} to {d.high:+.3f}"
+        value = tables.UNDEFINED if math.isnan(d.value) else f"{d.value:+.3f}"
+        tested = (p_value(d.p), p_value(d.corrected), verdict(report, d))
+        rows.append((report.names[d.entry], value, shown, f"{d.rows:,}", *tested))
     header = ("run", f"{name} minus {report.reference}", "95 % interval", "rows that differ", "p", "p (Holm)", "")
     return Table(header, tuple(rows))
 
@@ -288,10 +282,8 @@ def summary(report: ComparisonReport) -> str:
     best = compared.measured[compared.ranking[0]]
     first = f"Best: {best.entry.name}, {metric_name(compared.metric)} {percent(best.metrics[compared.metric])}."
     by_verdict: dict[str, list[str]] = {}
-    for i in compared.ranking:
-        d = compared.against_reference(i)
-        if d is not None:
-            by_verdict.setdefault(verdict(report, d), []).append(report.names[i])
+    for d in compared.against_reference:
+        by_verdict.setdefault(verdict(report, d), []).append(report.names[d.entry])
     words = {"better": "Better than", "worse": "Worse than", NOT_SIGNIFICANT: "Not significantly different from"}
     parts = [f"{words[v]} {report.reference}: {', '.join(names)}." for v, names in by_verdict.items()]
     return " ".join([*([report.lead] if report.lead else []), first, *parts])
@@ -456,7 +448,7 @@ def _labels(report: ComparisonReport) -> list[Block]:
 
 
 def _disagreements(report: ComparisonReport) -> list[Block]:
-    rows = [disagreement.row for disagreement in report.comparison.disagreements[:_MOST_CASES]]
+    rows = list(report.comparison.disagreements)[:_MOST_CASES]
     if not rows:
         return []
     names, cases = [report.names[i] for i in report.comparison.ranking], []

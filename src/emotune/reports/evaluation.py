@@ -36,7 +36,7 @@ from emotune.reports.writer import (
     Report,
     Section,
 )
-from emotune.scoring import metrics as curves
+from emotune.scoring import metrics
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
 from emotune.scoring.slices import (
     Confusions,
@@ -66,7 +66,8 @@ _CURVE_POINTS = 150
 class Evaluation:
     """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
-    `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels).
+    `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels). `resamples`:
+    bootstrap draws for the intervals.
     """
 
     labels: LabelSet
@@ -74,18 +75,21 @@ class Evaluation:
     targets: Bools
     decided: Bools
     probabilities: Floats
-    scores: Scores
-    confusion: npt.NDArray[np.int64]
     model: str = ""
     split: str = ""
     level: str | None = None
     data: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     thresholds: tuple[float, ...] | None = None
+    resamples: int = 1000
 
     @property
     def multi_label(self) -> bool:
         return self.labels.task is Task.MULTI_LABEL
+
+    @cached_property
+    def scores(self) -> Scores:
+        return metrics.score(self.targets, self.decided, self.probabilities, self.labels, resamples=self.resamples)
 
     @cached_property
     def confusions(self) -> Confusions:
@@ -114,7 +118,7 @@ class Evaluation:
                 for i, name in enumerate(self.labels.names)
             ],
             "labels_without_positives": list(self.scores.labels_without_positives),
-            "confusion": self.confusion.tolist(),
+            "confusion": metrics.confusion(self.targets, self.decided, self.labels.task).tolist(),
             **confusions_json(self.confusions, self.labels),
             "warnings": list(self.warnings),
         }
@@ -175,13 +179,10 @@ def predictions_csv(evaluation: Evaluation) -> str:
 # --- the report ------------------------------------------------------------------------------------------------
 
 
-def evaluation_report(
-    evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation], resamples: int
-) -> Report:
+def evaluation_report(evaluation: Evaluation, background: Background, coarser: Sequence[Evaluation]) -> Report:
     """The report: metrics.json, predictions.csv, Markdown, a page, and pictures.
 
-    coarser: the same decisions at coarser levels of the taxonomy, the finest first. resamples: bootstrap draws for the
-    intervals of the slices.
+    coarser: the same decisions at coarser levels of the taxonomy, the finest first.
     """
     scores = evaluation.scores
     missing = tables.without_positives(scores.labels_without_positives)
@@ -203,7 +204,7 @@ def evaluation_report(
             Section("labels", "By label", _by_label(evaluation)),
             Section("curves", "Precision and recall", _precision_recall(evaluation)),
             Section("calibration", "Calibration", _calibration(evaluation)),
-            Section("slices", "Slices", _slices(evaluation, resamples)),
+            Section("slices", "Slices", _slices(evaluation)),
             Section("confusions", "Confusions", _confusions(evaluation)),
             Section("levels", "Coarser levels", _levels([evaluation, *coarser])),
             Section("errors", "Worst errors", _worst_errors(evaluation)),
@@ -290,7 +291,7 @@ def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
     return [
         LabelCurve(
             evaluation.labels.names[j],
-            curves.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(_CURVE_POINTS),
+            metrics.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(_CURVE_POINTS),
             recall=float(each.recall[j]),
             precision=float(each.precision[j]),
             threshold=None if thresholds is None else thresholds[j],
@@ -310,7 +311,7 @@ def _calibration(evaluation: Evaluation) -> list[Block]:
     def draw() -> "Figure":
         from emotune.reports.figures.curves import reliability_diagram
 
-        bins = curves.reliability(evaluation.targets, evaluation.probabilities, evaluation.labels.task)
+        bins = metrics.reliability(evaluation.targets, evaluation.probabilities, evaluation.labels.task)
         return reliability_diagram(bins, overall["brier"], f"Reliability, {evaluation.title}")
 
     alt = (
@@ -320,9 +321,9 @@ def _calibration(evaluation: Evaluation) -> list[Block]:
     return [Columns(((Picture("reliability", "Reliability", alt, draw),), (facts,)))]
 
 
-def _slices(evaluation: Evaluation, resamples: int) -> list[Block]:
+def _slices(evaluation: Evaluation) -> list[Block]:
     """F1 by length of text, by number of labels and by rarity of label."""
-    t, d = evaluation.targets, evaluation.decided
+    t, d, resamples = evaluation.targets, evaluation.decided, evaluation.resamples
     lengths = [len(record.text) for record in evaluation.records]
     multi = evaluation.multi_label
     table = _slice_table("characters", by_length(lengths, t, d, resamples=resamples), multi_label=multi)
@@ -365,8 +366,9 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
     def draw() -> "Figure":
         from emotune.reports.figures.scores import confusion_matrix
 
+        counts = metrics.confusion(evaluation.targets, evaluation.decided, evaluation.labels.task)
         heading = f"{title}, {evaluation.title}"
-        return confusion_matrix(evaluation.confusion, evaluation.labels, heading, missed_extra=multi)
+        return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi)
 
     found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
     columns = tuple((CaptionedTable(caption, table),) for caption, table in found)

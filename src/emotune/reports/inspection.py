@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from emotune.data.quality.advice import Advice, percentage
 from emotune.data.quality.checks import Finding, visible
-from emotune.data.quality.profile import Distribution, Near, Profile
+from emotune.data.quality.profile import Distribution, Profile
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import Table
@@ -55,6 +55,15 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """All figures, and the rows of every finding."""
         found = self.profile
+        findings = [_finding_json(finding) for finding in found.findings]
+        for near in found.near:
+            examples = [
+                {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
+                for row, other, alike in near.examples
+            ]
+            groups = [[_row_json(row) for row in group] for group in near.groups]
+            findings.append(_finding_json(near.finding) | {"groups": groups, "examples": examples})
+        findings += [_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities]
         return {
             "data": self.data,
             "description": list(self.description),
@@ -75,11 +84,7 @@ class Inspection:
             },
             "cooccurrence": found.together.tolist(),
             "pairs": [vars(pair) for pair in found.pairs],
-            "findings": [
-                *(_finding_json(finding) for finding in found.findings),
-                *(_near_json(near) for near in found.near),
-                *(_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities),
-            ],
+            "findings": findings,
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
         }
@@ -114,15 +119,6 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
         "message": finding.message,
         "rows": [_row_json(row) for row in finding.rows],
     }
-
-
-def _near_json(near: Near) -> dict[str, Any]:
-    examples = [
-        {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
-        for row, other, alike in near.examples
-    ]
-    groups = [[_row_json(row) for row in group] for group in near.groups]
-    return _finding_json(near.finding) | {"groups": groups, "examples": examples}
 
 
 def split_table(profile: Profile) -> Table:
@@ -161,21 +157,19 @@ def label_table(inspection: Inspection, *, every: bool = False, bar: int = 10, s
     Without `every`, the middle of more than 40 labels is left out.
     """
     found, main = inspection.profile, inspection.profile.main
-    splits = found.splits[:_MOST_SPLITS]
-    top = max(1, int(main.label_counts.max()))
-    rows = []
-    for i in np.argsort(-main.label_counts, kind="stable"):
-        name = found.labels.names[i]
-        row = [name, *(f"{split.label_counts[i]:,}" for split in splits)]
-        row.append(percentage(main.label_counts[i] / main.rows) if main.rows else "")
-        if bar:
-            row.append(bar_of(main.label_counts[i] / top, bar))
-        if sample:
-            drawn = inspection.samples.get(name, ())
-            row.append(clipped(drawn[0].text, sample) if drawn else "")
-        rows.append(tuple(row))
-    header = ("label", *(split.name for split in splits), "share")
-    header += (("",) if bar else ()) + (("example",) if sample else ())
+    order = np.argsort(-main.label_counts, kind="stable")
+    names = [found.labels.names[i] for i in order]
+    columns = [("label", names)]
+    columns += [(split.name, [f"{split.label_counts[i]:,}" for i in order]) for split in found.splits[:_MOST_SPLITS]]
+    columns.append(("share", [percentage(main.label_counts[i] / main.rows) if main.rows else "" for i in order]))
+    if bar:
+        top = max(1, int(main.label_counts.max()))
+        columns.append(("", [bar_of(main.label_counts[i] / top, bar) for i in order]))
+    if sample:
+        drawn = (inspection.samples.get(name, ()) for name in names)
+        columns.append(("example", [clipped(texts[0].text, sample) if texts else "" for texts in drawn]))
+    header = tuple(title for title, _ in columns)
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
     if not every and len(rows) > _MANY_LABELS:
         first, last = _SHOWN_LABELS
         left_out = f"… {len(rows) - first - last} more (--all)"

@@ -32,12 +32,9 @@ class Table:
     @property
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers, aligned right; the first never does."""
-
-        def is_number(cell: str) -> bool:
-            return cell in ("", UNDEFINED) or cell.lstrip("+-")[:1].isdigit()
-
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        return tuple(i > 0 and all(map(is_number, column)) for i, column in enumerate(columns))
+        numbers = (all(c in ("", UNDEFINED) or c.lstrip("+-")[:1].isdigit() for c in column) for column in columns)
+        return tuple(i > 0 and each for i, each in enumerate(numbers))
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -65,20 +62,12 @@ def overall_table(scores: Scores, *, multi_label: bool) -> Table:
 def label_table(scores: Scores, labels: LabelSet) -> Table:
     """Each label with its support and scores, in label order."""
     each = scores.per_label
-    rows = [
-        (
-            name,
-            f"{each.support[i]:,}",
-            f"{each.predicted[i]:,}",
-            percent(each.precision[i]),
-            percent(each.recall[i]),
-            percent(each.f1[i]),
-            interval(each.f1_low[i], each.f1_high[i], 2),
-            percent(each.average_precision[i]),
-            percent(each.auroc[i]),
-        )
-        for i, name in enumerate(labels.names)
-    ]
+    rows = []
+    for i, name in enumerate(labels.names):
+        decisions = (percent(values[i]) for values in (each.precision, each.recall, each.f1))
+        f1_interval = interval(each.f1_low[i], each.f1_high[i], 2)
+        ranking = percent(each.average_precision[i]), percent(each.auroc[i])
+        rows.append((name, f"{each.support[i]:,}", f"{each.predicted[i]:,}", *decisions, f1_interval, *ranking))
     header = ("label", "support", "predicted", "precision", "recall", "F1", "95 % interval", "AP", "AUROC")
     return Table(header, tuple(rows))
 
@@ -163,8 +152,7 @@ def tuned_table(tuned: Tuned) -> Table:
 
 def _shown(tuned: Tuned) -> tuple[str, ...]:
     """The metrics to show for thresholds: both F1s, then the objective."""
-    keys = tuple(tuned.out_of_fold_f1)
-    return tuple(sorted(keys, key=lambda key: ("f1" not in key, "micro" in key)))
+    return tuple(sorted(tuned.out_of_fold_f1, key=lambda key: ("f1" not in key, "micro" in key)))
 
 
 def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelSet) -> Table:

@@ -75,24 +75,22 @@ def open_candidates(names: Sequence[str]) -> list[Candidate]:
     """Open the models; raises UsageError for fewer than two or a duplicate, ModelError for an unfinished run."""
     if len(names) < 2:
         raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
-    opened = []
+    candidates = []
     for given in names:
         path = local_path(given)
         if path is not None and not (path / "model" / MANIFEST).is_file():
             _require_finished(given, path)
-        opened.append((given, open_model(given)))
-    places = Counter(found.directory.resolve() for _, found in opened)
-    for given, found in opened:
-        if places[found.directory.resolve()] > 1:
-            raise UsageError(f"{given} is named twice", hint="Name each run once.")
-    short, candidates = [], []
-    for given, found in opened:
+        found = open_model(given)
         place = found.directory.resolve()
-        short.append(given if local_path(given) is None else (run_of(place) or place).name)
-    for name, (given, found) in zip(short, opened, strict=True):
+        name = given if path is None else (run_of(place) or place).name
         run = None if found.manifest is None else run_of(found.directory)
-        candidates.append(Candidate(given, name if short.count(name) == 1 else given, found, run))
-    return candidates
+        candidates.append(Candidate(given, name, found, run))
+    places = Counter(candidate.found.directory.resolve() for candidate in candidates)
+    for candidate in candidates:
+        if places[candidate.found.directory.resolve()] > 1:
+            raise UsageError(f"{candidate.given} is named twice", hint="Name each run once.")
+    short = Counter(candidate.name for candidate in candidates)
+    return [c if short[c.name] == 1 else replace(c, name=c.given) for c in candidates]
 
 
 def _require_finished(given: str, path: Path) -> None:
@@ -203,7 +201,18 @@ def row_difference(one: str, mine: Rows, other: str, its: Rows) -> str:
         lost = one if mine.records is None else other
         why = f"their fingerprints differ, {mine.sha256[:12]}… and {its.sha256[:12]}…"
         return f"{message}: {why}; the data of {lost} is gone or changed, so the rows that differ cannot be shown"
-    found = _first_differences(one, mine, other, its)
+    found: list[str] = []
+    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
+        if len(found) == _SHOWN_ROWS:
+            break
+        if a.text != b.text:
+            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
+        elif not np.array_equal(mine.targets[i], its.targets[i]):
+            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
+    at = min(mine_number, its_number)
+    for name, records in ((one, mine.records), (other, its.records)):
+        if not found and len(records) > at:
+            found.append(f"row {at + 1}: only {name} has {_quoted(records[at])}")
     return "\n  ".join([f"{message}:", *found]) if found or numbers else ""
 
 
@@ -213,25 +222,6 @@ def _has_fingerprint_of(read: Rows, other: Rows) -> bool:
         return False
     turned = relabelled(read.records, read.labels, other.labels)
     return fingerprint(turned, other.labels) == other.sha256 and np.array_equal(read.targets, other.targets)
-
-
-def _first_differences(one: str, mine: Rows, other: str, its: Rows) -> list[str]:
-    """Describe the first rows with another text or other labels, a line each; empty without any."""
-    assert mine.records is not None
-    assert its.records is not None
-    found: list[str] = []
-    for i, (a, b) in enumerate(zip(mine.records, its.records, strict=False)):
-        if len(found) == _SHOWN_ROWS:
-            break
-        if a.text != b.text:
-            found.append(f"row {i + 1}: {one} has {_quoted(a)}, {other} has {_quoted(b)}")
-        elif not np.array_equal(mine.targets[i], its.targets[i]):
-            found.append(f"row {i + 1}: {_quoted(a)} has other labels in {other} ({b.place})")
-    at = min(len(mine.records), len(its.records))
-    for name, records in ((one, mine.records), (other, its.records)):
-        if not found and len(records) > at:
-            found.append(f"row {at + 1}: only {name} has {_quoted(records[at])}")
-    return found
 
 
 def _quoted(record: Record) -> str:

@@ -133,19 +133,12 @@ class LabelDifferences:
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """A row on which entries differ; `extent`: in how many labels on average (multi-class: the share of pairs)."""
-
-    row: int
-    extent: float
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Entries compared on the same rows, in the order given.
 
     `reference`: the baseline if one was named (`named`), else the best entry by `metric`. `differences`: the whole
-    family of the correction. `resamples`: the number of bootstrap draws.
+    family of the correction. `disagreements`: the rows on which entries differ most, and in how many labels on average
+    (multi-class: the share of pairs). `resamples`: the number of bootstrap draws.
     """
 
     labels: LabelSet
@@ -156,7 +149,7 @@ class Comparison:
     named: bool
     differences: tuple[Difference, ...]
     by_label: tuple[LabelDifferences, ...]
-    disagreements: tuple[Disagreement, ...]
+    disagreements: dict[int, float]
     resamples: int
 
     @property
@@ -170,9 +163,11 @@ class Comparison:
         scores = [_quality(measured, self.metric) for measured in self.measured]
         return [int(i) for i in np.argsort(-np.array(scores), kind="stable")]
 
-    def against_reference(self, entry: int) -> Difference | None:
-        """Return the difference of an entry and the reference; None for the reference itself."""
-        return next((d for d in self.differences if (d.entry, d.other) == (entry, self.reference)), None)
+    @property
+    def against_reference(self) -> list[Difference]:
+        """The difference of each other entry and the reference, the best entry first."""
+        found = {d.entry: d for d in self.differences if d.other == self.reference}
+        return [found[i] for i in self.ranking if i in found]
 
 
 def compare(
@@ -204,9 +199,11 @@ def compare(
         tests = len(entries) - 1 if named else comb(len(entries), 2)
         resamples = max(_FEWEST_DRAWS, _DRAWS_A_COMPARISON * tests)
     draws = _draw(targets, entries, resamples, seed)
-    measured = _measured(labels, targets, entries, draws, metric)
-    best = int(np.argmax([_quality(m, metric) for m in measured]))
-    reference = best if baseline is None else names.index(baseline)
+    measured = [_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)]
+    quality = [_quality(m, metric) for m in measured]
+    fronts = {cost: pareto_front(quality, [entry.cost(cost) for entry in entries]) for cost in COSTS}
+    measured = [replace(m, fronts=tuple(cost for cost in COSTS if fronts[cost][i])) for i, m in enumerate(measured)]
+    reference = int(np.argmax(quality)) if baseline is None else names.index(baseline)
     others = [i for i in range(len(entries)) if i != reference]
     pairs = [(i, reference) for i in others] + ([] if named else list(combinations(others, 2)))
     return Comparison(
@@ -216,8 +213,8 @@ def compare(
         tuple(measured),
         reference,
         named,
-        _differences(measured, draws, metric, pairs),
-        _by_label(targets, measured, draws, pairs, reference),
+        _differences(measured, draws, metric, pairs) if pairs else (),
+        _by_label(targets, measured, draws, pairs, reference) if pairs else (),
         _disagreements(entries, labels.task),
         resamples,
     )
@@ -254,15 +251,6 @@ def _draw(targets: Bools, entries: Sequence[Entry], resamples: int, seed: int) -
         decided = np.mean([outcome.decided for outcome in entry.outcomes], axis=0)
         found.append(_Draws(metrics, np.mean([each.f1 for each in own], axis=0), decided))
     return found
-
-
-def _measured(
-    labels: LabelSet, targets: Bools, entries: Sequence[Entry], draws: Sequence[_Draws], metric: str
-) -> list[Measured]:
-    measured = [_measure(labels, targets, *pair) for pair in zip(entries, draws, strict=True)]
-    quality = [_quality(m, metric) for m in measured]
-    fronts = {cost: pareto_front(quality, [entry.cost(cost) for entry in entries]) for cost in COSTS}
-    return [replace(m, fronts=tuple(cost for cost in COSTS if fronts[cost][i])) for i, m in enumerate(measured)]
 
 
 def _measure(labels: LabelSet, targets: Bools, entry: Entry, draws: _Draws) -> Measured:
@@ -305,8 +293,6 @@ def pareto_front(quality: Sequence[float], cost: Sequence[float | None]) -> list
 def _differences(
     measured: Sequence[Measured], draws: Sequence[_Draws], metric: str, pairs: Sequence[tuple[int, int]]
 ) -> tuple[Difference, ...]:
-    if not pairs:
-        return ()
     rows = np.array([draws[i].differs(draws[j]).any(axis=1).sum() for i, j in pairs])
     values = np.array([measured[i].metrics[metric] - measured[j].metrics[metric] for i, j in pairs])
     drawn = np.stack([draws[i].metrics[metric] - draws[j].metrics[metric] for i, j in pairs], axis=1)
@@ -323,8 +309,6 @@ def _by_label(
     pairs: Sequence[tuple[int, int]],
     reference: int,
 ) -> tuple[LabelDifferences, ...]:
-    if not pairs:
-        return ()
     # pair by pair, because the draws of all of them would take pairs × draws × labels numbers
     values = [measured[i].f1 - measured[j].f1 for i, j in pairs]
     spreads = [Spread.of(v, draws[i].f1 - draws[j].f1) for v, (i, j) in zip(values, pairs, strict=True)]
@@ -412,18 +396,16 @@ def critical(spreads: Sequence[Spread]) -> float:
 # --- disagreements ----------------------------------------------------------------------------------------------
 
 
-def _disagreements(entries: Sequence[Entry], task: Task) -> tuple[Disagreement, ...]:
+def _disagreements(entries: Sequence[Entry], task: Task) -> dict[int, float]:
     """Return the rows on which entries differ most, by decisions and then by probabilities; the most first."""
     extent = _distances([np.mean([o.decided for o in e.outcomes], axis=0) for e in entries], task)
     distance = _distances([np.mean([o.probabilities for o in e.outcomes], axis=0) for e in entries], task)
     order = np.lexsort((-distance, -extent))
-    return tuple(Disagreement(int(i), float(extent[i])) for i in order[:_MOST_ROWS] if extent[i] > 0)
+    return {int(i): float(extent[i]) for i in order[:_MOST_ROWS] if extent[i] > 0}
 
 
 def _distances(arrays: Sequence[Floats], task: Task) -> Floats:
     """Return the mean distance between two of several arrays of shape (n, labels), for each row, shape (n,)."""
     pairs = list(combinations(arrays, 2))
-    total = np.zeros(len(arrays[0]))
-    for first, second in pairs:
-        total += np.abs(first - second).sum(axis=1)
+    total = sum((np.abs(first - second).sum(axis=1) for first, second in pairs), start=np.zeros(len(arrays[0])))
     return total / max(len(pairs), 1) / (2 if task is Task.MULTI_CLASS else 1)

@@ -98,7 +98,10 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     candidates = open_candidates(request.names)
     common = common_labels(candidates, request.level)
     _require_metric(request.metric, common.labels)
-    baseline = None if request.baseline is None else _baseline(request.baseline, candidates)
+    baseline = next((c.name for c in candidates if request.baseline in (c.name, c.given)), None)
+    if request.baseline is not None and baseline is None:
+        names = [candidate.name for candidate in candidates]
+        raise UsageError(f"no run {request.baseline!r} to compare with", hint=did_you_mean(request.baseline, names))
     if request.data is None and request.split in (None, "valid") and not request.overrides:
         scored = _from_cache(request, candidates, common, reporter)
     else:
@@ -136,14 +139,6 @@ def _require_metric(metric: str | None, labels: LabelSet) -> None:
     if metric is not None and labels.task is Task.MULTI_CLASS and metric.startswith("micro_"):
         message = f"where each text has one class, {metric_name(metric)} is the accuracy"
         raise UsageError(message, hint="--metric accuracy")
-
-
-def _baseline(name: str, candidates: Sequence[Candidate]) -> str:
-    """Return the short name of the baseline, which the user may have named by its path."""
-    for candidate in candidates:
-        if name in (candidate.name, candidate.given):
-            return candidate.name
-    raise UsageError(f"no run {name!r} to compare with", hint=did_you_mean(name, [c.name for c in candidates]))
 
 
 def _warnings(candidates: Sequence[Candidate], labels: LabelSet, rows: Rows) -> list[str]:

@@ -32,7 +32,6 @@ from emotune.scoring import metrics
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import FoldThresholds
 
-_RESAMPLES = 1000
 _HELD_OUT = (
     "each of these training rows is scored by a member that was not trained on it; these are scores of single members, "
     "and the mean of all members is usually better"
@@ -93,7 +92,7 @@ def evaluate(
     if folder is None:
         return EvaluateOutcome(evaluation, None)
     background = provenance_of(directory, classifier.decision, fingerprint(records, corpus.labels))
-    report = evaluation_report(evaluation, background, coarser_levels(evaluation), _RESAMPLES)
+    report = evaluation_report(evaluation, background, coarser_levels(evaluation))
     return EvaluateOutcome(evaluation, folder, write_report(report, folder, reporter.warn))
 
 
@@ -121,13 +120,11 @@ def _read(
     """Return the split to score, in the model's labels or, where the data only has those, in the coarser ones."""
     if data is None:
         if run is None:
-            raise MissingInputError(
-                "this model has no run, so its data is not known", hint="Name the data: --data PATH"
-            )
+            message = "this model has no run, so its data is not known"
+            raise MissingInputError(message, hint="Name the data: --data PATH")
         config = override_data(layout.read_config(run).data, overrides)
         source = resolve_data(config)
-        crossed = (run / layout.OOF).is_file()
-        found = _default_split(source.local, crossed=crossed) if split is None else split_named(split)
+        found = _default_split(source.local, run) if split is None else split_named(split)
         corpus = load_corpus(source, (found,))
         if corpus.labels != labels:
             raise DataError(f"the labels in {config.path} are no longer those that the model was trained with")
@@ -136,16 +133,16 @@ def _read(
     return layout.read_other(run, data, [labels, *coarse], split, overrides)
 
 
-def _default_split(config: DataConfig, *, crossed: bool) -> str:
-    """Return the test split when the data has one, else the validation split.
+def _default_split(config: DataConfig, run: Path) -> str:
+    """Return the test split if the data has one, else the validation split.
 
-    crossed: after a cross-training, data without either split is scored out of fold, on the training rows.
+    After a cross-training, data without either split is scored out of fold, on the training rows.
     """
     path = locate(str(config.path))
     has_test = config.split[2] > 0 if path.is_file() else "test" in find_splits(path, subset=config.subset)
     if has_test:
         return "test"
-    return "train" if crossed and not has_validation(config) else "valid"
+    return "train" if (run / layout.OOF).is_file() and not has_validation(config) else "valid"
 
 
 def _out_of_fold(
@@ -173,34 +170,11 @@ def _score(
     targets = positives(targets_of(records, len(data_labels)))
     if mapping is None:
         thresholds = decision.thresholds if labels.task is Task.MULTI_LABEL else None
-        return _evaluation(records, labels, targets, decided, probabilities, thresholds=thresholds)
+        return Evaluation(labels, records, targets, decided, probabilities, thresholds=thresholds)
     coarse = mapping.label_set(labels)
     targets = mapping.coarsen(targets, labels) if data_labels == labels else in_order(targets, data_labels, coarse)
     decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
-    return _evaluation(records, coarse, targets, decided, probabilities, level=mapping.level)
-
-
-def _evaluation(
-    records: Sequence[Record],
-    labels: LabelSet,
-    targets: npt.NDArray[np.bool_],
-    decided: npt.NDArray[np.bool_],
-    probabilities: npt.NDArray[np.float64],
-    *,
-    thresholds: tuple[float, ...] | None = None,
-    level: str | None = None,
-) -> Evaluation:
-    return Evaluation(
-        labels=labels,
-        records=records,
-        targets=targets,
-        decided=decided,
-        probabilities=probabilities,
-        scores=metrics.score(targets, decided, probabilities, labels, resamples=_RESAMPLES),
-        confusion=metrics.confusion(targets, decided, labels.task),
-        thresholds=thresholds,
-        level=level,
-    )
+    return Evaluation(coarse, records, targets, decided, probabilities, level=mapping.level)
 
 
 def coarser_levels(evaluation: Evaluation) -> list[Evaluation]:
@@ -211,7 +185,7 @@ def coarser_levels(evaluation: Evaluation) -> list[Evaluation]:
             mapping = mapping_to(level, fine)
             arrays = (evaluation.targets, evaluation.decided, evaluation.probabilities)
             t, d, p = (mapping.coarsen(array, fine) for array in arrays)
-            found.append(_evaluation(evaluation.records, mapping.label_set(fine), t, d, p, level=level))
+            found.append(Evaluation(mapping.label_set(fine), evaluation.records, t, d, p, level=level))
     return found
 
 
@@ -220,11 +194,11 @@ def _tuned_here(decision: Decision, records: list[Record], labels: LabelSet) -> 
     if not tuning or tuning.get("data_sha256") != fingerprint(records, labels):
         return []
     out_of_fold, in_sample = tuning["out_of_fold"], tuning["in_sample"]
-    return [
-        "the thresholds were tuned on these rows, which inflates the scores: "
-        f"macro-F1 is {percent(in_sample['macro_f1'])} in-sample and {percent(out_of_fold['macro_f1'])} out of fold, "
-        f"micro-F1 is {percent(in_sample['micro_f1'])} in-sample and {percent(out_of_fold['micro_f1'])} out of fold"
-    ]
+    scores = (
+        f"{metric_name(key)} is {percent(in_sample[key])} in-sample and {percent(out_of_fold[key])} out of fold"
+        for key in ("macro_f1", "micro_f1")
+    )
+    return [f"the thresholds were tuned on these rows, which inflates the scores: {', '.join(scores)}"]
 
 
 def _leaked(evaluation: Evaluation, seen: npt.NDArray[np.bool_] | None) -> list[str]:

