@@ -265,7 +265,7 @@ def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
 PLACES = (
     ("manifest.json synced", 2),  # checkpoints of the first member
     ("emotune.workflows.train.make_card", 1),
-    ("emotune.workflows.train.prepare", 2),  # the second member begins
+    ("emotune.workflows.train._session", 2),  # the second member begins
     ("renamed", 3),
     ("emotune.workflows.cross_train.tune_decision", 1),
     ("emotune.workflows.cross_train.save_rows", 2),
