@@ -13,10 +13,10 @@ demo: .venv/.train
 		"wait, so the tickets were never booked?? what are we even doing" \
 		"The library closes at eight on weekdays."
 	@echo
-	@echo "The model lies in runs/starter/model; its scores and pictures in runs/starter/eval/test/report.html."
+	@echo "The model is in runs/starter/model, its scores and pictures are in runs/starter/eval/test/report.html."
 	@echo "Next, with the virtual environment active (source .venv/bin/activate):"
 	@echo "  emotune predict \"your own text\""
-	@echo "  emotune recipes                               what else there is to train"
+	@echo "  emotune recipes                               the recipes to train"
 	@echo "  emotune fetch goemotions                      GoEmotions, for: emotune train goemotions"
 	@echo "  emotune train starter --data YOUR.csv         your own labelled texts"
 
