@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import read_json
+from emotune.artifact.safety.files import read_json
 from emotune.atomic import write_json
 from emotune.config.kinds import FitData, FittedKind, KindConfig
 

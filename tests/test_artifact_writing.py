@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from emotune.artifact.manifest import DECISION, MANIFEST, read_json, reseal, verify
+from emotune.artifact.manifest import DECISION, MANIFEST, reseal, verify
+from emotune.artifact.safety.files import read_json
 from emotune.atomic import staged, write_file, write_json, writing
 from emotune.errors import ModelError, OutputError
 from sealed import DESCRIBED, FILES, contents, failing_with, refusal, sealed

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from emotune.artifact import manifest
-from emotune.artifact.manifest import DECISION, read_json, reseal, verify
+from emotune.artifact.manifest import DECISION, reseal, verify
+from emotune.artifact.safety.files import read_json
 from emotune.atomic import json_text, write_json
 from emotune.config.kinds import EncoderConfig
 from emotune.decision import Decision

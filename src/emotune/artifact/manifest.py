@@ -31,8 +31,7 @@ from emotune.artifact.safety.directory import (
     require_classifier,
     shard_names,
 )
-from emotune.artifact.safety.files import read_json as read_json
-from emotune.artifact.safety.files import readable, validated
+from emotune.artifact.safety.files import read_json, readable, validated
 from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place

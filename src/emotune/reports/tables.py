@@ -11,7 +11,7 @@ import numpy.typing as npt
 from emotune.decision import NEVER, Decision
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
-from emotune.scoring.metrics import _HEADLINES, Scores, metric_name
+from emotune.scoring.metrics import HEADLINES, Scores, metric_name
 from emotune.scoring.slices import Confusions
 from emotune.scoring.thresholds import PRECISION, Tuned, precision_and_recall
 
@@ -54,7 +54,7 @@ def interval_of(scores: Scores, metric: str) -> str:
 
 def overall_table(scores: Scores, *, multi_label: bool) -> Table:
     """Each metric with its 95 % interval."""
-    names = dict(_HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
+    names = dict(HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
     rows = tuple((name, percent(scores.overall[key]), interval_of(scores, key)) for key, name in names.items())
     return Table(("metric", "value", "95 % interval"), rows)
 

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from emotune.artifact.manifest import MANIFEST, read_json
+from emotune.artifact.manifest import MANIFEST
+from emotune.artifact.safety.files import read_json
 from emotune.atomic import write_file, write_json
 from emotune.config.loading import load_config, override_data
 from emotune.config.schema import Config, DataConfig

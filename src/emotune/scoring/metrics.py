@@ -326,7 +326,7 @@ def confusion(targets: npt.ArrayLike, decided: npt.ArrayLike, task: Task) -> npt
     return np.asarray(rows.T.astype(np.int64) @ columns.astype(np.int64))
 
 
-_HEADLINES = (
+HEADLINES = (
     ("macro_f1", "macro-F1"),
     ("micro_f1", "micro-F1"),
     ("weighted_f1", "weighted F1"),
@@ -345,4 +345,4 @@ _FURTHER = (("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("prec
 
 def metric_name(key: str) -> str:
     """Return the name of a metric for people; an unknown key comes back as it is."""
-    return dict((*_HEADLINES, *_FURTHER)).get(key, key)
+    return dict((*HEADLINES, *_FURTHER)).get(key, key)

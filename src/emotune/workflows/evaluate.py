@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emotune.artifact.manifest import MANIFEST, read_json, run_of, verify, versions
+from emotune.artifact.manifest import MANIFEST, run_of, verify, versions
 from emotune.artifact.opening import open_model
+from emotune.artifact.safety.files import read_json
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotune import hub
-from emotune.artifact.manifest import read_json
+from emotune.artifact.safety.files import read_json
 from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from emotune import hub
-from emotune.artifact.manifest import DECISION, read_json, seal, versions
+from emotune.artifact.manifest import DECISION, seal, versions
+from emotune.artifact.safety.files import read_json
 from emotune.atomic import staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
