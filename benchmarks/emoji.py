@@ -3,8 +3,8 @@
     python benchmarks/emoji.py DATA --out RUNS --seeds 3
 
 none      the tokenizer as it is: an emoji is [UNK], and so is a word that touches it
-names     their short names in place of them, in the normalizer of the tokenizer (the default of a training)
-tokens    a token for each; its embedding starts as the mean of the word pieces of its name
+words     words in place of them, in the normalizer of the tokenizer (the default of a training)
+tokens    a token for each; its embedding starts as the mean of the pieces of those words
 
 DATA is a folder in the format of GoEmotions. Each way is trained once for each seed, as RUNS/WAY-SEED; a run that is
 there is used. Scores are those of the validation rows: thresholds out of fold, the loss without thresholds, over all
@@ -15,10 +15,12 @@ of a paired bootstrap over the rows. The last line is one JSON object.
 import argparse
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers
 
 from emotune import hub
 from emotune.config.kinds import DEFAULT_ENCODER
@@ -33,7 +35,7 @@ from emotune.scoring.metrics import Counts, interval
 from emotune.scoring.tuning import decide_out_of_fold, start_decision
 from emotune.workflows.train import train
 
-WAYS = ("none", "names", "tokens")
+WAYS = ("none", "words", "tokens")
 METRICS = ("macro_f1", "micro_f1", "loss")
 EMOTICONS = {
     "🙂": ":) :-) :)) =) :] :} (: ^_^ ^-^",
@@ -76,7 +78,7 @@ def main() -> None:
             out = args.out / f"{way}-{seed}"
             if not (out / "valid.safetensors").is_file():
                 encoder = [f"model.encoder={with_tokens(args.out / 'encoder')}"] if way == "tokens" else []
-                named = [f"model.emoji_names={str(way == 'names').lower()}"]
+                named = [f"model.emoji_words={str(way == 'words').lower()}"]
                 wanted = [f"data.path={args.data}", f"training.seed={seed}", *encoder, *named, *args.set]
                 train(load_config(args.recipe, wanted), out, reporter=NullReporter())
             scores[way, seed] = out
@@ -88,7 +90,6 @@ def main() -> None:
 def with_tokens(folder: Path) -> Path:
     """Make a copy of the default encoder that has a token for each emoji and emoticon."""
     import torch
-    from tokenizers import AddedToken, Regex, Tokenizer, normalizers
     from transformers import AutoModel
 
     if folder.is_dir():
@@ -98,19 +99,20 @@ def with_tokens(folder: Path) -> Path:
     plain = Tokenizer.from_file(str(source / "tokenizer.json"))
     plain.no_padding()
     plain.no_truncation()
-    names = {char: name for char, name in emoji.names().items() if not emoji.knows(plain, char)}
-    removed = "".join(char for char, name in names.items() if not name)
-    words = {char: name for char, name in names.items() if name}
-    words |= {each: emoji.names()[char] for char, several in EMOTICONS.items() for each in several.split()}
+    unknown = emoji.unknown_token(plain)
+    single = {char: said for char, said in emoji.words().items() if not emoji.knows(plain, char, unknown)}
+    removed = "".join(char for char, said in single.items() if not said)
+    words = {char: said for char, said in single.items() if said}
+    words |= {each: emoji.words()[char] for char, several in EMOTICONS.items() for each in several.split()}
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(f"[{removed}]"), ""), tokenizer.normalizer])
-    tokenizer.add_tokens([AddedToken(word, single_word=word not in names, normalized=True) for word in words])
+    tokenizer.add_tokens([AddedToken(word, single_word=word not in single, normalized=True) for word in words])
     model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
     model.resize_token_embeddings(tokenizer.get_vocab_size())
     table, ids = model.get_input_embeddings().weight.data, tokenizer.get_vocab()
-    for word, name in words.items():
+    for word, said in words.items():
         if word in ids:
-            table[ids[word]] = table[plain.encode(name, add_special_tokens=False).ids].mean(dim=0)
+            table[ids[word]] = table[plain.encode(said, add_special_tokens=False).ids].mean(dim=0)
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -123,7 +125,7 @@ def with_tokens(folder: Path) -> Path:
 def report(corpus: Corpus, runs: dict[tuple[str, int], Path], ways: list[str], seeds: int) -> None:
     """Print the scores of each way, and the differences to the first one."""
     records, found = corpus.splits["valid"], {}
-    has = np.array([emoji.replace(r.text).split() != r.text.split() for r in records])
+    has = np.array([has_emoji(r.text) for r in records])
     rows = {"all": np.arange(len(records)), "with emoji": np.flatnonzero(has), "others": np.flatnonzero(~has)}
     for name, chosen in rows.items():
         print(f"{name}: {len(chosen):,} rows")
@@ -143,6 +145,18 @@ def report(corpus: Corpus, runs: dict[tuple[str, int], Path], ways: list[str], s
                 print(f"  {way:7} {metric:9} {shown}")
                 found[f"{name}/{way}/{metric}"] = entry
     print(json.dumps(found))
+
+
+@cache
+def _normalizers() -> tuple[normalizers.Normalizer, normalizers.Normalizer]:
+    plain = Tokenizer.from_file(str(hub.resolve_encoder(DEFAULT_ENCODER, None).directory / "tokenizer.json"))
+    return plain.normalizer, emoji.with_words(plain).normalizer
+
+
+def has_emoji(text: str) -> bool:
+    """Whether a text has an emoji or emoticon that is read as words."""
+    plain, reading = _normalizers()
+    return plain.normalize_str(text).split() != reading.normalize_str(text).split()
 
 
 def drawn(corpus: Corpus, run: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,6 +1,7 @@
-"""Emoji and emoticons reach the model as their names, by `tokenizer.json` alone."""
+"""Emoji and emoticons reach the model as words, by `tokenizer.json` alone."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,19 @@ from emotune.config.kinds import EARLIER, KINDS, CheckpointConfig
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
 
-WORDS = sorted({word for name in emoji.names().values() for word in name.replace(",", " ").replace("'", " ").split()})
+WORDS = sorted({word for said in emoji.words().values() for word in re.split(r"[ ,'?]+", said) if word})
+    {
+        word
+        for name in emoji.words().values()
+        for word in name.replace(",", " ").replace("'", " ").replace("?", " ").split()
+    }
+)
 LETTERS = [chr(i) for i in range(33, 127)]
 
 
 @pytest.fixture(scope="module")
 def plain() -> Tokenizer:
-    """A tokenizer like BERT's, which knows the words of the names and ASCII, and no emoji."""
+    """A tokenizer like BERT's, which knows those words and ASCII, and no emoji."""
     tokens = dict.fromkeys(["[UNK]", *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)])
     tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -27,47 +34,47 @@ def plain() -> Tokenizer:
 
 
 @pytest.fixture(scope="module")
-def named(plain: Tokenizer) -> Tokenizer:
-    return emoji.with_names(plain)
+def reading(plain: Tokenizer) -> Tokenizer:
+    return emoji.with_words(plain)
 
 
 def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(tokenizer.encode(text, add_special_tokens=False).tokens)
 
 
-def test_every_emoji_is_read_as_its_name_even_within_a_word(plain: Tokenizer, named: Tokenizer) -> None:
-    assert len(emoji.names()) > 1400
-    for char, name in emoji.names().items():
+def test_every_emoji_is_read_as_words_even_within_a_word(plain: Tokenizer, reading: Tokenizer) -> None:
+    assert len(emoji.words()) > 1400
+    for char, name in emoji.words().items():
         read = [f"so {name} good"] if name else ["so good", "sogood"]
-        assert tokens(named, f"so{char}good") in [tokens(plain, text) for text in read], char
+        assert tokens(reading, f"so{char}good") in [tokens(plain, text) for text in read], char
 
 
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("😂😂😂", "laughing laughing laughing"),
+        ("😂😂😂", "haha haha haha"),
         ("love❤️", "love love"),
-        ("👍🏽", "thumbs up, approve"),
+        ("👍🏽", "good, agreed"),
         ("👩‍💻", "woman laptop"),
-        ("🤷🏻‍♀️", "shrug, I don't know"),
+        ("🤷🏻‍♀️", "i don't know"),
         ("🇬🇧", "g b"),
-        ("❤️‍🔥", "love fire, awesome"),
-        (":( :-( :((", "sad frown sad frown sad frown"),
-        ("thanks:)", "thanks smile"),
-        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "shrug, I don't know shrug, I don't know"),
-        ("<3 </3", "love heartbroken"),
-        ("xD :D :-D", "laughing laughing laughing"),
-        (":'( T_T >:(", "crying, sad crying, sad angry"),
-        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk disapproving, suspicious annoyed, no expression"),
-        ("(╯°□°）╯︵ ┻━┻", "frustrated, angry"),
+        ("❤️‍🔥", "love awesome"),
+        (":( :-( :((", "sad sad sad"),
+        ("thanks:)", "thanks smiling"),
+        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "i don't know i don't know"),
+        ("<3 </3", "love heartbroken, sad"),
+        ("xD :D :-D", "haha haha haha"),
+        (":'( T_T >:(", "sad, crying sad, crying angry"),
+        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk ugh, annoyed ugh, annoyed"),
+        ("(╯°□°）╯︵ ┻━┻", "angry"),
         (
             ":/ :| :P ;) :O o_O D:",
-            "unsure no expression tongue out, joking wink surprised surprised horrified, anguished",
+            "not sure meh haha, joking wink wow wow oh no, horrified",
         ),
     ],
 )
-def test_sequences_and_emoticons(plain: Tokenizer, named: Tokenizer, text: str, read: str) -> None:
-    assert tokens(named, text) == tokens(plain, read)
+def test_sequences_and_emoticons(plain: Tokenizer, reading: Tokenizer, text: str, read: str) -> None:
+    assert tokens(reading, text) == tokens(plain, read)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +87,14 @@ def test_sequences_and_emoticons(plain: Tokenizer, named: Tokenizer, text: str, 
         "O.K. 0.0 T.V. xdd Dad: hi",
     ],
 )
-def test_other_texts_stay_as_they_are(plain: Tokenizer, named: Tokenizer, text: str) -> None:
-    assert tokens(named, text) == tokens(plain, text)
+def test_other_texts_stay_as_they_are(plain: Tokenizer, reading: Tokenizer, text: str) -> None:
+    assert tokens(reading, text) == tokens(plain, text)
 
 
-def test_other_characters_stay_as_they_are(plain: Tokenizer, named: Tokenizer) -> None:
+def test_other_characters_stay_as_they_are(plain: Tokenizer, reading: Tokenizer) -> None:
     for code in [*range(32, 0x3000), *range(0xFE00, 0x10000), *range(0x1F000, 0x1FB00, 3)]:
-        if chr(code) not in emoji.names():
-            assert tokens(named, f"a {chr(code)}x") == tokens(plain, f"a {chr(code)}x"), hex(code)
+        if chr(code) not in emoji.words():
+            assert tokens(reading, f"a {chr(code)}x") == tokens(plain, f"a {chr(code)}x"), hex(code)
 
 
 def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
@@ -95,14 +102,14 @@ def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
         models.BPE({char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
     )
     of_bytes.pre_tokenizer, of_bytes.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    assert emoji.with_names(of_bytes) is of_bytes
+    assert emoji.with_words(of_bytes) is of_bytes
     some = Tokenizer.from_str(plain.to_str())
     some.add_tokens(["😂"])
-    assert tokens(emoji.with_names(some), "😂😡 :(") == ["😂", *tokens(plain, "angry sad frown")]
+    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, "so angry sad")]
 
 
-def test_the_saved_tokenizer_passes_the_checks_of_a_model(named: Tokenizer, tmp_path: Path) -> None:
-    named.save(str(tmp_path / "tokenizer.json"))
+def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:
+    reading.save(str(tmp_path / "tokenizer.json"))
     require_safe_tokenizer(tmp_path / "tokenizer.json")
 
 
@@ -117,8 +124,8 @@ def test_plain_transformers_reads_them_alike(base: Path) -> None:
 
 
 def test_it_can_be_switched_off_and_earlier_runs_go_on_without_it() -> None:
-    assert load_config("goemotions").network.emoji_names
-    assert not load_config("goemotions", ["model.emoji_names=false"]).network.emoji_names
+    assert load_config("goemotions").network.emoji_words
+    assert not load_config("goemotions", ["model.emoji_words=false"]).network.emoji_words
     for name, kind in KINDS.items():
         if not issubclass(kind.settings, CheckpointConfig):
             continue
@@ -128,12 +135,12 @@ def test_it_can_be_switched_off_and_earlier_runs_go_on_without_it() -> None:
             del written["model"][key]
         earlier = config_from(json.loads(json.dumps(written))).model
         assert isinstance(earlier, CheckpointConfig)
-        assert not earlier.emoji_names
-        assert config_from({"model": {"kind": name, "max_length": 64}}).model.emoji_names  # type: ignore[attr-defined]
+        assert not earlier.emoji_words
+        assert config_from({"model": {"kind": name, "max_length": 64}}).model.emoji_words  # type: ignore[attr-defined]
 
 
 def test_every_key_since_the_first_emoji_is_entered() -> None:
-    """The keys of a run's `model` as the version before `emoji_names` wrote them."""
+    """The keys of a run's `model` as the version before `emoji_words` wrote them."""
     keys = {"kind", "encoder", "revision", "max_length", "dropout", "freeze", "last_n", "freeze_word_embeddings"}
     keys |= {"freeze_epochs", "train_only", "freeze_parameters", "layers", "pooling", "head", "head_hidden"}
     keys |= {"head_activation", "head_init", "attention_dropout"}

@@ -68,8 +68,8 @@ class CheckpointConfig(KindConfig):
     encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
-    emoji_names: bool = Field(
-        default=True, description="read emoji and emoticons that the tokenizer does not know as their names"
+    emoji_words: bool = Field(
+        default=True, description="read emoji and emoticons that the tokenizer does not know as words"
     )
 
 
@@ -231,7 +231,7 @@ class EnsembleConfig(KindConfig):
 
 # The values of keys that earlier versions did not have, in the configurations that those versions wrote in full: what
 # they did. Every key that `KindConfig` classes gain is entered here.
-EARLIER: dict[str, Any] = {"emoji_names": False}
+EARLIER: dict[str, Any] = {"emoji_words": False}
 
 
 @dataclass(frozen=True)

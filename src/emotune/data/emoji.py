@@ -1,16 +1,16 @@
-"""Short names in place of emoji and emoticons, for tokenizers that have no token for them.
+"""Words in place of emoji and emoticons, for tokenizers that have no token for them.
 
-The names come in as normalizers of the tokenizer, so that `tokenizer.json` alone gives the same tokens everywhere:
+The words come from normalizers of the tokenizer, so that `tokenizer.json` alone gives the same tokens everywhere:
 
     emoticons           `:(`, `¯\\_(ツ)_/¯`, `<3` become the emoji that they stand for, by one regular expression each
     emoji.tsv           one table of single characters, in the format of SentencePiece's `precompiled_charsmap`
     the tokenizer's own normalizer
 
-Joined sequences such as 👩‍💻 or 👍🏽 are named part by part; skin tones, gender signs and joiners are removed. A flag
+Joined sequences such as 👩‍💻 or 👍🏽 are read part by part; skin tones, gender signs and joiners are removed. A flag
 becomes the letters of its country's code.
 """
 
-import re
+import json
 import struct
 from collections import deque
 from collections.abc import Mapping
@@ -43,8 +43,8 @@ _EMOTICONS = (
     ("😧", rf"{_ALONE}D[:=]{_ALONE_END}"),
     ("🫤", rf"{_START}[:=]-?[/\\sS]{_END}(?!/)"),
     ("😐", rf"(?<![|\-]){_START}[:=]-?\|+(?![\w:])"),
-    ("😑", r"(?<![\w\-])-[_.]+-(?![\w\-])"),
-    ("🤨", r"[(（]?ಠ[_‿⌣╭╮]*ಠ[)）]?"),
+    ("😒", r"(?<![\w\-])-[_.]+-(?![\w\-])"),
+    ("😒", r"[(（]?ಠ[_‿⌣╭╮]*ಠ[)）]?"),
     ("😣", rf"{_START}>[_.]+<|(?<!\w)[xX]_+[xX]{_END}"),
     ("🤷", r"¯\\*_*[(（]ツ[)）]_*/?¯"),
     ("😏", r"[(（]?\s?͡[°ʘ]\s?͜ʖ\s?͡[°ʘ]\s?[)）]?"),
@@ -55,46 +55,37 @@ _EMOTICONS = (
 
 
 @cache
-def names() -> Mapping[str, str]:
-    """Return the name of each emoji, a single character; empty for one that is removed."""
+def words() -> Mapping[str, str]:
+    """Return the words for each emoji, a single character; none for one that is removed."""
     lines = (resources.files("emotune") / "data" / "emoji.tsv").read_text(encoding="utf-8").splitlines()
     rows = (line.split("\t") for line in lines if not line.startswith("#"))
-    return {chr(int(code, 16)): name for code, _, name in rows}
+    return {chr(int(code, 16)): found for code, _, found in rows}
 
 
-def with_names(tokenizer: Tokenizer) -> Tokenizer:
-    """Return a tokenizer that reads the names of the emoji and emoticons; itself if it knows all emoji."""
-    unknown = [char for char in names() if not knows(tokenizer, char)]
+def with_words(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that reads emoji and emoticons as words; itself if it has a token for every emoji."""
+    token = unknown_token(tokenizer)
+    unknown = [char for char in words() if not knows(tokenizer, char, token)]
     if not unknown:
         return tokenizer
-    named = Tokenizer.from_str(tokenizer.to_str())
+    reading = Tokenizer.from_str(tokenizer.to_str())
     emoticons = [normalizers.Replace(Regex(pattern), char) for char, pattern in _EMOTICONS]
-    table = normalizers.Precompiled(_charsmap({char: f" {names()[char]} ".replace("  ", " ") for char in unknown}))
+    table = normalizers.Precompiled(_charsmap({char: f" {words()[char]} ".replace("  ", " ") for char in unknown}))
     own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
-    named.normalizer = normalizers.Sequence([*emoticons, table, *own])
-    return named
+    reading.normalizer = normalizers.Sequence([*emoticons, table, *own])
+    return reading
 
 
-def replace(text: str) -> str:
-    """Return the text with the names of its emoji and emoticons, for models without a tokenizer."""
-    for char, pattern in _compiled():
-        text = pattern.sub(char, text)
-    return text.translate(_translation())
+def unknown_token(tokenizer: Tokenizer) -> str | None:
+    """Return the token for what is not in the vocabulary; None for a tokenizer that has none."""
+    if (token := getattr(tokenizer.model, "unk_token", None)) is not None:
+        return str(token)
+    number = json.loads(tokenizer.to_str())["model"].get("unk_id")
+    return None if number is None else tokenizer.id_to_token(number)
 
 
-@cache
-def _compiled() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((char, re.compile(pattern)) for char, pattern in _EMOTICONS)
-
-
-@cache
-def _translation() -> Mapping[int, str]:
-    return {ord(char): f" {name} " for char, name in names().items()}
-
-
-def knows(tokenizer: Tokenizer, char: str) -> bool:
-    """Whether the tokenizer has a token for a character; also for one that its normalizer removes."""
-    unknown = getattr(tokenizer.model, "unk_token", None)
+def knows(tokenizer: Tokenizer, char: str, unknown: str | None) -> bool:
+    """Whether the tokenizer has a token for a character, or removes it; `unknown`: its `unknown_token`."""
     return unknown not in tokenizer.encode(char, add_special_tokens=False).tokens
 
 

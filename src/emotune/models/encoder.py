@@ -173,16 +173,16 @@ def _refuse_code(path: Path) -> None:
         raise ModelError("this checkpoint needs its own code (auto_map), which emotune never runs", place=Place(path))
 
 
-def text_encoder(source: Path, model: PreTrainedModel, *, emoji_names: bool = False) -> TextEncoder:
+def text_encoder(source: Path, model: PreTrainedModel, *, emoji_words: bool = False) -> TextEncoder:
     """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model.
 
-    emoji_names: read emoji and emoticons that the tokenizer does not know as their names.
+    emoji_words: read emoji and emoticons that the tokenizer does not know as words.
     """
     tokenizer = _read_tokenizer(source)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     tokens = tokenizer.backend_tokenizer
-    if emoji_names:
-        tokens = emoji.with_names(tokens)
+    if emoji_words:
+        tokens = emoji.with_words(tokens)
     return TextEncoder(tokens, max_tokens(model, tokenizer.model_max_length), pad)
 
 

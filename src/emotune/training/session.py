@@ -76,8 +76,8 @@ class StepSession(Session):
         torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
-        named = config.network.emoji_names
-        self.encoder = encoders.text_encoder(self.checkpoint, self.model, emoji_names=named)
+        named = config.network.emoji_words
+        self.encoder = encoders.text_encoder(self.checkpoint, self.model, emoji_words=named)
         self.train = self._examples(self.train_records)
         self.valid = self._examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
