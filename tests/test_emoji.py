@@ -14,12 +14,6 @@ from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
 
 WORDS = sorted({word for said in emoji.words().values() for word in re.split(r"[ ,'?]+", said) if word})
-    {
-        word
-        for name in emoji.words().values()
-        for word in name.replace(",", " ").replace("'", " ").replace("?", " ").split()
-    }
-)
 LETTERS = [chr(i) for i in range(33, 127)]
 
 
