@@ -154,7 +154,7 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     said = as_json(*args)  # it is tried again from its checkpoint, and still too slow
     assert said["spent_seconds"] == 240 + 180
     assert said["rungs"][1]["expected_seconds"] == 1200
-    assert "it would take about 15.0 min more, and 3.0 min of the budget" in said["rungs"][1]["skipped"]
+    assert "it would take about 15.0 min more, and 3.1 min of the budget" in said["rungs"][1]["skipped"]
     assert "a larger --budget trains it" in said["rungs"][1]["skipped"]
     assert said["worth"]["encoder"] is None
     clock(1)
@@ -170,6 +170,15 @@ def test_a_training_ends_within_a_tenth_of_the_budget(base: Path, clock: Callabl
     said = as_json(*args)
     assert 0.5 * 300 < said["spent_seconds"] <= 1.1 * 300
     assert [rung["seeds"] for rung in said["rungs"]] == [[0], [0], [], []]  # 180 seconds each
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_seed_that_does_not_fit_is_not_started(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emotune.runs.log.training_seconds", lambda _: 590.0)
+    result = call(tiny.multi_label(base), *options(base, "frozen", seeds=2))
+    assert "frozen, seed 0: " in result.stderr
+    assert "frozen, seed 1: " not in result.stderr
+    assert trained() == ["frozen-0"]
 
 
 @pytest.mark.usefixtures("_quick")

@@ -27,6 +27,7 @@ class Approach:
     kind: str
     config: Config = field(init=False)
     seconds: float | None = None
+    texts_per_second: float | None = None
     trained: dict[int, Path] = field(default_factory=dict)
     reason: str | None = None
     failed: int | None = None
@@ -114,8 +115,6 @@ def _costs(encoder: Entry, other: Entry) -> str:
 
 def approach_table(approaches: Sequence[Approach]) -> Table:
     """Return a row for each approach: what it is, the seconds of one seed, and its seeds."""
-    rows = (
-        (each.name, each.about, duration(each.seconds), ", ".join(map(str, sorted(each.trained))) or "none")
-        for each in approaches
-    )
+    seeds = [", ".join(map(str, sorted(each.trained))) or "none" for each in approaches]
+    rows = ((a.name, a.about, duration(a.seconds), shown) for a, shown in zip(approaches, seeds, strict=True))
     return Table(("approach", "what it is", "one seed", "seeds"), tuple(rows))

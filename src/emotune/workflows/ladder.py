@@ -53,7 +53,7 @@ from emotune.workflows.train import Material, completed, read, resolved_config, 
 
 STATE, RUNS, REPORT = "ladder.json", "runs", "report"
 RECIPE = read_recipe("ladder/approaches").values  # its `approaches` are in the order of their cost
-_RESERVED_SECONDS, _RESERVED_SHARE = 10.0, 0.03  # of the budget, for comparing and reporting
+_RESERVED_SECONDS, _RESERVED_SHARE = 5.0, 0.03  # of the budget, for comparing and reporting
 _TOLERANCE = 0.05  # the share of the budget by which a training that was started may exceed it
 _SAVE_SECONDS = 5.0  # of which a kill may lose the count
 _LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
@@ -61,11 +61,8 @@ _LARGER = "; the same command with a larger --budget trains it"
 _FIXED = ("data.path", "model.encoder", "model.kind", "model.freeze", "training.folds")
 
 
-class State(BaseModel):
-    """The content of ladder.json; other keys, which earlier versions wrote, are ignored.
-
-    data: rows and sha256 of each split. spent: seconds of all processes, until the last training ended.
-    """
+class State(BaseModel):  # further keys, which earlier versions wrote, are ignored
+    """The content of ladder.json. data: rows and sha256 of each split; spent: seconds until the last training ended."""
 
     format_version: Literal[1] = 1
     data: dict[str, dict[str, str | int]]
@@ -136,8 +133,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         self.first: tuple[float, int] | None = None  # when the first step was done, and its number
-        # each message of the trainings once
-        self.info = cache(lambda message: self.reporter.info(f"  {message}"))
+        self.info = cache(lambda message: self.reporter.info(f"  {message}"))  # each message once
         self.warn = cache(self.reporter.warn)
 
     def run(self) -> ComparisonReport:
@@ -149,7 +145,7 @@ class Ladder:
         self.approaches = self._chosen()
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UsageError("a ladder runs in one process", hint="Start it without accelerate launch.")
-        self.device = str(pick_device(self.device))
+        self.machine = str(pick_device(self.device))
         there = [path.name for path in self.out.glob("[!.]*")]
         if there and STATE not in there:
             message = "the output directory exists and is not a ladder of emotune"
@@ -220,10 +216,7 @@ class Ladder:
             tracking.require(config.tracking)
 
     def _open(self) -> None:
-        """Read the state, or start one; remove what killed processes left and, to overwrite, the ladder too.
-
-        Raises EmotuneError for other rows, another device, or an invalid file.
-        """
+        """Read the state, or start one; raises EmotuneError for other rows, another device, or an invalid file."""
         path, data = self.out / STATE, fingerprints(self.corpus)
         with writing(self.out):
             sweep(self.out, alone=True)
@@ -231,12 +224,12 @@ class Ladder:
                 if old.exists():
                     shutil.rmtree(old)
         if self.overwrite or not path.exists():
-            write_json(path, State(data=data, device=self.device).model_dump())
+            write_json(path, State(data=data, device=self.machine).model_dump())
         self.state = validated(State, read_json(path), Place(path), "Start again: --overwrite.")
         self.before, self.saved = self.state.spent, 0.0  # the seconds of earlier processes, and when they were saved
         require_same_data(self.state.data, data, Place(path))
-        if (then := self.state.device) != self.device:
-            message = f"the ladder ran on {then}, and this is {self.device}: their costs cannot be compared"
+        if (then := self.state.device) != self.machine:
+            message = f"the ladder ran on {then}, and this is {self.machine}: their costs cannot be compared"
             raise UsageError(message, place=Place(path), hint=f"--device {then}, or start again: --overwrite.")
 
     def _run_of(self, approach: Approach, seed: int) -> tuple[Path, Material]:
@@ -253,11 +246,18 @@ class Ladder:
             require_same_config(run, material.resolved)
             try:
                 if completed(run, material.resolved):
-                    open_model(str(run))
-                    layout.load_arrays(run / layout.VALID)
-                    approach.trained[seed], approach.seconds = run, log.training_seconds(run)
+                    self._note(approach, seed, run)
             except (errors.ModelError, errors.MissingInputError) as error:
                 self.warn(f"{error.message.rstrip('.')}: {run} is trained again")
+
+    def _note(self, approach: Approach, seed: int, run: Path) -> None:
+        """Note a trained seed, and once the speed of the approach; raises ModelError for a damaged run."""
+        found = open_model(str(run))
+        layout.load_arrays(run / layout.VALID)
+        if approach.texts_per_second is None:
+            classifier, texts = run_model(found, device=self.device, warn=self.warn), self.corpus.splits["valid"]
+            approach.texts_per_second = sampled_speed(classifier, [record.text for record in texts], 64)
+        approach.trained[seed], approach.seconds = run, log.training_seconds(run)
 
     def _left(self) -> float:
         """Return the seconds of the budget that are left for training."""
@@ -279,14 +279,14 @@ class Ladder:
             approach.reason = f"the budget of {duration(self.budget)} is used up{_LARGER}"
             return
         self.reporter.info(f"{approach.name}, seed {seed}: {duration(left)} of the budget are left")
-        damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
-        resume = run.exists() and not damaged
         self.training, self.first, self.scoring = approach, None, 0.0
         try:
+            damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
+            resume = run.exists() and not damaged
             outcome = train_on(material, run, reporter=self, device=self.device, overwrite=damaged, resume=resume)
             if outcome is None or outcome.fitted.stop_requested:
                 raise KeyboardInterrupt
-            approach.trained[seed], approach.seconds = run, log.training_seconds(run)
+            self._note(approach, seed, run)
             return
         except EndedByObserverError as slow:
             approach.reason = str(slow)
@@ -353,14 +353,12 @@ class Ladder:
 
     def _entry(self, approach: Approach) -> Entry:
         """Return the entry of an approach: the outcome of each seed, and the mean of their costs."""
-        entries, sha256 = [], str(self.state.data["valid"]["sha256"])
+        entries, common, sha256 = list[Entry](), Common(self.corpus.labels), str(self.state.data["valid"]["sha256"])
         for _, run in sorted(approach.trained.items()):
             candidate = Candidate(str(run), approach.name, open_model(str(run)), run)
             logits, targets = layout.read_valid(run, candidate.labels)
-            decided = candidate.decide(logits, targets, sha256)
-            entries.append(entry_of(candidate, Common(self.corpus.labels), logits, decided))
-        classifier = run_model(candidate.found, device=self.device, warn=self.warn)
-        return over_seeds(entries, sampled_speed(classifier, [r.text for r in self.corpus.splits["valid"]], 64))
+            entries.append(entry_of(candidate, common, logits, candidate.decide(logits, targets, sha256)))
+        return over_seeds(entries, approach.texts_per_second)
 
     def _notes(self) -> Iterator[str]:
         """Yield how the figures were made, and what was skipped."""
