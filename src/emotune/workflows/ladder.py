@@ -189,7 +189,7 @@ class Ladder:
                 hint = "DATA, --encoder and --approaches choose these; each seed is trained on all rows."
                 raise ConfigError(f"a ladder has no --set {key}", hint=hint)
             if key.startswith("model.") and key not in keys:
-                raise ConfigError(f"--set {key}: no approach has it", hint=did_you_mean(key, keys))
+                raise ConfigError(f"--set {key}: no approach has it", hint=did_you_mean(key, sorted(keys)))
         return chosen
 
     def _read(self) -> None:
