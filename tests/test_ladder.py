@@ -22,6 +22,7 @@ from emotune.config.schema import Config
 from emotune.errors import TrainingError
 from emotune.hub import Source
 from emotune.labels import Task
+from emotune.models import embedding
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder
 from emotune.workflows.train import Material
@@ -149,7 +150,7 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     args = [tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.checkpoint_steps=2")]
     clock(60)
     shown = call(*args)
-    assert "warning: full, seed 0: it was stopped at step 4 of 20" in shown.stderr
+    assert "warning: full, seed 0: it was stopped after 4 steps" in shown.stderr
     assert trained() == ["dummy-0"]
     said = as_json(*args)  # it is tried again from its checkpoint, and still too slow
     assert said["spent_seconds"] == 240 + 180
@@ -204,6 +205,23 @@ def test_a_fitted_kind_that_was_started_runs_to_its_end(base: Path, monkeypatch:
     assert result.stdout.count("the budget of 10.0 min is used up") == 1
     said = as_json(tiny.multi_label(base), *options(base, "tfidf,features", budget="1h"))
     assert [rung["seeds"] for rung in said["rungs"]] == [[0], [0]]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_slow_embeddings_are_stopped(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SimpleNamespace(seconds=0.0)
+
+    def on_progress(_terminal: Terminal, _done: int, _whole: int) -> None:
+        now.seconds += 200
+
+    monkeypatch.setattr(embedding, "_CHUNK", 40)  # of 160 training texts
+    monkeypatch.setattr(Terminal, "on_progress", on_progress)
+    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr("emotune.cli.ladder.time", ladder.time)
+    said = as_json(tiny.multi_label(base), *options(base, "dummy,features"))
+    assert trained() == ["dummy-0"]
+    assert "stopped after 80 texts" in said["rungs"][1]["skipped"]
+    assert said["spent_seconds"] == 400  # of 600
 
 
 @pytest.mark.usefixtures("_quick")

@@ -6,11 +6,10 @@
     ladder.json           the fingerprints of the rows, the device, the seconds used
     runs/APPROACH-SEED/   an ordinary run directory for each model
     report/               the comparison
-    .lock                 the process that works here
 
-The approaches are recipes: `recipes/ladder/approaches.yaml`. A network is stopped as soon as the speed of its steps
-shows that it would exceed the budget; a fitted kind that was started runs to its end. The run directories alone say
-what is trained, so a ladder that was stopped or killed resumes with them; the time that it used before counts.
+The approaches are recipes: `recipes/ladder/approaches.yaml`. A training is stopped as soon as the speed of its steps,
+or of its texts, shows that it would exceed the budget. The run directories alone say what is trained, so a ladder that
+was stopped or killed resumes with them; the time that it used before counts.
 """
 
 import os
@@ -306,22 +305,27 @@ class Ladder:
             self.reporter.on_epoch(report)
 
     def on_step(self, report: StepReport) -> None:
-        """Predict the end from the seconds per step so far; raises EndedByObserverError when that is too late."""
         self.reporter.on_step(report)
+        self._judge(report.step, report.num_steps, "steps")
+
+    def on_progress(self, done: int, whole: int) -> None:
+        """Predict the end from the texts so far; raises EndedByObserverError when that is too late."""
+        self.reporter.on_progress(done, whole)
+        self._judge(done, whole + whole // 3, "texts")  # a third more: the fit, and the validation texts
+
+    def _judge(self, done: int, whole: int, unit: str) -> None:
         self._save(every=_SAVE_SECONDS)
         self.last = time.monotonic()
-        if self.first is None:
-            self.first = self.last, report.step
-            return
-        made, todo = report.step - self.first[1], report.num_steps - report.step
+        self.first = self.first or (self.last, done)
+        made, todo = max(1, done - self.first[1]), whole - done
         per_step = (self.last - self.first[0]) / made
         needs = todo * per_step + 2 * self.scoring  # the saved model scores the validation rows once more
         left = max(0.0, self._left() + _TOLERANCE * self.budget)
         if todo and needs > left * (1 + 3 / made):  # the fewer steps were timed, the less certain is the prediction
-            self.training.seconds = per_step * report.num_steps
+            self.training.seconds = per_step * whole
             raise EndedByObserverError(
-                f"it was stopped at step {report.step:,} of {report.num_steps:,}: it would take about "
-                f"{duration(needs)} more, and {duration(left)} of the budget were left{_LARGER}"
+                f"it was stopped after {done:,} {unit}: it would take about {duration(needs)} more, "
+                f"and {duration(left)} of the budget were left{_LARGER}"
             )
 
     def _compare(self) -> ComparisonReport:
@@ -331,7 +335,6 @@ class Ladder:
             reasons = "\n  ".join(f"{approach.name}: {approach.reason}" for approach in self.approaches)
             hint = "Give it more time (--budget), or rows and settings that suit one of the approaches."
             raise EmotuneError(f"no approach was trained:\n  {reasons}", hint=hint)
-        self.reporter.info("comparing")
         targets, entries = positives(self.corpus.targets("valid")), [self._entry(approach) for approach in trained]
         compared = compare(self.corpus.labels, targets, entries)
         self.worth = worth(compared, self.approaches)
