@@ -27,6 +27,7 @@ from emotune.atomic import beside
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.errors import OutputError
+from emotune.runs import backup
 from emotune.runs.lock import locked, require_unlocked
 from emotune.training import checkpoint
 
@@ -558,7 +559,60 @@ def test_the_backup_is_kept_until_the_new_run_has_succeeded(base: Path, monkeypa
     assert tiny.contents(run / "model") != {k.removeprefix("model/"): v for k, v in before.items() if "model/" in k}
 
 
-def test_a_backup_that_was_being_moved_is_restored_first(base: Path) -> None:
+@pytest.mark.parametrize("back", [False, True])
+def test_a_backup_that_was_being_moved_is_moved_back(back: bool, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, move, moves, killed = tiny.trained(base, tiny.multi_label(base)), Path.rename, 0, True
+    while killed:  # before the first move, then before the second, until there is none
+        run, left = tiny.copy(whole, Path(f"run-{moves}")), iter([True] * moves)
+        (run / ".lock").write_text(holder(pid=dead_process()))
+        if back:
+            backup.make_room(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", lambda path, to, left=left: move(path, to) if next(left, None) else stop())
+            killed = stops(backup._restore if back else backup.make_room, run)
+        is_usable = (run / "model").exists()
+        assert is_usable == (moves > 0 if back else killed)
+        call("predict", "-m", run if is_usable else run / ".former", "happy")
+        if is_usable and (run / "config.yaml").exists():
+            assert "already finished" in call("train", "--resume", run).stderr
+        elif is_usable:
+            backup.clean_up(run)
+            (run / ".lock").unlink()
+        assert not is_usable or tiny.contents(run) == tiny.contents(whole)
+        moves += 1
+    assert moves > 5
+
+
+def stop() -> None:
+    raise Stop
+
+
+def stops(action: Callable[[Path], object], run: Path) -> bool:
+    """Return whether an action on a run is stopped."""
+    try:
+        action(run)
+    except Stop:
+        return True
+    return False
+
+
+def test_a_run_whose_backup_cannot_be_made_is_as_before(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before, move = tiny.contents(run), Path.rename
+
+    def refused(path: Path, to: Path) -> Path:
+        if path.name == "config.yaml" and ".former" in to.parts:
+            raise SPACE
+        return move(path, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    said = call("train", *options(base), "--overwrite", code=73).stderr
+    assert "No space left on device" in said
+    assert "--resume" not in said
+    assert tiny.contents(run) == before
+
+
+def test_a_backup_that_an_earlier_version_was_moving_is_restored_first(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     (run / ".former.moving").mkdir()
     (run / "model").rename(run / ".former.moving" / "model")
@@ -583,7 +637,8 @@ def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
     assert "holds the backup of a trained model" in said
     assert "Restore it: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert "this model is incomplete\n  The backup of the former run is in run/.former" in said
+    assert "this model is incomplete" in said
+    assert "mv run/.former ANOTHER-PLACE" in said
     assert tiny.contents(run) == before
     call("predict", "-m", "run/.former", "happy")
     Path("run/.former").rename("elsewhere")

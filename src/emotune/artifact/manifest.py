@@ -32,7 +32,7 @@ from emotune.artifact.safety.directory import (
     shard_names,
 )
 from emotune.artifact.safety.files import read_json, readable, validated
-from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
+from emotune.atomic import how_to_restore, json_text, link_or_copy, restore, staged, write_file, writing
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -145,11 +145,8 @@ def _find_in(path: Path) -> Path:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        hint, backup = None, backup_of(path / "model")
-        if (path / BACKUP / "model").is_dir():
-            hint = f"The backup of the former run is in {path / BACKUP}: move it to another place, or name it."
-        elif backup is not None:
-            hint = f"A process may be replacing it. If none is running: mv {backup} {path / 'model'}"
+        command = how_to_restore(path)
+        hint = None if command is None else f"A process may be replacing it. If none is running: {command}"
         raise ModelError(f"no manifest ({MANIFEST}): this model is incomplete", place=Place(path), hint=hint)
     if (path / CONFIG).exists():
         return path

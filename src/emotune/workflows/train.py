@@ -223,6 +223,7 @@ def completed(out: Path, config: Config) -> bool:
     if not _is_first_process():
         return True
     with locked(out):  # this also removes the lock of a killed process
+        backup.clean_up(out)
         if not resuming.is_finished(out):
             return False
         backup.clean_up_finished(out, stored)
