@@ -475,12 +475,47 @@ def test_without_checkpoints_an_interrupted_run_cannot_be_resumed(base: Path, mo
     import signal
 
     with monkeypatch.context() as patch:
-        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
         said = call("train", *options(base, "training.checkpoint_minutes=0"), code=130).stderr
     assert "--resume" not in said
     assert not Path("run/checkpoints").exists()
     said = call("train", "--resume", "run", code=66).stderr
     assert "was interrupted and left no checkpoint to resume from" in said
+
+
+@pytest.mark.parametrize("minutes", [10, 0])
+def test_ctrl_c_in_the_first_epoch_loses_no_replaced_run(minutes: int, base: Path, monkeypatch) -> None:
+    import signal
+
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    args = [*options(base, f"training.checkpoint_minutes={minutes}"), "--overwrite"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        result = call("train", *args, code=130)
+    assert result.stdout == ""
+    if minutes:
+        assert "to restore the former model instead: mv run/.former ANOTHER-PLACE" in result.stderr
+        assert tiny.contents(run / ".former") == before
+        call("train", "--resume", "run")
+        verify(run / "model")
+    else:
+        assert "the former run is restored in run" in result.stderr
+        assert "--resume" not in result.stderr
+        assert tiny.contents(run) == before
+
+
+def test_without_checkpoints_ctrl_c_in_the_first_epoch_leaves_nothing_in_the_way(base: Path, monkeypatch) -> None:
+    import signal
+
+    args = options(base, "training.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        said = call("train", *args, code=130).stderr
+    assert "no checkpoint to resume from: training.checkpoint_minutes and checkpoint_steps are 0" in said
+    assert not Path("run/model").exists()
+    call("train", *args)
+    verify(Path("run/model"))
 
 
 def test_checkpoints_stay_when_asked(base: Path) -> None:
@@ -569,7 +604,7 @@ def test_a_backup_that_was_being_moved_is_moved_back(back: bool, base: Path, mon
             backup.make_room(run)
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", lambda path, to, left=left: move(path, to) if next(left, None) else stop())
-            killed = stops(backup._restore if back else backup.make_room, run)
+            killed = stops(backup.restore_unless_begun if back else backup.make_room, run)
         is_usable = (run / "model").exists()
         assert is_usable == (moves > 0 if back else killed)
         call("predict", "-m", run if is_usable else run / ".former", "happy")

@@ -121,12 +121,12 @@ def restored_on_failure(run: Path) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        if _restore(run) or not (run / DATA).is_file():
+        if restore_unless_begun(run) or not (run / DATA).is_file():
             raise
         hint = f"When that is fixed, resume with: emotune train --resume {run}"
         raise OutputError(error.message, place=error.place, hint=hint) from error
     except BaseException:
-        _restore(run)
+        restore_unless_begun(run)
         raise
 
 
@@ -147,7 +147,7 @@ def _model_last(path: Path) -> tuple[bool, str]:
     return path.name in (CONFIG, "model"), path.name
 
 
-def _restore(run: Path) -> bool:
+def restore_unless_begun(run: Path) -> bool:
     """Restore the backup, if there is one and the new run has nothing to lose; return whether it did."""
     if not (run / BACKUP).exists():
         return False

@@ -17,7 +17,7 @@ import numpy as np
 from emotune import hub
 from emotune.artifact.manifest import DECISION, seal, versions
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import staged, write_file, write_json
+from emotune.atomic import how_to_restore, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
@@ -26,7 +26,7 @@ from emotune.data.records import Corpus
 from emotune.decision import Decision
 from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
 from emotune.labels import Task
-from emotune.reporter import NullReporter
+from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, percent
 from emotune.runs import layout
@@ -62,7 +62,10 @@ class Material:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """The result of a run: its directory, its decision rule, and its validation metrics (out of fold)."""
+    """The result of a run: its directory, its decision rule, and its validation metrics (out of fold).
+
+    A training interrupted in its first epoch has no model, no metrics, and the decision rule that it started with.
+    """
 
     run: Path
     decision: Decision
@@ -75,7 +78,7 @@ class TrainOutcome:
         """Return the output of `emotune train --json`."""
         return {
             "run": str(self.run),
-            "model": str(self.run / "model"),
+            "model": str(self.run / "model") if self.fitted.has_result else None,
             "validation": finite(self.validation),
             "optimism": None if self.tuned is None else finite(self.tuned.optimism),
             "temperature": self.temperature,
@@ -102,8 +105,8 @@ def train(
     """Train a classifier as configured and write its run directory to `out`; None in all processes but the first.
 
     resume: continue from the newest checkpoint, or start from scratch without one. After Ctrl-C, the best weights so
-    far become the model. Raises EmotuneError subclasses for what the user can fix. Nothing is written before data,
-    configuration and encoder have been checked.
+    far become the model; in the first epoch there are none. Raises EmotuneError subclasses for what the user can fix.
+    Nothing is written before data, configuration and encoder have been checked.
     """
     reporter = reporter if _is_first_process() else NullReporter()
     if config.training.folds is not None:
@@ -149,9 +152,12 @@ def train_on(
     with writable_run(material, out, overwrite=overwrite, resume=resume):
         with tracking.RunObserver(config, out, reporter) as observer:
             trained, fitted = _fit(session, material.resolved, out, observer, device, resume=resume)
+            if not fitted.has_result:
+                _report_no_model(out, reporter)
+                return TrainOutcome(out, session.start, None, {}, fitted, 1.0)
             if fitted.interrupted:
                 epoch = fitted.best_epoch if config.training.keep == "best" else len(fitted.epochs)
-                weights = f"epoch {epoch}" if epoch else "the latest step, before the end of the first epoch"
+                weights = f"epoch {epoch}" if epoch else "the latest step"
                 reporter.warn(f"interrupted: the model has the weights of {weights}")
             elif fitted.stopped:
                 reporter.info(f"stopped early: {fitted.stopped}")
@@ -164,6 +170,19 @@ def train_on(
         elif newest(out / layout.CHECKPOINTS) is not None:
             reporter.info(f"to resume the training: emotune train --resume {out}")
     return outcome
+
+
+def _report_no_model(out: Path, reporter: Reporter) -> None:
+    """Report that a training was interrupted in its first epoch; restore the run that it replaces, or say how to."""
+    reporter.warn("interrupted before the end of the first epoch: there is no model yet")
+    if backup.restore_unless_begun(out):
+        reporter.info(f"there is no checkpoint to resume from: the former run is restored in {out}")
+    elif newest(out / layout.CHECKPOINTS) is None:
+        reporter.info("there is no checkpoint to resume from: training.checkpoint_minutes and checkpoint_steps are 0")
+    else:
+        reporter.info(f"to resume the training: emotune train --resume {out}")
+        if (command := how_to_restore(out)) is not None:
+            reporter.info(f"to restore the former model instead: {command}")
 
 
 def _is_first_process() -> bool:
