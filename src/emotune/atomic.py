@@ -40,6 +40,18 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
 
 
+def require_writable(directory: Path, hint: str | None = None) -> None:
+    """Raise OutputError unless files can be made in a directory, or it can be made: before the work that ends there."""
+    with writing(directory):
+        place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not place.is_dir():
+            message = "cannot write: there is a file where a directory should be"
+            raise OutputError(message, place=Place(place), hint=hint)
+        if not os.access(place, os.W_OK | os.X_OK):
+            message = "cannot write: the disk is read-only, or you have no permission"
+            raise OutputError(message, place=Place(place), hint=hint)
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[BinaryIO]:
     """Yield a new file to fill. On success it replaces `path`; on failure nothing has changed."""

@@ -32,7 +32,16 @@ from emotune.artifact.safety.directory import (
     shard_names,
 )
 from emotune.artifact.safety.files import read_json, readable, validated
-from emotune.atomic import how_to_restore, json_text, link_or_copy, restore, staged, write_file, writing
+from emotune.atomic import (
+    how_to_restore,
+    json_text,
+    link_or_copy,
+    require_writable,
+    restore,
+    staged,
+    write_file,
+    writing,
+)
 from emotune.decision import Decision
 from emotune.errors import MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -216,14 +225,20 @@ def read_decision(directory: Path) -> Decision:
     return Decision.from_json(read_json(directory / DECISION))
 
 
+def require_changeable(directory: Path) -> None:
+    """Raise OutputError for a model that cannot be changed in place: in the hub's cache, or on a read-only disk."""
+    if in_hub_cache(directory):
+        hint = "Copy it to a folder of your own, and name that."
+        raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
+    require_writable(directory.resolve().parent, "Write a new model elsewhere: --out DIR")
+
+
 def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | bytes]) -> None:
     """Replace files of a sealed model and update its manifest, atomically; raises OutputError.
 
     Other files keep their digests, so that damage since sealing is still detected.
     """
-    if in_hub_cache(directory):
-        hint = "Copy it to a folder of your own, and name that."
-        raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
+    require_changeable(directory)
     with staged(directory) as stage:
         for name, path in _files(directory).items():
             if name not in changed:

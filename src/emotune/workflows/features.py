@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune import hub
-from emotune.atomic import replaced
+from emotune.atomic import replaced, require_writable
 from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
@@ -141,6 +141,7 @@ def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
     if out.is_dir() or (out.exists() and not request.overwrite):
         hint = "Choose another place." if out.is_dir() else "Choose another place, or --overwrite it."
         raise OutputError("it already exists", place=Place(out), hint=hint)
+    require_writable(out.parent, "Choose another place: --out FILE")
     write = writers[out.suffix.casefold()]
     if write is _write_parquet and find_spec("pyarrow") is None:
         hint = "pip install 'emotune[parquet]', or write a file that ends in .npz"

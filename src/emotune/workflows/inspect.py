@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emotune import hub
 from emotune.artifact.safety.files import read_json
+from emotune.atomic import require_writable
 from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
@@ -33,6 +34,8 @@ def inspect(
     report and its pictures are written to the folder `out`. Raises MissingInputError and DataError for data that cannot
     be read.
     """
+    if out is not None:
+        require_writable(out, "Name another folder for the report: --out DIR")
     corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emotune import hub
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json, validated
-from emotune.atomic import sweep, write_json, writing
+from emotune.atomic import require_writable, sweep, write_json, writing
 from emotune.config.kinds import (
     DEFAULT_ENCODER,
     CheckpointConfig,
@@ -140,6 +140,7 @@ def ladder(
         raise UsageError("a ladder runs in one process", hint="Start it without accelerate launch.")
     device = str(pick_device(request.device))
     require_ladder(request.out)
+    require_writable(request.out, "Choose another place: --out DIR")
     require_unlocked(request.out)
     data = override_data(DataConfig(path=request.data), [o for o in request.overrides if o.startswith("data.")])
     source = resolve_data(data)

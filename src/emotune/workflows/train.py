@@ -17,7 +17,7 @@ import numpy as np
 from emotune import hub
 from emotune.artifact.manifest import DECISION, seal, versions
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import how_to_restore, staged, write_file, write_json
+from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
@@ -125,6 +125,7 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
     first = _is_first_process()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
+        require_writable(out, None if resume else "Choose another place: --out DIR")
         require_unlocked(out)
         tracking.require(config.tracking)
     data = resolve_data(config.data)
