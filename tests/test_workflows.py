@@ -366,7 +366,7 @@ def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
     assert shown["macro-F1"].split()[0] == f"{metrics['macro_f1']:.3f}"
     assert shown["subset accuracy"].split()[0] == f"{metrics['accuracy']:.3f}"
     assert shown["joy"].split()[0].isdigit()
-    assert "pip install 'emotune[reports]'" in result.stderr
+    assert "pip install '.[reports]'" in result.stderr
     assert f"report: {copied / 'eval' / 'test' / 'report.html'}" in result.stderr
     assert {path.name for path in (copied / "eval" / "test").iterdir()} == TEXT_REPORTS
     page = (copied / "eval" / "test" / "report.html").read_text()

@@ -43,7 +43,7 @@ from emotune.atomic import (
     writing,
 )
 from emotune.decision import Decision
-from emotune.errors import MissingInputError, ModelError, OutputError, Place
+from emotune.errors import UPDATE, MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
 
 MANIFEST = "emotune.json"
@@ -199,7 +199,7 @@ def read_manifest(directory: Path) -> Manifest:
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
-        raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
+        raise ModelError(message, place=place, hint=UPDATE if newer else None)
     manifest = validated(Manifest, content, place)
     folded: dict[str, str] = {}
     for name in manifest.files:

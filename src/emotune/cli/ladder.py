@@ -10,7 +10,7 @@ import typer
 from emotune.cli.compare import show_scores, show_sentences
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, complain, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import EmotuneError, UsageError
+from emotune.errors import UsageError, missing_library
 
 _UNITS = {"h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
@@ -56,8 +56,7 @@ def ladder(
     try:
         from emotune.workflows import ladder as workflow
     except ImportError as error:
-        message = f"training needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+        raise missing_library("training", error.name, "train") from error
     if out is None:
         name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
         out = Path("runs") / f"ladder-{name or 'data'}"

@@ -49,7 +49,7 @@ def train(
     """
     from emotune.config.loading import load_config
     from emotune.runs.layout import next_free
-    from emotune.workflows import train as training  # first: it reports missing libraries
+    from emotune.workflows import train as training
     from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)

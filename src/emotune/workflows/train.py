@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,30 +24,26 @@ from emotune.data.corpus import DataSource, fingerprints, has_validation, is_nam
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
 from emotune.decision import Decision
-from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
+from emotune.errors import ConfigError, DataError, Place, UsageError
 from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, percent
-from emotune.runs import layout
+from emotune.runs import backup, layout, tracking
+from emotune.runs import resume as resuming
+from emotune.runs.layout import save_rows
+from emotune.runs.lock import locked, require_unlocked
+from emotune.runs.log import cut_log
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
+from emotune.training.checkpoint import newest
+from emotune.training.progress import Fitted, TrainingReporter
+from emotune.training.session import FittedModel, Session, fit_model
 
-try:
-    from emotune.runs import backup, tracking
-    from emotune.runs import resume as resuming
-    from emotune.runs.layout import save_rows
-    from emotune.runs.lock import locked, require_unlocked
-    from emotune.runs.log import cut_log
-    from emotune.training.checkpoint import newest
-    from emotune.training.progress import Fitted, TrainingReporter
-    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model
-except ImportError as error:
-    raise EmotuneError(
-        f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
-    ) from error
+if TYPE_CHECKING:
+    from emotune.training.network import StepSession, TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -122,6 +118,7 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
     if isinstance(kind, EnsembleKind):
         hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
         raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    kind.require_libraries()
     first = _is_first_process()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
@@ -147,8 +144,8 @@ def train_on(
         reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
     session = _session(material, source, device, reporter)
     if not _is_first_process():
-        if isinstance(session, StepSession):
-            resuming.train_network(session, material.resolved, out, None, resume=resume)
+        if (network := _as_network(session)) is not None:
+            resuming.train_network(network, material.resolved, out, None, resume=resume)
         return None
     with writable_run(material, out, overwrite=overwrite, resume=resume):
         with tracking.RunObserver(config, out, reporter) as observer:
@@ -289,6 +286,8 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     if kind.portability != "transformers":
         reporter.info(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
     if isinstance(kind, TrainedKind):
+        from emotune.training.network import StepSession
+
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         return StepSession(config, kind, corpus, source, device, reporter)
     session = Session(config, corpus, source, reporter)
@@ -307,17 +306,29 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     return session
 
 
+def _as_network(session: Session) -> "StepSession | None":
+    """Return the session if a network is trained; None for a model that is fitted by one call, without torch."""
+    if not isinstance(find_kind(session.config.model.kind), TrainedKind):
+        return None
+    from emotune.training.network import StepSession
+
+    assert isinstance(session, StepSession)
+    return session
+
+
 # The training
 
 
 def _fit(
     session: Session, config: Config, out: Path, observer: tracking.RunObserver, device: str, *, resume: bool
-) -> tuple[Trained, Fitted]:
+) -> "tuple[FittedModel | TrainedNetwork, Fitted]":
     """Train a network step by step, or fit a model by one call; `config` has absolute paths."""
-    if isinstance(session, StepSession):
-        observer.on_start(session.groups)
-        trainer = resuming.train_network(session, config, out, observer, resume=resume)
-        return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
+    if (network := _as_network(session)) is not None:
+        from emotune.training.network import TrainedNetwork
+
+        observer.on_start(network.groups)
+        trainer = resuming.train_network(network, config, out, observer, resume=resume)
+        return TrainedNetwork(network, trainer.core, trainer.fitted.interrupted), trainer.fitted
     kind = find_kind(config.model.kind)
     assert isinstance(kind, FittedKind)
     if resume:
@@ -334,7 +345,7 @@ def _fit(
 
 def _finish(
     session: Session,
-    trained: Trained,
+    trained: "FittedModel | TrainedNetwork",
     fitted: Fitted,
     out: Path,
     findings: Sequence[str],
@@ -379,7 +390,11 @@ def _finish(
 
 
 def _card_facts(
-    session: Session, trained: Trained, findings: Sequence[str], validation: dict[str, float], temperature: float
+    session: Session,
+    trained: "FittedModel | TrainedNetwork",
+    findings: Sequence[str],
+    validation: dict[str, float],
+    temperature: float,
 ) -> CardFacts:
     config = session.config
     encoder = config.checkpoint.encoder if config.checkpoint else ""

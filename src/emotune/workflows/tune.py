@@ -21,7 +21,7 @@ from emotune.config.schema import TuningConfig
 from emotune.data.corpus import hub_id, locate
 from emotune.data.records import fingerprint
 from emotune.decision import Decision
-from emotune.errors import EmotuneError, MissingInputError, OutputError, Place, UsageError
+from emotune.errors import MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
@@ -333,5 +333,4 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
         encoders.save(network, found.directory, encoder, stage)  # in fp32
         return encoder.max_tokens
     except ImportError as error:
-        message = f"writing this model needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+        raise missing_library("writing this model", error.name, kind.extra) from error
