@@ -264,13 +264,15 @@ class TextModel(Protocol):
 class Kind:
     """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models.
 
-    extra: the extra of emotune that trains it. needs: the modules of that extra that training imports.
+    module: the name of its module, if that is not `emotune.models.NAME`. extra: the extra of emotune that trains it.
+    needs: the modules of that extra that training imports.
     """
 
     name: str
     about: str
     settings: type[KindConfig]
     portability: Portability
+    module: str | None = None
     extra: str = "train"
     needs: tuple[str, ...] = ("torch", "transformers", "accelerate")
 
@@ -281,7 +283,7 @@ class Kind:
                 raise missing_library(f"training a model of kind {self.name}", module, self.extra)
 
     def _module(self) -> Any:
-        return import_module(f"emotune.models.{self.name}")
+        return import_module(self.module or f"emotune.models.{self.name}")
 
 
 @dataclass(frozen=True)
