@@ -121,7 +121,7 @@ def test_without_torch_a_verb_says_what_to_install(args: list[str], run: Path, b
     done = python("-c", program)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "torch, which is not installed\n  pip install 'emotune[train]'" in done.stderr
+    assert "torch, which is not installed\n  pip install '.[train]' (in a clone of emotune)" in done.stderr
     assert "Traceback" not in done.stderr
 
 

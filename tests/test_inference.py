@@ -383,5 +383,5 @@ def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: P
 
 def test_without_torch_the_error_names_the_extra(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "emotune.models.encoder", None)
-    with pytest.raises(EmotuneError, match="pip install 'emotune"):
+    with pytest.raises(EmotuneError, match=r"pip install '\.\[train\]'"):
         load(multi_label_run)

@@ -278,7 +278,7 @@ def test_without_scikit_learn_the_extra_is_named(base: Path, tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     result = call("train", "emotion-tfidf", "--data", tiny.multi_class(base), "--out", tmp_path / "run")
     assert result.exit_code == 1
-    assert "pip install 'emotune[train]'" in result.stderr
+    assert "pip install '.[ngrams]'" in result.stderr
     assert not (tmp_path / "run" / "model").exists()
 
 

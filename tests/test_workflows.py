@@ -220,14 +220,20 @@ def test_ctrl_c_keeps_the_best_model_so_far(base: Path, tmp_path: Path) -> None:
     assert emotune.load("run")("the cat sat")[0].scores
 
 
-def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Terminal, "on_step", lambda self, report: signal.raise_signal(signal.SIGINT))
-    options = tiny.options(base, tiny.multi_label(base))
-    result = call("train", "starter", *options, "--out", "run", "--json", code=130)
-    assert "warning: interrupted: the model has the weights of the latest step" in result.stderr
+def test_ctrl_c_in_the_first_epoch_leaves_a_checkpoint_and_no_model(base: Path, monkeypatch) -> None:
+    options = tiny.options(base, tiny.multi_label(base), epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, report: signal.raise_signal(signal.SIGINT))
+        result = call("train", "starter", *options, "--out", "run", "--json", code=130)
+    assert "warning: interrupted before the end of the first epoch: there is no model yet" in result.stderr
+    assert "to resume the training: emotune train --resume run\n" in result.stderr
     said = json.loads(result.stdout)
-    assert (said["interrupted"], said["epochs"], said["best_epoch"]) == (True, [], 0)
-    verify(Path("run/model"))
+    assert (said["model"], said["interrupted"], said["epochs"], said["best_epoch"]) == (None, True, [], 0)
+    assert not Path("run/model").exists()
+    assert "incomplete" in call("predict", "-m", "run", "happy", code=65).stderr
+    assert "resuming from step 1 of 40" in call("train", "--resume", "run").stderr
+    call("train", "starter", *options, "--out", "whole")
+    assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
 
 
 @pytest.mark.parametrize("moment", ["train.load_corpus", "train.make_card"])
@@ -360,7 +366,7 @@ def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
     assert shown["macro-F1"].split()[0] == f"{metrics['macro_f1']:.3f}"
     assert shown["subset accuracy"].split()[0] == f"{metrics['accuracy']:.3f}"
     assert shown["joy"].split()[0].isdigit()
-    assert "pip install 'emotune[reports]'" in result.stderr
+    assert "pip install '.[reports]'" in result.stderr
     assert f"report: {copied / 'eval' / 'test' / 'report.html'}" in result.stderr
     assert {path.name for path in (copied / "eval" / "test").iterdir()} == TEXT_REPORTS
     page = (copied / "eval" / "test" / "report.html").read_text()

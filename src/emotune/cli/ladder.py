@@ -10,7 +10,7 @@ import typer
 from emotune.cli.compare import show_scores, show_sentences
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, complain, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import UsageError
+from emotune.errors import UsageError, missing_library
 
 _BUDGET = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
 
@@ -55,9 +55,11 @@ def ladder(
         out = Path("runs") / f"ladder-{name or 'data'}"
     given = rungs if approaches is None else approaches
     names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
-    from emotune.reports.ladder import approach_table
-    from emotune.workflows import train  # noqa: F401  first: it reports missing libraries
-    from emotune.workflows.ladder import Ladder
+    try:
+        from emotune.reports.ladder import approach_table
+        from emotune.workflows.ladder import Ladder
+    except ImportError as error:
+        raise missing_library("a ladder", error.name, "train") from error
 
     work = Ladder(data, out, seconds, started, terminal, names, encoder, override or (), device, overwrite, seeds_max)
     try:

@@ -18,7 +18,7 @@ from emotune.artifact.safety.files import read_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
-from emotune.errors import ConfigError, EmotuneError, EmotuneWarning, ModelError, Place, UsageError
+from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
 from emotune.labels import LabelSet, Task, in_order, mapping_to
 
 Floats = npt.NDArray[np.float32]
@@ -170,7 +170,7 @@ def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
         kind = find_kind(found.kind)
     except ConfigError:
         message = f"a model of kind {found.kind[:40]!r}, which this version of emotune does not know"
-        raise ModelError(message, place=Place(found.directory), hint="pip install --upgrade emotune") from None
+        raise ModelError(message, place=Place(found.directory), hint=UPDATE) from None
     if isinstance(kind, EnsembleKind):
         return _ensemble(found, [_open_backend(member.model, device)[0] for member in found.members]), None
     try:
@@ -179,8 +179,7 @@ def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
         assert isinstance(kind, FittedKind)
         model = kind.load(found.directory, device)
     except ImportError as error:
-        message = f"running this model needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+        raise missing_library("running this model", error.name, kind.extra) from error
     return lambda texts, batch_size: (model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64)), None
 
 

@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from emotune.atomic import write_file, write_json
+from emotune.errors import install
 from emotune.reports.tables import Table, escape, markdown
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -
     try:
         from emotune.reports.figures import rendered
     except ImportError:
-        warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
+        warn(f"no pictures: matplotlib is not installed; {install('reports')}")
         return {}
     svgs = {}
     for picture in report.pictures:

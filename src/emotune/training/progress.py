@@ -89,6 +89,11 @@ class Fitted:
     seconds: float | None = None
     stop_requested: bool = False
 
+    @property
+    def has_result(self) -> bool:
+        """Whether the weights are worth a model: a training interrupted in its first epoch has only a checkpoint."""
+        return not self.interrupted or bool(self.epochs)
+
 
 @dataclass
 class Progress:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from emotune.artifact.manifest import MANIFEST, run_of, verify, versions
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json
+from emotune.atomic import require_writable
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data
@@ -73,8 +74,10 @@ def evaluate(
     """
     model = open_model(name)
     directory = model.directory
-    classifier = run_model(model, device=device, warn=reporter.warn)
     run = run_of(directory)
+    if (place := run / "eval" if run is not None and out is None else out) is not None:
+        require_writable(place, "Name a folder for the reports: --out DIR")
+    classifier = run_model(model, device=device, warn=reporter.warn)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]

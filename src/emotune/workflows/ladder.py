@@ -1,7 +1,6 @@
 """`emotune ladder`: train every approach on the same rows within a time budget, and compare them.
 
-    read the rows once → one seed of each approach, cheapest first → more seeds with the time that is left
-    → compare on the validation rows, thresholds out of fold → report
+    read the rows → one seed of each approach, cheapest first → more seeds while time is left → compare → report
 
     ladder.json           the fingerprints of the rows, the device, the seconds used
     runs/APPROACH-SEED/   an ordinary run directory for each model
@@ -27,7 +26,7 @@ from pydantic import BaseModel, Field
 from emotune import errors, hub
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json, validated
-from emotune.atomic import sweep, write_json, writing
+from emotune.atomic import require_writable, sweep, write_json, writing
 from emotune.config.kinds import DEFAULT_ENCODER, FittedKind, TrainedKind, find_kind
 from emotune.config.loading import config_from, merged, override_data, read_recipe
 from emotune.config.schema import Config, DataConfig
@@ -55,7 +54,6 @@ RECIPE = read_recipe("ladder/approaches").values  # its `approaches` are in the 
 _RESERVED_SECONDS, _RESERVED_SHARE = 5.0, 0.03  # of the budget, for comparing and reporting
 _TOLERANCE = 0.05  # the share of the budget by which a training that was started may exceed it
 _SAVE_SECONDS = 5.0  # of which a kill may lose the count
-_LONG_EPOCH = 10.0  # seconds from which on an epoch is reported
 _LARGER = "; the same command with a larger --budget trains it"
 _FIXED = ("data.path", "model.encoder", "model.kind", "model.freeze", "training.folds")
 
@@ -149,6 +147,7 @@ class Ladder:
         if there and STATE not in there:
             message = "the output directory exists and is not a ladder of emotune"
             raise OutputError(message, place=Place(self.out), hint="Choose another place: --out DIR")
+        require_writable(self.out, "Choose another place: --out DIR")
         with locked(self.out):
             self._read()
             self._open()
@@ -260,8 +259,7 @@ class Ladder:
 
     def _left(self) -> float:
         """Return the seconds of the budget that are left for training."""
-        used = self.before + time.monotonic() - self.started
-        return (1 - _RESERVED_SHARE) * self.budget - _RESERVED_SECONDS - used
+        return (1 - _RESERVED_SHARE) * self.budget - _RESERVED_SECONDS - (self.before + time.monotonic() - self.started)
 
     def _save(self, every: float = 0.0) -> None:
         """Write ladder.json with the seconds used, unless that was done less than `every` seconds ago."""
@@ -301,7 +299,7 @@ class Ladder:
     def on_epoch(self, report: EpochReport) -> None:
         """Report a long epoch, and take the time of its scoring."""
         self.scoring = time.monotonic() - self.last
-        if report.seconds >= _LONG_EPOCH:
+        if report.seconds >= 10.0:  # else the epochs of small data would be most of the messages
             self.reporter.on_epoch(report)
 
     def on_step(self, report: StepReport) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
-from emotune.errors import DataError, EmotuneError, Place
+from emotune.errors import DataError, Place, missing_library
 
 _MAGIC = b"PAR1"
 _BATCH = 4096
@@ -64,9 +64,8 @@ def _libraries(path: Path) -> Any:
     try:
         import pyarrow
         from pyarrow import parquet
-    except ImportError:
-        message = "reading Parquet needs pyarrow, which is not installed"
-        raise EmotuneError(message, place=Place(path), hint="pip install 'emotune[parquet]'") from None
+    except ImportError as error:
+        raise missing_library("reading Parquet", error.name, "parquet", Place(path)) from None
     return pyarrow, parquet
 
 
