@@ -21,7 +21,8 @@ from emotune.data.records import Corpus, Record, targets_of
 from emotune.errors import EmotuneError
 from emotune.models import encoder as encoders
 from emotune.models import losses
-from emotune.models.encoder import TorchBackend, pick_device, update_layer
+from emotune.models.encoder import TorchBackend, update_layer
+from emotune.models.scoring import pick_device
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.tuning import FOLD_SEED, start_decision, tuning_of, validation_metrics
 from emotune.training import device as precision

@@ -59,8 +59,8 @@ from emotune.errors import (
 from emotune.inference.classifier import run_model, sampled_speed
 from emotune.labels import Task, positives
 from emotune.models.embedding import Embedder
-from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
+from emotune.models.scoring import pick_device
 from emotune.reports.comparison import ComparisonReport, comparison_report
 from emotune.reports.ladder import Approach, Worth, approach_section, worth
 from emotune.reports.tables import duration
