@@ -20,6 +20,7 @@ _BUCKET_BATCHES = 50
 _OVERLAP = 4  # windows overlap by one fourth
 # bounds for the tokens of a text: an emoji may become its name; a word of 16 characters is mostly several tokens
 _TOKENS_OF_A_CHARACTER, _CHARACTERS_OF_A_TOKEN = 16, 16
+_ALWAYS_TOKENIZED = 1 << 20  # characters; they take about half a second
 _TOKENS_OF_A_ROW = 128  # on average in a batch for scoring: longer rows make smaller batches, which bounds the memory
 
 
@@ -109,7 +110,7 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         for i, text in enumerate(texts):
             if len(text) * _TOKENS_OF_A_CHARACTER > room:
-                kept[i] = self._start(text[: room * _CHARACTERS_OF_A_TOKEN], room)
+                kept[i] = self._start(text[: max(_ALWAYS_TOKENIZED, room * _CHARACTERS_OF_A_TOKEN)], room)
                 cut[i] = len(text) - len(kept[i])
         return kept, cut
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
@@ -44,7 +45,8 @@ def load(directory: Path, device: str) -> Scorer | None:
     for name, shape in _shapes(config).items():
         if name not in weights or weights[name].shape != shape or not weights[name].is_floating_point():
             return None  # transformers names what does not fit
-    network = _Bert(config, {name: weights[name].float().to(target) for name in _shapes(config)})
+    # a copy: pages of a mapped file would become resident one by one, and a file that is replaced could end the process
+    network = _Bert(config, {name: weights[name].to(target, torch.float32, copy=True) for name in _shapes(config)})
     return Scorer(
         network.logits, num_labels=len(config["id2label"]), num_embeddings=config["vocab_size"], device=target
     )
