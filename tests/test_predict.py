@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 
 import tiny
 from emotune.cli.app import app
+from emotune.inference.classifier import DEFAULT_MAX_WINDOWS
 
 HAPPY, FURIOUS, BLAND = "the cat happy", "furious tea drank", "rain fell"
 BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}
@@ -190,10 +191,13 @@ def test_a_very_long_line_is_read_in_some_windows(run: Path) -> None:
     line = "happy rain " * 20_000
     result = call("-m", run, "--json", stdin=f"{line}\n{HAPPY}\n{line}\n")
     long, short, _ = answers(result)
-    assert (long["windows"], long["labels"]) == (64, ["joy"])
+    assert (long["windows"], long["labels"]) == (DEFAULT_MAX_WINDOWS, ["joy"])
     assert (short["windows"], short["unread"]) == (1, 0)
     unread = f"the last {2 * long['unread']:,} characters of them are not read"
-    assert f"2 texts are longer than 64 windows: {unread}. Read more with --max-windows" in result.stderr
+    assert (
+        f"2 texts are longer than {DEFAULT_MAX_WINDOWS} windows: {unread}. Read more with --max-windows"
+        in result.stderr
+    )
     result = call("-m", run, "--json", "--max-windows", 1, stdin=line)
     assert "1 text is longer than 1 window: the last" in result.stderr
     assert answers(result)[0]["unread"] > long["unread"]

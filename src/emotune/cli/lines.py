@@ -14,7 +14,7 @@ from typing import cast
 
 from emotune.errors import MissingInputError, Place, UsageError
 
-_BLOCK = 16_384  # bytes that are read at a time, at most
+_FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
 _BOM_8, _BOMS_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _HEADER = 10_000  # characters of a first line that are looked at
 _STDIN = Path("stdin")
@@ -60,7 +60,7 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
     position = number = 0
     try:
         stream = cast(BufferedReader, sys.stdin.buffer)
-        block = stream.read1(_BLOCK)
+        block = stream.read1(_FIRST_BLOCK)
         name = encoding or ("utf-16" if block.startswith(_BOMS_16) else "utf-8")
         decoder = codecs.getincrementaldecoder(name)()
         while True:
