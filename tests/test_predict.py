@@ -70,6 +70,26 @@ def test_each_line_is_answered_before_the_next_arrives(run: Path) -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+def test_a_terminal_is_asked_for_lines_and_answered_line_by_line(run: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "emotune", "predict", "-m", str(run), "--json"]
+    pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, stdin=theirs, text=True, env=BUFFERED, **pipes) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stderr.readline() == "reading one text a line; end with Ctrl-D\n"
+        for text in (HAPPY, FURIOUS):
+            os.write(ours, f"{text}\n".encode())
+            assert json.loads(process.stdout.readline())["text"] == text
+        os.write(ours, b"\x04")
+        assert (process.wait(), process.stdout.read(), process.stderr.read()) == (0, "", "")
+    os.close(ours)
+    os.close(theirs)
+
+
 def test_an_interruption_keeps_what_was_printed(run: Path) -> None:
     with running("-m", run, "--json") as process:
         assert process.stdin
