@@ -70,6 +70,7 @@ class Terminal:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._since: tuple[float, int] = (0.0, 0)
+        self._quarter = 0
         self._seen = 0
 
     def info(self, message: str) -> None:
@@ -189,6 +190,12 @@ class Terminal:
             self._progress.update(self._task, speed=speed)
         self._seen += report.examples
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
+
+    def on_progress(self, done: int, whole: int) -> None:
+        """Print a line for each quarter of the texts of a fit."""
+        if 4 * done // whole > self._quarter % 4:
+            self.info(f"{done:,} of {whole:,} texts")
+        self._quarter = 4 * done // whole
 
     def on_epoch(self, report: "EpochReport") -> None:
         """Print a line for an epoch; the log has all metrics."""

@@ -231,7 +231,8 @@ class FitData:
     """The training data of a fitted kind, and what fitting may use.
 
     targets: shape (n, labels), 0/1 or soft. source: the folder of the checkpoint that a `CheckpointConfig` names, else
-    None. device: a name as `--device` takes it. info: shows a progress message to the user.
+    None. device: a name as `--device` takes it. info: shows a message to the user. progress:
+    called with the number of texts done and of all; may raise to end the fit.
     """
 
     texts: Sequence[str]
@@ -241,6 +242,7 @@ class FitData:
     seed: int
     device: str
     info: Callable[[str], None]
+    progress: Callable[[int, int], None] = lambda done, whole: None  # noqa: ARG005
 
 
 class TextModel(Protocol):

@@ -86,6 +86,9 @@ class RunObserver:
         self._track({"epoch": report.epoch, **speed, **metrics})
         self._reporter.on_epoch(report)
 
+    def on_progress(self, done: int, whole: int) -> None:
+        self._reporter.on_progress(done, whole)
+
     def on_end(self, validation: Mapping[str, float]) -> None:
         """Pass on the metrics of the saved model."""
         self._track({f"final/{name}": value for name, value in validation.items()})

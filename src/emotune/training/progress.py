@@ -68,7 +68,9 @@ class Observer(Protocol):
 
 
 class TrainingReporter(Observer, Reporter, Protocol):
-    """A reporter that also receives each optimizer step and each epoch."""
+    """A reporter that also receives each optimizer step and each epoch, and the progress of a fit in texts."""
+
+    def on_progress(self, done: int, whole: int) -> None: ...
 
 
 @dataclass

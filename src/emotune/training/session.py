@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,13 +185,14 @@ class FittedModel:
 Trained = TrainedNetwork | FittedModel
 
 
-def fit_model(session: Session, kind: FittedKind, device: str, info: Callable[[str], None]) -> FittedModel:
+def fit_model(session: Session, kind: FittedKind, device: str, reporter: TrainingReporter) -> FittedModel:
     """Fit a model to the training rows by one call; raises EmotuneError when a library is missing."""
     texts = [r.text for r in session.train_records]
     targets = targets_of(session.train_records, len(session.corpus.labels))
     directory = None if session.source is None else session.source.directory
     seed = session.config.training.seed
-    data = FitData(texts, targets, session.corpus.labels, directory, seed, device, info)
+    labels = session.corpus.labels
+    data = FitData(texts, targets, labels, directory, seed, device, reporter.info, reporter.on_progress)
     try:
         return FittedModel(session, kind, kind.fit(data, session.config.model), device)
     except ImportError as error:

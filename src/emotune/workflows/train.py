@@ -304,7 +304,7 @@ def _fit(
     observer.on_start(())
     cut_log(out / layout.LOG, -1, 0)
     observer.log("start", kind=kind.name)
-    model = fit_model(session, kind, device, observer.info)
+    model = fit_model(session, kind, device, observer)
     return model, Fitted(seconds=time.perf_counter() - session.started)
 
 
