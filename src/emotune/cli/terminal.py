@@ -18,6 +18,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -42,6 +43,12 @@ def emit_json(content: Any) -> None:
     """Print a JSON value on one line of stdout; characters that `printable` escapes have JSON escapes."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     emit(_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def flush_results() -> None:
+    """Send what is printed to the reader of stdout."""
+    with writing_results():
+        sys.stdout.flush()
 
 
 class _Results(Console):
@@ -110,9 +117,10 @@ class Terminal:
             with writing_results():
                 console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
 
-    def _bars(self, *columns: ProgressColumn) -> Progress:
-        shown = self._console.is_terminal and not self._quiet
-        return Progress(*columns, console=self._console, disable=not shown, transient=True)
+    def _bars(self, *columns: ProgressColumn, shown: bool = True) -> Progress:
+        shown = shown and self._console.is_terminal and not self._quiet
+        # without redirect_stdout=False, results that are printed meanwhile would go to stderr
+        return Progress(*columns, console=self._console, disable=not shown, transient=True, redirect_stdout=False)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -152,6 +160,19 @@ class Terminal:
         with self._bars(*columns) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
+
+    @contextmanager
+    def predicting(self, total: int | None, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+        """Show a progress bar unless the results are on the terminal; yields a function of texts and units done.
+
+        total: all units, such as bytes of a file; None if unknown.
+        """
+        columns = (BarColumn(), TaskProgressColumn(show_speed=False), TimeElapsedColumn(), TimeRemainingColumn())
+        with self._bars(
+            TextColumn("{task.fields[texts]:,} texts"), *columns, shown=shown and not sys.stdout.isatty()
+        ) as bars:
+            task = bars.add_task("", total=total, texts=0)
+            yield lambda texts, done: bars.update(task, completed=done, texts=texts)
 
     def on_step(self, report: "StepReport") -> None:
         """Move the progress bar of the training."""

@@ -33,6 +33,10 @@ class FeaturesModel:
     def __init__(self, embedder: Embedder, linear: Linear) -> None:
         self._embedder, self._linear = embedder, linear
 
+    def within(self, texts: Sequence[str], max_windows: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
+        return self._embedder.within(texts, max_windows)
+
     def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return logits of shape (texts, labels)."""
         out = np.zeros((len(texts), len(self._linear.bias)), dtype=np.float32)

@@ -13,7 +13,8 @@ from emotune.config.schema import Config
 from emotune.data.records import Corpus, Record, targets_of
 from emotune.models import encoder as encoders
 from emotune.models import losses
-from emotune.models.encoder import TorchBackend, pick_device, update_layer
+from emotune.models.encoder import TorchBackend, update_layer
+from emotune.models.scoring import pick_device
 from emotune.training import device as precision
 from emotune.training import optim
 from emotune.training.device import make_accelerator

@@ -34,8 +34,8 @@ from emotune.data.corpus import fingerprints, resolve_data
 from emotune.errors import ConfigError, DataError, EmotuneError, OutputError, Place, UsageError, did_you_mean
 from emotune.inference.classifier import run_model, sampled_speed
 from emotune.labels import Task, positives
-from emotune.models.encoder import pick_device
 from emotune.models.heads import FAMILIES
+from emotune.models.scoring import pick_device
 from emotune.reports.comparison import ComparisonReport, comparison_report
 from emotune.reports.ladder import Approach, approach_table, worth
 from emotune.reports.tables import duration
