@@ -192,7 +192,7 @@ LINES = [
     go("a\t3\tx\n", 41, "label id '3' is not one of 0 to 2"),
     go("a\t-1\tx\n", 41, "label id '-1'"),
     go("a\tjoy\tx\n", 41, "label id 'joy'"),
-    go("a\t1.0\tx\n", 41, "label id '1.0'"),
+    go("a\t1.5\tx\n", 41, "label id '1.5'"),
     go("a\t0;2\tx\n", 41, "label id '0;2'"),
     go("a\t²\tx\n", 41, "label id '²'"),
     go("a\t0x1\tx\n", 41, "label id '0x1'"),

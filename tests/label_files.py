@@ -73,6 +73,10 @@ def options(labels: LabelSet, reader: str) -> dict[str, Any]:
     """The `data` keys with which a rendered file is read as it was meant, with nothing left to detect."""
     column = "labels" if labels.task is Task.MULTI_LABEL else "label"
     keys: dict[str, Any] = {"format": reader, "task": str(labels.task), "labels": list(labels.names)}
+    if reader == "goemotions":
+        keys["first_id"] = 0
+    if reader == "fasttext":
+        keys["delimiter"] = " "
     if reader in ("jsonl", "parquet"):
         keys |= {"text_column": "text", "label_column": column}
     if reader == "table":

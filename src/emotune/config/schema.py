@@ -1,9 +1,9 @@
 """The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
 
@@ -28,12 +28,26 @@ class DataConfig(Section):
     text_column: str | None = None
     label_column: str | None = Field(default=None, description="column of label names")
     label_columns: list[str] | None = Field(default=None, description="columns of 0 and 1, one per label")
-    label_delimiter: str | None = Field(default=None, description="delimiter of label names within a cell")
+    label_delimiter: str | None = Field(
+        default=None, description="delimiter of label names within a cell; '': a cell is one name; null: detected"
+    )
     labels: list[str] | None = Field(default=None, description="label names in order, if the data has none")
     labels_file: str | None = Field(
         default=None,
         description="file of names for label ids, one per line or JSON; null: labels.txt, labels.json or *dict*.json "
         "in the data folder",
+    )
+    first_id: Literal[0, 1] | None = Field(
+        default=None, description="id of the first name in a list of names; null: 0, which must occur in the data"
+    )
+    values: Literal["auto", "soft", "graded"] = Field(
+        default="auto",
+        description="cells of label_columns; auto: 0/1, yes/no, y/n or x/blank; soft: shares from 0 to 1; graded: "
+        "numbers, positive from positive_from on",
+    )
+    positive_from: Number | None = Field(default=None, description="grade from which on a label is positive")
+    unlabelled: Literal["keep", "drop"] = Field(
+        default="keep", description="rows without a label; keep: an error in multi-class data; drop: left out"
     )
     raters: Literal["majority", "soft"] = Field(
         default="majority",
@@ -62,6 +76,12 @@ class DataConfig(Section):
         if fold is not None and (len(fold) != 2 or not 1 <= fold[0] <= fold[1] or fold[1] < 2):
             raise ValueError("needs two numbers, [n, folds], with n from 1 to folds and folds at least 2")
         return fold
+
+    @model_validator(mode="after")
+    def _grades_have_a_threshold(self) -> Self:
+        if (self.values == "graded") != (self.positive_from is not None):
+            raise ValueError("data.values=graded and data.positive_from=N are set together")
+        return self
 
 
 class LossConfig(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 from emotune.config.schema import DataConfig
 from emotune.data.formats import jsonl, lines, parquet, raters, table
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
+from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import DataError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
@@ -31,22 +32,38 @@ class Reading:
         """The used rows of all files."""
         return [row for rows in self.rows.values() for row in rows]
 
+    def without_unlabelled(self) -> "Reading":
+        """The reading without the rows that have no label."""
+        rows: dict[Path, list[Row]] = {}
+        left_out = {path: list(self.left_out.get(path, ())) for path in self.rows}
+        for path, there in self.rows.items():
+            rows[path] = [row for row in there if row.names or row.shares]
+            left_out[path] += [row for row in there if not row.names and not row.shares]
+        if not any(rows.values()):
+            hint = "Keep them: --set data.unlabelled=keep"
+            raise DataError("no row has a label", place=Place(next(iter(rows))), hint=hint)
+        return Reading(self.format, rows, left_out)
+
     def notes(self) -> list[str]:
         """What the user should know about merged and left-out rows; empty when there are none."""
         if self.format.raters is None:
-            return []
+            number = sum(map(len, self.left_out.values()))
+            return [f"{number:,} rows without a label are left out ({self._places_left_out(number)})"] if number else []
         used, out = self.all_rows(), [row for rows in self.left_out.values() for row in rows]
         texts = len(used) + len(out)
         note = f"{sum(row.merged for row in (*used, *out)):,} rows of raters are {texts:,} texts"
         if not out:
             return [note]
-        places = [f"{path.name}:{row.line}" for path, rows in self.left_out.items() for row in rows[:_EXAMPLES]]
-        shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(out) > _EXAMPLES else "")
+        shown = self._places_left_out(len(out))
         why = "that no rater could judge" if self.format.soft else "without a label that two raters chose"
         if not self.format.several and not self.format.soft:
             why += ", more than any other label,"
         remedy = " (data.raters=soft keeps them)" if not self.format.soft and len(out) > texts / 2 else ""
         return [f"{note}; {len(out):,} of them {why} are left out ({shown}){remedy}"]
+
+    def _places_left_out(self, number: int) -> str:
+        places = [f"{path.name}:{row.line}" for path, rows in self.left_out.items() for row in rows[:_EXAMPLES]]
+        return ", ".join(places[:_EXAMPLES]) + (", …" if number > _EXAMPLES else "")
 
 
 def detect(content: Content, options: ReadOptions) -> FileFormat:
@@ -76,6 +93,7 @@ def read_files(
     `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place.
     """
     options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
+    detected = file_format is None
     if file_format is None and len(paths) > 1:
         formats = [detect(read_content(path), options) for path in paths]
         file_format = next((found for found in formats if found.several), formats[0])
@@ -85,7 +103,11 @@ def read_files(
         file_format = file_format or detect(content, options)
         rows[path] = list(READERS[file_format.reader].read(content, file_format))
     assert file_format is not None, "there is at least one file"
-    return Reading(file_format, rows, {}) if file_format.raters is None else _merged(rows, file_format, config)
+    if detected:
+        published = file_format.reader == lines.GOEMOTIONS_TSV.name
+        require_first_id(rows, file_format.id_names, options, published=published)
+    reading = Reading(file_format, rows, {}) if file_format.raters is None else _merged(rows, file_format, config)
+    return reading.without_unlabelled() if config.unlabelled == "drop" else reading
 
 
 def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: DataConfig) -> Reading:

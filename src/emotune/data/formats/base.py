@@ -175,6 +175,9 @@ class FileFormat:
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
     lists       whether a label cell is a list
+    vector      the number of 0/1 values in a label cell, in the order of `id_names`; 0 for other cells
+    values      the form of the cells of `label_columns`: one of `cells.FORMS`, `soft` or `graded`
+    positive    the grade from which on a label is positive
     id_names    the names of the label ids; empty when the file has names
     raters      the column of the rater, when each row is one rater's
     unclear     the column that marks texts as too unclear to judge
@@ -192,6 +195,9 @@ class FileFormat:
     label_columns: tuple[str, ...] = ()
     label_delimiter: str | None = None
     lists: bool = False
+    vector: int = 0
+    values: str = "0/1"
+    positive: float = 0.0
     id_names: Mapping[int, str] = field(default_factory=dict)
     raters: str | None = None
     unclear: str | None = None
@@ -204,7 +210,10 @@ class FileFormat:
             return "; ".join((self.shape, *self.notes))
         text = f"{self.shape}, text in column {self.text_column!r}"
         if self.label_columns:
-            text += f", {len(self.label_columns)} columns of 0/1"
+            text += f", {len(self.label_columns)} columns of {self.values}"
+            text += f" values, positive from {self.positive:g}" * (self.values == "graded")
+        elif self.vector:
+            text += f", 0/1 vectors of {self.vector} labels in column {self.label_column!r}"
         else:
             labels = "label ids" if self.id_names else "labels"
             joined = f", several joined by {self.label_delimiter!r}" if self.label_delimiter else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
-from emotune.data.formats.columns import Grid, read_columns, recognise_columns
+from emotune.data.formats.columns import LABEL_COLUMNS, Grid, read_columns, recognise_columns
 from emotune.errors import DataError, EmotuneError, Place
 
 _MAGIC = b"PAR1"
@@ -29,7 +29,7 @@ def _grid(content: Content) -> Grid:
     with _reported(content.path, arrow):
         schema = parquet.ParquetFile(arrow.BufferReader(content.raw)).schema_arrow
         types = {name: schema.field(i).type for i, name in enumerate(schema.names) if schema.names.count(name) == 1}
-        columns = [name for name, kind in types.items() if _is_read(arrow.types, kind)]
+        columns = [name for name, kind in types.items() if _is_read(arrow.types, kind, name)]
         try:  # the features of the columns as Hugging Face `datasets` writes them
             described = dict(json.loads(schema.metadata[b"huggingface"])["info"]["features"])
         except (KeyError, TypeError, ValueError, RecursionError):
@@ -81,13 +81,13 @@ def _reported(path: Path, arrow: Any, row: int = 1) -> Iterator[None]:
         raise DataError(f"not a valid Parquet file: {reason}", place=Place(path, row), hint=_HINT) from None
 
 
-def _is_read(types: Any, kind: Any) -> bool:
+def _is_read(types: Any, kind: Any, name: str) -> bool:
     """Whether a column is of a kind that a text, a label or a 0/1 can have."""
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         kind = kind.value_type
-        if types.is_floating(kind):  # vectors, which may be long
+        if types.is_floating(kind) and name.casefold() not in LABEL_COLUMNS:  # embeddings, which may be long
             return False
     names = ("string", "large_string", "integer", "boolean", "floating", "null")
     return any(getattr(types, f"is_{name}")(kind) for name in names)

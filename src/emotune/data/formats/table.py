@@ -70,6 +70,8 @@ def _grid(content: Content, delimiter: str, columns: list[str], header: int | No
     def rows() -> Iterator[tuple[int, list[str]]]:
         line, width = 0, len(columns)
         for line, row in islice(_cells(content, delimiter), 0 if header is None else 1, None):
+            if len(row) < width and header is not None and not any(columns[len(row) :]):
+                row += [""] * (width - len(row))  # the header ends in a delimiter
             if len(row) != width:
                 message = f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}"
                 hint = None if len(row) < width else "Put a cell that contains the delimiter in quotation marks."
