@@ -150,7 +150,7 @@ def test_a_label_id_outside_the_list_is_refused_in_a_table_too(tmp_path: Path, n
     assert error.place.column == "label"
 
 
-@pytest.mark.parametrize("row", ["no delimiter", "no label; "])
+@pytest.mark.parametrize("row", ["no delimiter", "no delimiter, "])
 def test_a_broken_text_label_row_is_refused(tmp_path: Path, row: str) -> None:
     content = "a;joy\nb;fear\n" * 10 + f"{row}\n"
     refuse(write(tmp_path, content), DataError, 21, "one of them is missing")

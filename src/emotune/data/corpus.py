@@ -18,7 +18,16 @@ from emotune.config.schema import DataConfig
 from emotune.data.formats import read_files
 from emotune.data.formats.base import FileFormat, stem_of, suffix_of
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
-from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
+from emotune.data.records import (
+    Corpus,
+    Record,
+    fingerprint,
+    label_set,
+    records_of,
+    spelling_notes,
+    targets_of,
+    text_keys,
+)
 from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task
@@ -201,7 +210,8 @@ def load_split(
     reading = read_files(files[name], config, labels.names, ids=ids)
     records = records_of(reading, labels)
     described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.format.describe()}"
-    return name, Corpus(labels, {name: records}, _description(source, described, *reading.notes()), reading.format)
+    notes = (*reading.notes(), *spelling_notes(reading, labels))
+    return name, Corpus(labels, {name: records}, _description(source, described, *notes), reading.format)
 
 
 def has_validation(config: DataConfig) -> bool:
@@ -249,7 +259,8 @@ def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
     config, first = source.local, next(iter(files))
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
-    splits, notes = {first: records_of(reading, labels)}, reading.notes()
+    splits = {first: records_of(reading, labels)}
+    notes = [*reading.notes(), *spelling_notes(reading, labels)]
     for split, paths in files.items():
         if split != first:
             # next to rows of raters, other splits may be rows of agreed labels
@@ -257,7 +268,7 @@ def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
             known = config.labels if same else labels.names
             reading = read_files(paths, config, known, main if same else None, label_ids(main))
             splits[split] = records_of(reading, labels)
-            notes += reading.notes()
+            notes += [*reading.notes(), *spelling_notes(reading, labels)]
     names = "" if path.is_file() else f" ({', '.join(_named(paths, alone=True) for paths in files.values())})"
     kind = "multi-label" if labels.task is Task.MULTI_LABEL else "multi-class: one label a text"
     described = f"{len(labels)} labels, {kind}: {', '.join(labels.names)}"

@@ -14,13 +14,27 @@ import numpy.typing as npt
 from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading
 from emotune.data.formats.base import LABEL_ID, FileFormat, Row
+from emotune.data.formats.literals import quoting_error
 from emotune.errors import DataError, Place, did_you_mean
-from emotune.labels import KNOWN, POSITIVE, LabelSet, Task, known_set, label_name_error, to_matrix
+from emotune.labels import (
+    KNOWN,
+    POSITIVE,
+    LabelSet,
+    Task,
+    clean_label,
+    known_set,
+    label_key,
+    label_name_error,
+    to_matrix,
+)
 
 _BLANKS = re.compile(r"\s+")
 _SHOWN = 60
 _MOST_LABELS = 1000
 _LONGEST_LABEL = 200
+_EXAMPLES = 3
+_SEVERAL = "If texts may have any number of labels: --set data.task=multi_label"
+_NONE = "To leave out rows without a label: --set data.unlabelled=drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +130,21 @@ def label_set(reading: Reading, config: DataConfig) -> LabelSet:
         return LabelSet(names, task if config.task == "auto" else Task(config.task))
     except DataError as error:
         rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
-        bad = (Place(path, row.line) for path, row in rows if any(map(label_name_error, row.names)))
+        bad = (Place(path, row.line) for path, row in rows if any(map(_name_error, row.names)))
         raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
 
 
-def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The names in the rows; names that are equal up to case are one label, in its commonest spelling.
+def _name_error(name: str) -> str | None:
+    """What is wrong with a label name of a file; None for a valid one."""
+    error = quoting_error(name)
+    return label_name_error(clean_label(name)) or (error and f"label name {name[:_SHOWN]!r} {error}")
 
-    A known set keeps its own order, numbers are sorted by size, other names alphabetically.
+
+def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The names in the rows; names that are equal (`label_key`) are one label, in its commonest spelling.
+
+    A known set keeps its own order, numbers are sorted by size, other names alphabetically. Raises DataError for an
+    invalid name.
     """
     names: Counter[str] = Counter()
     together = Counter(row.names if row.shares is None else tuple(name for name, _ in row.shares) for row in rows)
@@ -132,13 +153,16 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
             names[name] += number
     spellings: dict[str, str] = {}
     for name, _ in names.most_common():
-        spellings.setdefault(name.casefold(), name)
+        spellings.setdefault(label_key(name), clean_label(name))
     longest = max(map(len, spellings), default=0)
     if len(spellings) > _MOST_LABELS or longest > _LONGEST_LABEL:
         many = len(spellings) > _MOST_LABELS
         what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
         hint = "Name the column of the labels: --set data.label_column=NAME"
         raise DataError(f"there are {what}, which look like texts", hint=hint)
+    if error := next(filter(None, map(_name_error, names)), None):
+        hint = "Several labels in a cell are a list in every row, or joined by one delimiter: --set "
+        raise DataError(error, hint=f"{hint}data.label_delimiter=… ('\\n' for a line break)")
     known = known_set(spellings)
     if known is not None:
         return tuple(spellings[name] for name in KNOWN[known].names)
@@ -147,16 +171,33 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(spellings.values()))
 
 
+def spelling_notes(reading: Reading, labels: LabelSet) -> list[str]:
+    """A note about names that differ from their label in invisible characters or Unicode form; empty without any."""
+    plain = {name.casefold() for name in labels.names}
+    by_key = {label_key(name): name for name in labels.names}
+    combinations = {row.names for there in reading.rows.values() for row in there}
+    others = {name for names in combinations for name in names if name.casefold() not in plain}
+    merged = {name: by_key[label_key(name)] for name in others if label_key(name) in by_key}
+    merged = {name: label for name, label in merged.items() if not (name + label).isascii()}
+    if not merged:
+        return []
+    rows = [(path, row) for path, there in reading.rows.items() for row in there]
+    found = [Place(path, row.line) for path, row in rows if not merged.keys().isdisjoint(row.names)]
+    listed = ", ".join(f"{name[:_SHOWN]!a} is {merged[name]!a}" for name in sorted(merged)[:_EXAMPLES])
+    listed += ", …" if len(merged) > _EXAMPLES else ""
+    note = f"{len(found):,} rows have labels with invisible characters or in another Unicode form, which are merged"
+    return [f"{note}: {listed} ({found[0]})"]
+
+
 def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
-    """The rows with label positions; a name that differs from a label in case only is that label.
+    """The rows with label positions; a name that is equal to a label (`label_key`) is that label.
 
     Raises DataError with the place of the first row whose labels do not fit.
     """
-    positions = {name.casefold(): i for i, name in enumerate(labels.names)}
-    positions |= {name: i for i, name in enumerate(labels.names)}
+    positions = {key(name): i for key in (label_key, str.casefold, str) for i, name in enumerate(labels.names)}
 
     def position(name: str, place: Place) -> int:
-        found = positions.get(name, positions.get(name.casefold()))
+        found = next((positions[key] for key in (name, name.casefold(), label_key(name)) if key in positions), None)
         if found is None:
             hint = did_you_mean(name[:_SHOWN], labels.names)
             if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
@@ -177,7 +218,7 @@ def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
             found = tuple(sorted({position(name, place) for name in row.names}))
             if labels.task is Task.MULTI_CLASS and len(found) != 1:
                 message = f"a multi-class row has exactly one label, this one has {len(found)}"
-                raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
+                raise DataError(message, place=place, hint=_SEVERAL if found else f"{_NONE}. {_SEVERAL}")
             known[row.names] = found
         records.append(Record(row.text, known[row.names], path, row.line, row.id))
     return records
@@ -192,6 +233,6 @@ def _soft_targets(
         return tuple(position for position, share in shares if share >= POSITIVE), tuple(shares)
     total = sum(share for _, share in shares)
     if not total:
-        raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
+        raise DataError("a multi-class row has one label, this one has no share above 0", place=place, hint=_NONE)
     likeliest = max(shares, key=lambda pair: pair[1])[0]
     return (likeliest,), tuple((position, share / total) for position, share in shares)

@@ -191,7 +191,7 @@ def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]
     for number, line in content.lines():
         text, found, label = line.rpartition(file_format.delimiter)
         place = Place(content.path, number)
-        if not found or not label.strip():
+        if not found or (file_format.several and not label.strip()):
             message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
             raise DataError(message, place=place)
         yield Row(text, reader.names(label, place), number)

@@ -13,6 +13,7 @@ _DTYPE = re.compile(r",\s*dtype=[\w.<>|'\"=]+\s*$")
 _SCALAR = re.compile(rf"\bnp\.\w+\(\s*({_QUOTED}|[\w.+-]+)\s*\)")  # NumPy 2 prints [np.str_('joy')]
 _ITEM = re.compile(rf"""\s*(?:(,)|({_QUOTED})|(\w[^\s,'"\[\]]*|-?\w+))""", re.DOTALL)
 _PAIR = re.compile(rf"""\s*({_QUOTED}|\w[^\s:,'"]*)\s*:\s*(\[[^\[\]]*\]|[\w.+-]+)\s*(,|$)""", re.DOTALL)
+_KEY = re.compile(rf"""\s*({_QUOTED}|\w[^\s:,'"]*)\s*:""", re.DOTALL)
 _NO_NAMES = ("None", "null", "nan", "NaN")
 _TRUTHS = {"True": True, "true": True, "False": False, "false": False}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
@@ -48,7 +49,7 @@ def parse_literal(cell: str) -> tuple[str, ...] | dict[str, Any]:
         if not cell:
             return ()
     inner = cell[1:-1] if cell[:1] + cell[-1:] in _BRACKETS else cell
-    if cell[:1] == "{" and _PAIR.match(inner):
+    if cell[:1] == "{" and _KEY.match(inner):
         return _dictionary(inner)
     return _items(inner)
 
