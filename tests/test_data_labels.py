@@ -350,12 +350,13 @@ def test_names_joined_by_other_signs_are_split(tmp_path: Path, by: str, one: str
 @pytest.mark.parametrize("by", ["/", "+", "&", "#", ", "])
 def test_names_that_only_look_joined_are_told_with_the_setting(tmp_path: Path, by: str) -> None:
     cells = [f"glee{by}awe", "calm", "numb"]
-    path = write_csv(tmp_path, [(f"t{i}", cell) for i, cell in enumerate(cells * 10)])
+    path = write_csv(tmp_path, [(f"t{i}", cell) for i, cell in enumerate(cells * 20)])
     corpus = load_corpus(DataConfig(path=str(path)))
-    note = next(line for line in corpus.description if "looks like 2 labels" in line)
+    note = next(line for line in corpus.description if "looks like several labels" in line)
     assert f"data.label_delimiter={by.strip()!r}" in note
+    whole = load_corpus(DataConfig(path=str(path), label_delimiter=""))
+    assert not any("looks like" in line for line in whole.description)
     assert cells_of(tmp_path, cells, label_delimiter=by.strip())[0] == ("glee", "awe")
-    assert not any("looks like" in n for n in read(path, label_delimiter="")[0].notes)
 
 
 def test_a_sign_within_some_names_is_no_delimiter(tmp_path: Path) -> None:
@@ -396,9 +397,10 @@ def test_names_equal_in_nfc_are_one_label_also_for_a_model(tmp_path: Path) -> No
 # --- columns -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("yes", "no"), [("yes", "no"), ("Yes", "No"), ("y", "n"), ("x", ""), ("X", " "), ("1,0", "0,0"), ("TRUE", "FALSE")]
-)
+PAIRS = [("yes", "no"), ("Yes", "No"), ("y", "n"), ("x", ""), ("X", " "), ("1", ""), ("1.0", ""), ("1,0", "0,0")]
+
+
+@pytest.mark.parametrize(("yes", "no"), [*PAIRS, ("TRUE", "FALSE")])
 @pytest.mark.parametrize("names", [("anger", "joy"), ("Wut", "Freude")])
 def test_columns_of_one_form_are_read(tmp_path: Path, names: tuple[str, str], yes: str, no: str) -> None:
     rows = [("a", yes, no), ("b", no, no), ("c", no, yes)]
@@ -410,6 +412,14 @@ def test_columns_of_one_form_are_read(tmp_path: Path, names: tuple[str, str], ye
     odd = write_csv(tmp_path, [*rows, ("d", "perhaps", no)], ("text", *names))
     with pytest.raises(DataError, match=r"data\.csv:5 \(column '\w+'\): 'perhaps' is neither"):
         read(odd, label_columns=list(names))
+
+
+def test_blank_columns_named_like_emotions_are_no_labels(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "text,label,anger,joy\na,awe,,\nb,glee,,\n"))[2].names == ("awe", "glee")
+    with pytest.raises(DataError, match=r"data\.csv:2 \(column 'fear'\): '' is neither 0 nor 1"):
+        read(write(tmp_path, "text,anger,joy,fear\na,1,0,\nb,0,1,\n"), label_columns=["anger", "joy", "fear"])
+    with pytest.raises(DataError, match=r"data\.csv:1: no labels"):
+        read(write(tmp_path, "text,anger,joy\na,,\nb,,\n"))
 
 
 def test_json_nulls_are_blanks_beside_x(tmp_path: Path) -> None:
@@ -509,7 +519,7 @@ def test_rows_without_a_label_are_left_out_when_asked_for_and_counted(tmp_path: 
     assert corpus.labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
     assert [r.text[0] for r in corpus.splits["train"]] == ["a", "c", "d"]
     line = 3 if name == "data.csv" else 2
-    assert any(f"1 rows without a label are left out ({name}:{line})" in note for note in corpus.description)
+    assert any(f"left out without a label: 1 ({name}:{line})" in note for note in corpus.description)
 
 
 def test_rows_without_a_label_are_left_out_of_scoring_and_of_multi_label_data(tmp_path: Path) -> None:
@@ -517,7 +527,7 @@ def test_rows_without_a_label_are_left_out_of_scoring_and_of_multi_label_data(tm
     config = DataConfig(path=str(path), unlabelled="drop")
     _, corpus = load_split(config, LabelSet(("anger", "joy")), None)
     assert [r.text for r in corpus.splits["data"]] == ["a"]
-    assert any("1 rows without a label" in note for note in corpus.description)
+    assert any("left out without a label: 1" in note for note in corpus.description)
     with pytest.raises(DataError, match="no row has a label"):
         read(write(tmp_path, "text,anger,joy\nb,0,0\n"), unlabelled="drop")
 

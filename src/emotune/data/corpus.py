@@ -22,6 +22,7 @@ from emotune.data.records import (
     Corpus,
     Record,
     fingerprint,
+    joined_note,
     label_set,
     records_of,
     spelling_notes,
@@ -260,7 +261,7 @@ def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
     splits = {first: records_of(reading, labels)}
-    notes = [*reading.notes(), *spelling_notes(reading, labels)]
+    notes = [*reading.notes(), *joined_note(reading, labels, config), *spelling_notes(reading, labels)]
     for split, paths in files.items():
         if split != first:
             # next to rows of raters, other splits may be rows of agreed labels

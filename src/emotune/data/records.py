@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading
 from emotune.data.formats.base import LABEL_ID, FileFormat, Row
+from emotune.data.formats.cells import looks_joined
 from emotune.data.formats.literals import quoting_error
 from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import (
@@ -169,6 +171,19 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     if all(LABEL_ID.fullmatch(name) for name in spellings):
         return tuple(sorted(spellings, key=lambda name: (int(name), name)))
     return tuple(sorted(spellings.values()))
+
+
+def joined_note(reading: Reading, labels: LabelSet, config: DataConfig) -> list[str]:
+    """A note about the first label that looks like several; empty without one, or when the configuration decides."""
+    found = reading.format
+    if config.labels or config.label_delimiter is not None or found.id_names or found.label_columns:
+        return []
+    by = ((name, delimiter) for name in labels.names if (delimiter := looks_joined(name)) is not None)
+    return [
+        f"label {name!r} looks like several labels: --set data.label_delimiter={delimiter!r} splits it, and "
+        "--set data.label_delimiter='' says that it is one"
+        for name, delimiter in islice(by, 1)
+    ]
 
 
 def spelling_notes(reading: Reading, labels: LabelSet) -> list[str]:

@@ -48,7 +48,7 @@ class Reading:
         """What the user should know about merged and left-out rows; empty when there are none."""
         if self.format.raters is None:
             number = sum(map(len, self.left_out.values()))
-            return [f"{number:,} rows without a label are left out ({self._places_left_out(number)})"] if number else []
+            return [f"left out without a label: {number:,} ({self._places_left_out(number)})"] if number else []
         used, out = self.all_rows(), [row for rows in self.left_out.values() for row in rows]
         texts = len(used) + len(out)
         note = f"{sum(row.merged for row in (*used, *out)):,} rows of raters are {texts:,} texts"

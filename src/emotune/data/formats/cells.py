@@ -24,7 +24,7 @@ def shown(value: Any) -> str:
 
 # The cells of columns with one label each
 
-BINARY, BLANKS = "0/1", "x/blank"
+BINARY = "0/1"
 # The forms of 0/1 columns. The first is how people, pandas (True), JSON and Parquet write them.
 FORMS: Mapping[str, Mapping[Any, bool]] = {
     BINARY: {
@@ -33,16 +33,19 @@ FORMS: Mapping[str, Mapping[Any, bool]] = {
     },
     "yes/no": {"yes": True, "no": False},
     "y/n": {"y": True, "n": False},
-    BLANKS: {"x": True, "": False},
+    "x/blank": {"x": True, "": False},
+    "1/blank": {"1": True, "1.0": True, 1: True, "": False},
     "1,0/0,0": {"1,0": True, "0,0": False, "1": True, "0": False},
 }
 _COUNTS = {
     BINARY: "neither 0 nor 1. Allowed are 0, 0.0, False and 1, 1.0, True",
     "yes/no": "neither yes nor no",
     "y/n": "neither y nor n",
-    BLANKS: "neither x nor blank",
+    "x/blank": "neither x nor blank",
+    "1/blank": "neither 1 nor blank",
     "1,0/0,0": "neither 0,0 nor 1,0",
 }
+WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
 SOFT, GRADED = "soft", "graded"
 _LEAVE_OUT = "If this column is no label, name only those that are: --set data.label_columns=[A,B,…]"
 
@@ -97,14 +100,19 @@ def grade(value: Any, values: str, place: Place) -> float:
 
 
 def form_of(columns: Iterable[Counter[Any]]) -> str:
-    """The form of `FORMS` that most of these cells have; the first of equal ones."""
+    """The form of `FORMS` that most of these cells have; the first of equal ones.
+
+    Blanks count only beside positives, and not beside zeros.
+    """
     cells = sum(columns, Counter[Any]())
     found = {form: flags_in(cells, form) for form in FORMS}
-    return max(FORMS, key=lambda form: 0 if form == BLANKS and not found[form][True] else found[form].total())
+    zeros = found[BINARY][False] > 0
+    blank = {form for form in WITH_BLANKS if not found[form][True] or (zeros and form == "1/blank")}
+    return max(FORMS, key=lambda form: 0 if form in blank else found[form].total())
 
 
 def flags_in(cells: Counter[Any], form: str) -> Counter[bool]:
-    """How many of the cells are positive and negative in a form of `FORMS`; other cells are not counted."""
+    """How many of the cells are positive and negative in a form of `FORMS`; cells of another kind are not counted."""
     found: Counter[bool] = Counter()
     for cell, number in cells.items():
         value = _flag_of(cell, form)
@@ -207,22 +215,17 @@ def label_format(
         items.update(dict.fromkeys(found, number))
     listed = bool(keys) or any(isinstance(cell, tuple) for cell in cells) or (file_format.lists and bracketed)
     names = names_if_ids(place.path, items, options, schema)
-    notes = file_format.notes if names else (*file_format.notes, *_joined_notes(items, options))
     several = listed or bool(file_format.label_delimiter) or several
-    return replace(file_format, several=several, lists=file_format.lists or listed, id_names=names, notes=notes)
+    return replace(file_format, several=several, lists=file_format.lists or listed, id_names=names)
 
 
-def _joined_notes(names: Iterable[str], options: ReadOptions) -> Iterable[str]:
-    """A note about the first name that looks like several joined ones; none when the names are configured."""
-    if options.label_names is not None or options.config.label_delimiter is not None:
-        return
-    for name in names:
-        for delimiter in (",", *_BETWEEN_NAMES):
-            found = pieces(name, delimiter)
-            if len(found) > 1 and all(part[0].isalpha() and len(part) <= _LONGEST_PART for part in found):
-                setting = f"data.label_delimiter={delimiter!r}"
-                yield f"the label {name!r} looks like {len(found)} labels: --set {setting} splits it"
-                return
+def looks_joined(name: str) -> str | None:
+    """The delimiter that would cut a label name into several that look like names; None without one."""
+    for delimiter in (",", *_BETWEEN_NAMES):
+        found = pieces(name, delimiter)
+        if len(found) > 1 and all(part[0].isalpha() and len(part) <= _LONGEST_PART for part in found):
+            return delimiter
+    return None
 
 
 def _parsed(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...] | Mapping[str, Any]:
@@ -241,7 +244,8 @@ def _parsed(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...
     try:
         found = parse_literal(cell) if cell else ()
     except ValueError as error:
-        raise DataError(f"{shown(cell)}: {error}", place=place) from None
+        hint = "Write one label as a list of one, as in the other rows, or set data.label_delimiter."
+        raise DataError(f"{shown(cell)}: {error}", place=place, hint=hint) from None
     return found if isinstance(found, Mapping) else tuple(map(_whole, found))
 
 

@@ -11,11 +11,11 @@ from emotune.data.formats import raters
 from emotune.data.formats.base import FileFormat, ReadOptions, Row
 from emotune.data.formats.cells import (
     BINARY,
-    BLANKS,
     FORMS,
     GRADED,
     KNOWN_NAMES,
     SOFT,
+    WITH_BLANKS,
     NameReader,
     flag,
     flags_in,
@@ -169,25 +169,29 @@ def _filled_with_flags(counts: Mapping[str, Counter[Any]], options: ReadOptions)
     values = options.config.values
     if values != "auto":
         shares = {c: sum(n for v, n in count.items() if _is_share(v, values)) for c, count in counts.items()}
-        return [c for c, n in shares.items() if (n and _is_emotion(c)) or (values == SOFT and n > _half(counts[c]))]
-    found = [[c for c, count in counts.items() if _has_form(c, count, form)] for form in FORMS]
-    best = max(found, key=lambda flags: (sum(map(_is_emotion, flags)), len(flags)))
+        most = {c for c, n in shares.items() if values == SOFT and n > counts[c].total() / 2}
+        return [c for c, n in shares.items() if c in most or (n and _is_emotion(c))]
+    forms = [_with_form(counts, form) for form in FORMS]
+    best = max(forms, key=lambda flags: (sum(map(_is_emotion, flags)), len(flags)))
     # beside labels, a column of numbers that is named like an emotion is one too
     numeric = {c for c, count in counts.items() if best and _is_emotion(c) and any(map(_is_number, count))}
     return [c for c in counts if c in best or c in numeric]
 
 
-def _has_form(column: str, count: Counter[Any], form: str) -> bool:
-    """Whether a column has the cells of a form: of an emotion any cell, of others most, and positives and negatives."""
-    found = flags_in(count, form)
-    enough = found.total() == count.total() if form == BLANKS else found.total() > _half(count)
-    if _is_emotion(column):
-        return enough or (form != BLANKS and found.total() > 0)
-    return enough and (form == BINARY or len(found) > 1)
+def _with_form(counts: Mapping[str, Counter[Any]], form: str) -> list[str]:
+    """The columns with cells of a form: emotions with any such cell, others with most, both positive and negative.
 
-
-def _half(count: Counter[Any]) -> float:
-    return count.total() / 2
+    Blanks in a column of another kind mean nothing: where they are negative, a column has no other cells.
+    """
+    flags = {c: flags_in(count, form) for c, count in counts.items()}
+    if form in WITH_BLANKS:
+        whole = [c for c, found in flags.items() if found.total() == counts[c].total()]
+        named = [c for c in flags if _is_emotion(c) and (flags[c][True] or c in whole)]
+        found = [c for c in counts if c in named or (c in whole and len(flags[c]) > 1)]
+        return found if any(flags[c][True] for c in found) else []
+    enough = {c for c, found in flags.items() if found.total() > counts[c].total() / 2}
+    both = {c for c in enough if form == BINARY or len(flags[c]) > 1}
+    return [c for c in counts if c in both or (_is_emotion(c) and flags[c].total())]
 
 
 def _is_number(value: Any) -> bool:
@@ -216,12 +220,15 @@ def _complete(grid: Grid, label_names: Sequence[str] | None, found: FileFormat) 
 
 
 def _hint_of_numbers(grid: Grid, file_format: FileFormat) -> str:
-    """The settings for columns of shares or grades, when there are columns of fractions or named like emotions."""
+    """The settings for columns of shares or grades, when there are columns of numbers."""
     columns = [c for c in grid.columns if c not in (file_format.text_column, file_format.id_column)]
     numeric = [c for c, count in _counts(grid, columns).items() if any(map(_is_number, count))]
+    listed = ",".join(numeric)[:_SHOWN]
     if not numeric:
         return ""
-    hint = f". If {', '.join(numeric)[:_SHOWN]} are shares from 0 to 1: --set data.values=soft; if they are grades: "
+    if file_format.values in (SOFT, GRADED):
+        return f". Columns with numbers: --set data.label_columns=[{listed}]"
+    hint = f". If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
     return hint + "--set data.values=graded --set data.positive_from=N"
 
 
