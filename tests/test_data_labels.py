@@ -491,6 +491,18 @@ def test_a_column_of_numbers_beside_0_1_columns_is_not_passed_over(tmp_path: Pat
         read(path)
 
 
+def test_shares_without_a_header_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path, "so it goes,0.29,0.7\nno no,0.5,0\n")
+    options = {"format": "headerless", "label_columns": ["2", "3"], "labels": ["awe", "joy"]}
+    assert read(path, values="soft", **options)[1][0].shares == (("awe", 0.29), ("joy", 0.7))
+    assert read(path, values="graded", positive_from=0.5, **options)[1][1].names == ("awe",)
+
+
+def test_the_form_of_columns_is_no_setting_of_a_column_of_names(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.values=soft is for columns"):
+        read(write_csv(tmp_path, [("a", "joy"), ("b", "fear")]), values="soft")
+
+
 def test_grades_need_a_threshold(tmp_path: Path) -> None:
     for setting in ("data.values=graded", "data.positive_from=1"):
         with pytest.raises(ConfigError, match=r"data\.positive_from"):

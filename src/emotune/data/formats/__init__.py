@@ -11,7 +11,7 @@ from emotune.config.schema import DataConfig
 from emotune.data.formats import jsonl, lines, parquet, raters, table
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
 from emotune.data.formats.label_ids import require_first_id
-from emotune.errors import DataError, Place
+from emotune.errors import ConfigError, DataError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
 _SPECIFIC = (parquet.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
@@ -103,6 +103,9 @@ def read_files(
         file_format = file_format or detect(content, options)
         rows[path] = list(READERS[file_format.reader].read(content, file_format))
     assert file_format is not None, "there is at least one file"
+    if config.values != "auto" and not file_format.label_columns:
+        message = f"data.values={config.values} is for columns with one label each; here a column has the labels"
+        raise ConfigError(message, hint="Name the columns: --set data.label_columns=[A,B,…]; or leave data.values out.")
     if detected:
         published = file_format.reader == lines.GOEMOTIONS_TSV.name
         require_first_id(rows, file_format.id_names, options, published=published)

@@ -95,7 +95,7 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
         flags = tuple(grid.configured(c, "label_columns") for c in config.label_columns)
-        file_format = _with_flags(_counts(grid, flags), options, file_format)
+        file_format = flag_format(grid, flags, options, file_format)
     elif config.label_column:
         file_format = _label_column(grid, options, file_format, grid.configured(config.label_column, "label_column"))
     else:
@@ -122,8 +122,13 @@ def _counts(grid: Grid, columns: Sequence[str]) -> dict[str, Counter[Any]]:
     return dict(zip(columns, counts, strict=True))
 
 
+def flag_format(grid: Grid, flags: Sequence[str], options: ReadOptions, file_format: FileFormat) -> FileFormat:
+    """The format with these columns as labels, and the form of their cells, as configured or else detected."""
+    return _with_flags(_counts(grid, flags), options, file_format)
+
+
 def _with_flags(counts: Mapping[str, Counter[Any]], options: ReadOptions, file_format: FileFormat) -> FileFormat:
-    """The format with the columns counted as labels, and the form of their cells, as configured or else detected."""
+    """`flag_format` with the columns that are counted."""
     values, flags = options.config.values, tuple(counts)
     form = form_of(counts.values()) if values == "auto" else values
     return replace(file_format, label_columns=flags, values=form, positive=options.config.positive_from or 0.0)
@@ -140,7 +145,7 @@ def _flag_columns(grid: Grid, options: ReadOptions, file_format: FileFormat) -> 
     if label_names is not None:
         wanted = {n.casefold() for n in label_names}
         flags = [c for c in grid.columns if c.casefold() in wanted and c != text_column]
-        return _with_flags(_counts(grid, flags), options, file_format)
+        return flag_format(grid, flags, options, file_format)
     no_labels = {*ID_COLUMNS, *raters.RATER_COLUMNS, *raters.UNCLEAR_COLUMNS, text_column.casefold()}
     counts = _counts(grid, [c for c in grid.columns if c.casefold() not in no_labels])
     flags = _filled_with_flags(counts, options)

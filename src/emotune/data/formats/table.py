@@ -12,7 +12,14 @@ from itertools import islice
 
 from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import is_flag, is_list
-from emotune.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Grid, read_columns, recognise_columns
+from emotune.data.formats.columns import (
+    LABEL_COLUMNS,
+    TEXT_COLUMNS,
+    Grid,
+    flag_format,
+    read_columns,
+    recognise_columns,
+)
 from emotune.errors import DataError, Place
 
 _DELIMITERS = ",\t;|"
@@ -153,7 +160,8 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
         file_format = FileFormat("headerless", f"{delimiter_name(by)}-separated table without a header", delimiter=by)
         if flags:
             names = dict(enumerate(_names_in_order(content, labels, options)))
-            return replace(file_format, text_column=text, label_columns=labels, id_names=names)
+            file_format = replace(file_format, text_column=text, id_names=names)
+            return flag_format(_grid(content, by, list(columns)), labels, options, file_format)
         named = {"text_column": text, "label_column": labels[0], "label_columns": None}
         options = replace(options, config=options.config.model_copy(update=named))
         return recognise_columns(_grid(content, by, list(columns)), options, file_format)
@@ -240,7 +248,10 @@ def read_headerless(content: Content, file_format: FileFormat) -> Iterator[Row]:
         by_column = dict(zip(file_format.label_columns, file_format.id_names.values(), strict=True))
     columns = [str(i) for i in range(1, width + 1)]
     for row in read_columns(_grid(content, file_format.delimiter, columns), file_format):
-        yield replace(row, names=tuple(by_column[c] for c in row.names)) if by_column else row
+        if by_column:
+            shares = None if row.shares is None else tuple((by_column[c], share) for c, share in row.shares)
+            row = replace(row, names=tuple(by_column[c] for c in row.names), shares=shares)
+        yield row
 
 
 HEADERLESS = Reader("headerless", recognise_headerless, read_headerless)
