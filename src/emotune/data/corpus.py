@@ -19,7 +19,16 @@ from emotune.data.formats import read_files
 from emotune.data.formats.base import FileFormat, stem_of, suffix_of
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
 from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
-from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
+from emotune.data.split_files import (
+    CARD,
+    SPLIT_NAMES,
+    SUFFIXES,
+    Splits,
+    choose_files,
+    find_splits,
+    read_card,
+    unpacked_name,
+)
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
@@ -89,7 +98,7 @@ def hub_id(path: str) -> re.Match[str] | None:
     if path == STARTER or hub.local_path(path) is not None:
         return None
     match = _HUB_ID.fullmatch(path)
-    return None if match is None or path.casefold().removesuffix(".gz").endswith(SUFFIXES) else match
+    return None if match is None or unpacked_name(path.casefold())[0].endswith(SUFFIXES) else match
 
 
 def _fetched(name: str, revision: str | None, subset: str | None) -> Path:

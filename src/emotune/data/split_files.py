@@ -12,7 +12,9 @@ import yaml
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 
 SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "validation"), "valid"), "test": "test"}
-SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+# files of the second kind count for a split only where there is no file of the first
+_TEXT_OR_PARQUET = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (*_TEXT_OR_PARQUET, ".xlsx", ".xlsm", ".arrow", ".feather", ".zip")
 CARD = "README.md"
 _PARTS = ("train", "valid", "test")
 _NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
@@ -134,8 +136,8 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
         split, patterns = ("train", entry) if isinstance(entry, str) else (entry.get("split"), entry.get("path"))
         wanted = [p for p in (patterns if isinstance(patterns, list) else [patterns]) if isinstance(p, str)]
         name = SPLIT_NAMES.get(str(split).casefold())
-        files = sorted(n for n in names if n.removesuffix(".gz").endswith(SUFFIXES))
-        matched = [n for n in files if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted)]
+        files = _preferred(n for n in names if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted))
+        matched = sorted(files)
         if name is not None and matched:
             found[name] = list(dict.fromkeys([*found.get(name, []), *matched]))
     return found
@@ -152,6 +154,26 @@ class _Named:
     shards: int = 0
 
 
+def _preferred(names: Iterable[str]) -> list[str]:
+    """The files of texts among these: the usual ones, else those of the second kind (`SUFFIXES`)."""
+    found = [name for name in names if unpacked_name(name.casefold())[0].endswith(SUFFIXES)]
+    return [name for name in found if _is_usual(name)] or found
+
+
+def _is_usual(name: str) -> bool:
+    bare, packed = unpacked_name(name.casefold())
+    return bare.endswith(_TEXT_OR_PARQUET) and packed != ".zip"
+
+
+def unpacked_name(name: str) -> tuple[str, str]:
+    """The name of a file, in lower case, without `.gz`, or without the `.zip` of `x.csv.zip`; and what was removed."""
+    for packed in (".gz", ".zip"):
+        bare = name.removesuffix(packed)
+        if bare != name and (packed == ".gz" or bare.endswith(SUFFIXES)):
+            return bare, packed
+    return name, ""
+
+
 def _parsed(name: str) -> _Named:
     stem, suffix = _stem_and_suffix(name)
     match = _SHARD.fullmatch(stem)
@@ -160,8 +182,8 @@ def _parsed(name: str) -> _Named:
 
 
 def _stem_and_suffix(name: str) -> tuple[str, str]:
-    """The two parts of a file's name in lower case, without `.gz`."""
-    path = PurePosixPath(PurePosixPath(name).name.casefold().removesuffix(".gz"))
+    """The two parts of a file's name in lower case, unpacked."""
+    path = PurePosixPath(unpacked_name(PurePosixPath(name).name.casefold())[0])
     return path.stem, path.suffix
 
 
@@ -197,10 +219,12 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """The files with a split in their names, shards in order."""
     found: dict[str, list[_Named]] = {}
-    for file in map(_parsed, sorted(names)):
-        if file.split is None:
+    named = [file for file in map(_parsed, sorted(names)) if file.split is not None]
+    usual = {file.split for file in named if _is_usual(file.name)}
+    for file in named:
+        if file.split in usual and not _is_usual(file.name):
             continue
-        files = found.setdefault(file.split, [])
+        files = found.setdefault(str(file.split), [])
         if files and (not file.shards or replace(files[0], name="") != replace(file, name="", shard=0)):
             message = f"two files for the split {file.split!r}: {files[0].name} and {file.name}"
             raise DataError(message, place=Place(folder), hint=_TWO_FILES)

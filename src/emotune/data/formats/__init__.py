@@ -52,6 +52,8 @@ class Reading:
 def detect(content: Content, options: ReadOptions) -> FileFormat:
     """The format of a file, as configured or else detected; raises DataError when no format fits."""
     _ = options.delimiter  # raises ConfigError for an invalid one
+    if options.config.delimiter is None and content.is_text and content.delimiter is not None:
+        options = replace(options, config=options.config.model_copy(update={"delimiter": content.delimiter}))
     for reader in READERS.values() if options.format is None else [READERS[options.format]]:
         found = reader.recognise(content, options)
         if found is not None:
@@ -77,11 +79,11 @@ def read_files(
     """
     options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
     if file_format is None and len(paths) > 1:
-        formats = [detect(read_content(path), options) for path in paths]
+        formats = [detect(read_content(path, config.encoding), options) for path in paths]
         file_format = next((found for found in formats if found.several), formats[0])
     rows: dict[Path, list[Row]] = {}
     for path in paths:
-        content = read_content(path)
+        content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
         rows[path] = list(READERS[file_format.reader].read(content, file_format))
     assert file_format is not None, "there is at least one file"

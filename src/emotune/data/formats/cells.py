@@ -216,23 +216,23 @@ def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -
     if config.labels:
         return dict(enumerate(config.labels))
     if config.labels_file:
-        return _read_names(Path(config.labels_file).expanduser())
+        return _read_names(Path(config.labels_file).expanduser(), config.encoding)
     folder = path.parent
     for name in ("labels.txt", "labels.json"):
         if (folder / name).is_file():
-            return _read_names(folder / name)
+            return _read_names(folder / name, config.encoding)
     found = sorted(p for p in folder.glob("*.json") if "dict" in p.stem.casefold())
     if len(found) > 1:
         hint = "Name the file of the label names: --set data.labels_file=PATH"
         listed = ", ".join(p.name for p in found)
         raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
     if found:
-        return _read_names(found[0])
+        return _read_names(found[0], config.encoding)
     return dict(enumerate(schema)) if schema else options.ids
 
 
-def _read_names(source: Path) -> Mapping[int, str]:
-    content = read_content(source)
+def _read_names(source: Path, encoding: str | None) -> Mapping[int, str]:
+    content = read_content(source, encoding)
     text = content.stream().read()
     if source.suffix.casefold() == ".json" or text.lstrip().startswith("{"):
         entries: list[tuple[int, str, int | None]] = [(i, name, None) for i, name in _json_names(source, text)]

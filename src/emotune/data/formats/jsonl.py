@@ -25,7 +25,7 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
         lines = content.sample if content.is_text else []
         objects = sum(line.startswith("{") and line.rstrip().endswith("}") for line in lines)
         looks = objects >= MOST * len(lines) or "".join(lines[:2]).replace(" ", "").startswith("[{")
-        called = content.path.name.casefold().removesuffix(".gz").endswith(_SUFFIXES)
+        called = content.name.casefold().endswith(_SUFFIXES)
         if not lines or not (looks or called):
             return None
     shape = "a JSON array of objects" if _is_array(content) else "JSON lines"

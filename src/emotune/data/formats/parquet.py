@@ -16,7 +16,7 @@ _HINT = "Download or write the file again."
 
 
 def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
-    if options.format is None and not content.path.name.casefold().removesuffix(".gz").endswith(".parquet"):
+    if options.format is None and not content.name.casefold().endswith(".parquet"):
         # a file that is cut short has no magic at its end; a text may begin with the same letters
         raw = content.raw
         if not raw.startswith(_MAGIC) or (content.is_text and not raw.endswith(_MAGIC)):

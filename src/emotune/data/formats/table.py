@@ -95,12 +95,12 @@ def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(
         content.stream(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
     )
-    start = 1
+    start = 1 + content.skipped
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 yield start, cells
-            start = reader.line_num + 1
+            start = reader.line_num + 1 + content.skipped
     except csv.Error as error:
         unclosed = "unexpected end" in str(error)
         message = "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}"
@@ -113,7 +113,7 @@ def _tabs_are_quoted(content: Content) -> bool:
 
     When no cell contains a line break, each cell shows it; else the whole file must be valid CSV.
     """
-    if b'"' not in content.raw:
+    if not content.has(b'"'):
         return False
     widths = {line.count("\t") for _, line in content.lines()}
     if len(widths) == 1:
