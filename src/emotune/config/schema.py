@@ -13,16 +13,18 @@ _USED_WITH = {"beta": ("weights", "effective_number"), "focal_gamma": ("name", "
 _USED_WITH |= dict.fromkeys(("gamma_pos", "gamma_neg", "clip"), ("name", "asl"))
 # arguments of the optimizers
 _ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
-# bytes that no encoding of text changes, but those with escapes do, and those that are not of text
-_ASCII = bytes(range(128)) + rb"\u0041\x41"
+_ASCII = bytes(range(128))
+# encodings of domain names and of Python's source code
+_NOT_OF_TEXT = ("idna", "unicode-escape", "raw-unicode-escape")
 
 
 def _is_text_encoding(name: str) -> bool:
     """Whether Python has this encoding of text: UTF-16, UTF-32, or one with the ASCII characters as bytes."""
     try:
         name = codecs.lookup(name).name
-        keeps_ascii = name != "idna" and _ASCII.decode(name) == _ASCII.decode("ascii")
-        return keeps_ascii or name.startswith(("utf-16", "utf-32"))
+        if name in _NOT_OF_TEXT:
+            return False
+        return name.startswith(("utf-16", "utf-32")) or _ASCII.decode(name) == _ASCII.decode("ascii")
     except (LookupError, ValueError, OSError):  # OSError: an encoding of Windows elsewhere
         return False
 
