@@ -284,7 +284,7 @@ JSON = [
         "x.jsonl", '{"text": "a", "anger": 0, "joy": 1}\n{"text": "b", "anger": 0, "joy": [1]}\n', 2, "neither 0 nor 1"
     ),
     bad("x.jsonl", "{}\n{}\n", 1, "there are no objects with keys"),
-    bad("x.jsonl", '{"satz": "a", "label": "joy"}\n', 1, "no column 'text'"),
+    bad("x.jsonl", '{"satz": "a", "label": "joy"}\n', 1, "no key 'text'"),
     bad("x.jsonl", '{"text": "a", "source": "web"}\n', 1, "no labels"),
     bad("x.jsonl", "text,label\na,joy\n", 1, "not valid JSON"),
     array("[", 1, "the file ends where the array continues or ends"),
@@ -298,8 +298,12 @@ JSON = [
     array('[\n{"text": "a", "label": "joy"},\n{"text": "b",\n "label": fear}\n]', 4, "not valid JSON"),
     array('[\n{"text": "a", "label": "joy"}\n]\n[]', 3, "the array continues or ends"),
     array('[{"text": "a", "label": "joy"},\n\n"b"]', 3, "a row is a JSON object, this is 'b'"),
-    array('{"text": ["a", "b"], "label": ["joy", "fear"]}', 1, "the text is ['a', 'b']"),
-    array('{\n"text": "a"\n}', 1, "not valid JSON"),
+    array('{"text": ["a", "b"], "label": ["joy", "fear"]}', 1, "a list for each column"),
+    array('{\n"text": "a"\n}', 1, "no labels"),
+    array('{\n"text": "a",\n"labels": [}', 3, "not valid JSON"),
+    array('{\n"data": [\n{"text": "a", "label": "joy"},\n{"text": "b"}]}', 4, "there is no key 'label'"),
+    array('{\n"data": [{"text": "a", "label": "joy"}]', 2, "not valid JSON"),
+    array('{"data": [{"text": "a", "label": "joy"}]}\n[]', 2, "a row is a JSON object"),
     array(json.dumps("text"), 1, "a row is a JSON object"),
 ]
 

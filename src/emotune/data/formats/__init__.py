@@ -3,13 +3,13 @@
 To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import jsonl, lines, parquet, raters, table
-from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
+from emotune.data.formats.base import Content, FileFormat, LeftOut, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
@@ -21,11 +21,17 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Reading:
-    """The rows of files of one format: those that are used, and those that are left out, by file."""
+    """The rows of files of one format, by file.
+
+    rows        those that are used
+    left_out    texts on which raters do not agree
+    unused      other rows that are left out
+    """
 
     format: FileFormat
     rows: dict[Path, list[Row]]
     left_out: dict[Path, list[Row]]
+    unused: dict[Path, list[LeftOut]]
 
     def all_rows(self) -> list[Row]:
         """The used rows of all files."""
@@ -33,6 +39,18 @@ class Reading:
 
     def notes(self) -> list[str]:
         """What the user should know about merged and left-out rows; empty when there are none."""
+        return [*self._notes_on_unused(), *self._notes_on_raters()]
+
+    def _notes_on_unused(self) -> Iterator[str]:
+        by_reason: dict[str, list[str]] = {}
+        for path, rows in self.unused.items():
+            for row in rows:
+                by_reason.setdefault(row.why, []).append(f"{path.name}:{row.line}")
+        for why, places in by_reason.items():
+            shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
+            yield f"left out: {len(places):,} {'row' if len(places) == 1 else 'rows'} {why} ({shown})"
+
+    def _notes_on_raters(self) -> list[str]:
         if self.format.raters is None:
             return []
         used, out = self.all_rows(), [row for rows in self.left_out.values() for row in rows]
@@ -82,24 +100,32 @@ def read_files(
         formats = [detect(read_content(path, config.encoding), options) for path in paths]
         file_format = next((found for found in formats if found.several), formats[0])
     rows: dict[Path, list[Row]] = {}
+    unused: dict[Path, list[LeftOut]] = {}
     for path in paths:
         content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
-        rows[path] = list(READERS[file_format.reader].read(content, file_format))
+        rows[path], unused[path] = [], []
+        for row in READERS[file_format.reader].read(content, file_format):
+            if isinstance(row, Row):
+                rows[path].append(row)
+            else:
+                unused[path].append(row)
     assert file_format is not None, "there is at least one file"
-    return Reading(file_format, rows, {}) if file_format.raters is None else _merged(rows, file_format, config)
+    reading = Reading(file_format, rows, {}, unused)
+    return reading if file_format.raters is None else _merged(reading, config)
 
 
-def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: DataConfig) -> Reading:
+def _merged(reading: Reading, config: DataConfig) -> Reading:
     """The rows of raters, merged to one row for each text; unchanged when no text has two raters."""
+    votes, file_format = reading.rows, reading.format
     one_each = config.task == "multi_class" or (config.task == "auto" and not file_format.several)
     found = raters.merged(votes, soft=file_format.soft, one_each=one_each)
     if found is None:
-        return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
+        return replace(reading, format=replace(file_format, raters=None, unclear=None, soft=False))
     rows = {path: [row for row in there if row.names or row.shares] for path, there in found.items()}
     if not any(rows.values()):
         why = "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose"
         hint = "Shares of raters as soft targets: --set data.raters=soft"
         raise DataError(why, place=Place(next(iter(votes))), hint=hint)
     left_out = {path: [row for row in there if not row.names and not row.shares] for path, there in found.items()}
-    return Reading(file_format, rows, left_out)
+    return replace(reading, rows=rows, left_out=left_out)

@@ -161,6 +161,14 @@ class Row:
     merged: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row of a file that is not used; `why` follows "3 rows" in a sentence, such as "ignored"."""
+
+    line: int
+    why: str
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """The format of a label file; columns by name.
@@ -253,12 +261,13 @@ class Reader:
     name         a value of `data.format`
     recognise    returns the format of a file, or None when the file is of another kind. Raises DataError for a file
                  that is certainly of this kind, or that the configuration calls so, and that cannot be read
-    read         yields the rows; raises DataError with the line of the first row that does not fit
+    read         yields the rows, and those that are left out; raises DataError with the line of the first row that
+                 does not fit
     """
 
     name: str
     recognise: Callable[[Content, ReadOptions], FileFormat | None]
-    read: Callable[[Content, FileFormat], Iterator[Row]]
+    read: Callable[[Content, FileFormat], Iterator[Row | LeftOut]]
 
 
 def delimiter_name(delimiter: str) -> str:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emotune.data.formats import raters
 from emotune.data.formats.base import FileFormat, ReadOptions, Row
@@ -45,6 +45,7 @@ class Grid:
     line      the line of the header
     rows      yields the line and the values of each row, from the start at each call
     schema    the names of the label ids in a column, where the file itself has them
+    kind      what names the columns: a header, the keys of JSON objects, or the schema of a file
     """
 
     path: Path
@@ -52,6 +53,12 @@ class Grid:
     line: int
     rows: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
     schema: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: Literal["header", "keys", "schema"] = "header"
+
+    @property
+    def lacks(self) -> str:
+        """The beginning of the error for a column that is missing."""
+        return {"header": "the header has no column", "keys": "there is no key"}.get(self.kind, "there is no column")
 
     def find(self, usual: Sequence[str]) -> str | None:
         """The first column with one of these names, in their order."""
@@ -59,11 +66,11 @@ class Grid:
         return next((column for column in found if column is not None), None)
 
     def configured(self, name: str, option: str) -> str:
-        """The column that the configuration names; raises DataError when the header does not have it."""
+        """The column that the configuration names; raises DataError when there is none."""
         found = find_column(name, self.columns)
         if found is None:
             hint = f"{did_you_mean(name, self.columns)} Set it with --set data.{option}=NAME"
-            raise DataError(f"the header has no column {name!r}", place=Place(self.path, self.line), hint=hint)
+            raise DataError(f"{self.lacks} {name!r}", place=Place(self.path, self.line), hint=hint)
         return found
 
 
@@ -82,8 +89,9 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     configured = config.text_column
     text_column = grid.configured(configured, "text_column") if configured else grid.find(TEXT_COLUMNS)
     if text_column is None:
-        message = f"the header has no column 'text' or a similar name; its columns: {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name the column of the texts: --set data.text_column=NAME; or data.format=headerless"
+        message = f"{grid.lacks} 'text' or a similar name, only {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "Name the column of the texts: --set data.text_column=NAME"
+        hint += "; or data.format=headerless" if grid.kind == "header" else ""
         raise DataError(message, place=Place(grid.path, grid.line), hint=hint)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
@@ -144,7 +152,7 @@ def _complete(flags: Sequence[str], grid: Grid, label_names: Sequence[str] | Non
     there = {flag.casefold() for flag in flags}
     missing = [name for name in label_names or () if name.casefold() not in there]
     if missing:
-        message = f"the header has no column for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
+        message = f"{grid.lacks} for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
         hint = "If no text has them, name the other labels: --set data.label_columns=[A,B,…]"
         raise DataError(message, place=place, hint=hint)
     return tuple(flags)
@@ -175,10 +183,11 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
     for cell, number in cells.items():
         with suppress(DataError):  # not a list: the reader refuses it, with its line
             items.update(dict.fromkeys(items_of(cell, file_format, Place(grid.path)), number))
-    lists = file_format.lists or listed
+    several = file_format.lists or listed or bool(file_format.label_delimiter)
+    lists = file_format.lists or (listed and not cells)  # beside lists of JSON, a string is one name
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
     names = names_if_ids(grid.path, items, options, schema)
-    return replace(file_format, several=lists or bool(file_format.label_delimiter), lists=lists, id_names=names)
+    return replace(file_format, several=several, lists=lists, id_names=names)
 
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
@@ -220,6 +229,6 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
 def _position(grid: Grid, name: str) -> int:
     found = find_column(name, grid.columns)
     if found is None:
-        message = f"the header has no column {name!r}, which the other files have"
+        message = f"{grid.lacks} {name!r}, which the other files have"
         raise DataError(message, place=Place(grid.path, grid.line))
     return grid.columns.index(found)
