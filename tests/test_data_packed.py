@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import io
+import json
+import re
+import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import feather
 
 from emotune.config.loading import config_from
 from emotune.config.schema import DataConfig
 from emotune.data.formats import packed
-from emotune.errors import ConfigError, DataError
+from emotune.errors import ConfigError, DataError, EmotuneError, Place
 from hostile_files import zipped
-from label_files import labelled, load_corpus, read, write
+from label_files import labelled, load_corpus, read, workbook_of, write
 
 TABLE = "text,label\nça va – très bien,joy\n\n“no”,anger\n"
 LINES = '{"text": "ça va – très bien", "label": "joy"}\n\n{"text": "“no”", "label": "anger"}'
@@ -148,3 +154,189 @@ def test_a_zip_archive_is_a_split_unless_the_file_is_beside_it(tmp_path: Path) -
     assert [[r.text for r in rows] for rows in load_corpus(config).splits.values()] == [["a", "b"], ["c", "d"]]
     write(tmp_path, "text,label\ne,joy\nf,anger\n", "dev.csv")
     assert [[r.text for r in rows] for rows in load_corpus(config).splits.values()] == [["a", "b"], ["e", "f"]]
+
+
+# --- Arrow -------------------------------------------------------------------------------------------------------
+
+ARROW = pa.table({"text": ["so", "no"], "label": ["joy", "anger"]})
+
+
+def arrow_bytes(table: pa.Table, *, stream: bool = True) -> bytes:
+    file = io.BytesIO()
+    with (pa.ipc.new_stream if stream else pa.ipc.new_file)(file, table.schema) as writer:
+        writer.write_table(table)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", ["data.arrow", "data.feather", "data.bin", "data.arrow.gz"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_arrow_files_and_streams_are_read(tmp_path: Path, name: str, stream: bool) -> None:
+    content = arrow_bytes(ARROW, stream=stream)
+    found, rows, _ = read(write(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name))
+    assert labelled(rows) == [("so", ("joy",)), ("no", ("anger",))]
+    assert [row.line for row in rows] == [1, 2]
+    assert found.reader == "arrow"
+
+
+@pytest.mark.parametrize("compression", ["lz4", "uncompressed"])
+def test_feather_is_read(tmp_path: Path, compression: str) -> None:
+    feather.write_feather(ARROW, str(tmp_path / "data.feather"), compression=compression)
+    assert labelled(read(tmp_path / "data.feather")[1]) == [("so", ("joy",)), ("no", ("anger",))]
+
+
+def test_a_stream_that_ends_between_two_batches_is_cut_short(tmp_path: Path) -> None:
+    content = arrow_bytes(ARROW)
+    for end, says in ((content[:-8], "cut short"), (content[:-20], "not a valid Arrow file"), (b"", "not a valid")):
+        with pytest.raises(DataError, match=says):
+            read(write(tmp_path, end, "data.arrow"))
+
+
+def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(EmotuneError, match="Arrow needs pyarrow") as caught:
+        read(write(tmp_path, arrow_bytes(ARROW), "data.arrow"))
+    assert caught.value.hint == "pip install 'emotune[parquet]'"
+
+
+# --- folders of save_to_disk -------------------------------------------------------------------------------------
+
+
+def save(folder: Path, *tables: pa.Table, split: str | None = "train", **more: object) -> None:
+    """A data set as `datasets` 4 saves it: Arrow streams and two JSON files."""
+    folder.mkdir(exist_ok=True, parents=True)
+    names = [f"data-{i:05}-of-{len(tables):05}.arrow" for i in range(len(tables))]
+    for name, table in zip(names, tables, strict=True):
+        write(folder, arrow_bytes(table), name)
+    state = {"_data_files": [{"filename": name} for name in names], "_fingerprint": "x", "_split": split} | more
+    write(folder, json.dumps(state), "state.json")
+    write(folder, json.dumps({"features": {}}), "dataset_info.json")
+
+
+def featured(texts: list[str], ids: list[int]) -> pa.Table:
+    features = {"label": {"names": ["anger", "joy"], "_type": "ClassLabel"}}
+    described = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    return pa.table({"text": texts, "label": ids}).replace_schema_metadata(described)
+
+
+def test_a_saved_data_set_with_splits_is_read(tmp_path: Path) -> None:
+    write(tmp_path, json.dumps({"splits": ["train", "validation", "test", "unsupervised"]}), "dataset_dict.json")
+    save(tmp_path / "train", featured(["a"], [1]), featured(["b"], [0]))
+    save(tmp_path / "validation", featured(["c", "d"], [1, 0]), split="validation")
+    save(tmp_path / "test", featured(["e"], [0]), split="test")
+    corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train", "valid", "test"))
+    assert corpus.labels.names == ("anger", "joy")
+    found = {split: [(r.text, r.labels) for r in rows] for split, rows in corpus.splits.items()}
+    assert found == {
+        "train": [("a", (1,)), ("b", (0,))],
+        "valid": [("c", (1,)), ("d", (0,))],
+        "test": [("e", (0,))],
+    }
+
+
+@pytest.mark.parametrize("split", ["train", None])
+def test_a_saved_data_set_without_splits_is_training_rows(tmp_path: Path, split: str | None) -> None:
+    save(tmp_path, featured([f"text {i}" for i in range(40)], [0, 1] * 20), split=split)
+    corpus = load_corpus(DataConfig(path=str(tmp_path)))
+    assert {split: len(rows) for split, rows in corpus.splits.items()} == {"train": 36, "valid": 4}
+
+
+def test_a_saved_data_set_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    table = featured(["a", "b"], [0, 1])
+    save(tmp_path / "indices", table, _indices_data_files=[{"filename": "indices.arrow"}])
+    save(tmp_path / "missing", table)
+    (tmp_path / "missing" / "data-00000-of-00001.arrow").unlink()
+    save(tmp_path / "outside", table, _data_files=[{"filename": "../x.arrow"}])
+    save(tmp_path / "broken", table)
+    write(tmp_path / "broken", "[", "state.json")
+    for name, says in (
+        ("indices", "a selection of the rows"),
+        ("missing", r"data-00000-of-00001\.arrow is missing"),
+        ("outside", "names no files"),
+        ("broken", "not the file that save_to_disk writes"),
+    ):
+        with pytest.raises(DataError, match=rf"state\.json: .*{says}"):
+            load_corpus(DataConfig(path=str(tmp_path / name)))
+
+
+# --- Excel -------------------------------------------------------------------------------------------------------
+
+SHEET = [("text", "label", None), (None, None, None), ("ça va", "joy", None), ("=no_x", "anger", " ")]
+
+
+@pytest.mark.parametrize("name", ["data.xlsx", "data.xlsm", "data.csv", "data.zip"])
+def test_the_only_sheet_with_cells_is_read(tmp_path: Path, name: str) -> None:
+    content = workbook_of({"Notes": [], "Rows": SHEET, "Blank": [(" ",)]})
+    found, rows, _ = read(write(tmp_path, zipped({"in.xlsx": content}) if name == "data.zip" else content, name))
+    assert labelled(rows) == [("ça va", ("joy",)), ("=no_x", ("anger",))]
+    assert [row.line for row in rows] == [3, 4]
+    assert "sheet 'Rows'" in found.describe()
+
+
+def test_cells_of_any_kind_are_what_a_csv_export_has(tmp_path: Path) -> None:
+    when = datetime.datetime(2026, 1, 2, tzinfo=None)
+    rows = [("text", "joy", "anger"), (5, 1, 0.0), (2.5, True, False), (when, 0, 1), (True, 1, 1)]
+    found = read(write(tmp_path, workbook_of({"A": rows}), "data.xlsx"))[1]
+    assert labelled(found) == [
+        ("5", ("joy",)),
+        ("2.5", ("joy",)),
+        ("2026-01-02 00:00:00", ("anger",)),
+        ("True", ("joy", "anger")),
+    ]
+
+
+def test_several_sheets_are_asked_about(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, workbook_of({"A": SHEET, "B b": [("text", "label"), ("x", "joy"), ("y", "awe")]}), "data.xlsx"
+    )
+    with pytest.raises(DataError, match="2 sheets of the workbook have cells: 'A', 'B b'") as caught:
+        read(path)
+    assert "data.sheet='A'" in str(caught.value.hint)
+    assert labelled(read(path, sheet="B b")[1]) == [("x", ("joy",)), ("y", ("awe",))]
+    with pytest.raises(DataError, match="no sheet 'C'"):
+        read(path, sheet="C")
+
+
+def test_sheets_of_splits_may_have_different_names(tmp_path: Path) -> None:
+    write(tmp_path, workbook_of({"Sheet1": SHEET}), "train.xlsx")
+    write(tmp_path, workbook_of({"Tabelle1": SHEET}), "dev.xlsx")
+    assert [len(rows) for rows in load_corpus(DataConfig(path=str(tmp_path))).splits.values()] == [2, 2]
+
+
+def test_a_wrong_size_in_a_sheet_loses_no_rows(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook_of({"A": SHEET}))) as book, zipfile.ZipFile(file, "w") as changed:
+        for name in book.namelist():
+            changed.writestr(name, book.read(name).replace(b'ref="A1:C4"', b'ref="A1:A1"'))
+    assert file.getvalue() != workbook_of({"A": SHEET})
+    assert len(read(write(tmp_path, file.getvalue(), "data.xlsx"))[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sheets", "line", "says"),
+    [
+        ({"A": []}, None, "the workbook is empty"),
+        ({"A": [("text", "label")]}, 1, "no rows below the header"),
+        ({"A": [("satz", "label"), ("a", "joy")]}, 1, "there is no column 'text'"),
+        ({"A": [("text", "Text", "label"), ("a", "b", "joy")]}, 1, "twice: text"),
+        ({"A": [("text", "label"), ("a", "joy"), ("b", "joy", "x")]}, 3, "the row has 3 cells, the header has 2"),
+        ({"A": [("text", "label"), ("a", "joy"), ("#N/A", "joy")]}, 3, "#N/A, the error of a formula"),
+    ],
+)
+def test_a_broken_sheet_has_its_row(tmp_path: Path, sheets: dict[str, list], line: int | None, says: str) -> None:
+    with pytest.raises(DataError, match=re.escape(says)) as caught:
+        read(write(tmp_path, workbook_of(sheets), "data.xlsx"))
+    assert caught.value.place == Place(tmp_path / "data.xlsx", line)
+
+
+def test_what_is_no_workbook_is_refused(tmp_path: Path) -> None:
+    for content in (b"text,label\na,joy\n", workbook_of({"A": SHEET})[:-40], zipped({"xl/workbook.xml": "<a"})):
+        with pytest.raises(DataError, match=r"zip archive|Excel workbook"):
+            read(write(tmp_path, content, "data.xlsx"))
+
+
+def test_without_openpyxl_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = workbook_of({"A": SHEET})
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(EmotuneError, match="openpyxl, which is not installed") as caught:
+        read(write(tmp_path, content, "data.xlsx"))
+    assert caught.value.hint == "pip install 'emotune[xlsx]'"

@@ -37,7 +37,10 @@ class DataConfig(Section):
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub data set")
     subset: str | None = Field(default=None, description="subset of a hub data set, as in ID:SUBSET")
-    format: Literal["auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "fasttext"] = "auto"
+    format: Literal[
+        "auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "arrow", "xlsx", "fasttext"
+    ] = "auto"
+    sheet: str | None = Field(default=None, description="sheet of an Excel workbook; null: the only one with cells")
     encoding: str | None = Field(
         default=None, description="encoding of text files, such as cp1252; null: UTF-8, or UTF-16 with its mark"
     )

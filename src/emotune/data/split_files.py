@@ -1,5 +1,6 @@
 """The split of each file in a folder, or in a data set of the hub."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "valida
 _TEXT_OR_PARQUET = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
 SUFFIXES = (*_TEXT_OR_PARQUET, ".xlsx", ".xlsm", ".arrow", ".feather", ".zip")
 CARD = "README.md"
+_DICT, _STATE = "dataset_dict.json", "state.json"  # of save_to_disk
 _PARTS = ("train", "valid", "test")
 _NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
 _SHARD = re.compile(r"(.+?)-([0-9]{5})-of-([0-9]{5})")
@@ -31,8 +33,13 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     A folder without them may be a copy of a data set of the hub: its card says which files are which, else its folder
     `data`, or the only folder with such files, counts. Else numbered files (`rows_1.csv`, `rows_2.csv`) are training
     rows. `subset`: its configuration. Raises DataError for two files of one split, and for a missing shard or number.
+
+    A folder of `save_to_disk` says itself which files it has; a data set without splits is training rows.
     """
     try:
+        saved = _saved_splits(folder)
+        if saved:
+            return {split: saved[split] for split in _PARTS if split in saved}
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
         here = _named_splits(names, folder)
         if not here or subset is not None:
@@ -44,6 +51,50 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
+
+
+def _saved_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The files of a folder that `datasets` saved with `save_to_disk`; empty for another folder."""
+    if (folder / _DICT).is_file():
+        names = _read_object(folder / _DICT).get("splits")
+        known = [name for name in (names if isinstance(names, list) else []) if name in SPLIT_NAMES]
+        found: dict[str, tuple[Path, ...]] = {}
+        for name in known:
+            if SPLIT_NAMES[name] in found:
+                message = f"two splits are {SPLIT_NAMES[name]!r}: {', '.join(known)}"
+                raise DataError(message, place=Place(folder / _DICT))
+            found[SPLIT_NAMES[name]] = _saved_files(folder / name)
+        return found
+    if not (folder / _STATE).is_file() or not (folder / "dataset_info.json").is_file():
+        return {}
+    name = _read_object(folder / _STATE).get("_split")
+    return {SPLIT_NAMES.get(str(name), "train"): _saved_files(folder)}
+
+
+def _saved_files(folder: Path) -> tuple[Path, ...]:
+    state, place = _read_object(folder / _STATE), Place(folder / _STATE)
+    if state.get("_indices_data_files"):
+        hint = "In datasets: load_from_disk(FOLDER).flatten_indices().save_to_disk(OTHER)"
+        raise DataError("this data set is a selection of the rows in its files", place=place, hint=hint)
+    entries = state.get("_data_files")
+    names = [one.get("filename") for one in (entries if isinstance(entries, list) else []) if isinstance(one, dict)]
+    paths = tuple(folder / name for name in names if isinstance(name, str) and PurePosixPath(name).name == name)
+    missing = [path.name for path in paths if not path.is_file()]
+    if not paths or missing or len(paths) < len(names):
+        what = f"the file {missing[0]} is missing" if missing else "it names no files of rows"
+        raise DataError(what, place=place, hint="Save the data set again, or as Parquet: to_parquet('train.parquet')")
+    return paths
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file; raises DataError for another file."""
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= _LARGEST_CARD else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError("this is not the file that save_to_disk writes", place=Place(path))
+    return found
 
 
 def split_named(name: str) -> str:

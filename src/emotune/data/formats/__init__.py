@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotune.config.schema import DataConfig
-from emotune.data.formats import jsonl, lines, parquet, raters, table
+from emotune.data.formats import arrow, jsonl, lines, parquet, raters, table, workbook
 from emotune.data.formats.base import Content, FileFormat, LeftOut, Reader, ReadOptions, Row, read_content
 from emotune.errors import DataError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
-_SPECIFIC = (parquet.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
+_SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
 _EXAMPLES = 3

@@ -180,6 +180,7 @@ class FileFormat:
     raters      the column of the rater, when each row is one rater's
     unclear     the column that marks texts as too unclear to judge
     soft        whether the shares of the raters are the targets
+    sheet       the sheet of a workbook
     notes       what the user should know about the choice of columns
     """
 
@@ -197,6 +198,7 @@ class FileFormat:
     raters: str | None = None
     unclear: str | None = None
     soft: bool = False
+    sheet: str | None = None
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:

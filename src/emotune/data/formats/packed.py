@@ -5,6 +5,8 @@ import io
 import lzma
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from emotune.data.split_files import SUFFIXES
@@ -13,12 +15,12 @@ from emotune.errors import DataError, Place
 GZIP = b"\x1f\x8b"
 ZIP = b"PK\x03\x04"
 _EMPTY_ZIP = b"PK\x05\x06"
-WORKBOOK = "xl/workbook.xml"
+_WORKBOOK = "xl/workbook.xml"
 _LARGEST = 8 << 30
 _AGAIN = "Download or pack the file again."
 _UNPACK = "Unpack it, and give the file or the folder."
 _ABOUT = ("readme", "license", "licence", "citation", "changelog")
-_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, NotImplementedError)
+_BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError, RuntimeError)
 _SHOWN = 5
 
 
@@ -44,16 +46,41 @@ def _gunzipped(path: Path, raw: bytes) -> bytes:
 
 
 def _unzipped(path: Path, raw: bytes) -> tuple[str, bytes]:
+    if is_workbook(raw):
+        return path.name, raw
+    with _opened(path, raw) as archive:
+        member = _only_table(path, [info for info in archive.infolist() if not info.is_dir()])
+        if member.flag_bits & 1:
+            raise DataError("the zip archive has a password", place=Place(path), hint=_UNPACK)
+        return PurePosixPath(member.filename).name, archive.read(member)
+
+
+def is_workbook(raw: bytes) -> bool:
+    """Whether these are the bytes of an Excel workbook (.xlsx)."""
+    if not raw.startswith(ZIP):
+        return False
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir()]
-            _require_size(path, "zip archive", sum(info.file_size for info in members))
-            if any(info.filename == WORKBOOK for info in members):
-                return path.name, raw
-            member = _only_table(path, members)
-            if member.flag_bits & 1:
-                raise DataError("the zip archive has a password", place=Place(path), hint=_UNPACK)
-            return PurePosixPath(member.filename).name, archive.read(member)
+            return _WORKBOOK in archive.namelist()
+    except _BROKEN:
+        return False
+
+
+def require_valid_zip(path: Path, raw: bytes) -> None:
+    """Raise DataError unless all members of an archive match their checksums and are not too large."""
+    with _opened(path, raw) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise DataError(f"the zip archive is broken: {damaged[:60]!r} is damaged", place=Place(path), hint=_AGAIN)
+
+
+@contextmanager
+def _opened(path: Path, raw: bytes) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            size = sum(info.file_size for info in archive.infolist())
+            _require_size(path, "zip archive", size)
+            yield archive
     except _BROKEN as error:
         raise DataError(f"the zip archive is broken: {error}"[:200], place=Place(path), hint=_AGAIN) from None
 

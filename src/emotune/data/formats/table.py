@@ -37,11 +37,16 @@ def format_of(content: Content, grid: Grid, delimiter: str, options: ReadOptions
     """The format of a file that is certainly a table with a header."""
     if not grid.columns:
         read_header(content, delimiter)  # raises the DataError that `best_grid` passed over
-    twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
-    if twice:
-        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(content.path, grid.line))
+    require_different_names(grid)
     shape = f"{delimiter_name(delimiter)}-separated table"
     return recognise_columns(grid, options, FileFormat("table", shape, delimiter=delimiter))
+
+
+def require_different_names(grid: Grid) -> None:
+    """Raise DataError for a header that has a name twice, whatever its case."""
+    twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
+    if twice:
+        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(grid.path, grid.line))
 
 
 def best_grid(content: Content, delimiter: str | None) -> tuple[Grid, str]:
