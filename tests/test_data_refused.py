@@ -56,11 +56,11 @@ def test_a_header_with_broken_quoting_is_refused(tmp_path: Path) -> None:
 
 
 def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:
-    """Reading raises exactly this kind of error, once, at this line of the file."""
+    """Reading raises this kind of error, once, at this line of the file."""
     with pytest.raises(EmotuneError) as caught:
         read(path, **options)
     error = caught.value
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert message in error.message
     assert error.place is not None
     assert (error.place.path, error.place.line) == (path, line)

@@ -9,13 +9,23 @@ from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import arrow, jsonl, lines, parquet, raters, table, workbook
-from emotune.data.formats.base import Content, FileFormat, LeftOut, Reader, ReadOptions, Row, read_content
-from emotune.errors import DataError, Place
+from emotune.data.formats.base import (
+    Content,
+    FileFormat,
+    LeftOut,
+    NoLabelsError,
+    Reader,
+    ReadOptions,
+    Row,
+    read_content,
+)
+from emotune.errors import DataError, EmotuneError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
 _SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
+_CELLS = (table.READER.name, workbook.READER.name)
 _EXAMPLES = 3
 
 
@@ -113,6 +123,39 @@ def read_files(
     assert file_format is not None, "there is at least one file"
     reading = Reading(file_format, rows, {}, unused)
     return reading if file_format.raters is None else _merged(reading, config)
+
+
+def read_labelled_files(
+    paths: Sequence[Path],
+    config: DataConfig,
+    label_names: Sequence[str] | None,
+    file_format: FileFormat | None = None,
+    ids: Mapping[int, str] | None = None,
+) -> Reading:
+    """`read_files` for files that are scored; raises NoLabelsError also when all label cells of a table are blank."""
+    reading = read_files(paths, config, label_names, file_format, ids)
+    if _may_be_blank(reading.format) and not any(row.names or row.shares for row in reading.all_rows()):
+        raise NoLabelsError(f"all cells of column {reading.format.label_column!r} are blank", Place(paths[0]))
+    return reading
+
+
+def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
+    """Whether files of a format have labels, by the first row that shows it. True for files that cannot be read."""
+    try:
+        for path in paths:
+            for row in READERS[file_format.reader].read(read_content(path, config.encoding), file_format):
+                if not _may_be_blank(file_format) or (isinstance(row, Row) and (row.names or row.shares)):
+                    return True
+    except NoLabelsError:
+        return False
+    except EmotuneError:
+        return True
+    return False
+
+
+def _may_be_blank(file_format: FileFormat) -> bool:
+    """Whether labels are cells of a table: columns of zeros, and empty lists in JSON, mean texts without a label."""
+    return file_format.label_column is not None and file_format.reader in _CELLS
 
 
 def _merged(reading: Reading, config: DataConfig) -> Reading:

@@ -161,6 +161,14 @@ class Row:
     merged: int = 1
 
 
+class NoLabelsError(DataError):
+    """A file of texts without labels, such as the test file of a competition."""
+
+    def __init__(self, why: str, place: Place, hint: str = "") -> None:
+        remedy = f"{hint} Without labels it can be predicted, not scored or trained on.".strip()
+        super().__init__(f"no labels: {why}", place=place, hint=remedy)
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """A row of a file that is not used; `why` follows "3 rows" in a sentence, such as "ignored"."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from emotune.data.formats import raters
-from emotune.data.formats.base import FileFormat, ReadOptions, Row
+from emotune.data.formats.base import FileFormat, NoLabelsError, ReadOptions, Row
 from emotune.data.formats.cells import (
     KNOWN_NAMES,
     NameReader,
@@ -146,9 +146,9 @@ def _complete(flags: Sequence[str], grid: Grid, label_names: Sequence[str] | Non
     """The 0/1 columns; raises DataError when there are none, or a known label has none."""
     place = Place(grid.path, grid.line)
     if not flags:
-        message = f"no labels: neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name it: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]"
-        raise DataError(message, place=place, hint=hint)
+        why = f"neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "If it has: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]."
+        raise NoLabelsError(why, place, hint)
     there = {flag.casefold() for flag in flags}
     missing = [name for name in label_names or () if name.casefold() not in there]
     if missing:
@@ -192,6 +192,11 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
     """The rows of a grid, each a `Vote` in a file of raters; raises DataError with the line of the first fault."""
+    wanted = [*file_format.label_columns, *([file_format.label_column] if file_format.label_column else [])]
+    has_text = find_column(file_format.text_column, grid.columns) is not None
+    if has_text and all(find_column(name, grid.columns) is None for name in wanted):
+        listed = ", ".join(map(repr, wanted))[:_SHOWN]
+        raise NoLabelsError(f"{grid.lacks} {listed}, which the other files have", Place(grid.path, grid.line))
     rows = _rows(grid, file_format)
     if file_format.raters is None:
         return (row for _, row in rows)
