@@ -17,6 +17,7 @@ from emotune import hub
 from emotune.config.schema import DataConfig
 from emotune.data.formats import has_labels, read_files, read_labelled_files
 from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
+from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
 from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
 from emotune.data.split_files import (
@@ -266,6 +267,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
     splits, notes = {first: records_of(reading, labels)}, reading.notes()
+    odd = list(odd_rows(reading, labels, are_given=bool(config.labels)))
     for split, paths in files.items():
         if split != first:
             # next to rows of raters, other splits may be rows of agreed labels
@@ -279,12 +281,14 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
                 notes.append(_without_labels(paths))
                 continue
             splits[split] = records_of(reading, labels)
+            odd += odd_rows(reading, labels, are_given=bool(config.labels))
             notes += reading.notes()
     read = (_named(paths, alone=True) for split, paths in files.items() if split in splits)
     names = "" if path.is_file() else f" ({', '.join(read)})"
     kind = "multi-label" if labels.task is Task.MULTI_LABEL else "multi-class: one label a text"
     described = f"{len(labels)} labels, {kind}: {', '.join(labels.names)}"
-    return Corpus(labels, splits, _description(source, f"{path}{names}: {main.describe()}", described, *notes), main)
+    description = _description(source, f"{path}{names}: {main.describe()}", described, *notes)
+    return Corpus(labels, splits, description, main, tuple(odd))
 
 
 def _without_labels(paths: Sequence[Path]) -> str:

@@ -45,18 +45,29 @@ class Record:
         return Place(self.path, self.line)
 
 
+@dataclass(frozen=True, slots=True)
+class OddRow:
+    """A row that was not read as it stands: its kind of finding (`quality.checks`), and each detail in words."""
+
+    kind: str
+    place: Place
+    details: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Labelled texts in splits (`train`, `valid`, `test` or a name of the caller's), with one label set.
 
     description    how the files were read and split, in sentences for the user
     format         the format of the training file, or of the only file; None when it was not read from a file
+    odd            rows that were not read as they stand: repeated headers, labels in another spelling
     """
 
     labels: LabelSet
     splits: dict[str, list[Record]]
     description: tuple[str, ...]
     format: FileFormat | None = None
+    odd: tuple[OddRow, ...] = ()
 
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""

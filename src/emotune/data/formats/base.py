@@ -161,6 +161,10 @@ class Row:
     merged: int = 1
 
 
+# why a row is left out of a table that was joined from several files
+REPEATED_HEADER = "equal to the header"
+
+
 class NoLabelsError(DataError):
     """A file of texts without labels, such as the test file of a competition."""
 

@@ -10,7 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import (
+    LABEL_ID,
+    MOST,
+    REPEATED_HEADER,
+    Content,
+    FileFormat,
+    LeftOut,
+    Reader,
+    ReadOptions,
+    Row,
+    delimiter_name,
+)
 from emotune.data.formats.cells import is_flag, is_list
 from emotune.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Grid, read_columns, recognise_columns
 from emotune.errors import DataError, Place
@@ -66,15 +77,25 @@ def _has(grid: Grid) -> tuple[bool, bool]:
     return grid.find(TEXT_COLUMNS) is not None, grid.find(LABEL_COLUMNS) is not None
 
 
-def _grid(content: Content, delimiter: str, columns: list[str], header: int | None = None) -> Grid:
+def _grid(
+    content: Content, delimiter: str, columns: list[str], header: int | None = None, repeated: list[int] | None = None
+) -> Grid:
     """The rows below the header, or all when `header`, its line, is None.
 
-    `rows` raises DataError for a row of another width, and when there are none.
+    Rows equal to the header are left out; their lines are appended to `repeated`. `rows` raises DataError for a row of
+    another width, and when there are none.
     """
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         line, width = 0, len(columns)
-        for line, row in islice(_cells(content, delimiter), 0 if header is None else 1, None):
+        found = _cells(content, delimiter)
+        names = None if header is None else next(found, (0, []))[1]
+        for number, row in found:
+            if row == names:
+                if repeated is not None:
+                    repeated.append(number)
+                continue
+            line = number
             if len(row) != width:
                 message = f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}"
                 hint = None if len(row) < width else "Put a cell that contains the delimiter in quotation marks."
@@ -132,9 +153,11 @@ def _tabs_are_quoted(content: Content) -> bool:
     return True
 
 
-def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
+def read(content: Content, file_format: FileFormat) -> Iterator[Row | LeftOut]:
     line, columns = read_header(content, file_format.delimiter)
-    return read_columns(_grid(content, file_format.delimiter, columns, line), file_format)
+    repeated: list[int] = []
+    yield from read_columns(_grid(content, file_format.delimiter, columns, line, repeated), file_format)
+    yield from (LeftOut(number, REPEATED_HEADER) for number in repeated)
 
 
 READER = Reader("table", recognise, read)
