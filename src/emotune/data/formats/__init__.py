@@ -114,12 +114,9 @@ def read_files(
     for path in paths:
         content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
-        rows[path], unused[path] = [], []
-        for row in READERS[file_format.reader].read(content, file_format):
-            if isinstance(row, Row):
-                rows[path].append(row)
-            else:
-                unused[path].append(row)
+        found = list(READERS[file_format.reader].read(content, file_format))
+        rows[path] = [row for row in found if isinstance(row, Row)]
+        unused[path] = [row for row in found if isinstance(row, LeftOut)] if len(rows[path]) < len(found) else []
     assert file_format is not None, "there is at least one file"
     reading = Reading(file_format, rows, {}, unused)
     return reading if file_format.raters is None else _merged(reading, config)

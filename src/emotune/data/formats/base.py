@@ -42,15 +42,12 @@ class Content:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines that are not blank, with their numbers from 1; only a line feed ends a line."""
-        start, number, size = (
-            len(BYTE_ORDER_MARK) * self._rows.startswith(BYTE_ORDER_MARK),
-            self.skipped,
-            len(self._rows),
-        )
+        text, number = self._rows, self.skipped
+        start, size = len(BYTE_ORDER_MARK) * text.startswith(BYTE_ORDER_MARK), len(text)
         while start < size:
-            end = self._rows.find(b"\n", start)
+            end = text.find(b"\n", start)
             end = size if end < 0 else end
-            line = self._rows[start:end].decode("utf-8")
+            line = text[start:end].decode("utf-8")
             start, number = end + 1, number + 1
             if line and not line.isspace():
                 yield number, line.removesuffix("\r")
