@@ -156,6 +156,14 @@ def test_a_zip_archive_is_a_split_unless_the_file_is_beside_it(tmp_path: Path) -
     assert [[r.text for r in rows] for rows in load_corpus(config).splits.values()] == [["a", "b"], ["e", "f"]]
 
 
+def test_a_zip_archive_beside_the_folder_that_it_was_unpacked_to_is_ignored(tmp_path: Path) -> None:
+    write(tmp_path, zipped({"train.csv": "text,label\na,joy\nb,anger\n"}), "train.zip")
+    (tmp_path / "unpacked").mkdir()
+    write(tmp_path / "unpacked", "text,label\nc,joy\nd,anger\n", "train.csv")
+    corpus = load_corpus(DataConfig(path=str(tmp_path)), ("train",))
+    assert [r.text for r in corpus.splits["train"]] == ["c", "d"]
+
+
 # --- Arrow -------------------------------------------------------------------------------------------------------
 
 ARROW = pa.table({"text": ["so", "no"], "label": ["joy", "anger"]})

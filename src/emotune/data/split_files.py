@@ -42,7 +42,7 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
             return {split: saved[split] for split in _PARTS if split in saved}
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
         here = _named_splits(names, folder)
-        if not here or subset is not None:
+        if subset is not None or not any(_is_usual(name) for files in here.values() for name in files):
             card = read_card(folder)
             patterns = ("*/*",) if card is None else ("*/*", "*/*/*")
             inner = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
@@ -124,7 +124,8 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    with_train = {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
+    of_train = [name for name in names if _parsed(name).split == "train"]
+    with_train = {name.rpartition("/")[0]: folders[name.rpartition("/")[0]] for name in _preferred(of_train)}
     groups: Mapping[str, Any] = configs or with_train
     if subset is not None and subset not in groups:
         hint = did_you_mean(subset, groups) if groups else "It has no subsets."
