@@ -275,9 +275,12 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             known = config.labels if same else labels.names
             try:
                 reading = read_labelled_files(paths, config, known, main if same else None, label_ids(main))
-            except NoLabelsError:
-                if split != "test" or split in required:
+            except NoLabelsError as error:
+                if split != "test":
                     raise
+                if split in required:
+                    hint = f"{error.hint} To score another split: --split valid"
+                    raise DataError(error.message, place=error.place, hint=hint) from None
                 notes.append(_without_labels(paths))
                 continue
             splits[split] = records_of(reading, labels)

@@ -32,7 +32,8 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
         called = content.name.casefold().endswith(_SUFFIXES)
         if not lines or not (looks or called):
             return None
-    config, key = options.config, _key_of_rows(content)
+    config, whole = options.config, _whole_object(content)
+    key = None if whole is None else _key_of_rows(content, whole)
     tool = tool_of((found for _, found in _objects(content)), config.label_column)
     kind = "a JSON array of objects" if _is_array(content) else "JSON lines"
     shape = kind if key is None else f"JSON rows under the key {key!r}"
@@ -126,7 +127,7 @@ def _items(content: Content) -> Iterator[tuple[int, Any]]:
     whole = _whole_object(content)
     if whole is None:
         return _line_items(content)
-    key = _key_of_rows(content)
+    key = _key_of_rows(content, whole)
     text = content.stream().read()
     if key is None:
         return iter([(text.count("\n", 0, text.index("{")) + 1, whole)])
@@ -141,9 +142,9 @@ def _items(content: Content) -> Iterator[tuple[int, Any]]:
 
 
 def _whole_object(content: Content) -> dict[str, Any] | None:
-    """The object that is the whole file; None for lines of objects, or where the file has another value."""
+    """The object that is the whole file; None for lines of objects, an array, or another value."""
     first = content.sample[0].strip()
-    if len(content.sample) > 1 and _is_complete(first):
+    if first.startswith("[") or (len(content.sample) > 1 and _is_complete(first)):
         return None
     text = content.stream().read()
     start = _skip_blanks(text, 0)
@@ -158,17 +159,13 @@ def _is_complete(line: str) -> bool:
         return False
 
 
-def _key_of_rows(content: Content) -> str | None:
-    """The key with the rows where the file is one object; None for JSON lines, an array, and a single row.
+def _key_of_rows(content: Content, whole: dict[str, Any]) -> str | None:
+    """The key with the rows in the object that is the whole file; None for a single row.
 
     Raises DataError for an object that holds a table in another way.
     """
-    whole = None if _is_array(content) else _whole_object(content)
-    if (
-        whole is None
-        or is_task(whole)
-        or any(isinstance(v, str) and k.casefold() in TEXT_COLUMNS for k, v in whole.items())
-    ):
+    has_text = any(isinstance(value, str) and key.casefold() in TEXT_COLUMNS for key, value in whole.items())
+    if has_text or is_task(whole):
         return None
     keys = [key for key, value in whole.items() if _all_are(dict, value)]
     if len(keys) == 1:
