@@ -1,6 +1,7 @@
 """Valid label files of every format, and seeded damage to their bytes."""
 
 import gzip
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from emotune.data.formats import READERS
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
+from hostile_files import zipped
 from label_files import SUFFIXES, csv_of, render
 
 LABELS = LabelSet(("anger", "fear", "joy"))
@@ -38,6 +40,12 @@ def valid_files() -> dict[str, bytes]:
     found["names.csv"] = render(single, one_each, "table")
     found |= {f"{form}.csv": content.encode() for form, content in _label_cells(several).items()}
     found["array.json"] = b"[" + found["jsonl.jsonl"].strip().replace(b"\n", b",\n") + b"]"
+    found["under.json"] = b'{"version": 1,\n"data": ' + found["array.json"] + b"}"
+    found["tasks.json"] = json.dumps([_task(r, i) for i, r in enumerate(single)], indent=1).encode()
+    found["prodigy.jsonl"] = "".join(json.dumps(_answer(r, i)) + "\n" for i, r in enumerate(several)).encode()
+    found["utf16.csv"] = found["table.csv"].decode().encode("utf-16")
+    found["excel.csv"] = b"sep=,\n" + found["table.csv"]
+    found["table.csv.zip"] = zipped({"table.csv": found["table.csv"]})
     found["table.csv.gz"] = gzip.compress(found["table.csv"], mtime=0)
     return found
 
@@ -63,6 +71,27 @@ def _label_cells(records: list[Record]) -> dict[str, str]:
     found["answers"] = csv_of([("text", *LABELS.names), *answers])
     found["marks"] = csv_of([("text", *LABELS.names, ""), *marks])
     return found
+
+
+def _task(record: Record, number: int) -> dict[str, object]:
+    """A task of Label Studio: with no, one or two annotations, some of them skipped."""
+    names = [LABELS.names[i] for i in record.labels]
+    result = [{"from_name": "mood", "to_name": "text", "type": "choices", "value": {"choices": names}}]
+    annotations = [
+        {"completed_by": i, "was_cancelled": (number + i) % 5 == 0, "result": result} for i in range(number % 4 or 2)
+    ]
+    return {"id": number, "data": {"text": record.text}, "annotations": annotations if number % 7 else []}
+
+
+def _answer(record: Record, number: int) -> dict[str, object]:
+    names = [LABELS.names[i] for i in record.labels]
+    answer = ("accept", "accept", "reject", "ignore")[number % 4]
+    return {
+        "text": record.text,
+        "options": [{"id": n, "text": n} for n in LABELS.names],
+        "accept": names,
+        "answer": answer,
+    }
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:

@@ -13,6 +13,7 @@ from pyarrow import parquet
 
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
+from emotune.data.quality.checks import check
 from emotune.errors import ConfigError, DataError, EmotuneError
 from emotune.labels import LabelSet, Task, clean_label, label_key
 from label_files import load_corpus, load_split, read, write, write_csv
@@ -380,10 +381,8 @@ def test_names_equal_but_for_invisible_characters_are_one_label_and_told(tmp_pat
     assert len(corpus.labels) == 2
     assert set(map(label_key, corpus.labels.names)) == {"fear", "joy"}
     assert [r.labels == corpus.splits["train"][0].labels for r in corpus.splits["train"]] == [True, False, True, True]
-    notes = [line for line in corpus.description if "are merged" in line]
-    assert len(notes) == 1
-    assert notes[0].startswith("2 rows") or "\ufe0f" in odd
-    assert "data.csv:" in notes[0]
+    (found,) = [found for found in check(corpus) if found.kind == "respelled_label"]
+    assert found.count == sum(name not in corpus.labels.names for name in ("joy", "fear", odd, odd)) > 0
 
 
 def test_names_equal_in_nfc_are_one_label_also_for_a_model(tmp_path: Path) -> None:
@@ -391,7 +390,6 @@ def test_names_equal_in_nfc_are_one_label_also_for_a_model(tmp_path: Path) -> No
     assert read(path)[2].names == ("gêne", "joy") == tuple(sorted(map(clean_label, ("ge\u0302ne", "joy"))))
     _, corpus = load_split(DataConfig(path=str(path)), LabelSet(("joy", "ge\u0302ne"), Task.MULTI_CLASS), None)
     assert [r.labels for r in corpus.splits["data"]] == [(1,), (1,), (0,)]
-    assert any("are merged" in line for line in corpus.description)
 
 
 # --- columns -----------------------------------------------------------------------------------------------------
@@ -531,7 +529,7 @@ def test_rows_without_a_label_are_left_out_when_asked_for_and_counted(tmp_path: 
     assert corpus.labels == LabelSet(("fear", "joy"), Task.MULTI_CLASS)
     assert [r.text[0] for r in corpus.splits["train"]] == ["a", "c", "d"]
     line = 3 if name == "data.csv" else 2
-    assert any(f"left out without a label: 1 ({name}:{line})" in note for note in corpus.description)
+    assert any(f"left out: 1 row without a label ({name}:{line})" in note for note in corpus.description)
 
 
 def test_rows_without_a_label_are_left_out_of_scoring_and_of_multi_label_data(tmp_path: Path) -> None:
@@ -539,8 +537,8 @@ def test_rows_without_a_label_are_left_out_of_scoring_and_of_multi_label_data(tm
     config = DataConfig(path=str(path), unlabelled="drop")
     _, corpus = load_split(config, LabelSet(("anger", "joy")), None)
     assert [r.text for r in corpus.splits["data"]] == ["a"]
-    assert any("left out without a label: 1" in note for note in corpus.description)
-    with pytest.raises(DataError, match="no row has a label"):
+    assert any("left out: 1 row without a label" in note for note in corpus.description)
+    with pytest.raises(DataError, match="all rows are without a label"):
         read(write(tmp_path, "text,anger,joy\nb,0,0\n"), unlabelled="drop")
 
 

@@ -61,18 +61,29 @@ class Record:
         return Place(self.path, self.line)
 
 
+@dataclass(frozen=True, slots=True)
+class OddRow:
+    """A row that was not read as it stands: its kind of finding (`quality.checks`), and each detail in words."""
+
+    kind: str
+    place: Place
+    details: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Labelled texts in splits (`train`, `valid`, `test` or a name of the caller's), with one label set.
 
     description    how the files were read and split, in sentences for the user
     format         the format of the training file, or of the only file; None when it was not read from a file
+    odd            rows that were not read as they stand: repeated headers, labels in another spelling
     """
 
     labels: LabelSet
     splits: dict[str, list[Record]]
     description: tuple[str, ...]
     format: FileFormat | None = None
+    odd: tuple[OddRow, ...] = ()
 
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""
@@ -184,24 +195,6 @@ def joined_note(reading: Reading, labels: LabelSet, config: DataConfig) -> list[
         "--set data.label_delimiter='' says that it is one"
         for name, delimiter in islice(by, 1)
     ]
-
-
-def spelling_notes(reading: Reading, labels: LabelSet) -> list[str]:
-    """A note about names that differ from their label in invisible characters or Unicode form; empty without any."""
-    plain = {name.casefold() for name in labels.names}
-    by_key = {label_key(name): name for name in labels.names}
-    combinations = {row.names for there in reading.rows.values() for row in there}
-    others = {name for names in combinations for name in names if name.casefold() not in plain}
-    merged = {name: by_key[label_key(name)] for name in others if label_key(name) in by_key}
-    merged = {name: label for name, label in merged.items() if not (name + label).isascii()}
-    if not merged:
-        return []
-    rows = [(path, row) for path, there in reading.rows.items() for row in there]
-    found = [Place(path, row.line) for path, row in rows if not merged.keys().isdisjoint(row.names)]
-    listed = ", ".join(f"{name[:_SHOWN]!a} is {merged[name]!a}" for name in sorted(merged)[:_EXAMPLES])
-    listed += ", …" if len(merged) > _EXAMPLES else ""
-    note = f"{len(found):,} rows have labels with invisible characters or in another Unicode form, which are merged"
-    return [f"{note}: {listed} ({found[0]})"]
 
 
 def records_of(reading: Reading, labels: LabelSet) -> list[Record]:

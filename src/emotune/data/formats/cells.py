@@ -216,7 +216,8 @@ def label_format(
     listed = bool(keys) or any(isinstance(cell, tuple) for cell in cells) or (file_format.lists and bracketed)
     names = names_if_ids(place.path, items, options, schema)
     several = listed or bool(file_format.label_delimiter) or several
-    return replace(file_format, several=several, lists=file_format.lists or listed, id_names=names)
+    lists = file_format.lists or (listed and not texts)  # beside lists of JSON, a string is one name
+    return replace(file_format, several=several, lists=lists, id_names=names)
 
 
 def looks_joined(name: str) -> str | None:

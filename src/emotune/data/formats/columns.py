@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emotune.data.formats import raters
-from emotune.data.formats.base import FileFormat, ReadOptions, Row
+from emotune.data.formats.base import FileFormat, NoLabelsError, ReadOptions, Row
 from emotune.data.formats.cells import (
     BINARY,
     FORMS,
@@ -52,6 +52,7 @@ class Grid:
     line      the line of the header
     rows      yields the line and the values of each row, from the start at each call
     schema    the names of the label ids in a column, where the file itself has them
+    kind      what names the columns: a header, the keys of JSON objects, or the schema of a file
     """
 
     path: Path
@@ -59,6 +60,12 @@ class Grid:
     line: int
     rows: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
     schema: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: Literal["header", "keys", "schema"] = "header"
+
+    @property
+    def lacks(self) -> str:
+        """The beginning of the error for a column that is missing."""
+        return {"header": "the header has no column", "keys": "there is no key"}.get(self.kind, "there is no column")
 
     def find(self, usual: Sequence[str]) -> str | None:
         """The first column with one of these names, in their order."""
@@ -66,11 +73,11 @@ class Grid:
         return next((column for column in found if column is not None), None)
 
     def configured(self, name: str, option: str) -> str:
-        """The column that the configuration names; raises DataError when the header does not have it."""
+        """The column that the configuration names; raises DataError when there is none."""
         found = find_column(name, self.columns)
         if found is None:
             hint = f"{did_you_mean(name, self.columns)} Set it with --set data.{option}=NAME"
-            raise DataError(f"the header has no column {name!r}", place=Place(self.path, self.line), hint=hint)
+            raise DataError(f"{self.lacks} {name!r}", place=Place(self.path, self.line), hint=hint)
         return found
 
 
@@ -89,8 +96,9 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     configured = config.text_column
     text_column = grid.configured(configured, "text_column") if configured else grid.find(TEXT_COLUMNS)
     if text_column is None:
-        message = f"the header has no column 'text' or a similar name; its columns: {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name the column of the texts: --set data.text_column=NAME; or data.format=headerless"
+        message = f"{grid.lacks} 'text' or a similar name, only {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "Name the column of the texts: --set data.text_column=NAME"
+        hint += "; or data.format=headerless" if grid.kind == "header" else ""
         raise DataError(message, place=Place(grid.path, grid.line), hint=hint)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
@@ -212,13 +220,13 @@ def _complete(grid: Grid, label_names: Sequence[str] | None, found: FileFormat) 
     """The format with 0/1 columns; raises DataError when there are none, or a known label has none."""
     place = Place(grid.path, grid.line)
     if not found.label_columns:
-        message = f"no labels: neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name it: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]"
-        raise DataError(message, place=place, hint=hint + _hint_of_numbers(grid, found))
+        why = f"neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "If it has: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]."
+        raise NoLabelsError(why, place, hint + _hint_of_numbers(grid, found))
     there = {flag.casefold() for flag in found.label_columns}
     missing = [name for name in label_names or () if name.casefold() not in there]
     if missing:
-        message = f"the header has no column for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
+        message = f"{grid.lacks} for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
         hint = "If no text has them, name the other labels: --set data.label_columns=[A,B,…]"
         raise DataError(message, place=place, hint=hint)
     return found
@@ -261,6 +269,11 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
     """The rows of a grid, each a `Vote` in a file of raters; raises DataError with the line of the first fault."""
+    wanted = [*file_format.label_columns, *([file_format.label_column] if file_format.label_column else [])]
+    has_text = find_column(file_format.text_column, grid.columns) is not None
+    if has_text and all(find_column(name, grid.columns) is None for name in wanted):
+        listed = ", ".join(map(repr, wanted))[:_SHOWN]
+        raise NoLabelsError(f"{grid.lacks} {listed}, which the other files have", Place(grid.path, grid.line))
     rows = _rows(grid, file_format)
     if file_format.raters is None:
         return (row for _, row in rows)
@@ -311,6 +324,6 @@ def _shared(shares: tuple[tuple[str, float], ...]) -> _Labels:
 def _position(grid: Grid, name: str) -> int:
     found = find_column(name, grid.columns)
     if found is None:
-        message = f"the header has no column {name!r}, which the other files have"
+        message = f"{grid.lacks} {name!r}, which the other files have"
         raise DataError(message, place=Place(grid.path, grid.line))
     return grid.columns.index(found)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from emotune.config.schema import DataConfig
 from emotune.data.formats.base import LABEL_ID, ReadOptions, Row, read_content
 from emotune.data.formats.literals import quoting_error
 from emotune.errors import DataError, Place
@@ -42,24 +43,24 @@ def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -
     if config.labels:
         return NameList(enumerate(config.labels, config.first_id or 0))
     if config.labels_file:
-        return _read_names(Path(config.labels_file).expanduser(), config.first_id or 0)
+        return _read_names(Path(config.labels_file).expanduser(), config)
     folder = path.parent
     for name in ("labels.txt", "labels.json"):
         if (folder / name).is_file():
-            return _read_names(folder / name, config.first_id or 0)
+            return _read_names(folder / name, config)
     found = sorted(p for p in folder.glob("*.json") if "dict" in p.stem.casefold())
     if len(found) > 1:
         hint = "Name the file of the label names: --set data.labels_file=PATH"
         listed = ", ".join(p.name for p in found)
         raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
     if found:
-        return _read_names(found[0], config.first_id or 0)
+        return _read_names(found[0], config)
     return dict(enumerate(schema)) if schema else options.ids
 
 
-def _read_names(source: Path, first_id: int) -> Mapping[int, str]:
-    """The names of the ids in a file; the names of a list have the ids from `first_id` on."""
-    content = read_content(source)
+def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
+    """The names of the ids in a file; the names of a list have the ids from `data.first_id` on."""
+    content, first_id = read_content(source, config.encoding), config.first_id or 0
     text = content.stream().read()
     names: dict[int, str] = {} if text.lstrip().startswith("{") else NameList()
     if source.suffix.casefold() == ".json" or text.lstrip().startswith("{"):
