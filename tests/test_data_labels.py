@@ -186,6 +186,7 @@ def test_a_fasttext_line_that_is_not_clear_is_refused(tmp_path: Path, line: str,
 def test_the_delimiter_setting_splits_or_keeps_a_fasttext_label_with_a_comma(tmp_path: Path) -> None:
     path = write(tmp_path, "__label__calm,content so\n__label__awe no\n", "train.txt")
     assert read(path, label_delimiter=",")[1][0].names == ("calm", "content")
+    assert read(path, label_delimiter="none")[1][0].names == ("calm,content",)
     assert read(path, label_delimiter="")[1][0].names == ("calm,content",)
 
 

@@ -1,10 +1,10 @@
 """The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
 import codecs
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
 
@@ -50,7 +50,7 @@ class DataConfig(Section):
     label_column: str | None = Field(default=None, description="column of label names")
     label_columns: list[str] | None = Field(default=None, description="columns of 0 and 1, one per label")
     label_delimiter: str | None = Field(
-        default=None, description="delimiter of label names within a cell; '': a cell is one name; null: detected"
+        default=None, description="delimiter of label names within a cell; none: a cell is one name; null: detected"
     )
     labels: list[str] | None = Field(default=None, description="label names in order, if the data has none")
     labels_file: str | None = Field(
@@ -66,7 +66,9 @@ class DataConfig(Section):
         description="cells of label_columns; auto: 0/1, yes/no, y/n or x/blank; soft: shares from 0 to 1; graded: "
         "numbers, positive from positive_from on",
     )
-    positive_from: Number | None = Field(default=None, description="grade from which on a label is positive")
+    positive_from: Number | None = Field(
+        default=None, validate_default=True, description="grade from which on a label is positive"
+    )
     unlabelled: Literal["keep", "drop"] = Field(
         default="keep", description="rows without a label; keep: an error in multi-class data; drop: left out"
     )
@@ -93,6 +95,13 @@ class DataConfig(Section):
             )
         return name
 
+    @field_validator("positive_from")
+    @classmethod
+    def _belongs_to_grades(cls, grade: float | None, info: ValidationInfo) -> float | None:
+        if (grade is not None) != (info.data.get("values") == "graded"):
+            raise ValueError("needs a number with data.values=graded, and applies only with it")
+        return grade
+
     @field_validator("split")
     @classmethod
     def _split_adds_up(cls, split: list[float]) -> list[float]:
@@ -106,12 +115,6 @@ class DataConfig(Section):
         if fold is not None and (len(fold) != 2 or not 1 <= fold[0] <= fold[1] or fold[1] < 2):
             raise ValueError("needs two numbers, [n, folds], with n from 1 to folds and folds at least 2")
         return fold
-
-    @model_validator(mode="after")
-    def _grades_have_a_threshold(self) -> Self:
-        if (self.values == "graded") != (self.positive_from is not None):
-            raise ValueError("data.values=graded and data.positive_from=N are set together")
-        return self
 
 
 class LossConfig(Section):

@@ -192,7 +192,7 @@ def joined_note(reading: Reading, labels: LabelSet, config: DataConfig) -> list[
     by = ((name, delimiter) for name in labels.names if (delimiter := looks_joined(name)) is not None)
     return [
         f"label {name!r} looks like several labels: --set data.label_delimiter={delimiter!r} splits it, and "
-        "--set data.label_delimiter='' says that it is one"
+        "--set data.label_delimiter=none says that it is one"
         for name, delimiter in islice(by, 1)
     ]
 

@@ -130,7 +130,7 @@ _BITS: Mapping[Any, bool] = {
 }
 _DIGITS = re.compile(r"[01]{2,}")
 _WHOLE = re.compile(r"(-?[0-9]{1,9})\.0*")
-_SPELT = {"\\n": "\n", "\\t": "\t"}
+_SPELT = {"\\n": "\n", "\\t": "\t", "none": ""}
 _ALWAYS = "|;"  # no name contains them
 _BETWEEN_NAMES = ("#", " / ", " + ", " & ", " and ", "/", "+", "&")
 _LONGEST_PART = 30
@@ -147,6 +147,12 @@ def pieces(cell: str, delimiter: str | None) -> tuple[str, ...]:
     return tuple(p for p in (part.strip() for part in parts) if p)
 
 
+def configured_delimiter(options: ReadOptions) -> str | None:
+    """The delimiter that `data.label_delimiter` names; empty: a cell is one label; None: it is to be detected."""
+    configured = options.config.label_delimiter
+    return None if configured is None else _SPELT.get(configured, configured)
+
+
 def joining(cells: Set[str], options: ReadOptions) -> str | None:
     """The delimiter between several names in one of these cells, as configured or else detected; None without one.
 
@@ -154,9 +160,9 @@ def joining(cells: Set[str], options: ReadOptions) -> str | None:
     known names or ids, since names such as `very sad` contain blanks. A sign that may belong to a name, such as `/`,
     must leave names that are known or are other cells, wherever it occurs.
     """
-    configured = options.config.label_delimiter
+    configured = configured_delimiter(options)
     if configured is not None:
-        return _SPELT.get(configured, configured) or None
+        return configured or None
     known = KNOWN_NAMES if options.label_names is None else {n.casefold() for n in options.label_names}
     if all(cell.casefold() in known for cell in cells):
         return None
@@ -277,7 +283,7 @@ def vector_format(
     They are vectors when nearly all have one length of at least 2 and only 0 and 1 in them, unless they may be lists of
     the ids 0 and 1 and the known names are more than the values. Raises DataError when the names are not known.
     """
-    if options.config.label_delimiter == "":
+    if configured_delimiter(options) == "":
         return None
     lengths: Counter[int] = Counter()
     sure, filled = False, 0
@@ -297,7 +303,7 @@ def vector_format(
         if number < filled or numbers or len(by_id) not in (0, length):
             return None
     hint = "Name the labels in the order of the values: --set data.labels=[A,B,…], or one a line in labels.txt beside "
-    hint += "the data (data.labels_file=PATH). If the cells are names: --set data.label_delimiter=''"
+    hint += "the data (data.labels_file=PATH). If the cells are names: --set data.label_delimiter=none"
     if not by_id:
         raise DataError(f"the labels are 0/1 vectors of {length} values without names", place=place, hint=hint)
     if len(by_id) != length:

@@ -7,7 +7,16 @@ from dataclasses import replace
 from functools import cache
 
 from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
-from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, label_format, pieces, shown, vector_format
+from emotune.data.formats.cells import (
+    KNOWN_NAMES,
+    NameReader,
+    configured_delimiter,
+    joining,
+    label_format,
+    pieces,
+    shown,
+    vector_format,
+)
 from emotune.data.formats.label_ids import names_if_ids, names_of_ids
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.labels import GOEMOTIONS
@@ -30,7 +39,7 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     cells = Counter(name for names in lines for name in names if name)
     if not cells and options.format is None:
         raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
-    joined = "" if options.config.label_delimiter == "" else joining(cells.keys(), options)
+    joined = "" if configured_delimiter(options) == "" else joining(cells.keys(), options)
     found: Counter[str] = Counter()
     for cell, number in cells.items():
         found.update(dict.fromkeys(pieces(cell, joined), number))
@@ -92,7 +101,9 @@ def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
             raise DataError(f"{_MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
         names = [name for mark in marks for name in pieces(mark, joined)]
         if joined != "" and any("," in name for name in names):
-            hint = "Several labels: --set data.label_delimiter=,; one label with a comma: --set data.label_delimiter=''"
+            hint = (
+                "Several labels: --set data.label_delimiter=,; one label with a comma: --set data.label_delimiter=none"
+            )
             raise DataError(f"a comma is in the label {shown(names[0])}", place=place, hint=hint)
         yield Row(text, reader.names(names, place), number)
 
