@@ -553,3 +553,11 @@ def test_an_empty_last_column_is_passed_over(tmp_path: Path, header: str, end: s
     assert [(row.text, row.names, row.id) for row in rows] == [("a", ("joy",), None), ("b", ("fear",), None)]
     path = write(tmp_path, f"text,anger,joy{header}\na,1,0{end}\nb,0,1{end}\n")
     assert read(path)[2].names == ("anger", "joy")
+
+
+def test_a_file_of_names_in_quotation_marks_is_refused_with_its_line(tmp_path: Path) -> None:
+    names = write(tmp_path, 'anger\n"joy",\n', "labels.txt")
+    with pytest.raises(DataError, match="quotation marks") as caught:
+        cells_of(tmp_path, ["0", "1"])
+    assert caught.value.place is not None
+    assert (caught.value.place.path, caught.value.place.line) == (names, 2)

@@ -240,9 +240,9 @@ def _hint_of_numbers(grid: Grid, file_format: FileFormat) -> str:
     if not numeric:
         return ""
     if file_format.values in (SOFT, GRADED):
-        return f". Columns with numbers: --set data.label_columns=[{listed}]"
-    hint = f". If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
-    return hint + "--set data.values=graded --set data.positive_from=N"
+        return f" Columns with numbers: --set data.label_columns=[{listed}]."
+    hint = f" If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
+    return hint + "--set data.values=graded --set data.positive_from=N."
 
 
 def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, column: str) -> FileFormat:

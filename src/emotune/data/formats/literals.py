@@ -58,7 +58,7 @@ def quoting_error(name: str) -> str | None:
     """What is wrong with the brackets or quotation marks of a label name; None for a valid one."""
     if _EMOTICON.fullmatch(name):
         return None
-    if is_literal(name):
+    if is_literal(name.strip(",; ")):
         return "has brackets or quotation marks around it"
     open_ones: list[str] = []
     for character in name:
