@@ -52,6 +52,12 @@ def test_label_studios_tasks_are_read_without_settings(tmp_path: Path, shape: st
     assert found.raters is None
 
 
+def test_tasks_of_versions_before_1_are_read(tmp_path: Path) -> None:
+    rows = [task(1, "so", ["joy"]), task(2, "no", ["anger"])]
+    old = [{"completions" if key == "annotations" else key: value for key, value in row.items()} for row in rows]
+    assert labelled(reading_of(tmp_path, old).all_rows()) == [("so", ("joy",)), ("no", ("anger",))]
+
+
 def test_one_choice_each_is_one_label_a_text(tmp_path: Path) -> None:
     rows = [task(1, "so", ["joy"]), task(2, "no", ["anger"])]
     assert read(write(tmp_path, json.dumps(rows), "data.json"))[2].task is Task.MULTI_CLASS

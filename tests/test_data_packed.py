@@ -85,6 +85,11 @@ def test_only_encodings_of_text_are_allowed(name: str) -> None:
         config_from({"data": {"encoding": name}})
 
 
+def test_excels_unicode_text_is_read(tmp_path: Path) -> None:
+    content = TABLE.replace(",", "\t").replace("\n", "\r\n").encode("utf-16")
+    assert labelled(read(write(tmp_path, content, "data.txt"))[1]) == ROWS
+
+
 # --- Excel's first line ------------------------------------------------------------------------------------------
 
 
@@ -317,6 +322,20 @@ def test_a_wrong_size_in_a_sheet_loses_no_rows(tmp_path: Path) -> None:
             changed.writestr(name, book.read(name).replace(b'ref="A1:C4"', b'ref="A1:A1"'))
     assert file.getvalue() != workbook_of({"A": SHEET})
     assert len(read(write(tmp_path, file.getvalue(), "data.xlsx"))[1]) == 2
+
+
+def test_entities_in_a_sheet_are_not_expanded_without_end(tmp_path: Path) -> None:
+    entities = "".join(f'<!ENTITY e{i} "{f"&e{i - 1};" * 10}">' for i in range(1, 12))
+    doctype = f'<!DOCTYPE x [<!ENTITY e0 "ha">{entities}]>'.encode()
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook_of({"A": SHEET}))) as book, zipfile.ZipFile(file, "w") as changed:
+        for name in book.namelist():
+            content = book.read(name)
+            if name.endswith(("sheet1.xml", "sharedStrings.xml")):
+                content = doctype + content.replace(b"<t>joy</t>", b"<t>&e11;</t>").split(b"?>", 1)[-1]
+            changed.writestr(name, content)
+    with pytest.raises(DataError, match="not a valid Excel workbook"):
+        read(write(tmp_path, file.getvalue(), "data.xlsx"))
 
 
 @pytest.mark.parametrize(
