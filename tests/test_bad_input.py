@@ -68,7 +68,7 @@ DATA = [
     ),
     data_case(
         "no text column",
-        r"train.csv:1: the header has no column 'text' .* its columns: what, anger, fear, joy\n"
+        r"train.csv:1: the header has no column 'text' .* only what, anger, fear, joy\n"
         "  .*--set data.text_column=NAME",
         SOUND | {"train.csv": SOUND["train.csv"].replace("text", "what")},
     ),
