@@ -30,7 +30,7 @@ TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}
 METRICS = {
     *("micro_f1", "micro_precision", "micro_recall", "macro_f1", "macro_precision", "macro_recall"),
     *("weighted_f1", "weighted_precision", "weighted_recall", "samples_f1", "accuracy", "hamming_loss"),
-    *("macro_average_precision", "macro_auroc", "brier", "ece"),
+    *("macro_average_precision", "macro_auroc", "brier", "ece", "top_label_ece", "positive_region_ece"),
 }
 
 

@@ -26,7 +26,6 @@ from emotune.reports.writer import (
     Cases,
     Columns,
     Details,
-    Facts,
     Heading,
     Headlines,
     Mark,
@@ -36,8 +35,9 @@ from emotune.reports.writer import (
     Report,
     Section,
 )
-from emotune.scoring import metrics
+from emotune.scoring import metrics, probabilistic
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
+from emotune.scoring.probabilistic import POSITIVE_REGION, Cells
 from emotune.scoring.slices import (
     Confusions,
     Slice,
@@ -57,7 +57,7 @@ _MOST_CONFUSED, _SHOWN_CONFUSED = 30, 15
 _MOST_CASES, _MOST_MISTAKES, _MOST_CHARACTERS = 30, 12, 600
 _MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
 _MOST_NAMES = 40  # of a part of the labels
-_HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
+_HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
 _CURVE_POINTS = 150
 
@@ -217,8 +217,9 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
 def _overall(evaluation: Evaluation) -> list[Block]:
     """The headline figures with their intervals, and all metrics."""
     scores = evaluation.scores
-    names = {key: metric_name(key) for key in _HEADLINES}
-    names |= {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
+    calibration = "top_label_ece" if evaluation.multi_label else "ece"
+    names = {key: metric_name(key) for key in (*_HEADLINES, calibration)}
+    names |= {"accuracy": tables.MULTI_LABEL_NAMES["accuracy"]} if evaluation.multi_label else {}
     figures = ((name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items())
     table = tables.overall_table(scores, multi_label=evaluation.multi_label)
     return [
@@ -291,7 +292,9 @@ def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
     return [
         LabelCurve(
             evaluation.labels.names[j],
-            metrics.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(_CURVE_POINTS),
+            probabilistic.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(
+                _CURVE_POINTS
+            ),
             recall=float(each.recall[j]),
             precision=float(each.precision[j]),
             threshold=None if thresholds is None else thresholds[j],
@@ -301,24 +304,36 @@ def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
 
 
 def _calibration(evaluation: Evaluation) -> list[Block]:
-    overall = evaluation.scores.overall
-    ece, brier = percent(overall["ece"], 4), percent(overall["brier"], 4)
-    over = "all cells (a text and a label)" if evaluation.multi_label else "the most probable class of each text"
-    facts = Facts((("expected calibration error", ece), ("Brier score", brier), ("over", over)))
-    if not evaluation.scores.num_rows:
-        return [facts]
+    """The calibration errors with what each is over, the Brier score, and the reliability diagram."""
+    scores, multi = evaluation.scores, evaluation.multi_label
+    over = {
+        "top_label_ece": "the most probable label of each text",
+        "positive_region_ece": f"cells (a text and a label) of a probability of {POSITIVE_REGION} or more",
+        "ece": "all cells; most are near 0, which makes this error small" if multi else "the predicted class",
+        "brier": "all cells" if multi else "the sum over the classes",
+    }
+    names = tables.MULTI_LABEL_NAMES if multi else {}
+    rows = tuple(
+        (names.get(key, metric_name(key)), percent(scores.overall[key], 4), tables.interval_of(scores, key, 4), what)
+        for key, what in over.items()
+        if key in scores.overall
+    )
+    caption = "Calibration errors (ECE: probability minus observed frequency, in 15 bins)"
+    table = CaptionedTable(caption, Table(("metric", "value", "95 % interval", "over"), rows), words=(3,))
+    if not scores.num_rows:
+        return [table]
 
     def draw() -> "Figure":
         from emotune.reports.figures.curves import reliability_diagram
 
-        bins = metrics.reliability(evaluation.targets, evaluation.probabilities, evaluation.labels.task)
-        return reliability_diagram(bins, overall["brier"], f"Reliability, {evaluation.title}")
+        t, p = evaluation.targets, evaluation.probabilities
+        bins = probabilistic.reliability(t, p, evaluation.labels.task)
+        top = Cells.of(t, p, "top").reliability if multi else None
+        return reliability_diagram(bins, f"Reliability, {evaluation.title}", top)
 
-    alt = (
-        "Observed frequency against predicted probability, with the number of cells in each bin. Calibration error "
-        f"{ece}, Brier score {brier}."
-    )
-    return [Columns(((Picture("reliability", "Reliability", alt, draw),), (facts,)))]
+    errors = ", ".join(f"{name} {value}" for name, value, *_ in rows)
+    alt = f"Observed frequency against predicted probability, with the number of cells in each bin. {errors}."
+    return [Columns(((Picture("reliability", "Reliability", alt, draw),), (table,)))]
 
 
 def _slices(evaluation: Evaluation) -> list[Block]:
