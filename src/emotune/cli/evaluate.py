@@ -57,7 +57,7 @@ def evaluate(
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
-        terminal.info(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
+        terminal.written(outcome.folder, "report.html", "report.md", "metrics.json", "predictions.csv")
         terminal.info(f"report: {outcome.report}")
     else:
         terminal.info("nothing was written: this model has no run; name a folder for the reports: --out DIR")

@@ -77,7 +77,7 @@ def ladder(
     try:
         outcome = workflow.ladder(request, terminal, terminal.training)
     except KeyboardInterrupt:
-        complain(f"interrupted; the same command resumes: {out}")
+        complain(f"interrupted; the same command resumes: {out}", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         emit_json(outcome.to_json())
@@ -87,5 +87,6 @@ def ladder(
     show_scores(outcome.report, terminal)
     terminal.table(approach_table(outcome.approaches, reasons=False), "Approaches")  # the notes have them
     emit("")
-    show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal)
+    known = [each.name for each in outcome.approaches]
+    show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal, known)
     terminal.info(f"report: {outcome.page}")
