@@ -373,6 +373,14 @@ def test_messages_break_at_blanks_on_a_terminal_and_not_at_all_in_a_file(
     assert {word for line in lines for word in line.split()} == {"curiosity"}
 
 
+def test_paragraphs_keep_their_indents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    Terminal().paragraph("valid.csv:16  curiosity and joy", first="    ", others="      ")
+    assert capsys.readouterr().out == "    valid.csv:16\n      curiosity and joy\n"
+    Terminal().paragraph("x" * 30, first="- ")
+    assert capsys.readouterr().out == "-\n" + "x" * 24 + "\n" + "x" * 6 + "\n"
+
+
 def test_sentences_keep_the_names_of_runs(capsys: pytest.CaptureFixture[str]) -> None:
     show_sentences(["r1 is best", "each model decides", "r10 is new"], Terminal(), ["r1"])
     assert capsys.readouterr().out.splitlines() == ["r1 is best.", "Each model decides.", "R10 is new."]

@@ -33,12 +33,16 @@ def _least(column: Row, number: bool) -> int:
 
 
 def _narrowed(widths: list[int], least: list[int], width: int) -> list[int]:
-    """Return the widths with the widest columns made narrower until all fit; unchanged if they cannot fit."""
+    """Return the widths with the widest columns made narrower until all fit; if they cannot, until each fits a part."""
     narrow = list(widths)
     while sum(narrow) + _GAP * (len(narrow) - 1) > width:
         wider = [i for i in range(len(narrow)) if narrow[i] > least[i]]
         if not wider:
-            return least  # it comes in parts
+            first = min(widths[0], max(least[0], width // 2))
+            return [
+                first,
+                *(min(w, max(low, width - first - _GAP)) for w, low in zip(widths[1:], least[1:], strict=True)),
+            ]
         narrow[max(wider, key=lambda i: narrow[i])] -= 1
     return narrow
 
@@ -73,13 +77,14 @@ def wrap(text: str, width: int, *, others: str = "") -> list[str]:
 
     others: the indent of the lines after the first.
     """
-    lines, line = list[str](), ""
-    for word in text.split(" "):
+    words = text.lstrip(" ")
+    lines, line = list[str](), text[: len(text) - len(words)]
+    for word in words.split(" "):
         joined = f"{line} {word}" if line.strip() else line + word
         if cell_len(joined) <= width or not line.strip():
             line = joined
         else:
-            lines.append(line)
+            lines.append(line.rstrip(" "))
             line = others + word
         *cut, line = chop_cells(line, max(width, 2)) or [""]
         lines += cut

@@ -98,7 +98,7 @@ class Terminal:
 
     def paragraph(self, text: str, *, first: str = "", others: str = "") -> None:
         """Print a wrapped paragraph on stdout; `first` and `others` are the indents of its first and other lines."""
-        emit("\n".join(wrap(first + " ".join(text.split()), self.fold, others=others)))
+        emit("\n".join(wrap(first + " ".join(text.splitlines()), self.fold, others=others)))
 
     def heading(self, title: str) -> None:
         """Print a heading on stdout."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from emotune.data.records import Record
 from emotune.decision import Decision
@@ -26,6 +26,7 @@ from emotune.reports.writer import (
     Cases,
     Columns,
     Details,
+    Errors,
     Heading,
     Headlines,
     Mark,
@@ -34,6 +35,7 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
+    clean,
 )
 from emotune.scoring import metrics, probabilistic
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
@@ -53,13 +55,17 @@ if TYPE_CHECKING:
 
     from emotune.reports.figures.curves import LabelCurve
 
-_MOST_CONFUSED, _SHOWN_CONFUSED = 30, 15
+_MOST_CONFUSED, _SHOWN_CONFUSED = 30, 10
 _MOST_CASES, _MOST_MISTAKES, _MOST_CHARACTERS = 30, 12, 600
+MOST_TEXTS = 30  # of the wrong texts with the highest loss, where the user does not say
 _MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
 _MOST_NAMES = 40  # of a part of the labels
 _HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
 _CURVE_POINTS = 150
+_MOST_CELLS = 12  # in each direction, of a matrix that is shown at once
+_MOST_PANELS = 60  # of precision and recall
+_THRESHOLDS = np.arange(1, 100) / 100  # of the sliders
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Evaluation:
     """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
     `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels). `resamples`:
-    bootstrap draws for the intervals.
+    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows. `date`: of the evaluation.
     """
 
     labels: LabelSet
@@ -82,6 +88,14 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     thresholds: tuple[float, ...] | None = None
     resamples: int = 1000
+    texts: int = MOST_TEXTS
+    date: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the model: that of its run, or of its own folder."""
+        path = PurePath(self.model)
+        return path.parent.name if path.name == "model" and path.parent.name else path.name
 
     @property
     def multi_label(self) -> bool:
@@ -187,8 +201,13 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
     scores = evaluation.scores
     missing = tables.without_positives(scores.labels_without_positives)
     number_of = "any number" if evaluation.multi_label else "exactly one"
+    version = background.scored_with.get("emotune", "")
+    wrong = worst_rows(
+        evaluation.targets, evaluation.decided, evaluation.probabilities, evaluation.labels.task, evaluation.texts
+    )
     return Report(
-        title=f"Evaluation on {evaluation.title}",
+        title=f"Evaluation of {evaluation.name} on {evaluation.title}",
+        edition=" · ".join(filter(None, (evaluation.date, f"emotune {version}" if version else ""))),
         data_name="metrics.json",
         data=evaluation.to_json(),
         attachments={"predictions.csv": predictions_csv(evaluation)},
@@ -207,10 +226,11 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
             Section("slices", "Slices", _slices(evaluation)),
             Section("confusions", "Confusions", _confusions(evaluation)),
             Section("levels", "Coarser levels", _levels([evaluation, *coarser])),
-            Section("errors", "Worst errors", _worst_errors(evaluation)),
+            Section("errors", "Worst errors", _worst_errors(evaluation, wrong)),
             *provenance.sections(background),
         ),
-        footer=f"Made by emotune {background.scored_with.get('emotune', '')}.",
+        footer=f"Made by emotune {version}.",
+        interactive=_interactive(evaluation, wrong),
     )
 
 
@@ -230,7 +250,7 @@ def _overall(evaluation: Evaluation) -> list[Block]:
 
 
 def _by_label(evaluation: Evaluation) -> list[Block]:
-    """F1 as a picture, and the table of labels in three orders, since a page without scripts cannot sort it."""
+    """F1 as a picture, and the table of labels, the best first; the script of the page sorts it by any column."""
     each, names = evaluation.scores.per_label, evaluation.labels.names
     alt = "F1 of each label with its interval; the table by label has the figures."
     if not np.isnan(each.f1).all():
@@ -243,18 +263,11 @@ def _by_label(evaluation: Evaluation) -> list[Block]:
         return label_f1(evaluation.scores, evaluation.labels, f"F1 by label, {evaluation.title}")
 
     table = tables.label_table(evaluation.scores, evaluation.labels)
-
-    def ordered(values: npt.NDArray[Any]) -> Table:
-        return Table(table.header, tuple(table.rows[i] for i in np.argsort(-values, kind="stable")))  # NaN sorts last
-
-    by_support = CaptionedTable("Labels by support", ordered(each.support))
-    in_order = CaptionedTable("Labels in their order", table)
-    found = (
-        CaptionedTable("Labels by F1, the best first", ordered(each.f1)),
-        Details("The same table, the most frequent label first", (by_support,), again=True),
-        Details("The same table, in the order of the labels", (in_order,), again=True),
+    order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
+    best_first = CaptionedTable(
+        "Labels by F1, the best first", Table(table.header, tuple(table.rows[i] for i in order))
     )
-    return [Columns(((Picture("label_f1", "F1 by label with 95 % intervals", alt, draw),), found))]
+    return [Columns(((Picture("label_f1", "F1 by label with 95 % intervals", alt, draw),), (best_first,)))]
 
 
 def _precision_recall(evaluation: Evaluation) -> list[Block]:
@@ -262,10 +275,7 @@ def _precision_recall(evaluation: Evaluation) -> list[Block]:
     if not evaluation.scores.per_label.support.any():
         return []
     at = "" if evaluation.thresholds is None else ", with the threshold after “at”"
-    note = (
-        f"Recall is on the horizontal axis, precision on the vertical one. The orange diamond is the decisions{at}; "
-        "the dotted line is a random guess; AP is the average precision."
-    )
+    note = f"The orange diamond is the decisions{at}; the dotted line is a random guess; AP is the average precision."
     alt = "A precision–recall curve for each label, with the point of its decisions."
 
     def draw() -> "Figure":
@@ -275,20 +285,19 @@ def _precision_recall(evaluation: Evaluation) -> list[Block]:
 
     def panels() -> list[Panel]:
         from emotune.reports.figures import rendered
-        from emotune.reports.figures.curves import precision_recall_panel
+        from emotune.reports.figures.curves import PANEL_BOX, precision_recall_panel
 
         drawn = ((curve, rendered(precision_recall_panel(curve), "svg")) for curve in _label_curves(evaluation))
-        return [Panel(c.name, c.caption, f"Precision and recall of {c.name}", svg) for c, svg in drawn]
+        return [Panel(c.name, c.caption, f"Precision and recall of {c.name}", svg, PANEL_BOX) for c, svg in drawn]
 
     return [Picture("precision_recall", "Precision and recall by label", alt, draw, note=note, panels=panels)]
 
 
 def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
-    """The curve of each label that has positives; of very many labels, those with most."""
-    from emotune.reports.figures.curves import MOST_PANELS, LabelCurve
+    """The curve of each label of `_drawn_labels`."""
+    from emotune.reports.figures.curves import LabelCurve
 
     each, thresholds = evaluation.scores.per_label, evaluation.thresholds
-    order = np.argsort(-each.support, kind="stable")[:MOST_PANELS]
     return [
         LabelCurve(
             evaluation.labels.names[j],
@@ -299,8 +308,51 @@ def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
             precision=float(each.precision[j]),
             threshold=None if thresholds is None else thresholds[j],
         )
-        for j in sorted(int(j) for j in order if each.support[j] > 0)
+        for j in _drawn_labels(evaluation)
     ]
+
+
+def _drawn_labels(evaluation: Evaluation) -> list[int]:
+    """The labels that have positives; of very many, those with most."""
+    support = evaluation.scores.per_label.support
+    order = np.argsort(-support, kind="stable")[:_MOST_PANELS]
+    return sorted(int(j) for j in order if support[j] > 0)
+
+
+def _interactive(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """The data of the page's script: counts of each label at each threshold, and the wrong texts.
+
+    `decided_at`: the threshold of each label, if there are thresholds; `thresholds`: those of the sliders. `curves`:
+    for each panel, its threshold, its support, and for each of these the numbers of true positives and of predictions.
+    `errors`: for each text its place, the text, and the positions of its labels, of those predicted and of the highest
+    scores. Long names and texts are cut as in the page.
+    """
+    e = evaluation
+    names = [clean(name[:120]) for name in e.labels.names]
+    curves = []
+    for j in _drawn_labels(e) if e.thresholds is not None else ():
+        p, t = e.probabilities[:, j], e.targets[:, j]
+        passed = p[:, None] >= _THRESHOLDS
+        found, predicted = (passed & t[:, None]).sum(axis=0), passed.sum(axis=0)
+        counts = {"found": found.tolist(), "predicted": predicted.tolist(), "support": int(t.sum())}
+        curves.append({"name": names[j], "threshold": e.thresholds[j] if e.thresholds else 0.5, **counts})
+    errors = []
+    for row, loss in wrong:
+        case = _case(e, row, "")
+        highest = np.argsort(-e.probabilities[row], kind="stable")[:_MOST_SCORES]
+        shown = {
+            "place": clean(case.place[:120]),
+            "text": clean(case.text),
+            "labels": np.flatnonzero(e.targets[row]).tolist(),
+            "predicted": np.flatnonzero(e.decided[row]).tolist(),
+            "loss": round(loss, 2),
+        }
+        used = {*shown["labels"], *shown["predicted"], *highest.tolist()}
+        scores = {str(j): round(float(e.probabilities[row, j]), 3) for j in sorted(used)}
+        errors.append(shown | {"highest": highest.tolist(), "scores": scores})
+    decided = None if e.thresholds is None else [round(threshold, 3) for threshold in e.thresholds]
+    shared = {"labels": names, "decided_at": decided, "thresholds": _THRESHOLDS.tolist()}
+    return shared | {"curves": curves, "errors": errors}
 
 
 def _calibration(evaluation: Evaluation) -> list[Block]:
@@ -386,9 +438,12 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
         return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi)
 
     found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
-    columns = tuple((CaptionedTable(caption, table),) for caption, table in found)
+    listed = [CaptionedTable(caption, table) for caption, table in found]
     alt = f"{title} as a table of counts; the most frequent pairs are listed."
-    return [Columns(columns), Picture(stem, title, alt, draw, wide=True)]
+    picture = Picture(stem, title, alt, draw, wide=True)
+    large = len(evaluation.labels) > _MOST_CELLS
+    whole = Details(f"{title}: all {len(evaluation.labels)} labels", (picture,)) if large else picture
+    return [Columns(tuple((table,) for table in listed)), whole]
 
 
 def _levels(levels: Sequence[Evaluation]) -> list[Block]:
@@ -412,30 +467,32 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
         shown = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
         table, name = Table((*table.header, "consists of"), shown), level.capitalize()
         words = (len(table.header) - 1,)
-        found += [Heading(name), CaptionedTable(f"Labels at the level {name}", table, words)]
+        found.append(Details(f"Labels at the level {name}", (CaptionedTable(name, table, words),)))
     return found
 
 
 # --- single texts ----------------------------------------------------------------------------------------------
 
 
-def _worst_errors(evaluation: Evaluation) -> list[Block]:
+def _worst_errors(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> list[Block]:
     """The wrong texts with the highest loss, then the labels furthest on the wrong side of their thresholds."""
     e = evaluation
-    found: list[Block] = []
-    rows = worst_rows(e.targets, e.decided, e.probabilities, e.labels.task, _MOST_CASES)
-    if rows:
-        probability = "its probability" if e.thresholds is None else "its probability / its threshold"
-        cases = tuple(_case(e, row, f"loss {loss:.2f}") for row, loss in rows)
-        note = f"The wrong predictions with the highest loss. Beside each label: {probability}."
-        found += [Paragraph(note, quiet=True), Heading("Highest loss"), Cases(cases)]
+    total = int((e.targets != e.decided).any(axis=1).sum())
+    if not wrong:
+        return [Paragraph(f"{total:,} texts are wrong. This report has no texts (--texts 0).")] if total else []
+    probability = "its probability" if e.thresholds is None else "its probability / its threshold"
+    note = f"{len(wrong):,} of {total:,} wrong texts, the highest loss first. Beside each label: {probability}."
+    note += f" --texts {total} shows all of them." if total > len(wrong) else ""
+    cases = tuple(_case(e, row, f"loss {loss:.2f}") for row, loss in wrong[:_MOST_CASES])
+    found: list[Block] = [Paragraph(note, quiet=True), Errors(cases)]
     if e.thresholds is not None:
         titles = ("False negatives, far below the threshold", "False positives, far above the threshold")
-        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
+        most = min(_MOST_MISTAKES, e.texts)
+        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, most)
         for title, each in zip(titles, mistakes, strict=True):
-            wrong = (m for m in each if m.margin > 0)  # the others were decided by a policy
-            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wrong)
-            found += [Heading(title), Cases(cases)] if cases else []
+            wide = (m for m in each if m.margin > 0)  # the others were decided by a policy
+            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wide)
+            found += [Details(title, (Cases(cases),))] if cases else []
     return found
 
 

@@ -16,7 +16,7 @@ from emotune.runs.log import Line, TrainingLog
 from emotune.scoring.probabilistic import PrecisionRecall, Reliability
 
 _PANEL, _BETWEEN_PANELS, _HEADING = 1.15, 0.22, 0.36
-MOST_PANELS = 60
+PANEL_BOX = tuple(round(style.POINTS * inches, 2) for inches in (0.42, 0.05, 1.22, 1.22))  # of the axes of one panel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LabelCurve:
 
 @drawing()
 def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
-    """A panel for each label, at most `MOST_PANELS`: its curve, its decisions as a point, its prevalence (dotted)."""
+    """A panel for each label: its curve, its decisions as a point, its prevalence (dotted)."""
     columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
     lines = ceil(len(curves) / columns)
     across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
@@ -59,11 +59,15 @@ def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
 
 @drawing()
 def precision_recall_panel(curve: LabelCurve) -> Figure:
-    """The panel of one label alone, without words but the numbers of its axes."""
-    figure = style.page(1.75, 1.45, "")
-    axes = style.place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    """The panel of one label alone, with its axes and their titles, at `PANEL_BOX`."""
+    figure = style.page(1.75, 1.34, "")
+    height = float(figure.get_size_inches()[1])
+    left, top, width, down = (points / style.POINTS for points in PANEL_BOX)
+    axes = style.place_axes(figure, left, height - top - down, width, down)
     _draw_curve(axes, curve)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, pad=2)
+    axes.set_xlabel("recall", size=8, labelpad=1)
+    axes.set_ylabel("precision", size=8, labelpad=1)
     return figure
 
 
