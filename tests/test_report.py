@@ -266,14 +266,15 @@ def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
     assert "In-sample minus out-of-fold is the optimism" in text
 
 
-def test_the_title_has_the_name_of_the_run_the_date_and_the_version(tmp_path: Path) -> None:
+def test_the_title_has_the_name_of_the_run_the_date_and_the_version(hostile: Path) -> None:
     labels = LabelSet(("a", "b"))
     for model, name in (("runs/r1/model", "r1"), ("other/mine", "mine")):
-        found = evaluation(labels, model=model, date="2026-01-31 12:00")
-        html = undrawn(found, background(labels))
+        report = evaluation_report(evaluation(labels, model=model), background(labels), []).with_pictures(())
+        html = report_html(replace(report, edition="2026-01-31 12:00 · emotune 0.1"), {})
         assert f"<title>Evaluation of {name} on test · 2026-01-31 12:00 · emotune 0.1</title>" in html
-        text = report_markdown(evaluation_report(found, background(labels), []).with_pictures(()))
-        assert text.startswith(f"# Evaluation of {name} on test\n\n2026-01-31 12:00 · emotune 0.1\n")
+    edition = r"20\d\d-\d\d-\d\d \d\d:\d\d · emotune \d"
+    assert re.search(f"<title>.* · {edition}", (hostile / "report.html").read_text())
+    assert re.search(f"\n{edition}", (hostile / "report.md").read_text().replace("\\", ""))
 
 
 def test_the_label_table_stands_once_and_long_parts_are_closed(hostile: Path) -> None:

@@ -73,7 +73,7 @@ class Evaluation:
     """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
     `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels). `resamples`:
-    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows. `date`: of the evaluation.
+    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows.
     """
 
     labels: LabelSet
@@ -89,7 +89,6 @@ class Evaluation:
     thresholds: tuple[float, ...] | None = None
     resamples: int = 1000
     texts: int = MOST_TEXTS
-    date: str = ""
 
     @property
     def name(self) -> str:
@@ -201,13 +200,11 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
     scores = evaluation.scores
     missing = tables.without_positives(scores.labels_without_positives)
     number_of = "any number" if evaluation.multi_label else "exactly one"
-    version = background.scored_with.get("emotune", "")
     wrong = worst_rows(
         evaluation.targets, evaluation.decided, evaluation.probabilities, evaluation.labels.task, evaluation.texts
     )
     return Report(
         title=f"Evaluation of {evaluation.name} on {evaluation.title}",
-        edition=" · ".join(filter(None, (evaluation.date, f"emotune {version}" if version else ""))),
         data_name="metrics.json",
         data=evaluation.to_json(),
         attachments={"predictions.csv": predictions_csv(evaluation)},
@@ -229,7 +226,7 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
             Section("errors", "Worst errors", _worst_errors(evaluation, wrong)),
             *provenance.sections(background),
         ),
-        footer=f"Made by emotune {version}.",
+        footer=f"Made by emotune {background.scored_with.get('emotune', '')}.",
         interactive=_interactive(evaluation, wrong),
     )
 

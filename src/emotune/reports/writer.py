@@ -12,7 +12,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -203,8 +205,8 @@ class Report:
     """The description of a report.
 
     `data_name`, `data`: the name and the content of its JSON file. `attachments`: further text files by name. `lead`:
-    the paragraphs at the top. `page`: whether there is an HTML page too. `edition`: date and version, for its title.
-    `interactive`: JSON for the script of the page.
+    the paragraphs at the top. `page`: whether there is an HTML page too. `edition`: date and version, for its title;
+    `write_report` sets it. `interactive`: JSON for the script of the page.
     """
 
     title: str
@@ -270,6 +272,7 @@ def write_report(report: Report, folder: Path, warn: Callable[[str], None]) -> P
     write_json(folder / report.data_name, report.data)
     for name, text in report.attachments.items():
         write_file(folder / name, text)
+    report = replace(report, edition=f"{datetime.now().astimezone():%Y-%m-%d %H:%M} · emotune {version('emotune')}")
     svgs = _write_pictures(report, folder, warn)
     shown = report.with_pictures(svgs)
     write_file(folder / TEXT, report_markdown(shown))

@@ -4,7 +4,6 @@ import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,6 @@ def evaluate(
         data=corpus.description,
         warnings=warnings,
         texts=texts,
-        date=f"{datetime.now().astimezone():%Y-%m-%d %H:%M}",
     )
     folder = out if out is not None else _folder(run, data, found, level)
     if folder is None:
