@@ -46,7 +46,10 @@ OPTIONS = {
         *("--beta", "--at-least", "--out", "--calibrate", "--temperatures", "--labels", "--task", "--set"),
         *("--quiet", "--json"),
     ],
-    "evaluate": ["--data", "--split", "--level", "--out", "--set", "--device", "--batch-size", "--quiet", "--json"],
+    "evaluate": [
+        *("--data", "--split", "--level", "--out", "--texts", "--set", "--device", "--batch-size"),
+        *("--quiet", "--json"),
+    ],
     "predict": [
         *("--model", "-m", "--top-k", "-k", "--threshold", "--level", "--device", "--batch-size", "--quiet", "--json"),
         "EMOTUNE_MODEL",

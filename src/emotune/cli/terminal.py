@@ -49,7 +49,8 @@ def json_line(content: Any) -> str:
     return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-_WIDE = 100  # columns from which the progress bar of a training has all its parts
+_NARROW, _WIDE = 80, 105  # columns of the terminal from which progress has a bar, and that of a training all its parts
+_BAR = 16
 
 
 class _Results(Console):
@@ -126,20 +127,23 @@ class Terminal:
         self.info(f"written to {folder}: {', '.join((*names, *pictures))}")
 
     def _bars(self, *columns: ProgressColumn) -> Progress:
+        """Return progress bars with these columns; a narrow terminal gets no bar, only the figures."""
         shown = self._console.is_terminal and not self._quiet
-        return Progress(*columns, console=self._console, disable=not shown, transient=True)
+        fitting = [c for c in columns if self._console.width >= _NARROW or not isinstance(c, BarColumn)]
+        return Progress(*fitting, console=self._console, disable=not shown, transient=True)
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Show a progress bar of the training while entered, on a terminal only."""
-        wide = self._console.width >= _WIDE
+        width = self._console.width
         columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}"),
-            *([BarColumn()] if wide else []),
+            BarColumn(_BAR),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]:.4f}"),
-            *([TextColumn("rate {task.fields[rate]:.1e}"), TextColumn("{task.fields[speed]}")] if wide else []),
-            *([TimeElapsedColumn()] if wide else []),
+            *([TextColumn("rate {task.fields[rate]:.1e}")] if width >= _WIDE else []),
+            *([TextColumn("{task.fields[speed]}")] if width >= _NARROW else []),
+            *([TimeElapsedColumn()] if width >= _WIDE else []),
             TextColumn("left"),
             TimeRemainingColumn(),
         ]
@@ -152,7 +156,7 @@ class Terminal:
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
         """Show progress bars of downloads; yields a function of a file's name, its bytes so far and in total."""
         tasks: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(_BAR), DownloadColumn(), TransferSpeedColumn())
         with self._bars(*columns) as bars:
 
             def move(name: str, done: int, whole: int | None) -> None:
@@ -165,7 +169,7 @@ class Terminal:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a progress bar; yields a function of the number done and the total."""
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn(what), BarColumn(_BAR), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with self._bars(*columns) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
