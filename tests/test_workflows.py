@@ -30,7 +30,7 @@ TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}
 METRICS = {
     *("micro_f1", "micro_precision", "micro_recall", "macro_f1", "macro_precision", "macro_recall"),
     *("weighted_f1", "weighted_precision", "weighted_recall", "samples_f1", "accuracy", "hamming_loss"),
-    *("macro_average_precision", "macro_auroc", "brier", "ece"),
+    *("macro_average_precision", "macro_auroc", "brier", "ece", "top_label_ece", "positive_region_ece"),
 }
 
 
@@ -375,6 +375,16 @@ def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
     assert decision_of(copied)["tuning"]["data_sha256"] in page
 
 
+def test_the_user_bounds_the_texts_of_a_report(copied: Path, no_pictures: None) -> None:
+    Path("wrong.csv").write_text("text,anger,fear,joy\nthe cat happy,1,0,0\nfurious tea drank,0,0,1\nrain fell,0,1,0\n")
+    for texts in (0, 1):
+        call("evaluate", copied, "--data", "wrong.csv", "--texts", texts, "--out", "out")
+        page = (Path("out") / "report.html").read_text()
+        assert (page.count("wrong.csv:") > 0) is (texts > 0)
+        assert "--texts" in page
+    assert "Invalid value for '--texts'" in call("evaluate", copied, "--texts", -1, code=2).stderr
+
+
 def test_scores_that_flatter_are_said_to(copied: Path, no_pictures: None) -> None:
     tuned = call("evaluate", copied, "--split", "dev", "--json")
     assert "warning: the thresholds were tuned on these rows" in tuned.stderr
@@ -419,9 +429,11 @@ def test_scores_at_a_coarser_level(level, with_policies: Path, no_pictures: None
     assert all(isinstance(value, float) for value in found["metrics"].values())
     assert found["level"] == name
     assert found["folder"] == str(with_policies / "eval" / f"test-{name}")
-    assert f"\n# Evaluation on test at the level {name}\n" in "\n" + Path(found["folder"], "report.md").read_text()
+    assert (
+        f" on test at the level {name}\n" in Path(found["folder"], "report.md").read_text().splitlines(keepends=True)[0]
+    )
     page = Path(found["folder"], "report.html").read_text()
-    assert f"Evaluation on test at the level {name}" in page
+    assert f"Evaluation of {with_policies.name} on test at the level {name}" in page
     assert ("Labels at the level Sentiment" in page) is (level is EKMAN)
 
     # data that speaks only the coarser labels

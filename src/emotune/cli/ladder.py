@@ -66,7 +66,7 @@ def ladder(
         with terminal.training():
             report = work.run()
     except KeyboardInterrupt:
-        complain(f"interrupted; the same command resumes: {out}")
+        complain(f"interrupted; the same command resumes: {out}", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
         emit_json(work.to_json())
@@ -74,5 +74,6 @@ def ladder(
     show_scores(report, terminal)
     terminal.table(approach_table(work.approaches), "Approaches")
     emit("")
-    show_sentences((report.lead, *report.notes), terminal)
+    known = [each.name for each in work.approaches]
+    show_sentences((report.lead, *report.notes), terminal, known)
     terminal.info(f"report: {work.page}")
