@@ -98,6 +98,9 @@ class _FirstStep:
     def on_epoch(self, report: EpochReport) -> None:
         """Do nothing: only steps are timed."""
 
+    def on_progress(self, done: int, whole: int) -> None:
+        """Do nothing: only steps are timed."""
+
 
 def write_rows(source: Path, folder: Path, rows: int, *, as_is: bool) -> None:
     """Write `train.tsv` with `rows` rows, and copies of the other files."""

@@ -34,7 +34,7 @@ from emotune.config.schema import Config
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, targets_of
 from emotune.models import encoder as encoders
-from emotune.models.encoder import pick_device
+from emotune.models.scoring import pick_device
 from emotune.training import device as precision
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer

@@ -5,7 +5,9 @@ files beside it. `labels.txt` lies beside GoEmotions' files.
 """
 
 import gzip
+import io
 import json
+import zipfile
 from dataclasses import dataclass, field
 
 LABELS = b"anger\nfear\njoy\n"
@@ -70,6 +72,14 @@ def named(name: str, content: str, line: int | None, says: str) -> Broken:
     )
 
 
+def zipped(members: dict[str, str | bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
 TEXT_FILES = [
     bad("x.csv", b"", None, "the file is empty"),
     bad("x.tsv", b"\n\n\n", None, "the file is empty"),
@@ -88,12 +98,21 @@ TEXT_FILES = [
     bad("x.csv", b"text,label\na\0,joy\n", 2, "a NUL byte"),
     bad("x.tsv", b"a\t1\tx\nb\0\t0\ty\n", 2, "a NUL byte", labels_txt="anger\njoy\n"),
     bad("x.txt", b"a;joy\nb;joy\0\n", 2, "a NUL byte"),
-    bad("x.csv", "text,label\na,joy\n".encode("utf-16"), None, "UTF-16"),
+    bad("x.csv", "text,label\na,joy\n".encode("utf-16")[:-1], 2, "byte 0x0a is not UTF-16"),
+    bad("x.csv", b"\xff\xfea\0\n\0" + b"\0\xdc" + b"\n\0", 2, "is not UTF-16"),
     bad("x.csv", "text,label\na,joy\n".encode("utf-16-le"), None, "UTF-16"),
     bad("x.csv", "text,label\na,joy\n".encode("utf-16-be"), None, "UTF-16"),
-    bad("x.csv", "text,label\na,joy\n".encode("utf-32"), None, "UTF-16"),
+    bad("x.csv", b"\xff\xfe\0\0a\0\0\0\n\0\0\0\xff\xff\xff\xff", 2, "is not UTF-32"),
     bad("x.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None, "a PNG image"),
-    bad("x.csv", b"PK\x03\x04\x14\0\0\0", None, "a zip archive or a spreadsheet"),
+    bad("x.xls", b"\xd0\xcf\x11\xe0" + b"\0" * 90, None, "an Excel file of the old format"),
+    bad("x.csv", b"PK\x03\x04\x14\0\0\0", None, "the zip archive is broken"),
+    bad("x.zip", zipped({"a.csv": GOOD, "b.csv": GOOD}), None, "2 files that may be the texts: 'a.csv', 'b.csv'"),
+    bad("x.zip", zipped({"a.doc": GOOD}), None, "no file that is read, only 'a.doc'"),
+    bad("x.zip", zipped({}), None, "the zip archive is empty"),
+    bad("x.zip", zipped({"a.csv": GOOD})[:-30], None, "the zip archive is broken"),
+    bad("x.zip", zipped({"a.csv": GOOD}).replace(b"fine", b"fins"), None, "the zip archive is broken: Bad CRC-32"),
+    bad("x.zip", zipped({"a.csv": "text,label\na\n"}), 2, "the row has 1 columns"),
+    bad("x.zip", zipped({"b.zip": zipped({"a.csv": GOOD})}), None, "a zip archive in an archive"),
     bad("x.csv", bytes(range(256)) * 4, None, "a binary file"),
     bad("x.csv.gz", gzip.compress(b"text,label\na,joy\n" * 9, mtime=0)[:30], None, "the gzip archive is cut short"),
     bad("x.csv", gzip.compress(b"text,label\na,joy\n", mtime=0)[:-1], None, "the gzip archive is cut short"),
@@ -101,7 +120,7 @@ TEXT_FILES = [
     bad("x.csv.gz", b"\x1f\x8b\x08\0" + b"\0" * 40, None, "the gzip archive is broken"),
     bad("x.csv.gz", gzip.compress(b"text,label\na,joy\n", mtime=0) + b"more", None, "the gzip archive is broken"),
     bad("x.csv.gz", gzip.compress(b"", mtime=0), None, "the file is empty"),
-    bad("x.csv.gz", gzip.compress(gzip.compress(b"text", mtime=0), mtime=0), None, "gzip archive in a gzip archive"),
+    bad("x.csv.gz", gzip.compress(gzip.compress(b"text", mtime=0), mtime=0), None, "gzip archive in an archive"),
     bad("x.csv.gz", gzip.compress(b"text,label\na\n", mtime=0), 2, "the row has 1 columns"),
     bad("x.txt", "just a text\nand one more\n", 1, "cannot tell the format of this file"),
     bad("x.txt", "one\ntwo\nthree\n", 1, "cannot tell the format of this file"),
@@ -192,7 +211,7 @@ LINES = [
     go("a\t3\tx\n", 41, "label id '3' is not one of 0 to 2"),
     go("a\t-1\tx\n", 41, "label id '-1'"),
     go("a\tjoy\tx\n", 41, "label id 'joy'"),
-    go("a\t1.0\tx\n", 41, "label id '1.0'"),
+    go("a\t1.5\tx\n", 41, "label id '1.5'"),
     go("a\t0;2\tx\n", 41, "label id '0;2'"),
     go("a\t²\tx\n", 41, "label id '²'"),
     go("a\t0x1\tx\n", 41, "label id '0x1'"),
@@ -201,8 +220,9 @@ LINES = [
     go("a\t1,\x0b7\tx\n", 41, "label id '7'"),
     go('"a\nb"\t1\tx\n', 41, "there is no tab here"),
     semi("no delimiter\n", 41, "one of them is missing"),
-    semi("no label;\n", 41, "one of them is missing"),
-    semi("no label; \t\n", 41, "one of them is missing"),
+    semi("no label;\n", 41, "a multi-class row has exactly one label, this one has 0"),
+    semi("no label; \t\n", 41, "a multi-class row has exactly one label, this one has 0"),
+    semi("both;joy,anger\nno label; \t\n", 42, "one of them is missing"),
     semi("\n\nand so\n", 43, "one of them is missing"),
     semi("joy\n", 41, "one of them is missing"),
     bad("x.txt", "Phrase;Feeling\na;joy\nb;anger\nc;joy\n", 1, "the first line looks like a header"),
@@ -265,7 +285,7 @@ JSON = [
         "x.jsonl", '{"text": "a", "anger": 0, "joy": 1}\n{"text": "b", "anger": 0, "joy": [1]}\n', 2, "neither 0 nor 1"
     ),
     bad("x.jsonl", "{}\n{}\n", 1, "there are no objects with keys"),
-    bad("x.jsonl", '{"satz": "a", "label": "joy"}\n', 1, "no column 'text'"),
+    bad("x.jsonl", '{"satz": "a", "label": "joy"}\n', 1, "no key 'text'"),
     bad("x.jsonl", '{"text": "a", "source": "web"}\n', 1, "no labels"),
     bad("x.jsonl", "text,label\na,joy\n", 1, "not valid JSON"),
     array("[", 1, "the file ends where the array continues or ends"),
@@ -279,8 +299,12 @@ JSON = [
     array('[\n{"text": "a", "label": "joy"},\n{"text": "b",\n "label": fear}\n]', 4, "not valid JSON"),
     array('[\n{"text": "a", "label": "joy"}\n]\n[]', 3, "the array continues or ends"),
     array('[{"text": "a", "label": "joy"},\n\n"b"]', 3, "a row is a JSON object, this is 'b'"),
-    array('{"text": ["a", "b"], "label": ["joy", "fear"]}', 1, "the text is ['a', 'b']"),
-    array('{\n"text": "a"\n}', 1, "not valid JSON"),
+    array('{"text": ["a", "b"], "label": ["joy", "fear"]}', 1, "a list for each column"),
+    array('{\n"text": "a"\n}', 1, "no labels"),
+    array('{\n"text": "a",\n"labels": [}', 3, "not valid JSON"),
+    array('{\n"data": [\n{"text": "a", "label": "joy"},\n{"text": "b"}]}', 4, "there is no key 'label'"),
+    array('{\n"data": [{"text": "a", "label": "joy"}]', 2, "not valid JSON"),
+    array('{"data": [{"text": "a", "label": "joy"}]}\n[]', 2, "a row is a JSON object"),
     array(json.dumps("text"), 1, "a row is a JSON object"),
 ]
 

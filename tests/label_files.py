@@ -3,11 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pyarrow as pa
+from openpyxl.utils.escape import escape
 from pyarrow import parquet
 
 from emotune.config.schema import DataConfig
@@ -18,7 +20,8 @@ from emotune.data.formats.base import FileFormat, Row
 from emotune.data.records import Corpus, Record, label_set
 from emotune.labels import LabelSet, Task
 
-SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "goemotions": ".tsv", "fasttext": ".txt", "text_label": ".txt"}
+SUFFIXES = {"jsonl": ".jsonl", "parquet": ".parquet", "arrow": ".arrow", "xlsx": ".xlsx", "goemotions": ".tsv"}
+SUFFIXES |= {"fasttext": ".txt", "text_label": ".txt"}
 
 
 def write(folder: Path, content: str | bytes, name: str = "data.csv") -> Path:
@@ -37,6 +40,21 @@ def csv_of(rows: Sequence[Sequence[Any]]) -> str:
     return file.getvalue()
 
 
+def workbook_of(sheets: Mapping[str, Sequence[Sequence[Any]]]) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for title, rows in sheets.items():
+        sheet = book.create_sheet(title)
+        for row in rows:
+            sheet.append([escape(cell) if isinstance(cell, str) else cell for cell in row])
+            for cell in sheet[sheet.max_row]:
+                if cell.data_type == "f":
+                    cell.data_type = "s"  # a text may begin with "="
+    file = io.BytesIO()
+    book.save(file)
+    return file.getvalue()
+
+
 def render(records: Sequence[Record], labels: LabelSet, reader: str) -> bytes:
     """The records as a label file; `options` says how it is read."""
     rows = [(r.id, r.text, [labels.names[i] for i in r.labels]) for r in records]
@@ -45,11 +63,15 @@ def render(records: Sequence[Record], labels: LabelSet, reader: str) -> bytes:
     if reader == "jsonl":
         objects = ({"id": i, "text": t, column: cell} for (i, t, _), cell in zip(rows, cells, strict=True))
         content = "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in objects)
-    elif reader == "parquet":
+    elif reader in ("parquet", "arrow"):
         ids, texts, _ = zip(*rows, strict=True)
         kind = pa.list_(pa.string()) if labels.task is Task.MULTI_LABEL else pa.string()
         table = pa.table({"id": pa.array(ids), "text": pa.array(texts), column: pa.array(cells, kind)})
         file = io.BytesIO()
+        if reader == "arrow":
+            with pa.ipc.new_stream(file, table.schema) as stream:
+                stream.write_table(table)
+            return file.getvalue()
         parquet.write_table(table, file, write_page_checksum=True)
         return file.getvalue()
     elif reader == "fasttext":
@@ -61,8 +83,10 @@ def render(records: Sequence[Record], labels: LabelSet, reader: str) -> bytes:
         content = "".join(f"{text};{names[0]}\n" for _, text, names in rows)
     elif reader == "headerless":
         content = csv_of([(text, json.dumps(names)) for _, text, names in rows])
-    elif labels.task is Task.MULTI_CLASS:
+    elif labels.task is Task.MULTI_CLASS and reader != "xlsx":
         content = csv_of([("id", "text", "label"), *((i, text, names[0]) for i, text, names in rows)])
+    elif reader == "xlsx":
+        return workbook_of({"Sheet": [("id", "text", column), *((i, t, "|".join(names)) for i, t, names in rows)]})
     else:
         flags = [(i, text, *(int(name in names) for name in labels.names)) for i, text, names in rows]
         content = csv_of([("id", "text", *labels.names), *flags])
@@ -73,7 +97,11 @@ def options(labels: LabelSet, reader: str) -> dict[str, Any]:
     """The `data` keys with which a rendered file is read as it was meant, with nothing left to detect."""
     column = "labels" if labels.task is Task.MULTI_LABEL else "label"
     keys: dict[str, Any] = {"format": reader, "task": str(labels.task), "labels": list(labels.names)}
-    if reader in ("jsonl", "parquet"):
+    if reader == "goemotions":
+        keys["first_id"] = 0
+    if reader == "fasttext":
+        keys["delimiter"] = " "
+    if reader in ("jsonl", "parquet", "arrow", "xlsx"):
         keys |= {"text_column": "text", "label_column": column}
     if reader == "table":
         named = {"label_columns": list(labels.names)} if labels.task is Task.MULTI_LABEL else {"label_column": column}

@@ -1,6 +1,7 @@
 """Valid label files of every format, and seeded damage to their bytes."""
 
 import gzip
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 from emotune.data.formats import READERS
 from emotune.data.records import Record
 from emotune.labels import LabelSet, Task
-from label_files import SUFFIXES, render
+from hostile_files import zipped
+from label_files import SUFFIXES, csv_of, render
 
 LABELS = LabelSet(("anger", "fear", "joy"))
 LINE = "the rain fell on us and we were so glad to be home again, she said; no: never | mind"
@@ -36,9 +38,60 @@ def valid_files() -> dict[str, bytes]:
         records = plain if name in ("goemotions", "fasttext") else records
         found[f"{name}{SUFFIXES.get(name, '.csv')}"] = render(records, labels, name)
     found["names.csv"] = render(single, one_each, "table")
+    found |= {f"{form}.csv": content.encode() for form, content in _label_cells(several).items()}
     found["array.json"] = b"[" + found["jsonl.jsonl"].strip().replace(b"\n", b",\n") + b"]"
+    found["under.json"] = b'{"version": 1,\n"data": ' + found["array.json"] + b"}"
+    found["tasks.json"] = json.dumps([_task(r, i) for i, r in enumerate(single)], indent=1).encode()
+    found["prodigy.jsonl"] = "".join(json.dumps(_answer(r, i)) + "\n" for i, r in enumerate(several)).encode()
+    found["utf16.csv"] = found["table.csv"].decode().encode("utf-16")
+    found["excel.csv"] = b"sep=,\n" + found["table.csv"]
+    found["table.csv.zip"] = zipped({"table.csv": found["table.csv"]})
     found["table.csv.gz"] = gzip.compress(found["table.csv"], mtime=0)
     return found
+
+
+def _label_cells(records: list[Record]) -> dict[str, str]:
+    """Tables with label cells of other forms, and with columns of other values."""
+    names = [[LABELS.names[i] for i in r.labels] for r in records]
+    flags = [[int(i in r.labels) for i in range(3)] for r in records]
+    forms: dict[str, list[object]] = {
+        "tuples": [tuple(found) for found in names],
+        "vectors": [str(row) for row in flags],
+        "digits": ["".join(map(str, row)) for row in flags],
+        "float-ids": [",".join(f"{i}.0" for i in r.labels) for r in records],
+        "shares": [dict.fromkeys(found, 1.0) for found in names],
+        "hashes": ["#".join(found) or "joy" for found in names],
+    }
+    found = {
+        form: csv_of([("text", "labels"), *zip((r.text for r in records), cells, strict=True)])
+        for form, cells in forms.items()
+    }
+    answers = [(r.text, *("yes" if flag else "no" for flag in row)) for r, row in zip(records, flags, strict=True)]
+    marks = [(r.text, *("x" if flag else "" for flag in row), "") for r, row in zip(records, flags, strict=True)]
+    found["answers"] = csv_of([("text", *LABELS.names), *answers])
+    found["marks"] = csv_of([("text", *LABELS.names, ""), *marks])
+    return found
+
+
+def _task(record: Record, number: int) -> dict[str, object]:
+    """A task of Label Studio: with no, one or two annotations, some of them skipped."""
+    names = [LABELS.names[i] for i in record.labels]
+    result = [{"from_name": "mood", "to_name": "text", "type": "choices", "value": {"choices": names}}]
+    annotations = [
+        {"completed_by": i, "was_cancelled": (number + i) % 5 == 0, "result": result} for i in range(number % 4 or 2)
+    ]
+    return {"id": number, "data": {"text": record.text}, "annotations": annotations if number % 7 else []}
+
+
+def _answer(record: Record, number: int) -> dict[str, object]:
+    names = [LABELS.names[i] for i in record.labels]
+    answer = ("accept", "accept", "reject", "ignore")[number % 4]
+    return {
+        "text": record.text,
+        "options": [{"id": n, "text": n} for n in LABELS.names],
+        "accept": names,
+        "answer": answer,
+    }
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:

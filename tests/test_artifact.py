@@ -22,7 +22,7 @@ from emotune.artifact.manifest import (
     verify,
 )
 from emotune.decision import Decision
-from emotune.errors import MissingInputError, ModelError
+from emotune.errors import UPDATE, MissingInputError, ModelError
 from emotune.labels import LabelSet
 from sealed import DESCRIBED, FILES, contents, failing_with, refusal, sealed
 
@@ -155,7 +155,7 @@ def test_an_invalid_manifest_is_refused(model: Path, changes: dict[str, Any], me
 
 
 def test_only_a_newer_format_is_answered_with_an_upgrade(model: Path) -> None:
-    for version, hint in ((FORMAT_VERSION + 1, "pip install --upgrade emotune"), (0, None)):
+    for version, hint in ((FORMAT_VERSION + 1, UPDATE), (0, None)):
         edit_manifest(model, format_version=version)
         with pytest.raises(ModelError) as caught:
             verify(model)

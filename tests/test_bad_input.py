@@ -68,7 +68,7 @@ DATA = [
     ),
     data_case(
         "no text column",
-        r"train.csv:1: the header has no column 'text' .* its columns: what, anger, fear, joy\n"
+        r"train.csv:1: the header has no column 'text' .* only what, anger, fear, joy\n"
         "  .*--set data.text_column=NAME",
         SOUND | {"train.csv": SOUND["train.csv"].replace("text", "what")},
     ),
@@ -146,7 +146,14 @@ MODEL = [
     Case("a folder that is no model", "predict -m data x", BAD_DATA, r"data: neither emotune.json nor config.json"),
     Case("no model at all", "predict x", MISSING, "no model given, and none in runs/\n  .*emotune train starter"),
     Case("no text", "predict -m {run}", MISSING, "no text given\n  Try: emotune predict"),
-    Case("stdin is not UTF-8", "predict -m {run}", USAGE, "stdin is not UTF-8: byte 3", stdin=b"caf\xe9\n"),
+    Case(
+        "stdin is not UTF-8",
+        "predict -m {run}",
+        USAGE,
+        "stdin:1: byte 0xe9 is not UTF-8\n  .*--encoding cp1252",
+        stdin=b"caf\xe9\n",
+    ),
+    Case("no such encoding", "predict -m {run} --encoding cp125", USAGE, "unknown encoding 'cp125'\n  .*cp1252"),
     Case("a threshold over 1", "predict -m {run} --threshold 2 x", USAGE, "'--threshold'"),
     Case("a threshold that is no number", "predict -m {run} --threshold nan x", USAGE, "threshold"),
     Case("a level for unknown labels", "predict -m {run} --level ekman x", USAGE, "these labels have no level 'ekman'"),

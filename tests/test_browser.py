@@ -1,4 +1,4 @@
-"""report.html in a real browser: nothing runs, nothing is loaded, no errors are logged, and it fits a phone."""
+"""report.html in a real browser: only our script runs, nothing is loaded, no errors are logged, and it fits a phone."""
 
 from collections.abc import Iterator
 
@@ -64,11 +64,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield found
 
 
-def test_nothing_runs_and_nothing_is_loaded(chromium: Browser, url: str) -> None:
+def test_only_our_script_runs_and_nothing_is_loaded(chromium: Browser, url: str) -> None:
     chromium.show(1280, "light")
     chromium.open(url)
     assert chromium.evaluate("window.ran") is None
-    assert chromium.evaluate("document.scripts.length + document.images.length + frames.length") == 0
+    assert chromium.evaluate("document.images.length + frames.length") == 0
+    assert chromium.evaluate("[...document.scripts].map(s => s.type)") == ["application/json", ""]
     assert chromium.seen("Page.javascriptDialogOpening") == []
     said = chromium.seen("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded")
     assert said == []
@@ -76,6 +77,69 @@ def test_nothing_runs_and_nothing_is_loaded(chromium: Browser, url: str) -> None
     assert requests == [url]
     assert chromium.evaluate("getComputedStyle(document.querySelector('.headlines')).display") == "grid"
     assert chromium.evaluate("document.querySelectorAll('svg').length") == 5 + len(dict.fromkeys(PAYLOADS))
+
+
+def test_tables_sort_and_filter(chromium: Browser, url: str) -> None:
+    chromium.show(1280, "light")
+    chromium.open(url)
+    column = (
+        "[...document.querySelectorAll('#labels ~ * tbody tr')].filter(r => !r.hidden).map(r => r.cells[1].innerText)"
+    )
+    click = "document.querySelectorAll('#labels ~ * thead .sort')[1].click()"
+    chromium.evaluate(click)
+    support = [int(text) for text in chromium.evaluate(column)]
+    assert support == sorted(support, reverse=True)
+    assert len(support) == len(dict.fromkeys(PAYLOADS))
+    chromium.evaluate(click)
+    assert [int(text) for text in chromium.evaluate(column)] == support[::-1]
+    assert chromium.evaluate("document.querySelector('#labels ~ * [aria-sort]').ariaSort") == "ascending"
+    typed = "document.querySelector('#labels ~ * input')"
+    chromium.evaluate(f"{typed}.value = 'IFRAME'; {typed}.dispatchEvent(new Event('input'))")
+    assert len(chromium.evaluate(column)) == 1
+
+
+def test_a_slider_shows_the_scores_of_its_threshold(chromium: Browser, url: str) -> None:
+    chromium.open(url)
+    labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))
+    found = evaluation(labels, (*PAYLOADS, "x" * 500, "a\x00b"))
+    slider = "document.querySelectorAll('figure[data-panel]')[2].querySelector('input')"
+    assert chromium.evaluate(f"{slider}.value") == "50"
+    before = chromium.evaluate("document.querySelectorAll('.moved')[2].getAttribute('cx')")
+    chromium.evaluate(f"{slider}.value = 70; {slider}.dispatchEvent(new Event('input'))")
+    passed, target = found.probabilities[:, 2] >= 0.7, found.targets[:, 2]
+    hits = (passed & target).sum()
+    p, r, f1 = hits / passed.sum(), hits / target.sum(), 2 * hits / (passed.sum() + target.sum())
+    shown = chromium.evaluate("document.querySelectorAll('figure[data-panel] output')[2].textContent")
+    assert shown == f"at 0.70: P {p:.2f} R {r:.2f} F1 {f1:.2f}"
+    assert chromium.evaluate("document.querySelectorAll('.moved')[2].getAttribute('cx')") != before
+
+
+def test_wrong_texts_are_filtered_by_label_and_stay_text(chromium: Browser, url: str) -> None:
+    chromium.open(url)
+    assert chromium.evaluate("document.querySelectorAll('#error-browser li').length") == 6
+    chromium.evaluate("document.querySelector('#error-browser button').click()")
+    assert chromium.evaluate("document.querySelectorAll('#error-browser li').length") == 12
+    select = "document.querySelector('#error-browser select')"
+    chromium.evaluate(f"{select}.selectedIndex = 1; {select}.dispatchEvent(new Event('change'))")
+    name, count = chromium.evaluate(f"{select}.selectedOptions[0].textContent").rsplit(" ", 1)
+    assert chromium.evaluate("document.querySelector('#error-browser .quiet').textContent").startswith(
+        count.strip("()")
+    )
+    marked = "[...li.querySelectorAll('.wrong bdi')].map(e => e.textContent)"
+    wrong = f"[...document.querySelectorAll('#error-browser li')].map(li => {marked})"
+    assert all(name in names for names in chromium.evaluate(wrong))
+    assert chromium.evaluate("window.ran") is None
+    assert chromium.evaluate("document.querySelectorAll('#error-browser script, #error-browser img').length") == 0
+
+
+def test_without_scripts_everything_is_there(chromium: Browser, url: str) -> None:
+    chromium.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        chromium.open(url)
+        assert chromium.evaluate("document.querySelectorAll('#error-browser li').length") == 30
+        assert chromium.evaluate("document.querySelectorAll('input, select, button').length") == 0
+    finally:
+        chromium.call("Emulation.setScriptExecutionDisabled", value=False)
 
 
 def test_what_would_break_out_is_refused_by_the_policy_too(chromium: Browser, url: str) -> None:

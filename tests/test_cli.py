@@ -1,18 +1,27 @@
 """The command line for its users: help, recipes, predictions, pipes and terminals."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner, Result
 
 import emotune
 import tiny
 from emotune.cli.app import app
+from emotune.cli.columns import table_lines
+from emotune.cli.compare import show_sentences
+from emotune.cli.terminal import Terminal
 from emotune.config.loading import load_config, recipe_names
+from emotune.reports.tables import Table
 
 OPTIONS = {
     "fetch": ["--out", "--from", "--list", "--quiet", "--json", "EMOTUNE_MIRROR"],
@@ -37,9 +46,13 @@ OPTIONS = {
         *("--beta", "--at-least", "--out", "--calibrate", "--temperatures", "--labels", "--task", "--set"),
         *("--quiet", "--json"),
     ],
-    "evaluate": ["--data", "--split", "--level", "--out", "--set", "--device", "--batch-size", "--quiet", "--json"],
+    "evaluate": [
+        *("--data", "--split", "--level", "--out", "--texts", "--set", "--device", "--batch-size"),
+        *("--quiet", "--json"),
+    ],
     "predict": [
         *("--model", "-m", "--top-k", "-k", "--threshold", "--level", "--device", "--batch-size", "--quiet", "--json"),
+        *("--max-windows", "--encoding"),
         "EMOTUNE_MODEL",
     ],
     "recipes": ["--json", "show"],
@@ -82,6 +95,68 @@ def test_help_lists_every_option(verb: str) -> None:
     assert call(*verb.split(), "-h").stdout == shown
 
 
+VERBS = ("", "fetch", "inspect", "train", "tune", "ensemble", "evaluate", "compare", "ladder", "predict", "features")
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "recipes", "recipes show"])
+def test_help_has_words_for_values_and_no_types_of_python(verb: str) -> None:
+    shown = call(*verb.split(), "--help").stdout
+    assert not re.search(r"[<>{}](?!=)", shown)
+    assert "list[" not in shown
+
+
+def test_values_have_the_usual_words() -> None:
+    shown = call("evaluate", "--help").stdout
+    for words in ("--data TEXT", "--out PATH", "--batch-size INT"):
+        assert words in shown
+    assert "  MODEL  A run directory" in shown
+
+
+def test_summaries_of_commands_are_never_cut() -> None:
+    for columns in ("40", "80"):
+        shown = " ".join(call("--help", COLUMNS=columns, TERMINAL_WIDTH=columns).stdout.split())
+        assert "Combine models into one: the mean of their logits." in shown
+        assert "..." not in shown.replace("[ARGS]...", "")
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["evaluate"], "Missing argument 'MODEL'"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+        (["predict", "--no-such-option"], "No such option"),
+        (["tune", "m", "--folds", "many"], "Invalid value for '--folds'"),
+        (["recipes", "shwo"], "Did you mean 'show'?"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_usage_errors_look_like_all_errors(args: list[str], message: str) -> None:
+    result = call(*args, code=2)
+    first, *others = result.stderr.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert [line.startswith("  See: ") and line.endswith("--help") for line in others] == [True]
+    assert result.stdout == ""
+
+
+def test_errors_are_json_where_results_are(base: Path) -> None:
+    """One object on stderr; stdout stays for results."""
+    for args, code in ((["evaluate", "nowhere", "--json"], 66), (["evaluate", "--json"], 2)):
+        result = call(*args, code=code)
+        assert result.stdout == ""
+        error = json.loads(result.stderr)["error"]
+        assert set(error) == {"message", "place", "hint", "exit_code"}
+        assert error["exit_code"] == code
+        assert error["message"]
+    broken = base / "broken.csv"
+    broken.write_text("text,label\na,joy\nb\n")
+    error = json.loads(call("inspect", broken, "--json", code=65).stderr.splitlines()[-1])["error"]
+    assert error["place"].startswith(f"{broken}:3")
+
+
 def test_the_version() -> None:
     assert call("--version").stdout == f"emotune {emotune.__version__}\n"
 
@@ -121,7 +196,7 @@ def test_without_torch_a_verb_says_what_to_install(args: list[str], run: Path, b
     done = python("-c", program)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert "torch, which is not installed\n  pip install 'emotune[train]'" in done.stderr
+    assert "torch, which is not installed\n  pip install '.[train]' (in a clone of emotune)" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -133,7 +208,7 @@ def test_texts_as_arguments(run: Path) -> None:
     assert [one["text"] for one in found] == [HAPPY, FURIOUS, BLAND]
     assert [one["labels"] for one in found] == [["joy"], ["anger"], []]
     for one in found:
-        assert set(one) == {"text", "labels", "scores", "windows"}
+        assert set(one) == {"text", "labels", "scores", "windows", "unread", "blank"}
         assert list(one["scores"]) == ["anger", "fear", "joy"]
         assert all(0 <= score <= 1 for score in one["scores"].values())
 
@@ -141,8 +216,10 @@ def test_texts_as_arguments(run: Path) -> None:
 def test_texts_as_lines_of_stdin(run: Path) -> None:
     wanted = predictions("-m", run, HAPPY, "", FURIOUS)
     for args in ([], ["-"]):
-        assert predictions("-m", run, *args, stdin=f"{HAPPY}\n\n{FURIOUS}\n") == wanted
-        assert predictions("-m", run, *args, stdin=f"{HAPPY}\r\n\r\n{FURIOUS}") == wanted
+        for stdin in (f"{HAPPY}\n\n{FURIOUS}\n", f"{HAPPY}\r\n\r\n{FURIOUS}"):
+            for found, one in zip(predictions("-m", run, *args, stdin=stdin), wanted, strict=True):
+                assert found | {"scores": None} == one | {"scores": None}
+                assert found["scores"] == pytest.approx(one["scores"], abs=1e-6)
 
 
 def test_the_words_for_people(run: Path) -> None:
@@ -150,7 +227,8 @@ def test_the_words_for_people(run: Path) -> None:
     lines = call("predict", "-m", run, HAPPY, BLAND, both).stdout.splitlines()
     scores = predictions("-m", run, HAPPY)[0]["scores"]
     assert lines[0] == f"joy {scores['joy']:.2f}\t{HAPPY}"
-    assert lines[1] == f"(no label passes its threshold)\t{BLAND}"
+    assert lines[1].startswith("(no label passes its threshold; highest: ")
+    assert lines[1].endswith(f")\t{BLAND}")
     assert {part.split()[0] for part in lines[2].split("\t")[0].split(", ")} == {"joy", "fear"}
 
 
@@ -251,9 +329,83 @@ def test_colours_only_where_they_are_wanted(base: Path) -> None:
     assert "\x1b" not in call(*args).stderr
 
 
+@pytest.mark.parametrize("seed", range(60))
+def test_a_table_on_a_terminal_keeps_every_word_whole(seed: int) -> None:
+    random = Random(seed)
+
+    def words() -> list[str]:
+        letters = "abcdefghij怒り喜び😡é-–0123."
+        return ["".join(random.choices(letters, k=random.randint(1, 12))) for _ in range(random.randint(0, 6))]
+
+    rows = [tuple(" ".join(words()) for _ in range(6)) for _ in range(random.randint(1, 6))]
+    wide = [line for part in table_lines(rows, [False] * 6, None) for row in part for line in row]
+    assert len(wide) == len(rows), "a pipe gets one line for each row"
+    found = [line for part in table_lines(rows, [False] * 6, 60) for row in part for line in row]
+    assert all(cell_len(line) <= 60 for line in found)
+    whole = Counter(word for line in found for word in line.split())
+    assert not Counter(word for row in rows for cell in row for word in cell.split()) - whole
+
+
+def test_a_table_too_wide_for_the_terminal_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    header = ("label", *(f"column {i}" for i in range(9)))
+    table = Table(header, tuple((name, *["0.71–0.77"] * 9) for name in ("curiosity", "disappointment")))
+
+    def shown(columns: str) -> list[str]:
+        out = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setenv("COLUMNS", columns)
+        Terminal().table(table, "The title of this table is longer than forty columns are")
+        return re.sub("\x1b[^m]*m", "", out.getvalue()).splitlines()
+
+    assert len(shown("40")) == 1 + 3, "not a terminal: a title and three lines, as wide as they need"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    narrow = shown("40")
+    assert all(len(line) <= 40 for line in narrow)
+    assert sum(line.startswith("curiosity") for line in narrow) > 1
+    assert all(any(name.split()[1] in line.split() for line in narrow) for name in header[1:])
+    assert len(shown("200")) == 1 + 3
+
+
+def test_messages_break_at_blanks_on_a_terminal_and_not_at_all_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = "curiosity " * 12
+    Terminal().warn(message)
+    assert capsys.readouterr().err == f"warning: {message}\n"
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "44")
+    Terminal().info(message)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert {word for line in lines for word in line.split()} == {"curiosity"}
+
+
+def test_paragraphs_keep_their_indents(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "24")
+    Terminal().paragraph("valid.csv:16  curiosity and joy", first="    ", others="      ")
+    assert capsys.readouterr().out == "    valid.csv:16\n      curiosity and joy\n"
+    Terminal().paragraph("x" * 30, first="- ")
+    assert capsys.readouterr().out == "-\n" + "x" * 24 + "\n" + "x" * 6 + "\n"
+
+
+def test_sentences_keep_the_names_of_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_sentences(["r1 is best", "each model decides", "r10 is new"], Terminal(), ["r1"])
+    assert capsys.readouterr().out.splitlines() == ["r1 is best.", "Each model decides.", "R10 is new."]
+
+
+def test_pictures_are_named_where_there_are_some(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Terminal().written(tmp_path, "report.md")
+    (tmp_path / "x.svg").touch()
+    Terminal().written(tmp_path, "report.md")
+    assert [line.endswith("report.md") for line in capsys.readouterr().err.splitlines()] == [True, False]
+
+
 def test_a_progress_bar_only_on_a_terminal(base: Path) -> None:
     args = ["train", "starter", *tiny.options(base, tiny.multi_label(base), epochs=1)]
     terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    assert "━" in call(*args, **terminal).stderr
+    shown = call(*args, **terminal, COLUMNS="120").stderr
+    assert "━" in shown
+    assert " 0 examples/s" not in shown
+    assert "━" not in call(*args, "--overwrite", **terminal, COLUMNS="60").stderr, "no room for a bar"
     assert "━" not in call(*args, "--quiet", **terminal).stderr
     assert "━" not in call(*args).stderr

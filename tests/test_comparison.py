@@ -255,7 +255,7 @@ def test_one_seed_has_the_scores_and_intervals_of_an_evaluation() -> None:
     decided = flipped(targets, 0.2, 1)
     found = compared(targets, entry("a", decided)).measured[0]
     scores = score(targets, decided, np.where(decided, 0.9, 0.1), LABELS, resamples=200)
-    assert found.intervals == scores.intervals
+    assert found.intervals == {name: scores.intervals[name] for name in found.metrics}
     assert found.f1_intervals[:, 0].tolist() == scores.per_label.f1_low.tolist()
     assert {name: scores.overall[name] for name in found.metrics} == pytest.approx(found.metrics)
     assert np.isnan(found.spread["macro_f1"])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import random
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 
 from emotune.data.formats.base import read_content
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
+from hostile_files import zipped
 from label_files import labelled, read, write, write_csv
 
 
@@ -27,13 +26,6 @@ def names_beside(tmp_path: Path) -> list[str]:
 # --- what is refused ---------------------------------------------------------------------------------------------
 
 
-def zipped() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("train.csv", "text,label\n")
-    return file.getvalue()
-
-
 @pytest.mark.parametrize(
     ("content", "line", "message"),
     [
@@ -43,11 +35,10 @@ def zipped() -> bytes:
         pytest.param("\u2003\n".encode(), None, "empty", id="wide blank alone"),
         pytest.param("text,label\nä,joy\nö,joy\n".encode("latin-1"), 2, "0xe4 is not UTF-8", id="Latin-1"),
         pytest.param(b"text,label\na,joy\nb\0c,joy\n", 3, "NUL", id="NUL"),
-        pytest.param("text,label\na,joy\n".encode("utf-16"), None, "UTF-16", id="UTF-16"),
         pytest.param("text,label\na,joy\n".encode("utf-16-le"), None, "UTF-16", id="UTF-16-LE without mark"),
         pytest.param("text,label\na,joy\n".encode("utf-16-be"), None, "UTF-16", id="UTF-16-BE without mark"),
         pytest.param(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None, "PNG", id="PNG"),
-        pytest.param(zipped(), None, "zip", id="zip"),
+        pytest.param(zipped({"train.csv": "text,label\n"}), 1, "no rows below the header", id="zip"),
         pytest.param(gzip.compress(gzip.compress(b"x", mtime=0), mtime=0), None, "gzip", id="gzip twice"),
         pytest.param(gzip.compress(b"text,label\n" * 9, mtime=0)[:-9], None, "cut short", id="half a gzip"),
         pytest.param(gzip.compress(b"text,label\n", mtime=0)[:-8] + b"\1" * 8, None, "broken", id="broken gzip"),
@@ -65,11 +56,11 @@ def test_a_header_with_broken_quoting_is_refused(tmp_path: Path) -> None:
 
 
 def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:
-    """Reading raises exactly this kind of error, once, at this line of the file."""
+    """Reading raises this kind of error, once, at this line of the file."""
     with pytest.raises(EmotuneError) as caught:
         read(path, **options)
     error = caught.value
-    assert type(error) is kind
+    assert isinstance(error, kind)
     assert message in error.message
     assert error.place is not None
     assert (error.place.path, error.place.line) == (path, line)
@@ -150,7 +141,7 @@ def test_a_label_id_outside_the_list_is_refused_in_a_table_too(tmp_path: Path, n
     assert error.place.column == "label"
 
 
-@pytest.mark.parametrize("row", ["no delimiter", "no label; "])
+@pytest.mark.parametrize("row", ["no delimiter", "no delimiter, "])
 def test_a_broken_text_label_row_is_refused(tmp_path: Path, row: str) -> None:
     content = "a;joy\nb;fear\n" * 10 + f"{row}\n"
     refuse(write(tmp_path, content), DataError, 21, "one of them is missing")

@@ -66,7 +66,7 @@ def test_csv_texts_are_read_as_written_with_the_lines_where_they_start(
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize(
     ("header", "label", "options"),
-    [("", "\t1\tid", {"labels": ["awe", "joy"]}), ("", ";joy", {}), ("text\tlabel", "\tjoy", {})],
+    [("", "\t1\tid", {"labels": ["awe", "joy"], "first_id": 0}), ("", ";joy", {}), ("text\tlabel", "\tjoy", {})],
 )
 def test_unquoted_texts_are_read_as_written(
     tmp_path: Path, header: str, label: str, options: dict[str, Any], end: str

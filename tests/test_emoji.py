@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from typer.testing import CliRunner
 
 import tiny
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
+from emotune.cli.app import app
 from emotune.config.kinds import EARLIER, KINDS, CheckpointConfig
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
 
-WORDS = sorted({word for said in emoji.words().values() for word in re.split(r"[ ,'?]+", said) if word})
+WORDS = sorted({word for said in emoji.words().values() for word in re.findall(r"[a-z0-9]+", said)})
 LETTERS = [chr(i) for i in range(33, 127)]
 
 
@@ -46,24 +48,24 @@ def test_every_emoji_is_read_as_words_even_within_a_word(plain: Tokenizer, readi
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("😂😂😂", "haha haha haha"),
-        ("love❤️", "love love"),
+        ("😂😂😂", ":D haha :D haha :D haha"),
+        ("love❤️", "love <3 love"),
         ("👍🏽", "good, agreed"),
         ("👩‍💻", "woman laptop"),
-        ("🤷🏻‍♀️", "i don't know"),
+        ("🤷🏻‍♀️", ":/ i don't know"),
         ("🇬🇧", "g b"),
-        ("❤️‍🔥", "love awesome"),
-        (":( :-( :((", "sad sad sad"),
-        ("thanks:)", "thanks smiling"),
-        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "i don't know i don't know"),
-        ("<3 </3", "love heartbroken, sad"),
-        ("xD :D :-D", "haha haha haha"),
-        (":'( T_T >:(", "sad, crying sad, crying angry"),
-        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk ugh, annoyed ugh, annoyed"),
-        ("(╯°□°）╯︵ ┻━┻", "angry"),
+        ("❤️‍🔥", "<3 love awesome"),
+        (":( :-( :((", ":( sad :( sad :( sad"),
+        ("thanks:)", "thanks :) smiling"),
+        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", ":/ i don't know :/ i don't know"),
+        ("<3 </3", "<3 love </3 heartbroken, sad"),
+        ("xD :D :-D", ":D haha :D haha :D haha"),
+        (":'( T_T >:(", ":'( sad, crying :'( sad, crying >:( angry"),
+        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk :/ ugh, annoyed :/ ugh, annoyed"),
+        ("(╯°□°）╯︵ ┻━┻", ">:( angry"),
         (
             ":/ :| :P ;) :O o_O D:",
-            "not sure meh haha, joking wink wow wow oh no, horrified",
+            ":/ not sure :| meh :p haha, joking ;) wink :o wow :o wow :o oh no, horrified",
         ),
     ],
 )
@@ -99,7 +101,7 @@ def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
     assert emoji.with_words(of_bytes) is of_bytes
     some = Tokenizer.from_str(plain.to_str())
     some.add_tokens(["😂"])
-    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, "so angry sad")]
+    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, ">:( so angry :( sad")]
 
 
 def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:
@@ -139,3 +141,13 @@ def test_every_key_since_the_first_emoji_is_entered() -> None:
     keys |= {"freeze_epochs", "train_only", "freeze_parameters", "layers", "pooling", "head", "head_hidden"}
     keys |= {"head_activation", "head_init", "attention_dropout"}
     assert KINDS["encoder"].settings.keys().keys() - keys == EARLIER.keys()
+
+
+def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, base: Path) -> None:
+    rows = ["text,label", "so happy xyz,joy", "glad ǝ ʖ,joy", "scared ʖʖ,fear", "afraid,fear", "furious,anger"]
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "data.csv"), "--encoder", str(tiny.encoder(base))])
+    assert shown.exit_code == 0, shown.stderr
+    assert "2 texts of data with characters that the tokenizer does not know: ʖ 2, ǝ 1" in " ".join(
+        shown.stdout.split()
+    )

@@ -253,7 +253,7 @@ def test_an_impossible_output_is_refused_before_data_is_read(
     monkeypatch.setattr(sys.modules["emotune.workflows.features"], "find_spec", lambda name: None)
     done = features(base, tmp_path / "rows.parquet")
     assert done.exit_code == 1
-    assert "pip install 'emotune[parquet]'" in done.output
+    assert "pip install '.[parquet]'" in done.output
 
 
 def test_texts_too_long_for_npz_go_to_parquet(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emotune.labels import DAIR, GOEMOTIONS, LabelSet, Task
-from emotune.scoring.metrics import Scores, confusion, precision_recall, reliability, score
+from emotune.scoring.metrics import Scores, confusion, score
+from emotune.scoring.probabilistic import Cells, precision_recall, reliability
 from tiny import unchecked
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -328,13 +329,20 @@ def test_reliability_shows_observed_frequency_and_counts(labels: LabelSet, num_r
     targets, decided = decided_of(labels, num_rows)
     p = np.where(decided, 0.9, 0.1 / max(len(labels) - 1, 1))
     bins = reliability(targets, p, labels.task)
-    figure = curves.reliability_diagram(bins, 0.1, "reliability")
+    figure = curves.reliability_diagram(bins, "reliability")
     assert_whole(figure)
     upper, lower = figure.axes
     filled = bins.counts > 0
     np.testing.assert_array_equal(line(upper, "o"), np.c_[bins.probability[filled], bins.share[filled]])
     assert upper.get_ylabel() == "observed frequency"
     assert words(lower) == [f"{count:,}" for count in bins.counts]
+    assert words(upper) == [f"ECE {bins.error:.3f}"]
+    top = Cells.of(targets, p, "top").reliability
+    both = curves.reliability_diagram(bins, "reliability", top)
+    assert_whole(both)
+    drawn, filled = line(both.axes[0], "D"), top.counts > 0
+    np.testing.assert_array_equal(drawn, np.c_[top.probability[filled], top.share[filled]])
+    assert f"◆ top label: ECE {top.error:.3f}" in words(both.axes[0])
 
 
 def test_training_curves_name_each_line_and_end_each_epoch() -> None:

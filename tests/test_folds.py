@@ -262,6 +262,19 @@ def test_an_interrupt_in_the_last_step_of_a_fold_is_not_lost(
     assert "fold 1 of 2 is already trained" in call("train", "--resume", run).stderr
 
 
+def test_an_interrupt_in_the_first_epoch_of_a_fold_is_resumed(
+    base: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda _, report: report.step == 2 and signal.raise_signal(signal.SIGINT))
+        result = call(*args(base, run), code=130)
+    assert "interrupted in fold 1 of 2" in result.stderr
+    assert not (run / "folds/1/model").exists()
+    assert "resuming from step 2" in call("train", "--resume", run).stderr
+    require_equal(run, whole)
+
+
 PLACES = (
     ("manifest.json synced", 2),  # checkpoints of the first member
     ("emotune.workflows.train.make_card", 1),

@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ from emotune.artifact.manifest import DECISION, reseal, verify
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import json_text, write_json
 from emotune.config.kinds import EncoderConfig
+from emotune.data import tokens
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
-from emotune.inference.classifier import EmotionClassifier, load
+from emotune.inference.classifier import EmotionClassifier, Prediction, Scored, load
 from emotune.labels import GOEMOTIONS, mapping_to
+from emotune.models import bert
 from emotune.models import encoder as encoders
-from emotune.models.encoder import pick_device
+from emotune.models.scoring import pick_device
 
+POSITIONS = 48
 Checkpoint = Callable[[str], Path]
 Floats = npt.NDArray[np.float64]
 
@@ -117,6 +120,8 @@ def test_a_prediction_holds_labels_and_all_scores(classifier: EmotionClassifier)
         "labels": list(said.labels),
         "scores": said.scores,
         "windows": 1,
+        "unread": 0,
+        "blank": False,
     }
 
 
@@ -168,9 +173,36 @@ def test_unusual_texts_are_predicted(text: str, classifier: EmotionClassifier) -
 
 
 def test_ten_thousand_words_are_predicted(classifier: EmotionClassifier) -> None:
-    (said,) = classifier("happy " * 10_000)
-    assert said.windows > 200
+    (said,) = classifier("happy " * 10_000, max_windows=None)
+    assert (said.windows > 200, said.unread) == (True, 0)
     assert said.labels == ("joy",)
+
+
+@pytest.mark.parametrize("max_windows", [1, 2, 5])
+@pytest.mark.parametrize("text", ["happy the dog again " * 100, "dogs" * 400, "!" * 400, "愛" * 400, "\ud83d " * 400])
+def test_only_the_first_windows_of_a_very_long_text_are_read(
+    text: str, max_windows: int, classifier: EmotionClassifier
+) -> None:
+    (whole,), (said,) = classifier(text, max_windows=None), classifier(text, max_windows=max_windows)
+    read = text[: len(text) - said.unread]
+    assert said.windows == min(max_windows, whole.windows)
+    assert bool(said.unread) == (whole.windows > max_windows)
+    (again,) = classifier(read, max_windows=None)
+    assert again.scores == pytest.approx(said.scores, abs=1e-6)
+    if whole.windows > max_windows:  # nothing more fits
+        assert classifier(text[: len(read) + 4], max_windows=None)[0].windows > max_windows
+
+
+def test_the_end_of_a_text_that_is_far_too_long_is_not_even_tokenized(
+    classifier: EmotionClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(text: str) -> str:
+        assert len(text) <= 1 << 20
+        return text
+
+    monkeypatch.setattr(tokens, "_without_surrogates", refuse)
+    (said,) = classifier("happy rain " * 200_000, max_windows=3)
+    assert (said.windows, said.labels) == (3, ("joy",))
 
 
 @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -181,10 +213,153 @@ def test_any_text_is_predicted(classifier: EmotionClassifier, texts: list[str]) 
     assert all(0 <= score <= 1 for p in said for score in p.scores.values())
 
 
-@pytest.mark.parametrize("texts", [["fine", None], [1], [b"bytes"], b"bytes", None, 3])
-def test_other_types_than_text_are_a_type_error(texts: Any, classifier: EmotionClassifier) -> None:
-    with pytest.raises(TypeError):
-        classifier(texts)
+class Table:
+    """A table as of pandas, whose iterator yields the names of its columns."""
+
+    columns = ("text",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "None among texts": (["fine", None], r"texts\[1\] is None \(a missing value\), not a str"),
+    "NaN among texts": (["fine", "well", float("nan")], r"texts\[2\] is nan \(a missing value\), not a str"),
+    "a number": ([1], r"texts\[0\] is the number 1 \(int\)"),
+    "bytes among texts": ([b"bytes"], r"texts\[0\] is a bytes"),
+    "a nested list": (["fine", ["nested"]], r"texts\[1\] is a list"),
+    "rows": ([{"text": "fine"}], r"texts\[0\] is a dict"),
+    "an array of numbers": (np.ones(2), r"texts\[0\] is the number 1.0 \(float64\)"),
+    "bytes": (b"bytes", "texts is a bytes"),
+    "None": (None, "texts is None"),
+    "3": (3, r"texts is the number 3 \(int\)"),
+    "a dict": ({"text": "fine"}, r"texts is a dict.*pass its texts"),
+    "a table": (Table(), "texts is a Table.*pass the column"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize("method", ["__call__", "predict_proba", "stream"])
+def test_anything_but_texts_is_a_type_error_with_its_position(
+    method: str, case: str, classifier: EmotionClassifier
+) -> None:
+    texts, message = WRONG[case]
+    with pytest.raises(TypeError, match=message):
+        list(getattr(classifier, method)(texts))
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "\x00", "\ufeff", "\u200b \u2060", "\u3000"], ids=ascii)
+def test_a_blank_text_is_not_read(text: str, classifier: EmotionClassifier) -> None:
+    first, blank, last = classifier(["furious", text, "glad"])
+    assert (blank.text, blank.labels, blank.scores, blank.windows, blank.blank) == (text, (), {}, 0, True)
+    assert blank.to_json()["blank"] is True
+    assert (first.labels[0], first.blank, last.labels[0]) == ("anger", False, "joy")
+    assert np.isfinite(classifier.predict_proba(text)).all()
+
+
+def test_a_classifier_shows_what_it_is(classifier: EmotionClassifier, multi_label_run: Path) -> None:
+    for part in ("encoder", "4 labels", "multi_label", "anger, fear, joy, …", str(multi_label_run / "model")):
+        assert part in repr(classifier)
+
+
+# --- streams -----------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([*TEXTS, "", " "]), max_size=12), st.integers(1, 5))
+def test_a_stream_has_the_predictions_of_a_list(
+    classifier: EmotionClassifier, texts: list[str], chunk_size: int
+) -> None:
+    streamed = list(classifier.stream(iter(texts), chunk_size=chunk_size))
+    assert [p.text for p in streamed] == texts
+    for one, other in zip(streamed, classifier(texts), strict=True):
+        assert (one.labels, one.windows) == (other.labels, other.windows)
+        assert one.scores == pytest.approx(other.scores, abs=1e-6)
+
+
+def test_a_stream_reads_no_more_than_a_chunk_ahead(classifier: EmotionClassifier) -> None:
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        while True:
+            read += 1
+            yield f"furious rain {read % 3}"
+
+    stream = classifier.stream(endless(), chunk_size=4)
+    assert [next(stream).labels for _ in range(5)] == [("anger",)] * 5
+    assert read == 8
+
+
+def test_equal_texts_of_a_chunk_are_scored_once(classifier: EmotionClassifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[str] = []
+    backend = classifier._backend
+
+    def counted(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        scored.extend(texts)
+        return backend(texts, batch_size, max_windows)
+
+    monkeypatch.setattr(classifier, "_backend", counted)
+    assert len(classifier(["glad", "furious", "glad", "", "glad"])) == 5
+    assert scored == ["glad", "furious"]
+
+
+@pytest.mark.parametrize("error", [TypeError, ValueError, OSError])
+def test_the_texts_before_an_error_are_predicted(error: type[Exception], classifier: EmotionClassifier) -> None:
+    def failing() -> Iterator[Any]:
+        yield from TEXTS[:5]
+        if error is not TypeError:
+            raise error
+        yield None
+
+    found: list[Prediction] = []
+    with pytest.raises(error):
+        found.extend(classifier.stream(failing(), chunk_size=3))
+    assert [p.text for p in found] == TEXTS[:5]
+
+
+@pytest.mark.parametrize("option", ["batch_size", "max_windows", "chunk_size"])
+def test_a_number_below_one_is_refused_at_once(option: str, classifier: EmotionClassifier) -> None:
+    with pytest.raises(UsageError, match=f"{option} is at least 1, not 0"):
+        classifier.stream(TEXTS, **{option: 0})
+
+
+# --- the network without transformers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"pooling": "mean"}, {"head": "mlp", "head_hidden": 8}], ids=str)
+def test_a_bert_classifier_without_transformers_has_the_same_logits(
+    settings: dict[str, Any], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = encoders.build(checkpoint("bert"), EncoderConfig(**settings), GOEMOTIONS, torch.device("cpu"))
+    seal(model, checkpoint("bert"), Decision.default(GOEMOTIONS), tmp_path)
+    encoded = tokens.TextEncoder.from_file(tmp_path / "tokenizer.json", POSITIONS, 0).windows([*TEXTS, "rain " * 90])
+    found = bert.load(tmp_path, "cpu")
+    assert found is not None
+    expected = encoders.TorchBackend(encoders.load(tmp_path), "cpu").logits(encoded, 4, 0)
+    np.testing.assert_allclose(found.logits(encoded, 4, 0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"hidden_act": "relu"}, {"num_hidden_layers": 3}, {"type_vocab_size": 1}], ids=str)
+def test_what_that_network_does_not_know_is_left_to_transformers(
+    change: dict[str, Any], multi_label_run: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(multi_label_run / "model", tmp_path / "model"))
+    assert bert.load(model, "cpu") is not None
+    write_json(model / "config.json", read_json(model / "config.json") | change)
+    assert bert.load(model, "cpu") is None
+
+
+def test_a_prediction_imports_only_what_it_uses(multi_label_run: Path) -> None:
+    heavy = {"transformers", "torch._dynamo", "torch.distributed.tensor", "sklearn", "scipy", "accelerate"}
+    code = (
+        "import sys, emotune\n"
+        f"print(emotune.load({str(multi_label_run)!r})('furious')[0].text)\n"
+        f"print(sorted({heavy} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["furious", "[]"]
 
 
 # --- options -----------------------------------------------------------------------------------------------------
@@ -382,6 +557,6 @@ def test_a_damaged_model_is_refused_before_anything_is_imported_for_it(copied: P
 
 
 def test_without_torch_the_error_names_the_extra(multi_label_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "emotune.models.encoder", None)
-    with pytest.raises(EmotuneError, match="pip install 'emotune"):
+    monkeypatch.setitem(sys.modules, "emotune.models.bert", None)
+    with pytest.raises(EmotuneError, match=r"pip install '\.\[train\]'"):
         load(multi_label_run)

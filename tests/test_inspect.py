@@ -505,7 +505,7 @@ def test_without_matplotlib_the_report_has_no_pictures(data: Path, base: Path, m
     monkeypatch.setitem(sys.modules, "emotune.reports.figures", None)
     monkeypatch.delattr(reports, "figures", raising=False)
     result = call("data", "--encoder", tiny.encoder(base), "--out", "out")
-    assert "pip install 'emotune[reports]'" in result.stderr
+    assert "pip install '.[reports]'" in result.stderr
     assert sorted(path.name for path in Path("out").iterdir()) == ["inspection.json", "report.md"]
 
 

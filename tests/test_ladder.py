@@ -13,16 +13,18 @@ from typer.testing import CliRunner, Result
 
 import killing
 import tiny
+from emotune import hub
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
 from emotune.config.kinds import CheckpointConfig, EncoderConfig, TrainedKind, find_kind
-from emotune.config.schema import Config, DataConfig
+from emotune.config.schema import Config
 from emotune.errors import TrainingError
+from emotune.hub import Source
 from emotune.labels import Task
+from emotune.models import embedding
 from emotune.training.progress import StepReport
 from emotune.workflows import ladder
-from emotune.workflows.ladder import EncoderShape
 from emotune.workflows.train import Material
 
 NAMES = ("dummy", "tfidf", "features", "bilstm", "frozen", "last-n", "full")
@@ -76,7 +78,7 @@ def test_tables_sentence_and_json(finished: Path, base: Path, tmp_path: Path) ->
     shown = call(*again)
     for part in ("macro-F1", "Hamming loss", "macro precision", "texts/s", "± 0.", "Approaches", "transformer"):
         assert part in shown.stdout
-    assert "4 models are trained" in shown.stderr
+    assert "models trained: 4" in shown.stderr
     said = as_json(*again)
     assert said["spent_seconds"] == json.loads((finished / "ladder.json").read_text())["spent"]  # nothing was done
     assert tiny.contents(out / "runs") == before
@@ -135,7 +137,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         now.seconds += now.step
 
     fake = SimpleNamespace(monotonic=lambda: now.seconds)
-    monkeypatch.setattr("emotune.workflows.ladder.time", fake)
+    monkeypatch.setattr(ladder, "time", fake)
     monkeypatch.setattr("emotune.cli.ladder.time", fake)
     monkeypatch.setattr(Terminal, "on_step", on_step)
     return lambda step: setattr(now, "step", step)
@@ -148,17 +150,17 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     args = [tiny.multi_label(base), *options(base, "dummy,full", "--set", "training.checkpoint_steps=2")]
     clock(60)
     shown = call(*args)
-    assert "warning: full, seed 0: it was stopped at step 4 of 20" in shown.stderr
+    assert "warning: full, seed 0: it was stopped after 4 steps" in shown.stderr
     assert trained() == ["dummy-0"]
-    said = as_json(*args)  # it is known to be too slow now
-    assert said["spent_seconds"] == 240  # four steps, and nothing for the second call
+    said = as_json(*args)  # it is tried again from its checkpoint, and still too slow
+    assert said["spent_seconds"] == 240 + 180
     assert said["rungs"][1]["expected_seconds"] == 1200
-    assert "it would take about 18.0 min, and 5.6 min of the budget" in said["rungs"][1]["skipped"]
+    assert "it would take about 15.0 min more, and 3.1 min of the budget" in said["rungs"][1]["skipped"]
+    assert "a larger --budget trains it" in said["rungs"][1]["skipped"]
     assert said["worth"]["encoder"] is None
-    assert any("with --budget 25m the same command" in note for note in said["notes"])
     clock(1)
     resumed = call(*args, "--budget", "25m")
-    assert "from step 2 of 20" in resumed.stderr
+    assert "from step 4 of 20" in resumed.stderr
     assert trained() == ["dummy-0", "full-0"]
 
 
@@ -172,6 +174,15 @@ def test_a_training_ends_within_a_tenth_of_the_budget(base: Path, clock: Callabl
 
 
 @pytest.mark.usefixtures("_quick")
+def test_a_seed_that_does_not_fit_is_not_started(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emotune.runs.log.training_seconds", lambda _: 590.0)
+    result = call(tiny.multi_label(base), *options(base, "frozen", seeds=2))
+    assert "frozen, seed 0: " in result.stderr
+    assert "frozen, seed 1: " not in result.stderr
+    assert trained() == ["frozen-0"]
+
+
+@pytest.mark.usefixtures("_quick")
 def test_one_seed_of_each_cheapest_first_then_more(base: Path) -> None:
     result = call(tiny.multi_label(base), *options(base, "full,tfidf,frozen", seeds=2))
     order = [line.partition(": ")[0] for line in result.stderr.splitlines() if "of the budget are left" in line]
@@ -179,7 +190,7 @@ def test_one_seed_of_each_cheapest_first_then_more(base: Path) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_fitted_kind_is_skipped_or_runs_to_its_end(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fitted_kind_that_was_started_runs_to_its_end(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, train_on = SimpleNamespace(seconds=0.0), ladder.train_on
 
     def slow(*args: Any, **more: Any) -> object:
@@ -189,19 +200,34 @@ def test_a_fitted_kind_is_skipped_or_runs_to_its_end(base: Path, monkeypatch: py
     monkeypatch.setattr(ladder, "train_on", slow)
     monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     monkeypatch.setattr("emotune.cli.ladder.time", ladder.time)
-    monkeypatch.setattr(ladder._Ladder, "reading_seconds", lambda *_: 5000.0)
     result = call(tiny.multi_label(base), *options(base, "tfidf,features"))
     assert trained() == ["tfidf-0"]
-    reason = "the budget of 10.0 min was used up"
-    assert result.stdout.count(reason) == 1
+    assert result.stdout.count("the budget of 10.0 min is used up") == 1
     said = as_json(tiny.multi_label(base), *options(base, "tfidf,features", budget="1h"))
-    assert "it would take about 1.4 h, and" in said["rungs"][1]["skipped"]
+    assert [rung["seeds"] for rung in said["rungs"]] == [[0], [0]]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_slow_embeddings_are_stopped(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SimpleNamespace(seconds=0.0)
+
+    def on_progress(_terminal: Terminal, _done: int, _whole: int) -> None:
+        now.seconds += 200
+
+    monkeypatch.setattr(embedding, "_CHUNK", 40)  # of 160 training texts
+    monkeypatch.setattr(Terminal, "on_progress", on_progress)
+    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    monkeypatch.setattr("emotune.cli.ladder.time", ladder.time)
+    said = as_json(tiny.multi_label(base), *options(base, "dummy,features"))
+    assert trained() == ["dummy-0"]
+    assert "stopped after 80 texts" in said["rungs"][1]["skipped"]
+    assert said["spent_seconds"] == 400  # of 600
 
 
 @pytest.mark.usefixtures("_quick")
 def test_no_time_at_all_names_the_reasons(base: Path) -> None:
     result = call(tiny.multi_label(base), *options(base, "dummy,full", budget="1s"), code=1)
-    assert "no approach was trained:\n  dummy: the budget of 1.0 s was used up" in result.stderr
+    assert "no approach was trained:\n  dummy: the budget of 1.0 s is used up" in result.stderr
     assert "--budget" in result.stderr
 
 
@@ -225,7 +251,7 @@ def test_interrupted_it_resumes_even_after_the_last_step(base: Path, monkeypatch
     assert trained() == ["dummy-0", "frozen-0"]
     before = tiny.contents(Path("out/runs/frozen-0"))
     monkeypatch.setattr(Terminal, "on_step", lambda *_: None)
-    assert "2 models are trained" in call(*args).stderr
+    assert "models trained: 2" in call(*args).stderr
     assert trained() == ["dummy-0", "frozen-0", "full-0"]
     assert tiny.contents(Path("out/runs/frozen-0")) == before
 
@@ -269,9 +295,8 @@ def test_a_ladder_of_an_earlier_version_is_resumed(finished: Path, base: Path) -
     tiny.copy(finished, Path("out"))
     Path("out/.probe-x1").mkdir()  # left by a killed process
     content = json.loads(Path("out/ladder.json").read_text())
-    for name, known in content["rungs"].items():
-        known |= {"config": {"name": name}, "fixed": 0.5}
-    Path("out/ladder.json").write_text(json.dumps(content | {"spent": 7.5}))
+    rungs = {"full": {"per_step": 9.0, "steps": 20, "texts_per_second": 5.0, "config": {"name": "full"}}}
+    Path("out/ladder.json").write_text(json.dumps(content | {"spent": 7.5, "rungs": rungs}))
     said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf,full", seeds=2))
     assert (said["spent_seconds"], [rung["seeds"] for rung in said["rungs"]]) == (7.5, [[0], [0], [0, 1]])
 
@@ -294,7 +319,10 @@ def test_a_folder_of_somebody_else_is_left_alone(base: Path, finished: Path) -> 
     for more in (["--overwrite"], []):
         result = call(tiny.multi_label(base), *options(base, "dummy"), "--out", "mine", *more, code=73)
         assert "not a ladder" in result.stderr
-    assert "a file stands" in call(tiny.multi_label(base), *options(base, "dummy"), "--out", mine, code=73).stderr
+    assert (
+        "letter.txt: cannot write"
+        in call(tiny.multi_label(base), *options(base, "dummy"), "--out", mine, code=73).stderr
+    )
     assert mine.read_text() == "dear diary"
     beside = tiny.copy(finished, Path("out")) / "runs" / "tfidf-0" / "notes.txt"
     beside.write_text("mine")
@@ -344,24 +372,29 @@ def test_data_without_anything_to_learn_is_refused(rows: list[str], told: str, b
 
 @pytest.mark.usefixtures("_quick")
 def test_skipped_approaches_have_their_reason(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    find = find_kind
+    def fit(*_: object) -> None:
+        raise ImportError("No module named 'somelib'", name="somelib")
 
-    def without_bilstm(name: object) -> kinds.Kind:
-        return find("nothing" if name == "bilstm" else name)
-
-    monkeypatch.setattr(ladder, "find_kind", without_bilstm)
-    said = as_json(tiny.multi_label(base), *options(base, "dummy,tfidf,bilstm"), "--set", "model.min_df=1000")
+    monkeypatch.setattr("emotune.models.features.fit", fit)
+    args = options(base, "dummy,tfidf,features", "--set", "model.min_df=1000")
+    said = as_json(tiny.multi_label(base), *args)
     assert [rung["seeds"] for rung in said["rungs"]] == [[0], [], []]
     assert "model.min_df" in said["rungs"][1]["skipped"]
-    assert "model.kind is one of" in said["rungs"][2]["skipped"]
+    assert "somelib, which is not installed" in said["rungs"][2]["skipped"]
+    assert sum("skipped: tfidf" in note for note in said["notes"]) == 1
 
 
 @pytest.mark.usefixtures("_quick")
 def test_without_the_default_encoder_the_others_are_trained(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "DEFAULT_ENCODER", "./nowhere")
+    monkeypatch.setattr("emotune.hub.resolve_encoder", _without_default(hub.resolve_encoder))
     args = ["--approaches", "dummy,features", "--out", "out"]
-    assert "no encoder './nowhere'" in as_json(tiny.multi_label(base), *args)["rungs"][1]["skipped"]
+    assert "no encoder" in as_json(tiny.multi_label(base), *args)["rungs"][1]["skipped"]
     assert "no encoder './gone'" in call(tiny.multi_label(base), "--encoder", "./gone", code=66).stderr
+
+
+def _without_default(resolve: Callable[..., Source]) -> Callable[..., Source]:
+    return lambda name, revision=None: resolve("./nowhere" if name == kinds.DEFAULT_ENCODER else name, revision)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -380,7 +413,9 @@ def test_a_failing_seed_has_its_reason(base: Path, monkeypatch: pytest.MonkeyPat
     assert (frozen["seeds"], frozen["skipped"], frozen["failed"]) == ([], "the loss is nan (Lower the rate.)", None)
     assert (full["seeds"], full["skipped"]) == ([0], None)
     assert full["failed"] == {"seed": 1, "reason": "the loss is nan (Lower the rate.)"}
-    assert "seed 1: the loss is nan" in Path("out/report/report.html").read_text()
+    assert (
+        "seed 1 of full failed, and no other was started: the loss is nan" in Path("out/report/report.html").read_text()
+    )
 
 
 def test_a_full_disk_ends_the_ladder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,13 +439,13 @@ def test_a_chosen_epoch_is_noted(base: Path) -> None:
         ("dummy,full", "model.kind=tfidf", "--approaches"),
         ("dummy,full", "model.freeze=all", "--approaches"),
         ("dummy,full", "model.encoder=x", "--encoder"),
-        ("dummy,full", "data.path=x", "the argument DATA"),
+        ("dummy,full", "data.path=x", "DATA, --encoder and --approaches"),
         ("dummy,full", "training.folds=3", "on all rows"),
-        ("dummy,full", "model.max_lenght=64", "Did you mean 'max_length'?"),
-        ("tfidf,features,bilstm", "model.layers=2", "--approaches tfidf,bilstm"),
+        ("dummy,full", "model.max_lenght=64", "Did you mean 'model.max_length'?"),
+        ("tfidf,features,bilstm", "model.layers=2", "--approaches selects"),
         ("features", "model.layers=2", "the approach features cannot take it: --set model.layers"),
         ("tfdif", "training.epochs=1", "Did you mean 'tfidf'"),
-        (",", "training.epochs=1", "--approaches is empty"),
+        (",", "training.epochs=1", "Allowed: dummy, tfidf"),
     ],
 )
 def test_settings_that_a_ladder_cannot_take(approaches: str, override: str, told: str, base: Path) -> None:
@@ -429,12 +464,11 @@ def test_an_encoder_with_an_invalid_configuration(base: Path) -> None:
 # --- the recipe ------------------------------------------------------------------------------------------------
 
 
-MINILM = EncoderShape(384, 6, mean_pooling=True)
+MINILM = {"hidden_size": 384, "num_hidden_layers": 6, "model_type": "bert"}
 
 
-def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shape: EncoderShape = MINILM) -> Config:
-    request = ladder.LadderRequest("data", Path("out"), 600, 0)
-    return ladder.configuration(name, request, DataConfig(path="data"), rows, task, shape)
+def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, **encoder: Any) -> Config:
+    return ladder.configuration(name, rows, task, MINILM | encoder, ())
 
 
 @pytest.mark.parametrize("task", Task)
@@ -442,7 +476,7 @@ def configured(name: str, rows: int = 2_000, task: Task = Task.MULTI_LABEL, shap
 @pytest.mark.parametrize("name", NAMES)
 def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Task) -> None:
     config = configured(name, rows, task)
-    assert (config.name, config.data.path) == (name, "data")
+    assert config.name == name
     if isinstance(find_kind(config.model.kind), TrainedKind):
         assert isinstance(config.model, CheckpointConfig)
         assert config.training.epochs * rows / config.training.batch_size >= 30  # steps, enough to learn something
@@ -453,20 +487,22 @@ def test_each_approach_has_settings_for_any_data(name: str, rows: int, task: Tas
 
 
 def test_the_settings_follow_the_encoder() -> None:
-    assert tuple(ladder.recipe()["approaches"]) == NAMES
+    assert tuple(ladder.RECIPE["approaches"]) == NAMES
     models = {name: configured(name).model for name in NAMES[-3:]}
     frozen = {name: model.freeze for name, model in models.items() if isinstance(model, EncoderConfig)}
     assert frozen == {"frozen": "all", "last-n": "last_n", "full": "none"}
-    rates = [configured("full", shape=EncoderShape(width)).optimizer.lr for width in (128, 384, 768, 1024)]
+    rates = [configured("full", hidden_size=width).optimizer.lr for width in (128, 384, 768, 1024)]
     assert rates[0] == rates[1] > rates[2] > rates[3]
     assert 2e-5 < rates[2] < 5e-5
-    for name, rows, mean, expected in (
-        ("full", 2_000, True, True),
-        ("full", 43_000, True, False),
-        ("frozen", 43_000, True, True),
-        ("full", 2_000, False, False),
+    for name, rows, family, expected in (
+        ("full", 2_000, "bert", True),
+        ("full", 43_000, "bert", False),
+        ("frozen", 43_000, "bert", True),
+        ("full", 2_000, "distilbert", False),
     ):
-        model = configured(name, rows, shape=EncoderShape(384, 6, mean)).model.model_dump()
+        model = configured(name, rows, model_type=family).model.model_dump()
         assert (model["pooling"] == "mean") == expected
     for layers, read in ((None, [-1]), (2, [-1]), (6, [-4, -1])):
-        assert configured("features", shape=EncoderShape(384, layers)).model.model_dump()["layers"] == read
+        assert configured("features", num_hidden_layers=layers).model.model_dump()["layers"] == read
+    assert configured("full", hidden_size=None, dim=768).optimizer.lr == rates[2]  # as distilbert names its width
+    assert configured("full", hidden_size="wide").optimizer.lr == rates[0]

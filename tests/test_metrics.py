@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from emotune.decision import probabilities
 from emotune.labels import LabelSet, Task
-from emotune.scoring import metrics
+from emotune.scoring import metrics, probabilistic
 from emotune.scoring.calibration import negative_log_likelihood
 
 TASKS = list(Task)
@@ -90,7 +90,7 @@ def scikit_learn_overall(case: Case) -> dict[str, float]:
 def agrees_with_scikit_learn(case: Case) -> None:
     found = case.score()
     expected = scikit_learn_overall(case)
-    assert expected.keys() == found.overall.keys() - {"ece"}
+    assert expected.keys() == found.overall.keys() - {"ece", "top_label_ece", "positive_region_ece"}
     for name, value in expected.items():
         np.testing.assert_allclose(found.overall[name], value, rtol=1e-9, atol=1e-12, err_msg=name)
     present = case.targets.any(axis=0)
@@ -183,7 +183,7 @@ def test_without_positives_f1_is_undefined_but_accuracy_is_not() -> None:
     found = Case(label_set(2), zeros, zeros, zeros).score()
     undefined = {name for name, value in found.overall.items() if np.isnan(value)}
     averages = {f"{kind}_{name}" for kind in ("micro", "macro", "weighted") for name in ("f1", "precision", "recall")}
-    assert undefined == averages | {"macro_average_precision", "macro_auroc"}
+    assert undefined == averages | {"macro_average_precision", "macro_auroc", "positive_region_ece"}
     assert found.overall["accuracy"] == found.overall["samples_f1"] == 1.0
     assert np.isnan(found.per_label.f1).all()
 
@@ -198,9 +198,21 @@ def test_a_label_without_positives_leaves_the_macro_average() -> None:
 def test_calibration_error_of_cells_and_of_the_top_class() -> None:
     # two bins: 0.1 twice with one hit, 0.9 twice with two hits
     p, t = np.array([[0.1, 0.1], [0.9, 0.9]]), np.array([[1, 0], [1, 1]])
-    assert metrics.reliability(t > 0, p, Task.MULTI_LABEL).error == pytest.approx((0.8 + 0.2) / 4)
+    assert probabilistic.reliability(t > 0, p, Task.MULTI_LABEL).error == pytest.approx((0.8 + 0.2) / 4)
     p, t = np.array([[0.7, 0.3], [0.3, 0.7], [1.0, 0.0]]), np.array([[1, 0], [1, 0], [1, 0]])
-    assert metrics.reliability(t > 0, p, Task.MULTI_CLASS).error == pytest.approx((1.4 - 1.0) / 3)
+    assert probabilistic.reliability(t > 0, p, Task.MULTI_CLASS).error == pytest.approx((1.4 - 1.0) / 3)
+
+
+def test_calibration_errors_of_the_top_label_and_of_the_positive_region() -> None:
+    # most cells are near 0 and hide that the labels that matter are overconfident
+    p, t = np.full((10, 20), 0.01), np.zeros((10, 20), dtype=bool)
+    p[:, 0], t[:5, 0] = 0.9, True
+    p[:, 1] = 0.2
+    for task, of_all in ((Task.MULTI_LABEL, (0.4 + 0.2 + 18 * 0.01) / 20), (Task.MULTI_CLASS, 0.4)):
+        found = Case(label_set(20, task), t, p > 0.5, p).score().overall
+        assert found["ece"] == pytest.approx(of_all)
+        assert found.get("top_label_ece", found["ece"]) == pytest.approx(0.4)
+        assert found["positive_region_ece"] == pytest.approx((0.4 + 0.2) / 2)
 
 
 def large_case(n: int, seed: int = 0) -> Case:
@@ -249,6 +261,47 @@ def test_weighted_rows_count_like_repeated_rows() -> None:
             np.repeat(case.targets, times, axis=0) > 0, np.repeat(case.decided, times, axis=0) > 0
         )
         np.testing.assert_allclose([found[name][i] for name in repeated], list(repeated.values()))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_draws_of_the_metrics_of_probabilities_are_those_of_repeated_rows(task: Task) -> None:
+    """Each draw equals the metrics computed on its rows, with ties, empty labels and labels that all rows have."""
+    for seed in range(40):
+        case = random_case(seed, task)
+        t, p = case.targets > 0, case.probabilities
+        draws = probabilistic.probability_draws(t, p, task, 6, seed)
+        weights = np.concatenate(list(probabilistic.row_weights(len(t), 6, seed)))
+        for i, times in enumerate(weights.astype(int)):
+            rows = np.repeat(np.arange(len(t)), times)
+            repeated = Case(case.labels, t[rows], case.decided[rows], p[rows]).score()
+            np.testing.assert_allclose(draws.average_precision[i], repeated.per_label.average_precision)
+            np.testing.assert_allclose(draws.auroc[i], repeated.per_label.auroc)
+            assert draws.overall.keys() <= repeated.overall.keys()
+            for name, values in draws.overall.items():
+                np.testing.assert_allclose(values[i], repeated.overall[name], atol=1e-12, err_msg=name)
+
+
+def test_every_figure_has_an_interval() -> None:
+    found = large_case(100).score(resamples=20)
+    assert found.intervals.keys() == found.overall.keys()
+    columns = vars(found.per_label)
+    for name in columns.keys() - {"support", "predicted"}:
+        stem = name.removesuffix("_low").removesuffix("_high")
+        assert (columns[f"{stem}_low"] <= columns[stem]).all()
+        assert (columns[stem] <= columns[f"{stem}_high"]).all()
+
+
+def test_the_interval_of_a_calibration_error_takes_the_noise_of_resampling_off() -> None:
+    """Probabilities are calibrated: a percentile interval would stand wholly above the true error of 0."""
+    covered = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        p = rng.random((300, 1))
+        found = Case(label_set(1), rng.random((300, 1)) < p, p > 0.5, p).score(resamples=200)
+        low, high = found.intervals["ece"]
+        assert 0 <= low <= found.overall["ece"] <= high
+        covered += low < 0.03
+    assert covered >= 35
 
 
 def test_no_resamples_give_no_intervals() -> None:

@@ -1,4 +1,4 @@
-"""The reports of an evaluation: complete, and one page that loads and runs nothing, whatever the texts contain."""
+"""The reports of an evaluation: complete, and a page that loads nothing and runs its one script, whatever it holds."""
 
 import base64
 import hashlib
@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from emotune.runs.log import read_training_log
 from emotune.scoring.thresholds import FoldThresholds
 from tiny import unchecked
 
+SCRIPT = files("emotune.reports").joinpath("templates/report.js").read_text(encoding="utf-8")
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',
@@ -65,7 +67,7 @@ TEXTS = (
     "<svg/onload=alert(6)>",
     "\u2028x",
 )
-FORBIDDEN = {"script", "img", "iframe", "object", "embed", "link", "base", "form", "input", "audio", "video", "image"}
+FORBIDDEN = {"img", "iframe", "object", "embed", "link", "base", "form", "input", "audio", "video", "image"}
 
 
 def evaluation(labels: LabelSet, texts: tuple[str, ...] = TEXTS, num_rows: int = 60, **more: object) -> Evaluation:
@@ -130,19 +132,22 @@ def background(labels: LabelSet) -> Background:
 
 
 class Page(HTMLParser):
-    """The tags, words, policy and style sheet of a page."""
+    """The tags, words, policy, style sheet and scripts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.policy, self.style, self._in = "", "", ""
+        self.scripts: list[str] = []
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         self._in = tag
+        if tag == "script":
+            self.scripts.append("")
         if tag == "meta" and dict(attrs).get("http-equiv") == "Content-Security-Policy":
             self.policy = dict(attrs)["content"] or ""
 
@@ -152,6 +157,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._in == "style":
             self.style += data
+        elif self._in == "script":
+            self.scripts[-1] += data
         else:
             self.words.append(data)
 
@@ -161,7 +168,10 @@ class Page(HTMLParser):
 
 
 def assert_harmless(html: str) -> Page:
-    """No element, attribute or address that could run or load anything; one style sheet, the one that is allowed."""
+    """No element, attribute or address that could run or load anything else than our style sheet and our script.
+
+    The script is the one of the package, whatever the report holds; what it reads is JSON that cannot end its element.
+    """
     page = Page(html)
     assert not {tag for tag, _ in page.tags} & FORBIDDEN
     for tag, attributes in page.tags:
@@ -170,8 +180,16 @@ def assert_harmless(html: str) -> Page:
         assert "xlink:href" not in attributes
         addresses = [value for value in attributes.values() if value and "url(" in value]
         assert all(value.startswith("url(#") for value in addresses)
-    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
-    assert f"default-src 'none'; style-src 'sha256-{digest}'" in page.policy
+    style, script = (
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (page.style, SCRIPT)
+    )
+    assert page.policy.startswith(f"default-src 'none'; style-src {style}; script-src {script}; base-uri 'none'")
+    data, run = page.scripts
+    assert run == SCRIPT
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{"type": "application/json"}, {}]
+    assert not set("<>&") & set(data)
+    assert data.isascii()
+    json.loads(data)
     assert "@import" not in page.style
     assert "url(" not in page.style
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
@@ -248,12 +266,71 @@ def test_the_page_has_scores_provenance_and_decision(hostile: Path) -> None:
     assert "In-sample minus out-of-fold is the optimism" in text
 
 
+def test_the_title_has_the_name_of_the_run_the_date_and_the_version(hostile: Path) -> None:
+    labels = LabelSet(("a", "b"))
+    for model, name in (("runs/r1/model", "r1"), ("other/mine", "mine")):
+        report = evaluation_report(evaluation(labels, model=model), background(labels), []).with_pictures(())
+        html = report_html(replace(report, edition="2026-01-31 12:00 · emotune 0.1"), {})
+        assert f"<title>Evaluation of {name} on test · 2026-01-31 12:00 · emotune 0.1</title>" in html
+    edition = r"20\d\d-\d\d-\d\d \d\d:\d\d · emotune \d"
+    assert re.search(f"<title>.* · {edition}", (hostile / "report.html").read_text())
+    assert re.search(f"\n{edition}", (hostile / "report.md").read_text().replace("\\", ""))
+
+
+def test_the_label_table_stands_once_and_long_parts_are_closed(hostile: Path) -> None:
+    html = (hostile / "report.html").read_text()
+    assert html.count('<th scope="col"><bdi>label</bdi></th>') <= 3, "scores, all metrics, thresholds"
+    assert html.count("Labels by F1") == 2, "a caption and its region"
+    _, _, rest = html.partition('<h2 id="configuration">')
+    assert rest.index("<details>") < rest.index("<pre>") < rest.index("</details>")
+    assert "All " in rest[: rest.index("</summary>")]
+
+
+def test_the_script_gets_counts_of_every_threshold(hostile: Path) -> None:
+    found = evaluation(unchecked(HOSTILE))
+    data = json.loads(Page((hostile / "report.html").read_text()).scripts[0])
+    assert len(data["thresholds"]) <= 100
+    assert [curve["name"] for curve in data["curves"]] == [name[:120] for name in HOSTILE]
+    for j, curve in enumerate(data["curves"]):
+        for i in (0, 49, 98):
+            passed = found.probabilities[:, j] >= data["thresholds"][i]
+            assert curve["predicted"][i] == passed.sum()
+            assert curve["found"][i] == (passed & found.targets[:, j]).sum()
+        assert curve["support"] == found.targets[:, j].sum()
+
+
+@pytest.mark.parametrize("texts", [0, 3, 30, 50])
+def test_the_report_has_no_more_texts_than_allowed(texts: int) -> None:
+    """Of the texts with the highest loss; each of two more lists has at most 12 and at most as many."""
+    labels = LabelSet(("a", "b", "c"))
+    own = tuple(f"text number {i}!" for i in range(60))
+    found = replace(evaluation(labels, own), texts=texts)
+    wrong = int((found.targets != found.decided).any(axis=1).sum())
+    report = evaluation_report(found, background(labels), [])
+    page, markdown = Page(report_html(report.with_pictures(()), {})), report_markdown(report.with_pictures(()))
+    data = json.loads(page.scripts[0])
+    assert len(data["errors"]) == min(texts, wrong)
+    shown = sum(text in page.text for text in own)
+    assert shown <= min(texts, 30) + 2 * min(texts, 12)
+    if texts == 0:
+        assert "text number" not in page.text + page.scripts[0] + markdown
+        assert "--texts 0" in page.text
+    elif texts < wrong:
+        assert f"--texts {wrong} shows all of them" in page.text
+    first = data["errors"][0] if texts else None
+    if first:
+        assert first["text"] in page.text
+        assert set(map(str, {*first["labels"], *first["predicted"], *first["highest"]})) == first["scores"].keys()
+
+
 def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     labels = unchecked(("anger", "joy", "<u>"), Task.MULTI_CLASS)
     write_report(evaluation_report(evaluation(labels), background(labels), []), tmp_path, pytest.fail)
     page = assert_harmless((tmp_path / "report.html").read_text())
     assert "The label with the largest probability." in page.text
     assert "threshold" not in page.text.replace("thresholds tuned out of fold", "")
+    data = json.loads(page.scripts[0])
+    assert (data["curves"], data["decided_at"]) == ([], None)
     assert not (tmp_path / "threshold_stability.png").exists()
     assert (tmp_path / "confusion.svg").stat().st_size
 
@@ -274,7 +351,7 @@ def test_undefined_scores_are_shown_as_undefined(num_rows: int, tmp_path: Path) 
 def test_the_page_stays_small(tmp_path: Path) -> None:
     long = tuple(f"{i} " + "x" * 20_000 for i in range(7))
     html = undrawn(evaluation(GOEMOTIONS, long, 3000), background(GOEMOTIONS))
-    assert len(html) < 400_000
+    assert len(html) < 450_000
     many = LabelSet(tuple(f"label {i} " + "y" * 100 for i in range(700)))
     html = undrawn(evaluation(many, num_rows=200), background(many))
     assert len(html) < 2_000_000
@@ -393,7 +470,7 @@ def test_a_duration_is_written_with_its_unit_and_never_as_zero(seconds: float | 
 
 
 @pytest.mark.parametrize(
-    ("texts", "written"), [(None, ""), (3.14, "3.1"), (98.7, "99"), (8932.4, "8,930"), (61_910_277.0, "61,900,000")]
+    ("texts", "written"), [(None, ""), (3.14, "3.1"), (98.7, "99"), (8932.4, "8,930"), (61_910_277.0, "> 1 M")]
 )
 def test_a_speed_has_three_digits_at_most(texts: float | None, written: str) -> None:
     assert tables.speed(texts) == written

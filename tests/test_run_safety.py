@@ -27,6 +27,7 @@ from emotune.atomic import beside
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.errors import OutputError
+from emotune.runs import backup
 from emotune.runs.lock import locked, require_unlocked
 from emotune.training import checkpoint
 
@@ -474,12 +475,47 @@ def test_without_checkpoints_an_interrupted_run_cannot_be_resumed(base: Path, mo
     import signal
 
     with monkeypatch.context() as patch:
-        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 23 and signal.raise_signal(signal.SIGINT))
         said = call("train", *options(base, "training.checkpoint_minutes=0"), code=130).stderr
     assert "--resume" not in said
     assert not Path("run/checkpoints").exists()
     said = call("train", "--resume", "run", code=66).stderr
     assert "was interrupted and left no checkpoint to resume from" in said
+
+
+@pytest.mark.parametrize("minutes", [10, 0])
+def test_ctrl_c_in_the_first_epoch_loses_no_replaced_run(minutes: int, base: Path, monkeypatch) -> None:
+    import signal
+
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before = tiny.contents(run)
+    args = [*options(base, f"training.checkpoint_minutes={minutes}"), "--overwrite"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        result = call("train", *args, code=130)
+    assert result.stdout == ""
+    if minutes:
+        assert "to restore the former model instead: mv run/.former ANOTHER-PLACE" in result.stderr
+        assert tiny.contents(run / ".former") == before
+        call("train", "--resume", "run")
+        verify(run / "model")
+    else:
+        assert "the former run is restored in run" in result.stderr
+        assert "--resume" not in result.stderr
+        assert tiny.contents(run) == before
+
+
+def test_without_checkpoints_ctrl_c_in_the_first_epoch_leaves_nothing_in_the_way(base: Path, monkeypatch) -> None:
+    import signal
+
+    args = options(base, "training.checkpoint_minutes=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, r: r.step == 3 and signal.raise_signal(signal.SIGINT))
+        said = call("train", *args, code=130).stderr
+    assert "no checkpoint to resume from: training.checkpoint_minutes and checkpoint_steps are 0" in said
+    assert not Path("run/model").exists()
+    call("train", *args)
+    verify(Path("run/model"))
 
 
 def test_checkpoints_stay_when_asked(base: Path) -> None:
@@ -558,7 +594,60 @@ def test_the_backup_is_kept_until_the_new_run_has_succeeded(base: Path, monkeypa
     assert tiny.contents(run / "model") != {k.removeprefix("model/"): v for k, v in before.items() if "model/" in k}
 
 
-def test_a_backup_that_was_being_moved_is_restored_first(base: Path) -> None:
+@pytest.mark.parametrize("back", [False, True])
+def test_a_backup_that_was_being_moved_is_moved_back(back: bool, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, move, moves, killed = tiny.trained(base, tiny.multi_label(base)), Path.rename, 0, True
+    while killed:  # before the first move, then before the second, until there is none
+        run, left = tiny.copy(whole, Path(f"run-{moves}")), iter([True] * moves)
+        (run / ".lock").write_text(holder(pid=dead_process()))
+        if back:
+            backup.make_room(run)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", lambda path, to, left=left: move(path, to) if next(left, None) else stop())
+            killed = stops(backup.restore_unless_begun if back else backup.make_room, run)
+        is_usable = (run / "model").exists()
+        assert is_usable == (moves > 0 if back else killed)
+        call("predict", "-m", run if is_usable else run / ".former", "happy")
+        if is_usable and (run / "config.yaml").exists():
+            assert "already finished" in call("train", "--resume", run).stderr
+        elif is_usable:
+            backup.clean_up(run)
+            (run / ".lock").unlink()
+        assert not is_usable or tiny.contents(run) == tiny.contents(whole)
+        moves += 1
+    assert moves > 5
+
+
+def stop() -> None:
+    raise Stop
+
+
+def stops(action: Callable[[Path], object], run: Path) -> bool:
+    """Return whether an action on a run is stopped."""
+    try:
+        action(run)
+    except Stop:
+        return True
+    return False
+
+
+def test_a_run_whose_backup_cannot_be_made_is_as_before(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
+    before, move = tiny.contents(run), Path.rename
+
+    def refused(path: Path, to: Path) -> Path:
+        if path.name == "config.yaml" and ".former" in to.parts:
+            raise SPACE
+        return move(path, to)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    said = call("train", *options(base), "--overwrite", code=73).stderr
+    assert "No space left on device" in said
+    assert "--resume" not in said
+    assert tiny.contents(run) == before
+
+
+def test_a_backup_that_an_earlier_version_was_moving_is_restored_first(base: Path) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), Path("run"))
     (run / ".former.moving").mkdir()
     (run / "model").rename(run / ".former.moving" / "model")
@@ -583,7 +672,8 @@ def test_a_backup_is_not_overwritten_and_can_be_restored(base: Path) -> None:
     assert "holds the backup of a trained model" in said
     assert "Restore it: mv run/.former ANOTHER-PLACE." in said
     said = call("predict", "-m", "run", "happy", code=65).stderr
-    assert "this model is incomplete\n  The backup of the former run is in run/.former" in said
+    assert "this model is incomplete" in said
+    assert "mv run/.former ANOTHER-PLACE" in said
     assert tiny.contents(run) == before
     call("predict", "-m", "run/.former", "happy")
     Path("run/.former").rename("elsewhere")

@@ -11,7 +11,8 @@ from sklearn.metrics import precision_recall_curve
 
 from emotune.decision import Decision
 from emotune.labels import LabelSet, Task
-from emotune.scoring.metrics import confusion, counting_metrics, precision_recall, reliability
+from emotune.scoring.metrics import confusion, counting_metrics
+from emotune.scoring.probabilistic import precision_recall, reliability
 from emotune.scoring.slices import (
     TwoLabelError,
     by_length,

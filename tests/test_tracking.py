@@ -216,7 +216,7 @@ def test_a_missing_package_is_reported_before_data_is_read(monkeypatch: pytest.M
     result = CliRunner().invoke(app, [*command, "--set", tracked("mlflow", "trackio")])
     assert result.exit_code == 1
     assert "tracking.with names mlflow, trackio, which is not installed" in result.stderr
-    assert "pip install 'emotune[mlflow,trackio]'" in result.stderr
+    assert "pip install '.[mlflow,trackio]'" in result.stderr
     assert not (tmp_path / "run").exists()
 
 

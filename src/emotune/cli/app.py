@@ -7,6 +7,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
+from emotune.cli.commands import Command, Commands
 from emotune.cli.compare import compare
 from emotune.cli.ensemble import ensemble
 from emotune.cli.evaluate import evaluate
@@ -22,6 +23,7 @@ from emotune.cli.tune import tune
 
 app = typer.Typer(
     name="emotune",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,7 +32,7 @@ app = typer.Typer(
 )
 
 for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(recipes, name="recipes")
 
 

@@ -1,5 +1,6 @@
 """`emotune compare`."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN RUN...", help="Run directories; with --data, also model directories and hub ids."),
+        typer.Argument(metavar="RUN", help="Run directories; with --data, also model directories and hub ids."),
     ],
     data: Annotated[
         str | None, typer.Option(help="Run the models on this data [default: the runs' cached validation logits].")
@@ -74,8 +75,8 @@ def compare(
         emit_json(outcome.to_json())
         return
     show_comparison(outcome.report, terminal)
-    if outcome.page is not None:
-        terminal.info(f"written to {out}: report.html, report.md, comparison.json, pictures")
+    if outcome.page is not None and out is not None:
+        terminal.written(out, "report.html", "report.md", "comparison.json")
         terminal.info(f"report: {outcome.page}")
 
 
@@ -103,12 +104,12 @@ def show_comparison(report: "ComparisonReport", terminal: Terminal) -> None:
         place, text = tables.place_and_text(report, row, most=2 * terminal.fold)
         labels = ", ".join(report.labels_of(row)) or "nothing"
         terminal.paragraph(f"{place}  {text}", others="  ")
-        emit(f"    labels: {labels}")
+        terminal.paragraph(f"labels: {labels}", first="    ", others="      ")
         names = (report.names[i] for i in report.comparison.ranking)
         for name, answer in zip(names, tables.answers(report, row), strict=True):
-            emit(f"    {name}: {answer}")
+            terminal.paragraph(f"{name}: {answer}", first="    ", others="      ")
     emit("")
-    show_sentences((tables.summary(report), *report.notes), terminal)
+    show_sentences((tables.summary(report), *report.notes), terminal, report.names)
 
 
 def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
@@ -123,7 +124,10 @@ def show_scores(report: "ComparisonReport", terminal: Terminal) -> None:
     emit("")
 
 
-def show_sentences(lines: Iterable[str], terminal: Terminal) -> None:
-    """Print each line as a sentence."""
+def show_sentences(lines: Iterable[str], terminal: Terminal, names: Iterable[str]) -> None:
+    """Print each line as a sentence. Sentences that begin with one of the names keep their first letter."""
+    beginnings = tuple(names)
     for line in lines:
-        terminal.paragraph(line[:1].upper() + line[1:].rstrip(".") + ".")
+        named = any(re.match(rf"{re.escape(name)}(?!\w)", line) for name in beginnings)
+        first = line[:1] if named else line[:1].upper()
+        terminal.paragraph(first + line[1:].rstrip(".") + ".")

@@ -13,7 +13,7 @@ from emotune.errors import UsageError
 @reported
 def ensemble(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL MODEL …", help="Run directories, model directories or hub ids.")
+        list[str], typer.Argument(metavar="MODEL", help="Run directories, model directories or hub ids.")
     ],
     out: Annotated[Path, typer.Option(help="Run directory to write.")],
     data: Annotated[

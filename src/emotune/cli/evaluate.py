@@ -16,6 +16,12 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="train, valid or test [default: test, else valid].")] = None,
     level: Annotated[str | None, typer.Option(help="Score at a coarser level: ekman, sentiment, …")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the reports [default: eval/SPLIT of the run].")] = None,
+    texts: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="The most wrong texts in the report, the highest loss first; 0: no texts in it."
+        ),
+    ] = 30,
     override: DataSetOption = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
@@ -41,6 +47,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         overrides=override or [],
+        texts=texts,
     )
     if as_json:
         emit_json(outcome.to_json())
@@ -57,7 +64,7 @@ def evaluate(
     if missing:
         terminal.warn(missing)
     if outcome.folder is not None:
-        terminal.info(f"written to {outcome.folder}: report.html, report.md, metrics.json, predictions.csv, pictures")
+        terminal.written(outcome.folder, "report.html", "report.md", "metrics.json", "predictions.csv")
         terminal.info(f"report: {outcome.report}")
     else:
         terminal.info("nothing was written: this model has no run; name a folder for the reports: --out DIR")

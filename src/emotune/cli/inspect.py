@@ -56,7 +56,7 @@ def inspect(
         return
     _show(inspection, terminal, samples, everything)
     if out is not None:
-        terminal.info(f"written to {out}: report.md, inspection.json and pictures")
+        terminal.written(out, "report.md", "inspection.json")
 
 
 def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything: bool) -> None:
@@ -96,7 +96,7 @@ def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...
     for message, examples in items:
         terminal.paragraph(message, first="- ", others="  ")
         for example in examples:
-            emit(f"    {example}")
+            terminal.paragraph(example, first="    ", others="      ")
 
 
 def _width(table: "Table") -> int:

@@ -10,10 +10,9 @@ import typer
 from emotune.cli.compare import show_scores, show_sentences
 from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, complain, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import EmotuneError, UsageError
+from emotune.errors import UsageError, missing_library
 
-_UNITS = {"h": 3600, "m": 60, "s": 1}
-_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?")
+_BUDGET = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
 
 
 @reported
@@ -40,52 +39,41 @@ def ladder(
 ) -> None:
     """Train every approach within a time budget.
 
-    Shows whether the transformer is worth its cost.
-
-    Each approach is trained once, cheapest first; more seeds follow while time is left. An approach that would exceed
-    the budget is skipped. A network that turns out too slow is stopped, not shortened; a larger --budget resumes it.
-    All approaches are compared on the same validation rows; a test split is not used.
+    Shows whether the transformer is worth its cost. Each approach is trained once, cheapest first; more seeds follow
+    while time is left. A network that turns out too slow is stopped, not shortened; a larger --budget resumes it. All
+    approaches are compared on the same validation rows; a test split is not used.
 
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
     """
     started, terminal = time.monotonic(), Terminal(quiet=quiet)
-    found = _DURATION.fullmatch(budget.strip().lower())
-    seconds = sum(float(found[unit] or 0) * length for unit, length in _UNITS.items()) if found else 0.0
+    found = _BUDGET.fullmatch(budget.strip().lower())
+    seconds = sum(float(n) * unit for n, unit in zip(found.groups("0"), (3600, 60, 1), strict=True)) if found else 0.0
     if not seconds:
         raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {budget!r}")
-    try:
-        from emotune.workflows import ladder as workflow
-    except ImportError as error:
-        message = f"training needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
     if out is None:
         name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
         out = Path("runs") / f"ladder-{name or 'data'}"
-    names = rungs if approaches is None else approaches
-    request = workflow.LadderRequest(
-        data,
-        out,
-        seconds,
-        started,
-        approaches=None if names is None else [name.strip() for name in names.split(",") if name.strip()],
-        encoder=encoder,
-        overrides=override or (),
-        device=device,
-        overwrite=overwrite,
-        seeds_max=seeds_max,
-    )
+    given = rungs if approaches is None else approaches
+    names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
     try:
-        outcome = workflow.ladder(request, terminal, terminal.training)
+        from emotune.reports.ladder import approach_table
+        from emotune.workflows.ladder import Ladder
+    except ImportError as error:
+        raise missing_library("a ladder", error.name, "train") from error
+
+    work = Ladder(data, out, seconds, started, terminal, names, encoder, override or (), device, overwrite, seeds_max)
+    try:
+        with terminal.training():
+            report = work.run()
     except KeyboardInterrupt:
-        complain(f"interrupted; the same command resumes: {out}")
+        complain(f"interrupted; the same command resumes: {out}", as_json=as_json)
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        emit_json(outcome.to_json())
+        emit_json(work.to_json())
         return
-    from emotune.reports.ladder import approach_table
-
-    show_scores(outcome.report, terminal)
-    terminal.table(approach_table(outcome.approaches, reasons=False), "Approaches")  # the notes have them
+    show_scores(report, terminal)
+    terminal.table(approach_table(work.approaches), "Approaches")
     emit("")
-    show_sentences((outcome.worth.sentence, *outcome.report.notes), terminal)
-    terminal.info(f"report: {outcome.page}")
+    known = [each.name for each in work.approaches]
+    show_sentences((report.lead, *report.notes), terminal, known)
+    terminal.info(f"report: {work.page}")

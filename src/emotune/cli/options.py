@@ -6,8 +6,10 @@ from functools import wraps
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
+from rich.console import Console
 
-from emotune.cli.terminal import flush_or_discard, printable, writing_results
+from emotune.cli.columns import wrap
+from emotune.cli.terminal import flush_or_discard, json_line, printable, writing_results
 from emotune.errors import EmotuneError
 
 INTERRUPTED = 130
@@ -39,16 +41,17 @@ def reported(command: Command) -> Command:
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
+        as_json = bool(options.get("as_json"))
         try:
             command(*args, **options)
             with writing_results():
                 sys.stdout.flush()
         except EmotuneError as error:
-            complain(str(error))
+            complain(error, as_json=as_json)
             flush_or_discard(sys.stdout)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            complain("interrupted")
+            complain("interrupted", as_json=as_json)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             flush_or_discard(sys.stdout)  # the reader of our output has closed the pipe
@@ -56,6 +59,22 @@ def reported(command: Command) -> Command:
     return cast(Command, run)
 
 
-def complain(message: str) -> None:
-    """Print an error message on stderr."""
-    sys.stderr.write(f"error: {printable(message)}\n")
+def complain(error: EmotuneError | str, *, as_json: bool = False, exit_code: int = INTERRUPTED) -> None:
+    """Print an error on stderr: for people, or as one line of JSON.
+
+    exit_code: that of the process, for a message that is no EmotuneError.
+    """
+    if as_json:
+        known = error if isinstance(error, EmotuneError) else EmotuneError(error)
+        content = {
+            "message": known.message,
+            "place": None if known.place is None else str(known.place),
+            "hint": known.hint,
+            "exit_code": known.exit_code if known is error else exit_code,
+        }
+        sys.stderr.write(json_line({"error": content}) + "\n")
+        return
+    lines = printable(f"error: {error}").split("\n")
+    if sys.stderr.isatty():
+        lines = [part for line in lines for part in wrap(line, Console(stderr=True).width, others="  ")]
+    sys.stderr.write("\n".join(lines) + "\n")

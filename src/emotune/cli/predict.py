@@ -1,14 +1,25 @@
 """`emotune predict`."""
 
+import shlex
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emotune.cli.lines import Block, read_blocks, stdin_size
 from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
-from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line
-from emotune.errors import MissingInputError, UsageError
+from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
+from emotune.errors import MissingInputError
+
+if TYPE_CHECKING:
+    from emotune.inference.classifier import Prediction
+
+_BLOCK = 256  # arguments that are scored together
+_BEST = 3  # scores that are shown when no label passes its threshold
+_DEFAULT_MAX_WINDOWS = 64  # that of the classifier, whose module is imported later
 
 
 @reported
@@ -32,55 +43,110 @@ def predict(
     level: Annotated[str | None, typer.Option(help="Predict at a coarser level: ekman, sentiment, …")] = None,
     device: DeviceOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    max_windows: Annotated[
+        int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
+    ] = _DEFAULT_MAX_WINDOWS,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or UTF-16 with its mark].")
+    ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Predict the emotions of texts."""
     terminal = Terminal(quiet=quiet)
-    lines = _texts(texts, terminal)
+    given = [] if texts == ["-"] else texts or []
+    blocks = _given(given, terminal) if given else read_blocks(encoding, terminal.warn)
     from emotune.artifact.opening import open_model
     from emotune.inference.classifier import run_model
 
-    if model is None:
-        from emotune.runs.layout import newest_model
-
-        newest = newest_model(Path("runs"))
-        if newest is None:
-            hint = "Name one with -m, or train one: emotune train starter"
-            raise MissingInputError("no model given, and none in runs/", hint=hint)
-        terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
-        model = str(newest)
-    classifier = run_model(open_model(model), device=device, warn=terminal.warn)
+    classifier = run_model(open_model(model or _newest(terminal)), device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None
-    predictions = classifier.predict(lines, threshold=threshold, level=level, batch_size=batch_size)
-    for prediction in predictions:
-        if as_json:
-            emit_json(prediction.to_json(top_k))
-            continue
-        shown = prediction.top(top_k) if top_k else {name: prediction.scores[name] for name in prediction.labels}
-        labels = ", ".join(f"{name} {score:.2f}" for name, score in shown.items()) or "(no label passes its threshold)"
-        emit(f"{labels}\t{on_one_line(prediction.text)}")
-    long = sum(prediction.windows > 1 for prediction in predictions)
-    if long:
-        are = "1 text is" if long == 1 else f"{long:,} texts are"
-        terminal.warn(f"{are} longer than the model's input: read in overlapping windows, which are averaged")
-
-
-def _texts(texts: list[str] | None, terminal: Terminal) -> list[str]:
-    """Return the texts of the arguments, or the lines of stdin."""
-    if texts and texts != ["-"]:
-        return texts
-    if sys.stdin.isatty():
+    typed = not given and sys.stdin is not None and sys.stdin.isatty()
+    if typed:
         terminal.info("reading one text a line; end with Ctrl-D")
-    try:
-        lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"stdin is not UTF-8: byte {error.start}") from None
-    found = [line.removesuffix("\r") for line in lines]
-    if not found[-1]:
-        found.pop()
-    if not found:
+    counts: Counter[str] = Counter()
+    brief = typed or 0 < len(given) <= _BLOCK
+    with terminal.predicting(len(given) or stdin_size(), shown=not brief) as move:
+        for block in blocks:
+            for prediction in classifier.stream(
+                block.lines, threshold=threshold, level=level, batch_size=batch_size, max_windows=max_windows
+            ):
+                emit_json(prediction.to_json(top_k)) if as_json else emit(_shown(prediction, top_k))
+                _count(prediction, counts)
+            flush_results()
+            move(counts["texts"], block.position)
+    if not counts["texts"]:
         raise MissingInputError("no text given", hint='Try: emotune predict "I did not see that coming!"')
-    return found
+    _tell(counts, max_windows, terminal)
+
+
+def _newest(terminal: Terminal) -> str:
+    from emotune.runs.layout import newest_model
+
+    newest = newest_model(Path("runs"))
+    if newest is None:
+        hint = "Name one with -m, or train one: emotune train starter"
+        raise MissingInputError("no model given, and none in runs/", hint=hint)
+    terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
+    return str(newest)
+
+
+def _given(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
+    """Return the texts of the arguments in blocks; warn of names of files."""
+    file = next((text for text in texts if _is_file(text)), None)
+    if file is not None:
+        remedy = f"To classify its lines: emotune predict < {shlex.quote(file)}"
+        terminal.warn(f"{file!r} is a file, but its name is classified as a text. {remedy}")
+    starts = range(0, len(texts), _BLOCK)
+    return (Block(list(texts[i : i + _BLOCK]), min(i + _BLOCK, len(texts))) for i in starts)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # no name of a file
+        return False
+
+
+def _shown(prediction: "Prediction", top_k: int | None) -> str:
+    """Return the line of a prediction for people."""
+    if prediction.blank:
+        labels = "(a blank text has no labels)"
+    elif top_k is not None:
+        labels = _scores(prediction.top(top_k))
+    elif prediction.labels:
+        labels = _scores({name: prediction.scores[name] for name in prediction.labels})
+    else:
+        labels = f"(no label passes its threshold; highest: {_scores(prediction.top(_BEST))})"
+    return f"{labels}\t{on_one_line(prediction.text)}"
+
+
+def _scores(scores: dict[str, float]) -> str:
+    return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+
+
+def _count(prediction: "Prediction", counts: Counter[str]) -> None:
+    counts["texts"] += 1
+    counts["blank"] += prediction.blank
+    counts["long"] += prediction.windows > 1
+    counts["cut"] += prediction.unread > 0
+    counts["unread"] += prediction.unread
+
+
+def _tell(counts: Counter[str], max_windows: int, terminal: Terminal) -> None:
+    """Tell how blank and long texts were read."""
+
+    def texts(number: int) -> str:
+        return "1 text is" if number == 1 else f"{number:,} texts are"
+
+    if counts["blank"]:
+        terminal.info(f"{texts(counts['blank'])} blank, without labels")
+    if counts["long"]:
+        how = "read in overlapping windows, which are averaged"
+        terminal.warn(f"{texts(counts['long'])} longer than the model's input: {how}")
+    if counts["cut"]:
+        limit = "1 window" if max_windows == 1 else f"{max_windows:,} windows"
+        lost = f"the last {counts['unread']:,} characters {'' if counts['cut'] == 1 else 'of them '}are not read"
+        terminal.warn(f"{texts(counts['cut'])} longer than {limit}: {lost}. Read more with --max-windows")

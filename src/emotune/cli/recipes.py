@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from emotune.cli.commands import Command, Commands
 from emotune.cli.options import JsonOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
-recipes = typer.Typer(help="List the shipped recipes, or show one.", invoke_without_command=True)
+recipes = typer.Typer(cls=Commands, help="List the shipped recipes, or show one.", invoke_without_command=True)
 
 
 @recipes.callback()
@@ -26,7 +27,7 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
         Terminal().table(Table(("recipe", "description"), tuple(about.items())))
 
 
-@recipes.command()
+@recipes.command(cls=Command)
 @reported
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a recipe, or a YAML file.")],

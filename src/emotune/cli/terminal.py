@@ -4,12 +4,11 @@ import json
 import os
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from emotune.cli.columns import table_lines, wrap
 from emotune.errors import OutputError
 
 if TYPE_CHECKING:
@@ -40,8 +41,23 @@ def emit(text: str) -> None:
 
 def emit_json(content: Any) -> None:
     """Print a JSON value on one line of stdout; characters that `printable` escapes have JSON escapes."""
+    emit(json_line(content))
+
+
+def json_line(content: Any) -> str:
+    """Return a JSON value on one line; characters that `printable` escapes have JSON escapes."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    emit(_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+_NARROW, _WIDE = 80, 105  # columns of the terminal from which progress has a bar, and that of a training all its parts
+_BAR = 16
+
+
+def flush_results() -> None:
+    """Send what is printed to the reader of stdout."""
+    with writing_results():
+        sys.stdout.flush()
 
 
 class _Results(Console):
@@ -63,16 +79,21 @@ class Terminal:
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._since: tuple[float, int] = (0.0, 0)
+        self._quarter = 0
         self._seen = 0
 
     def info(self, message: str) -> None:
         """Print a message."""
         if not self._quiet:
-            self._console.print(Text(printable(message)))
+            self._print(Text(printable(message)))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._console.print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
+        self._print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
+
+    def _print(self, text: Text) -> None:
+        """Print on stderr; a terminal's lines break at blanks, a file's not at all."""
+        self._console.print(text, soft_wrap=not self._console.is_terminal)
 
     @property
     def width(self) -> int:
@@ -81,51 +102,61 @@ class Terminal:
 
     @property
     def fold(self) -> int:
-        """Columns to which sentences are wrapped: those of the terminal, at least 40."""
-        return max(40, self.width)
+        """Columns to which sentences are wrapped: those of the terminal, at least 20."""
+        return max(20, self.width)
 
     def paragraph(self, text: str, *, first: str = "", others: str = "") -> None:
         """Print a wrapped paragraph on stdout; `first` and `others` are the indents of its first and other lines."""
-        emit(textwrap.fill(text, self.fold, initial_indent=first, subsequent_indent=others))
+        emit("\n".join(wrap(first + " ".join(text.splitlines()), self.fold, others=others)))
 
     def heading(self, title: str) -> None:
         """Print a heading on stdout."""
         with writing_results():
-            _Results(highlight=False, soft_wrap=True).print(Text(printable(title), style="bold"))
+            console = _Results(highlight=False)
+            console.print(Text(printable(title), style="bold"), soft_wrap=not console.is_terminal)
 
     def table(self, table: "Table", title: str = "") -> None:
-        """Print a table on stdout, as wide as it needs: a pipe or a narrow terminal must not lose figures."""
+        """Print a table on stdout. On a terminal it is fitted to the columns; a pipe or a file gets it as it is."""
         console = _Results(highlight=False, soft_wrap=True)
         if title:
             self.heading(title)
         shown = [tuple(map(on_one_line, row)) for row in (table.header, *table.rows)]
-        columns = list(zip(*shown, strict=True))
-        widths = [max(map(cell_len, column)) for column in columns]
-        for i, row in enumerate(shown):
-            cells = []
-            for cell, width, right in zip(row, widths, table.numeric, strict=True):
-                blanks = " " * (width - cell_len(cell))
-                cells.append(blanks + cell if right else cell + blanks)
+        width = max(20, console.width) if console.is_terminal else None
+        for i, part in enumerate(table_lines(shown, table.numeric, width)):
             with writing_results():
-                console.print(Text("  ".join(cells).rstrip(), style="bold" if i == 0 else ""))
+                if i:
+                    console.print()
+                for j, line in enumerate(line for row in part for line in row):
+                    console.print(Text(line, style="bold" if j < len(part[0]) else ""))
 
-    def _bars(self, *columns: ProgressColumn) -> Progress:
-        shown = self._console.is_terminal and not self._quiet
-        return Progress(*columns, console=self._console, disable=not shown, transient=True)
+    def written(self, folder: Path, *names: str) -> None:
+        """Print which files were written to a folder, and that pictures are there, if they are."""
+        pictures = ("pictures",) if any(folder.glob("*.svg")) else ()
+        self.info(f"written to {folder}: {', '.join((*names, *pictures))}")
+
+    def _bars(self, *columns: ProgressColumn, shown: bool = True) -> Progress:
+        """Return progress bars with these columns; a narrow terminal gets no bar, only the figures."""
+        shown = shown and self._console.is_terminal and not self._quiet
+        fitting = [c for c in columns if self._console.width >= _NARROW or not isinstance(c, BarColumn)]
+        # without redirect_stdout=False, results that are printed meanwhile would go to stderr
+        return Progress(*fitting, console=self._console, disable=not shown, transient=True, redirect_stdout=False)
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Show a progress bar of the training while entered, on a terminal only."""
-        self._progress = self._bars(
+        width = self._console.width
+        columns: list[ProgressColumn] = [
             TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
+            BarColumn(_BAR),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  rate {task.fields[rate]:.1e}"),
-            TextColumn("{task.fields[speed]:.0f} examples/s"),
-            TimeElapsedColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}"),
+            *([TextColumn("rate {task.fields[rate]:.1e}")] if width >= _WIDE else []),
+            *([TextColumn("{task.fields[speed]}")] if width >= _NARROW else []),
+            *([TimeElapsedColumn()] if width >= _WIDE else []),
             TextColumn("left"),
             TimeRemainingColumn(),
-        )
+        ]
+        self._progress = self._bars(*columns)
         with self._progress:
             yield
         self._progress = self._task = None
@@ -134,7 +165,7 @@ class Terminal:
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
         """Show progress bars of downloads; yields a function of a file's name, its bytes so far and in total."""
         tasks: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(_BAR), DownloadColumn(), TransferSpeedColumn())
         with self._bars(*columns) as bars:
 
             def move(name: str, done: int, whole: int | None) -> None:
@@ -147,27 +178,47 @@ class Terminal:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a progress bar; yields a function of the number done and the total."""
-        columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn(what), BarColumn(_BAR), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with self._bars(*columns) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
+
+    @contextmanager
+    def predicting(self, total: int | None, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+        """Show a progress bar unless the results are on the terminal; yields a function of texts and units done.
+
+        total: all units, such as bytes of a file; None if unknown.
+        """
+        columns = (BarColumn(), TaskProgressColumn(show_speed=False), TimeElapsedColumn(), TimeRemainingColumn())
+        with self._bars(
+            TextColumn("{task.fields[texts]:,} texts"), *columns, shown=shown and not sys.stdout.isatty()
+        ) as bars:
+            task = bars.add_task("", total=total, texts=0)
+            yield lambda texts, done: bars.update(task, completed=done, texts=texts)
 
     def on_step(self, report: "StepReport") -> None:
         """Move the progress bar of the training."""
         if self._progress is None:
             return
         if self._task is None:
-            self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed=0.0)
+            self._task = self._progress.add_task("", total=report.num_steps, epoch=1, loss=0.0, rate=0.0, speed="")
         elif report.step <= self._progress.tasks[0].completed:  # the next training, such as of a fold
             self._progress.reset(self._task, total=report.num_steps)
         now = self._progress.get_time()
         if report.step % 20 == 1:
             started, seen = self._since
-            speed = (self._seen - seen) / max(now - started, 1e-9) if started else 0.0
+            if started:
+                speed = (self._seen - seen) / max(now - started, 1e-9)
+                self._progress.update(self._task, speed=f"{speed:.0f} examples/s")
             self._since = (now, self._seen)
-            self._progress.update(self._task, speed=speed)
         self._seen += report.examples
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
+
+    def on_progress(self, done: int, whole: int) -> None:
+        """Print a line for each quarter of the texts of a fit."""
+        if 4 * done // whole > self._quarter % 4:
+            self.info(f"{done:,} of {whole:,} texts")
+        self._quarter = 4 * done // whole
 
     def on_epoch(self, report: "EpochReport") -> None:
         """Print a line for an epoch; the log has all metrics."""

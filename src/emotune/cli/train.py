@@ -44,11 +44,12 @@ def train(
 
     Trains, calibrates, tunes, and writes a model directory with a manifest.
 
-    Ctrl-C stops after the current step and keeps the best model so far. --resume continues, also after a crash.
+    Ctrl-C stops after the current step and keeps the best model so far, from the end of the first epoch on. --resume
+    continues, also after a crash.
     """
     from emotune.config.loading import load_config
     from emotune.runs.layout import next_free
-    from emotune.workflows import train as training  # first: it reports missing libraries
+    from emotune.workflows import train as training
     from emotune.workflows.cross_train import train_folds
 
     recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)

@@ -8,6 +8,7 @@ called, so reading a configuration imports no kind, and no kind makes users of a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from emotune.errors import ConfigError, did_you_mean
+from emotune.errors import ConfigError, did_you_mean, missing_library
 from emotune.labels import LabelSet
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -239,7 +240,8 @@ class FitData:
     """The training data of a fitted kind, and what fitting may use.
 
     targets: shape (n, labels), 0/1 or soft. source: the folder of the checkpoint that a `CheckpointConfig` names, else
-    None. device: a name as `--device` takes it. info: shows a progress message to the user.
+    None. device: a name as `--device` takes it. info: shows a message to the user. progress:
+    called with the number of texts done and of all; may raise to end the fit.
     """
 
     texts: Sequence[str]
@@ -249,6 +251,7 @@ class FitData:
     seed: int
     device: str
     info: Callable[[str], None]
+    progress: Callable[[int, int], None] = lambda done, whole: None  # noqa: ARG005
 
 
 class TextModel(Protocol):
@@ -271,7 +274,8 @@ class TextModel(Protocol):
 class Kind:
     """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models.
 
-    module: the name of its module, if that is not `emotune.models.NAME`.
+    module: the name of its module, if that is not `emotune.models.NAME`. extra: the extra of emotune that trains it.
+    needs: the modules of that extra that training imports.
     """
 
     name: str
@@ -279,6 +283,14 @@ class Kind:
     settings: type[KindConfig]
     portability: Portability
     module: str | None = None
+    extra: str = "train"
+    needs: tuple[str, ...] = ("torch", "transformers", "accelerate")
+
+    def require_libraries(self) -> None:
+        """Raise EmotuneError with the command that installs the extra, unless training can import what it needs."""
+        for module in self.needs:
+            if find_spec(module) is None:
+                raise missing_library(f"training a model of kind {self.name}", module, self.extra)
 
     def _module(self) -> Any:
         return import_module(self.module or f"emotune.models.{self.name}")
@@ -321,12 +333,27 @@ class EnsembleKind(Kind):
 
 
 _KINDS = (
-    FittedKind("dummy", "the same scores for every text, those of the labels' frequencies", DummyConfig, "emotune"),
-    FittedKind("tfidf", "word and character n-grams with logistic regression", TfidfConfig, "emotune"),
+    FittedKind(
+        "dummy", "the same scores for every text, those of the labels' frequencies", DummyConfig, "emotune", needs=()
+    ),
+    FittedKind(
+        "tfidf",
+        "word and character n-grams with logistic regression",
+        TfidfConfig,
+        "emotune",
+        extra="ngrams",
+        needs=("sklearn",),
+    ),
     TrainedKind(
         "encoder", "a pretrained encoder, frozen or fine-tuned, with a new head", EncoderConfig, "transformers"
     ),
-    FittedKind("features", "embeddings of a frozen encoder with logistic regression", FeaturesConfig, "emotune"),
+    FittedKind(
+        "features",
+        "embeddings of a frozen encoder with logistic regression",
+        FeaturesConfig,
+        "emotune",
+        needs=("torch", "transformers", "sklearn"),
+    ),
     EnsembleKind("ensemble", "an ensemble: the mean of its members' logits", EnsembleConfig, "emotune"),
     TrainedKind(
         "bilstm", "a bidirectional LSTM with word embeddings of its own, trained from scratch", BilstmConfig, "emotune"

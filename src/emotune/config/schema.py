@@ -1,5 +1,6 @@
 """The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
+import codecs
 from typing import Annotated, Literal
 
 import yaml
@@ -12,6 +13,20 @@ _USED_WITH = {"beta": ("weights", "effective_number"), "focal_gamma": ("name", "
 _USED_WITH |= dict.fromkeys(("gamma_pos", "gamma_neg", "clip"), ("name", "asl"))
 # arguments of the optimizers
 _ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
+_ASCII = bytes(range(128))
+# encodings of domain names and of Python's source code
+_NOT_OF_TEXT = ("idna", "unicode-escape", "raw-unicode-escape")
+
+
+def _is_text_encoding(name: str) -> bool:
+    """Whether Python has this encoding of text: UTF-16, UTF-32, or one with the ASCII characters as bytes."""
+    try:
+        name = codecs.lookup(name).name
+        if name in _NOT_OF_TEXT:
+            return False
+        return name.startswith(("utf-16", "utf-32")) or _ASCII.decode(name) == _ASCII.decode("ascii")
+    except (LookupError, ValueError, OSError):  # OSError: an encoding of Windows elsewhere
+        return False
 
 
 class DataConfig(Section):
@@ -22,18 +37,40 @@ class DataConfig(Section):
     )
     revision: str | None = Field(default=None, description="branch, tag or commit of a hub data set")
     subset: str | None = Field(default=None, description="subset of a hub data set, as in ID:SUBSET")
-    format: Literal["auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "fasttext"] = "auto"
+    format: Literal[
+        "auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "arrow", "xlsx", "fasttext"
+    ] = "auto"
+    sheet: str | None = Field(default=None, description="sheet of an Excel workbook; null: the only one with cells")
+    encoding: str | None = Field(
+        default=None, description="encoding of text files, such as cp1252; null: UTF-8, or UTF-16 with its mark"
+    )
     task: Literal["auto", "multi_label", "multi_class"] = "auto"
     delimiter: str | None = Field(default=None, description="column delimiter; null: detected")
     text_column: str | None = None
     label_column: str | None = Field(default=None, description="column of label names")
     label_columns: list[str] | None = Field(default=None, description="columns of 0 and 1, one per label")
-    label_delimiter: str | None = Field(default=None, description="delimiter of label names within a cell")
+    label_delimiter: str | None = Field(
+        default=None, description="delimiter of label names within a cell; none: a cell is one name; null: detected"
+    )
     labels: list[str] | None = Field(default=None, description="label names in order, if the data has none")
     labels_file: str | None = Field(
         default=None,
         description="file of names for label ids, one per line or JSON; null: labels.txt, labels.json or *dict*.json "
         "in the data folder",
+    )
+    first_id: Literal[0, 1] | None = Field(
+        default=None, description="id of the first name in a list of names; null: 0, which must occur in the data"
+    )
+    values: Literal["auto", "soft", "graded"] = Field(
+        default="auto",
+        description="cells of label_columns; auto: 0/1, yes/no, y/n or x/blank; soft: shares from 0 to 1; graded: "
+        "numbers, positive from positive_from on",
+    )
+    positive_from: Number | None = Field(
+        default=None, validate_default=True, description="grade from which on a label is positive"
+    )
+    unlabelled: Literal["keep", "drop"] = Field(
+        default="keep", description="rows without a label; keep: an error in multi-class data; drop: left out"
     )
     raters: Literal["majority", "soft"] = Field(
         default="majority",
@@ -48,6 +85,22 @@ class DataConfig(Section):
         description="[n, folds]: hold out the n-th stratified fold of the training rows in place of the validation "
         "split, as a member of train --folds does",
     )
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_of_text(cls, name: str | None) -> str | None:
+        if name is not None and not _is_text_encoding(name):
+            raise ValueError(
+                "needs an encoding of text that Python has, such as utf-8, utf-16, cp1252, latin-1, shift_jis"
+            )
+        return name
+
+    @field_validator("positive_from")
+    @classmethod
+    def _belongs_to_grades(cls, grade: float | None, info: ValidationInfo) -> float | None:
+        if (grade is not None) != (info.data.get("values") == "graded"):
+            raise ValueError("needs a number with data.values=graded, and applies only with it")
+        return grade
 
     @field_validator("split")
     @classmethod

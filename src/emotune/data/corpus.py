@@ -15,11 +15,30 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.formats import read_files
-from emotune.data.formats.base import FileFormat, stem_of, suffix_of
+from emotune.data.formats import has_labels, read_files, read_labelled_files
+from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
+from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
-from emotune.data.records import Corpus, Record, fingerprint, label_set, records_of, targets_of, text_keys
-from emotune.data.split_files import CARD, SPLIT_NAMES, SUFFIXES, Splits, choose_files, find_splits, read_card
+from emotune.data.records import (
+    Corpus,
+    Record,
+    fingerprint,
+    joined_note,
+    label_set,
+    records_of,
+    targets_of,
+    text_keys,
+)
+from emotune.data.split_files import (
+    CARD,
+    SPLIT_NAMES,
+    SUFFIXES,
+    Splits,
+    choose_files,
+    find_splits,
+    read_card,
+    unpacked_name,
+)
 from emotune.errors import DataError, HubError, MissingInputError, Place, did_you_mean
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
@@ -89,7 +108,7 @@ def hub_id(path: str) -> re.Match[str] | None:
     if path == STARTER or hub.local_path(path) is not None:
         return None
     match = _HUB_ID.fullmatch(path)
-    return None if match is None or path.casefold().removesuffix(".gz").endswith(SUFFIXES) else match
+    return None if match is None or unpacked_name(path.casefold())[0].endswith(SUFFIXES) else match
 
 
 def _fetched(name: str, revision: str | None, subset: str | None) -> Path:
@@ -150,7 +169,10 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     path = _path(config)
     single = path.is_file()
     files: Splits = {"train": (path,)} if single else _training_files(config, path)
-    corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path)
+    corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path, splits)
+    unread = files.get("test") if "train" in splits and "test" not in splits else None
+    if unread is not None and corpus.format is not None and not has_labels(unread, config, corpus.format):
+        corpus = replace(corpus, description=(*corpus.description, _without_labels(unread)))
     if single or ("valid" in splits and "valid" not in files):
         records, seed = corpus.splits["train"], config.split_seed
         shares = config.split if single else [1 - _VALID_SHARE, _VALID_SHARE]
@@ -175,7 +197,8 @@ def load_stored_splits(source: DataSource, splits: Sequence[str] = ()) -> Corpus
     wanted = [_split_name(name, files) for name in splits] or list(files)
     needed = {name: paths for name, paths in files.items() if name in wanted or name == next(iter(files))}
     in_order = [name for name in files if name in wanted] + [name for name in wanted if name not in files]
-    return _chosen(_read(needed, source, path), in_order, path, files)
+    corpus = _read(needed, source, path, splits)
+    return _chosen(corpus, [name for name in in_order if name in corpus.splits or splits], path, files)
 
 
 def load_split(
@@ -198,7 +221,7 @@ def load_split(
         raise MissingInputError(f"neither a test nor a validation file in {path}")
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))
-    reading = read_files(files[name], config, labels.names, ids=ids)
+    reading = read_labelled_files(files[name], config, labels.names, ids=ids)
     records = records_of(reading, labels)
     described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.format.describe()}"
     return name, Corpus(labels, {name: records}, _description(source, described, *reading.notes()), reading.format)
@@ -244,24 +267,46 @@ def _chosen(corpus: Corpus, splits: Sequence[str], path: Path, others: Iterable[
     return replace(corpus, splits={name: corpus.splits[name] for name in splits})
 
 
-def _read(files: Splits, source: DataSource, path: Path) -> Corpus:
-    """Read the files. Those of the first split give the labels, and the format of files of the same kind."""
+def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]) -> Corpus:
+    """Read the files. Those of the first split give the labels, and the format of files of the same kind.
+
+    A test split without labels is left out, with a note, unless it is required.
+    """
     config, first = source.local, next(iter(files))
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
-    splits, notes = {first: records_of(reading, labels)}, reading.notes()
+    splits = {first: records_of(reading, labels)}
+    notes = [*reading.notes(), *joined_note(reading, labels, config)]
+    odd = list(odd_rows(reading, labels, are_given=bool(config.labels)))
     for split, paths in files.items():
         if split != first:
             # next to rows of raters, other splits may be rows of agreed labels
             same = suffix_of(paths[0]) == suffix_of(files[first][0]) and main.raters is None
             known = config.labels if same else labels.names
-            reading = read_files(paths, config, known, main if same else None, label_ids(main))
+            try:
+                reading = read_labelled_files(paths, config, known, main if same else None, label_ids(main))
+            except NoLabelsError as error:
+                if split != "test":
+                    raise
+                if split in required:
+                    hint = f"{error.hint} To score another split: --split valid"
+                    raise DataError(error.message, place=error.place, hint=hint) from None
+                notes.append(_without_labels(paths))
+                continue
             splits[split] = records_of(reading, labels)
+            odd += odd_rows(reading, labels, are_given=bool(config.labels))
             notes += reading.notes()
-    names = "" if path.is_file() else f" ({', '.join(_named(paths, alone=True) for paths in files.values())})"
+    read = (_named(paths, alone=True) for split, paths in files.items() if split in splits)
+    names = "" if path.is_file() else f" ({', '.join(read)})"
     kind = "multi-label" if labels.task is Task.MULTI_LABEL else "multi-class: one label a text"
     described = f"{len(labels)} labels, {kind}: {', '.join(labels.names)}"
-    return Corpus(labels, splits, _description(source, f"{path}{names}: {main.describe()}", described, *notes), main)
+    description = _description(source, f"{path}{names}: {main.describe()}", described, *notes)
+    return Corpus(labels, splits, description, main, tuple(odd))
+
+
+def _without_labels(paths: Sequence[Path]) -> str:
+    where = _named(paths, alone=True)
+    return f"{where} has no labels: training goes on without it; it can be predicted, not scored"
 
 
 def _description(source: DataSource, *lines: str) -> tuple[str, ...]:

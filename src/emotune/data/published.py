@@ -16,7 +16,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from emotune import hub
-from emotune.data.formats.base import GZIP
+from emotune.data.formats.packed import GZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError, did_you_mean
 
 PREFIX = "emotune:"

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,28 @@ import numpy.typing as npt
 from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading
 from emotune.data.formats.base import LABEL_ID, FileFormat, Row
+from emotune.data.formats.cells import looks_joined
+from emotune.data.formats.literals import quoting_error
 from emotune.errors import DataError, Place, did_you_mean
-from emotune.labels import KNOWN, POSITIVE, LabelSet, Task, known_set, label_name_error, to_matrix
+from emotune.labels import (
+    KNOWN,
+    POSITIVE,
+    LabelSet,
+    Task,
+    clean_label,
+    known_set,
+    label_key,
+    label_name_error,
+    to_matrix,
+)
 
 _BLANKS = re.compile(r"\s+")
 _SHOWN = 60
 _MOST_LABELS = 1000
 _LONGEST_LABEL = 200
+_EXAMPLES = 3
+_SEVERAL = "If texts may have any number of labels: --set data.task=multi_label"
+_NONE = "To leave out rows without a label: --set data.unlabelled=drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +61,29 @@ class Record:
         return Place(self.path, self.line)
 
 
+@dataclass(frozen=True, slots=True)
+class OddRow:
+    """A row that was not read as it stands: its kind of finding (`quality.checks`), and each detail in words."""
+
+    kind: str
+    place: Place
+    details: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Labelled texts in splits (`train`, `valid`, `test` or a name of the caller's), with one label set.
 
     description    how the files were read and split, in sentences for the user
     format         the format of the training file, or of the only file; None when it was not read from a file
+    odd            rows that were not read as they stand: repeated headers, labels in another spelling
     """
 
     labels: LabelSet
     splits: dict[str, list[Record]]
     description: tuple[str, ...]
     format: FileFormat | None = None
+    odd: tuple[OddRow, ...] = ()
 
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""
@@ -116,14 +143,21 @@ def label_set(reading: Reading, config: DataConfig) -> LabelSet:
         return LabelSet(names, task if config.task == "auto" else Task(config.task))
     except DataError as error:
         rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
-        bad = (Place(path, row.line) for path, row in rows if any(map(label_name_error, row.names)))
+        bad = (Place(path, row.line) for path, row in rows if any(map(_name_error, row.names)))
         raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
 
 
-def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
-    """The names in the rows; names that are equal up to case are one label, in its commonest spelling.
+def _name_error(name: str) -> str | None:
+    """What is wrong with a label name of a file; None for a valid one."""
+    error = quoting_error(name)
+    return label_name_error(clean_label(name)) or (error and f"label name {name[:_SHOWN]!r} {error}")
 
-    A known set keeps its own order, numbers are sorted by size, other names alphabetically.
+
+def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The names in the rows; names that are equal (`label_key`) are one label, in its commonest spelling.
+
+    A known set keeps its own order, numbers are sorted by size, other names alphabetically. Raises DataError for an
+    invalid name.
     """
     names: Counter[str] = Counter()
     together = Counter(row.names if row.shares is None else tuple(name for name, _ in row.shares) for row in rows)
@@ -132,13 +166,16 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
             names[name] += number
     spellings: dict[str, str] = {}
     for name, _ in names.most_common():
-        spellings.setdefault(name.casefold(), name)
+        spellings.setdefault(label_key(name), clean_label(name))
     longest = max(map(len, spellings), default=0)
     if len(spellings) > _MOST_LABELS or longest > _LONGEST_LABEL:
         many = len(spellings) > _MOST_LABELS
         what = f"{len(spellings):,} different labels" if many else f"labels of {longest:,} letters"
         hint = "Name the column of the labels: --set data.label_column=NAME"
         raise DataError(f"there are {what}, which look like texts", hint=hint)
+    if error := next(filter(None, map(_name_error, names)), None):
+        hint = "Several labels in a cell are a list in every row, or joined by one delimiter: --set "
+        raise DataError(error, hint=f"{hint}data.label_delimiter=… ('\\n' for a line break)")
     known = known_set(spellings)
     if known is not None:
         return tuple(spellings[name] for name in KNOWN[known].names)
@@ -147,16 +184,28 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(sorted(spellings.values()))
 
 
+def joined_note(reading: Reading, labels: LabelSet, config: DataConfig) -> list[str]:
+    """A note about the first label that looks like several; empty without one, or when the configuration decides."""
+    found = reading.format
+    if config.labels or config.label_delimiter is not None or found.id_names or found.label_columns:
+        return []
+    by = ((name, delimiter) for name in labels.names if (delimiter := looks_joined(name)) is not None)
+    return [
+        f"label {name!r} looks like several labels: --set data.label_delimiter={delimiter!r} splits it, and "
+        "--set data.label_delimiter=none says that it is one"
+        for name, delimiter in islice(by, 1)
+    ]
+
+
 def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
-    """The rows with label positions; a name that differs from a label in case only is that label.
+    """The rows with label positions; a name that is equal to a label (`label_key`) is that label.
 
     Raises DataError with the place of the first row whose labels do not fit.
     """
-    positions = {name.casefold(): i for i, name in enumerate(labels.names)}
-    positions |= {name: i for i, name in enumerate(labels.names)}
+    positions = {key(name): i for key in (label_key, str.casefold, str) for i, name in enumerate(labels.names)}
 
     def position(name: str, place: Place) -> int:
-        found = positions.get(name, positions.get(name.casefold()))
+        found = next((positions[key] for key in (name, name.casefold(), label_key(name)) if key in positions), None)
         if found is None:
             hint = did_you_mean(name[:_SHOWN], labels.names)
             if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
@@ -177,7 +226,7 @@ def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
             found = tuple(sorted({position(name, place) for name in row.names}))
             if labels.task is Task.MULTI_CLASS and len(found) != 1:
                 message = f"a multi-class row has exactly one label, this one has {len(found)}"
-                raise DataError(message, place=place, hint="If texts may have several: --set data.task=multi_label")
+                raise DataError(message, place=place, hint=_SEVERAL if found else f"{_NONE}. {_SEVERAL}")
             known[row.names] = found
         records.append(Record(row.text, known[row.names], path, row.line, row.id))
     return records
@@ -192,6 +241,6 @@ def _soft_targets(
         return tuple(position for position, share in shares if share >= POSITIVE), tuple(shares)
     total = sum(share for _, share in shares)
     if not total:
-        raise DataError("a multi-class row has one label, this one has no share above 0", place=place)
+        raise DataError("a multi-class row has one label, this one has no share above 0", place=place, hint=_NONE)
     likeliest = max(shares, key=lambda pair: pair[1])[0]
     return (likeliest,), tuple((position, share / total) for position, share in shares)

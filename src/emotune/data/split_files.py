@@ -1,5 +1,6 @@
 """The split of each file in a folder, or in a data set of the hub."""
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,11 @@ import yaml
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 
 SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "validation"), "valid"), "test": "test"}
-SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+# files of the second kind count for a split only where there is no file of the first
+_TEXT_OR_PARQUET = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".json", ".parquet")
+SUFFIXES = (*_TEXT_OR_PARQUET, ".xlsx", ".xlsm", ".arrow", ".feather", ".zip")
 CARD = "README.md"
+_DICT, _STATE = "dataset_dict.json", "state.json"  # of save_to_disk
 _PARTS = ("train", "valid", "test")
 _NUMBERED = re.compile(r"(.*?[^0-9])??([0-9]{1,5})")
 _SHARD = re.compile(r"(.+?)-([0-9]{5})-of-([0-9]{5})")
@@ -29,11 +33,16 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     A folder without them may be a copy of a data set of the hub: its card says which files are which, else its folder
     `data`, or the only folder with such files, counts. Else numbered files (`rows_1.csv`, `rows_2.csv`) are training
     rows. `subset`: its configuration. Raises DataError for two files of one split, and for a missing shard or number.
+
+    A folder of `save_to_disk` says itself which files it has; a data set without splits is training rows.
     """
     try:
+        saved = _saved_splits(folder)
+        if saved:
+            return {split: saved[split] for split in _PARTS if split in saved}
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
         here = _named_splits(names, folder)
-        if not here or subset is not None:
+        if subset is not None or not any(_is_usual(name) for files in here.values() for name in files):
             card = read_card(folder)
             patterns = ("*/*",) if card is None else ("*/*", "*/*/*")
             inner = (path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
@@ -42,6 +51,50 @@ def find_splits(folder: Path, *, subset: str | None = None) -> dict[str, tuple[P
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(folder)) from error
     return {split: tuple(folder / name for name in here[split]) for split in _PARTS if split in here}
+
+
+def _saved_splits(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The files of a folder that `datasets` saved with `save_to_disk`; empty for another folder."""
+    if (folder / _DICT).is_file():
+        names = _read_object(folder / _DICT).get("splits")
+        known = [name for name in (names if isinstance(names, list) else []) if name in SPLIT_NAMES]
+        found: dict[str, tuple[Path, ...]] = {}
+        for name in known:
+            if SPLIT_NAMES[name] in found:
+                message = f"two splits are {SPLIT_NAMES[name]!r}: {', '.join(known)}"
+                raise DataError(message, place=Place(folder / _DICT))
+            found[SPLIT_NAMES[name]] = _saved_files(folder / name)
+        return found
+    if not (folder / _STATE).is_file() or not (folder / "dataset_info.json").is_file():
+        return {}
+    name = _read_object(folder / _STATE).get("_split")
+    return {SPLIT_NAMES.get(str(name), "train"): _saved_files(folder)}
+
+
+def _saved_files(folder: Path) -> tuple[Path, ...]:
+    state, place = _read_object(folder / _STATE), Place(folder / _STATE)
+    if state.get("_indices_data_files"):
+        hint = "In datasets: load_from_disk(FOLDER).flatten_indices().save_to_disk(OTHER)"
+        raise DataError("this data set is a selection of the rows in its files", place=place, hint=hint)
+    entries = state.get("_data_files")
+    names = [one.get("filename") for one in (entries if isinstance(entries, list) else []) if isinstance(one, dict)]
+    paths = tuple(folder / name for name in names if isinstance(name, str) and PurePosixPath(name).name == name)
+    missing = [path.name for path in paths if not path.is_file()]
+    if not paths or missing or len(paths) < len(names):
+        what = f"the file {missing[0]} is missing" if missing else "it names no files of rows"
+        raise DataError(what, place=place, hint="Save the data set again, or as Parquet: to_parquet('train.parquet')")
+    return paths
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    """The JSON object in a file; raises DataError for another file."""
+    try:
+        found = json.loads(path.read_bytes()) if path.is_file() and path.stat().st_size <= _LARGEST_CARD else None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise DataError("this is not the file that save_to_disk writes", place=Place(path))
+    return found
 
 
 def split_named(name: str) -> str:
@@ -71,7 +124,8 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
     folders: dict[str, list[str]] = {}
     for name in names:
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    with_train = {folder: files for folder, files in folders.items() if any(_parsed(f).split == "train" for f in files)}
+    of_train = [name for name in names if _parsed(name).split == "train"]
+    with_train = {name.rpartition("/")[0]: folders[name.rpartition("/")[0]] for name in _preferred(of_train)}
     groups: Mapping[str, Any] = configs or with_train
     if subset is not None and subset not in groups:
         hint = did_you_mean(subset, groups) if groups else "It has no subsets."
@@ -134,8 +188,8 @@ def _matching(names: Sequence[str], data_files: Any) -> dict[str, list[str]]:
         split, patterns = ("train", entry) if isinstance(entry, str) else (entry.get("split"), entry.get("path"))
         wanted = [p for p in (patterns if isinstance(patterns, list) else [patterns]) if isinstance(p, str)]
         name = SPLIT_NAMES.get(str(split).casefold())
-        files = sorted(n for n in names if n.removesuffix(".gz").endswith(SUFFIXES))
-        matched = [n for n in files if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted)]
+        files = _preferred(n for n in names if any(fnmatchcase(n, p.removeprefix("./")) for p in wanted))
+        matched = sorted(files)
         if name is not None and matched:
             found[name] = list(dict.fromkeys([*found.get(name, []), *matched]))
     return found
@@ -152,6 +206,26 @@ class _Named:
     shards: int = 0
 
 
+def _preferred(names: Iterable[str]) -> list[str]:
+    """The files of texts among these: the usual ones, else those of the second kind (`SUFFIXES`)."""
+    found = [name for name in names if unpacked_name(name.casefold())[0].endswith(SUFFIXES)]
+    return [name for name in found if _is_usual(name)] or found
+
+
+def _is_usual(name: str) -> bool:
+    bare, packed = unpacked_name(name.casefold())
+    return bare.endswith(_TEXT_OR_PARQUET) and packed != ".zip"
+
+
+def unpacked_name(name: str) -> tuple[str, str]:
+    """The name of a file, in lower case, without `.gz`, or without the `.zip` of `x.csv.zip`; and what was removed."""
+    for packed in (".gz", ".zip"):
+        bare = name.removesuffix(packed)
+        if bare != name and (packed == ".gz" or bare.endswith(SUFFIXES)):
+            return bare, packed
+    return name, ""
+
+
 def _parsed(name: str) -> _Named:
     stem, suffix = _stem_and_suffix(name)
     match = _SHARD.fullmatch(stem)
@@ -160,8 +234,8 @@ def _parsed(name: str) -> _Named:
 
 
 def _stem_and_suffix(name: str) -> tuple[str, str]:
-    """The two parts of a file's name in lower case, without `.gz`."""
-    path = PurePosixPath(PurePosixPath(name).name.casefold().removesuffix(".gz"))
+    """The two parts of a file's name in lower case, unpacked."""
+    path = PurePosixPath(unpacked_name(PurePosixPath(name).name.casefold())[0])
     return path.stem, path.suffix
 
 
@@ -197,10 +271,12 @@ def _numbered(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
 def _named_splits(names: Iterable[str], folder: Path) -> dict[str, list[str]]:
     """The files with a split in their names, shards in order."""
     found: dict[str, list[_Named]] = {}
-    for file in map(_parsed, sorted(names)):
-        if file.split is None:
+    named = [file for file in map(_parsed, sorted(names)) if file.split is not None]
+    usual = {file.split for file in named if _is_usual(file.name)}
+    for file in named:
+        if file.split in usual and not _is_usual(file.name):
             continue
-        files = found.setdefault(file.split, [])
+        files = found.setdefault(str(file.split), [])
         if files and (not file.shards or replace(files[0], name="") != replace(file, name="", shard=0)):
             message = f"two files for the split {file.split!r}: {files[0].name} and {file.name}"
             raise DataError(message, place=Place(folder), hint=_TWO_FILES)

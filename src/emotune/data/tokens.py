@@ -5,6 +5,7 @@ The token ids of all texts are in one array without padding, to save memory. A b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -12,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from emotune.data import emoji
 from emotune.errors import ModelError, Place
 
 Ints = npt.NDArray[np.int64]
 _CHUNK = 4096
 _BUCKET_BATCHES = 50
+_OVERLAP = 4  # windows overlap by one fourth
+# bounds for the tokens of a text: an emoji may become its name; a word of 16 characters is mostly several tokens
+_TOKENS_OF_A_CHARACTER, _CHARACTERS_OF_A_TOKEN = 16, 16
+_ALWAYS_TOKENIZED = 1 << 20  # characters; they take about half a second
+_TOKENS_OF_A_ROW = 128  # on average in a batch for scoring: longer rows make smaller batches, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -76,13 +83,13 @@ class TextEncoder:
             raise ModelError(message)
 
     @classmethod
-    def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
-        """Read `tokenizer.json`; raises ModelError for an invalid one."""
+    def from_file(cls, path: Path, max_tokens: int, pad_id: int, *, emoji_words: bool = False) -> "TextEncoder":
+        """Read `tokenizer.json`; raises ModelError for an invalid one. `emoji_words`: as `data.emoji.with_words`."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
-        return cls(tokenizer, max_tokens, pad_id)
+        return cls(emoji.with_words(tokenizer) if emoji_words else tokenizer, max_tokens, pad_id)
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """One row for each text, cut to `max_tokens`."""
@@ -95,12 +102,40 @@ class TextEncoder:
         """
         return self._encode(texts, min(max_tokens or self.max_tokens, self.max_tokens), windowed=True)
 
+    def within(self, texts: Sequence[str], max_windows: int, max_tokens: int | None = None) -> tuple[list[str], Ints]:
+        """The texts cut to what `windows` reads in `max_windows` windows, and the characters cut from each, shape (n,).
+
+        Of a text that is far too long, only the start is tokenized.
+        """
+        room = self._room(max_windows, min(max_tokens or self.max_tokens, self.max_tokens))
+        kept, cut = list(texts), np.zeros(len(texts), dtype=np.int64)
+        self._tokenizer.no_truncation()
+        for i, text in enumerate(texts):
+            if len(text) * _TOKENS_OF_A_CHARACTER > room:
+                kept[i] = self._start(text[: max(_ALWAYS_TOKENIZED, room * _CHARACTERS_OF_A_TOKEN)], room)
+                cut[i] = len(text) - len(kept[i])
+        return kept, cut
+
+    def _room(self, max_windows: int, max_tokens: int) -> int:
+        """The tokens of a text, without special tokens, that so many windows read."""
+        size = max_tokens - self._num_special
+        return size + (max_windows - 1) * (size - size // _OVERLAP)
+
+    def _start(self, text: str, room: int) -> str:
+        """The start of a text that has at most `room` tokens, special tokens aside."""
+        while True:
+            encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
+            if len(encoding.ids) <= room:
+                return text
+            # tokens can differ in front of the cut, so the shorter text is counted again
+            text = text[: min(encoding.offsets[room - 1][1], len(text) - 1)]
+
     def _encode(self, texts: Sequence[str], max_tokens: int, *, windowed: bool) -> Encoded:
         ids: list[npt.NDArray[np.int32]] = []
         lengths: list[int] = []
         owner: list[int] = []
         num_cut = 0
-        stride = (max_tokens - self._num_special) // 4 if windowed else 0
+        stride = (max_tokens - self._num_special) // _OVERLAP if windowed else 0
         self._tokenizer.enable_truncation(max_tokens, stride=stride)
         for start, chunk in self._encodings(texts):
             rows: list[list[int]] = []
@@ -123,11 +158,27 @@ class TextEncoder:
         counts = [len(encoding) for _, chunk in self._encodings(texts) for encoding in chunk]
         return np.asarray(counts, dtype=np.int64)
 
+    def unknown(self, texts: Sequence[str]) -> dict[int, str]:
+        """The characters, ASCII aside, that the tokenizer has no token for, each once, by the number of the text."""
+        token = emoji.unknown_token(self._tokenizer)
+        number = None if token is None else self._tokenizer.token_to_id(token)
+        found: dict[int, str] = {}
+        for start, chunk in self._encodings(texts) if number is not None else ():
+            for i, encoding in enumerate(chunk, start=start):
+                if number in encoding.ids:
+                    found[i] = texts[i]
+        if token is None or not found:
+            return {}
+        knows = cache(lambda char: emoji.knows(self._tokenizer, char, token))
+        characters = {
+            i: "".join(dict.fromkeys(c for c in text if not c.isascii() and not knows(c))) for i, text in found.items()
+        }
+        return {i: odd for i, odd in characters.items() if odd}
+
     def _encodings(self, texts: Sequence[str]) -> Iterator[tuple[int, list[Encoding]]]:
         """The encodings of the texts in chunks, with the number of the first text."""
         for start in range(0, len(texts), _CHUNK):
-            # no tokenizer takes lone surrogates: replace them
-            chunk = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _CHUNK]]
+            chunk = [_without_surrogates(text) for text in texts[start : start + _CHUNK]]
             yield start, self._tokenizer.encode_batch_fast(chunk)
 
     def save(self, path: Path) -> None:
@@ -141,11 +192,23 @@ class TextEncoder:
         return str(self._tokenizer.to_str(pretty=True))
 
 
+def _without_surrogates(text: str) -> str:
+    """The text with lone surrogates, which no tokenizer takes, replaced by as many other characters."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
-    """Batches of rows sorted by length, the longest first: for scoring, which does not depend on the order."""
+    """Batches of rows sorted by length, the longest first: for scoring, which does not depend on the order.
+
+    A batch has at most `batch_size` rows, and at most 128 × `batch_size` tokens unless it is one row.
+    """
     order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        size = max(1, min(batch_size, batch_size * _TOKENS_OF_A_ROW // longest))
+        yield order[start : start + size]
+        start += size
 
 
 def shuffled_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:

@@ -2,11 +2,13 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -15,119 +17,248 @@ from emotune.artifact.ensemble import combined
 from emotune.artifact.manifest import FORMAT_VERSION, Manifest
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.files import read_json
-from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
+from emotune.config.kinds import EnsembleKind, FittedKind, TextModel, TrainedKind, find_kind
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
-from emotune.errors import ConfigError, EmotuneError, EmotuneWarning, ModelError, Place, UsageError
+from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
 from emotune.labels import LabelSet, Task, in_order, mapping_to
+
+if TYPE_CHECKING:
+    from emotune.models.scoring import Scorer
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-# a backend takes texts and a batch size; it returns logits (texts, labels) and the number of windows of each text
-Backend = Callable[[Sequence[str], int], tuple[Floats, Ints]]
 DEFAULT_BATCH_SIZE = 32
+DEFAULT_MAX_WINDOWS = 64  # about 50 pages for a model of 512 tokens
+CHUNK = 256  # texts that `stream` reads and scores together
 SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
 _FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
+_INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # blanks, control and format characters
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Logits of shape (texts, labels); the windows of each text, and the characters cut from its end, (texts,) each."""
+
+    logits: Floats
+    windows: Ints
+    unread: Ints
+
+
+class Backend(Protocol):
+    """Runs a model."""
+
+    def __call__(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        """Score texts; of each, at most `max_windows` windows are read (None: the whole text)."""
+        ...
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The predicted labels of a text (most probable first), and the probability of every label.
 
-    windows: the number of windows of a text that is longer than the model's maximum; 1 for other texts.
+    windows: the number of windows in which the text was read; 1 unless it is longer than the model's maximum. unread:
+    the number of characters at its end that were cut (`max_windows`). A blank text is not read: it has no labels, no
+    scores and no windows.
     """
 
     text: str
     labels: tuple[str, ...]
     scores: dict[str, float]
     windows: int = 1
+    unread: int = 0
+
+    @property
+    def blank(self) -> bool:
+        """Whether the text is empty, or has only blanks and invisible characters."""
+        return self.windows == 0
 
     def top(self, k: int) -> dict[str, float]:
         """Return the k highest scores, the highest first."""
         return dict(sorted(self.scores.items(), key=lambda item: -item[1])[:k])
 
     def to_json(self, top_k: int | None = None) -> dict[str, Any]:
-        """Return a JSON object: text, labels, scores (all, or the `top_k` highest), windows."""
+        """Return a JSON object: text, labels, scores (all, or the `top_k` highest), windows, unread, blank."""
         scores = self.scores if top_k is None else self.top(top_k)
-        return {"text": self.text, "labels": list(self.labels), "scores": scores, "windows": self.windows}
+        read = {"windows": self.windows, "unread": self.unread, "blank": self.blank}
+        return {"text": self.text, "labels": list(self.labels), "scores": scores, **read}
 
 
 class EmotionClassifier:
     """A loaded model. Call it with one text or many; it always returns a list of predictions."""
 
-    def __init__(self, backend: Backend, decision: Decision, manifest: Manifest) -> None:
+    def __init__(
+        self, backend: Backend, decision: Decision, manifest: Manifest, *, directory: Path | None = None
+    ) -> None:
         self._backend = backend
-        self.decision, self.manifest = decision, manifest
+        self.decision, self.manifest, self.directory = decision, manifest, directory
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.labels.names[:3]) + (", …" if len(self.labels) > 3 else "")
+        parts = [f"{self.manifest.kind}, {len(self.labels)} labels, {self.labels.task}: {names}"]
+        parts += [f"encoder {self.manifest.encoder}"] if self.manifest.encoder else []
+        parts += [f"from {self.directory}"] if self.directory else []
+        return f"<EmotionClassifier {'; '.join(parts)}>"
 
     @property
     def labels(self) -> LabelSet:
         """The labels, in the order of the columns of `predict_proba`."""
         return self.decision.labels
 
-    def __call__(self, texts: str | Sequence[str], **options: Any) -> list[Prediction]:
+    def __call__(self, texts: str | Iterable[str], **options: Any) -> list[Prediction]:
         """Same as `predict`."""
         return self.predict(texts, **options)
 
     def predict(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         threshold: float | None = None,
         level: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        max_windows: int | None = DEFAULT_MAX_WINDOWS,
     ) -> list[Prediction]:
-        """Predict labels and scores of each text, in the order of the texts.
+        """Predict labels and scores of each text, in the order of the texts; options and errors as for `stream`.
+
+        Raises TypeError for anything but texts before any text is scored, with its position.
+        """
+        checked = list(_checked(texts))
+        options: dict[str, Any] = {"threshold": threshold, "level": level}
+        return list(self.stream(checked, batch_size=batch_size, max_windows=max_windows, **options))
+
+    def stream(
+        self,
+        texts: str | Iterable[str],
+        *,
+        threshold: float | None = None,
+        level: str | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        max_windows: int | None = DEFAULT_MAX_WINDOWS,
+        chunk_size: int = CHUNK,
+    ) -> Iterator[Prediction]:
+        """Predict the texts of any iterable in chunks, in order: the memory does not depend on their number.
 
         threshold: one for all labels (0 to 1) instead of the tuned ones. level: a coarser label set, such as `ekman`;
         a coarse label has the highest score of its members, and is predicted if one of them is.
+        max_windows: the windows that are read of a long text, from its start; None for all.
+        chunk_size: the texts that are read before they are scored together; equal texts are scored once.
+
         Raises UsageError for a level that these labels do not have, an invalid threshold or one for a multi-class
-        model, a batch_size below 1.
+        model, a number below 1. Raises TypeError for anything but texts, with its position; that error, and any error
+        of the iterable, is raised after the predictions of the texts before it.
         """
-        texts = _as_list(texts)
         if threshold is not None and self.labels.task is Task.MULTI_CLASS:
             raise UsageError("a multi-class model predicts the most probable label; it has no threshold")
+        for name, number in (("batch_size", batch_size), ("max_windows", max_windows), ("chunk_size", chunk_size)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name} is at least 1, not {number}")
         decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
-        logits, windows = self._logits(texts, batch_size)
-        probabilities = decision.probabilities(logits)
+        if level is not None:
+            mapping_to(level, self.labels)
+        chunks = _chunks(_checked(texts), chunk_size)
+        return (
+            prediction
+            for chunk in chunks
+            for prediction in self._predict(chunk, decision, level, batch_size, max_windows)
+        )
+
+    def _predict(
+        self, texts: list[str], decision: Decision, level: str | None, batch_size: int, max_windows: int | None
+    ) -> list[Prediction]:
+        readable = list(dict.fromkeys(text for text in texts if not _is_blank(text)))
+        scored = self._score(readable, batch_size, max_windows)
+        probabilities = decision.probabilities(scored.logits)
         decided, labels = decision.decide(probabilities), self.labels
         if level is not None:
             mapping = mapping_to(level, labels)
             decided, probabilities = mapping.coarsen(decided, labels), mapping.coarsen(probabilities, labels)
             labels = mapping.label_set(labels)
         names = Decision.default(labels).names(decided, probabilities)
-        scores = [dict(zip(labels.names, map(float, row), strict=True)) for row in probabilities]
-        return [Prediction(text, tuple(names[i]), scores[i], int(windows[i])) for i, text in enumerate(texts)]
+        found: dict[str, Prediction] = {}
+        for i, text in enumerate(readable):
+            scores = dict(zip(labels.names, map(float, probabilities[i]), strict=True))
+            found[text] = Prediction(text, tuple(names[i]), scores, int(scored.windows[i]), int(scored.unread[i]))
+        return [found.get(text) or Prediction(text, (), {}, windows=0) for text in texts]
 
     def predict_proba(
-        self, texts: str | Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE
+        self,
+        texts: str | Iterable[str],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        max_windows: int | None = DEFAULT_MAX_WINDOWS,
     ) -> npt.NDArray[np.float64]:
-        """Return probabilities of shape (texts, labels), columns in the order of `labels.names`."""
-        return self.decision.probabilities(self._logits(_as_list(texts), batch_size)[0])
+        """Return probabilities of shape (texts, labels), columns in the order of `labels.names`.
+
+        A blank text has those that the model computes for it. Raises TypeError as `predict`.
+        """
+        return self.decision.probabilities(self._score(list(_checked(texts)), batch_size, max_windows).logits)
 
     def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
-        """Return logits of shape (texts, labels), before activation and decision."""
-        return self._logits(texts, batch_size)[0]
+        """Return logits of shape (texts, labels), before activation and decision; texts are read whole."""
+        return self._score(texts, batch_size, None).logits
 
-    def _logits(self, texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        """Return the logits and the number of windows of each text."""
+    def _score(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         if batch_size < 1:
             raise UsageError(f"batch_size is at least 1, not {batch_size}")
-        logits, windows = self._backend(texts, batch_size)
-        if logits.shape[1] != len(self.labels):
-            message = f"this model has {logits.shape[1]} scores, but its decision.json has {len(self.labels)} labels"
-            raise ModelError(message)
-        if not np.isfinite(logits).all():
+        scored = self._backend(texts, batch_size, max_windows)
+        found = scored.logits.shape[1]
+        if found != len(self.labels):
+            raise ModelError(f"this model has {found} scores, but its decision.json has {len(self.labels)} labels")
+        if not np.isfinite(scored.logits).all():
             raise ModelError("this model computes infinite or NaN scores: its weights are not valid")
-        return logits, windows
+        return scored
 
 
-def _as_list(texts: str | Sequence[str]) -> list[str]:
-    found = [texts] if isinstance(texts, str) else list(texts)
-    for text in found:
-        if not isinstance(text, str):
-            raise TypeError(f"a text is a str, not {type(text).__name__}")
-    return found
+def _checked(texts: Any) -> Iterator[str]:
+    """Return the texts one by one; raises TypeError, at once or with the position of what is not a text."""
+    if isinstance(texts, str):
+        return iter([texts])
+    hint = ""
+    if isinstance(texts, Mapping):
+        hint = "; pass its texts, such as list(found.values())"
+    elif hasattr(texts, "columns"):
+        hint = "; pass the column that holds the texts"
+    if hint or isinstance(texts, bytes | bytearray) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is {_shown(texts)}, not a str or a sequence of str{hint}")
+    return (_text(text, position) for position, text in enumerate(texts))
+
+
+def _text(text: Any, position: int) -> str:
+    if isinstance(text, str):
+        return text
+    raise TypeError(f"texts[{position}] is {_shown(text)}, not a str")
+
+
+def _shown(value: Any) -> str:
+    """Name a value of another type than str in an error."""
+    if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
+        return f"{value} (a missing value)"
+    if isinstance(value, bool | int | float | np.generic):
+        return f"the number {value} ({type(value).__name__})"
+    return f"a {type(value).__name__}"
+
+
+def _chunks(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+    """Yield lists of `size` texts; an error of the iterator is raised after the texts before it."""
+    error: Exception | None = None
+
+    def until_error() -> Iterator[str]:
+        nonlocal error
+        try:
+            yield from texts
+        except Exception as found:  # of any kind: it is raised again below
+            error = found
+
+    rest = until_error()
+    while chunk := list(islice(rest, size)):
+        yield chunk
+    if error is not None:
+        raise error
+
+
+def _is_blank(text: str) -> bool:
+    return all(category(character) in _INVISIBLE for character in text)
 
 
 def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
@@ -158,7 +289,7 @@ def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) ->
     )
     for note in found.notes:
         warn(note)
-    return EmotionClassifier(backend, found.decision, manifest)
+    return EmotionClassifier(backend, found.decision, manifest, directory=found.directory)
 
 
 def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
@@ -170,7 +301,7 @@ def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
         kind = find_kind(found.kind)
     except ConfigError:
         message = f"a model of kind {found.kind[:40]!r}, which this version of emotune does not know"
-        raise ModelError(message, place=Place(found.directory), hint="pip install --upgrade emotune") from None
+        raise ModelError(message, place=Place(found.directory), hint=UPDATE) from None
     if isinstance(kind, EnsembleKind):
         return _ensemble(found, [_open_backend(member.model, device)[0] for member in found.members]), None
     try:
@@ -179,43 +310,76 @@ def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
         assert isinstance(kind, FittedKind)
         model = kind.load(found.directory, device)
     except ImportError as error:
-        message = f"running this model needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
-    return lambda texts, batch_size: (model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64)), None
+        raise missing_library("running this model", error.name, kind.extra) from error
+    return _fitted(model), None
+
+
+def _fitted(model: TextModel) -> Backend:
+    """Return the backend of a fitted model. A kind that reads windows has the method `within`, as `TextEncoder` has."""
+    within = getattr(model, "within", None)
+
+    def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        unread = np.zeros(len(texts), dtype=np.int64)
+        if within is not None and max_windows is not None:
+            texts, unread = within(texts, max_windows)
+        return Scored(model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64), unread)
+
+    return scored
 
 
 def _windowed(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
     """Return the backend of a network, and the tokens of a window. It averages windows, weighted by tokens."""
-    from emotune.models import encoder as encoders
+    network, encoder = _network(found, kind, device)
 
-    model = encoders.TorchBackend(kind.load(found.directory), device)
-    with _tokenizing():
-        if found.manifest is None or found.manifest.max_tokens is None:
-            encoder = encoders.text_encoder(found.directory, model.model)
-        else:
-            pad = read_json(found.directory / "config.json").get("pad_token_id")
-            pad_id = pad if isinstance(pad, int) else 0
-            encoder = TextEncoder.from_file(found.directory / "tokenizer.json", found.manifest.max_tokens, pad_id)
-
-    def scored(texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
+    def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        unread = np.zeros(len(texts), dtype=np.int64)
         with _tokenizing():
+            if max_windows is not None:
+                texts, unread = encoder.within(texts, max_windows)
             encoded = encoder.windows(texts)
-        rows = model.logits(encoded, batch_size, encoder.pad_id)
-        return encoded.averaged(rows, len(texts)), np.bincount(encoded.owner, minlength=len(texts))
+        rows = network.logits(encoded, batch_size, encoder.pad_id)
+        windows = np.bincount(encoded.owner, minlength=len(texts))
+        return Scored(encoded.averaged(rows, len(texts)), windows, unread)
 
     return scored, encoder.max_tokens
+
+
+def _network(found: FoundModel, kind: TrainedKind, device: str) -> tuple["Scorer", TextEncoder]:
+    """Return the network of a model and its tokenizer. transformers is imported only for what needs it."""
+    own = found.manifest is not None and found.manifest.max_tokens is not None
+    network: Scorer | None = None
+    if own:
+        from emotune.models.bert import load as load_bert
+
+        network = load_bert(found.directory, device)
+    if network is None:
+        from emotune.models import encoder as encoders
+
+        network = encoders.TorchBackend(kind.load(found.directory), device)
+        if not own:
+            with _tokenizing():
+                return network, encoders.text_encoder(found.directory, network.model)
+    assert found.manifest is not None
+    assert found.manifest.max_tokens is not None
+    pad = read_json(found.directory / "config.json").get("pad_token_id")
+    pad_id = pad if isinstance(pad, int) else 0
+    with _tokenizing():
+        return network, TextEncoder.from_file(found.directory / "tokenizer.json", found.manifest.max_tokens, pad_id)
 
 
 def _ensemble(found: FoundModel, backends: Sequence[Backend]) -> Backend:
     """Return the backend of an ensemble: its members run in turn; the windows are the largest of their numbers."""
 
-    def scored(texts: Sequence[str], batch_size: int) -> tuple[Floats, Ints]:
-        logits, windows = [], np.ones(len(texts), dtype=np.int64)
-        for member, backend in zip(found.members, backends, strict=True):
-            rows, pieces = backend(texts, batch_size)
-            logits.append(in_order(rows, member.model.decision.labels, found.decision.labels))
-            windows = np.maximum(windows, pieces)
-        return combined([member.weights for member in found.members], logits), windows
+    def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        parts = [backend(texts, batch_size, max_windows) for backend in backends]
+        logits = [
+            in_order(part.logits, member.model.decision.labels, found.decision.labels)
+            for part, member in zip(parts, found.members, strict=True)
+        ]
+        windows, unread = (
+            np.maximum.reduce(each) for each in zip(*((p.windows, p.unread) for p in parts), strict=True)
+        )
+        return Scored(combined([member.weights for member in found.members], logits), windows, unread)
 
     return scored
 

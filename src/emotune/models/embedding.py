@@ -27,7 +27,7 @@ from emotune.data.published import cache_directory
 from emotune.data.tokens import batches_by_length
 from emotune.errors import ConfigError, UsageError
 from emotune.models import encoder as encoders
-from emotune.models.encoder import pick_device
+from emotune.models.scoring import pick_device, require_known
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -67,10 +67,14 @@ class Embedder:
         hidden = int(self._model.config.hidden_size)
         self.width = hidden * (len(self._layers) if config.layer_join == "concat" else 1)
 
+    def within(self, texts: Sequence[str], max_windows: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
+        return self._text_encoder.within(texts, max_windows, self.config.max_length)
+
     def embed(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return embeddings of shape (texts, width); batches have texts of similar length."""
         encoded = self._text_encoder.windows(texts, self.config.max_length)
-        encoders.require_known(self._model, encoded)
+        require_known(encoded, self._model.get_input_embeddings().num_embeddings)
         out = np.zeros((len(encoded), self.width), dtype=np.float32)
         read = np.flatnonzero(encoded.lengths)  # a text without tokens keeps zeros
         with torch.inference_mode():

@@ -20,10 +20,11 @@ from transformers.utils import logging as transformers_logging
 
 from emotune.config.kinds import EncoderConfig, NetworkConfig
 from emotune.data import emoji
-from emotune.data.tokens import Encoded, TextEncoder, batches_by_length
-from emotune.errors import ConfigError, ModelError, OutputError, Place, UsageError
+from emotune.data.tokens import TextEncoder
+from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
 from emotune.models import heads
+from emotune.models.scoring import Scorer, pick_device
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
 _HEAD_DROPOUTS = ("seq_classif_dropout", "classifier_dropout", "cls_dropout", "mlp_dropout")
@@ -208,14 +209,6 @@ def max_tokens(model: PreTrainedModel, tokenizer_limit: int) -> int:
     return min(limit, tokenizer_limit) if tokenizer_limit < _UNSET_LENGTH else limit
 
 
-def require_known(model: PreTrainedModel, encoded: Encoded) -> None:
-    """Raise ModelError for token ids without an embedding in the model."""
-    known = model.get_input_embeddings().num_embeddings
-    if len(encoded.ids) and int(encoded.ids.max()) >= known:
-        found = f"token id {encoded.ids.max()}, but the model has {known:,} embeddings"
-        raise ModelError(f"tokenizer and model do not fit: {found}")
-
-
 def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: Path) -> None:
     """Write configuration, weights in fp32, and tokenizer without padding or truncation, for plain transformers."""
     with _quiet_transformers():
@@ -388,42 +381,15 @@ def _hint(names: Sequence[str], pattern: str) -> str:
     return f"The model has {', '.join(f'{part}.*' for part in parts)}"
 
 
-def pick_device(name: str) -> torch.device:
-    """Return a device by name; `auto` is a GPU if there is one. Raises UsageError for an unknown or absent device."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        message = f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here"
-        raise UsageError(message, hint="Use --device cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("no device 'mps' on this machine", hint="Use --device cpu.")
-    return device
-
-
-class TorchBackend:
-    """A network in fp32 on one device, for scoring."""
+class TorchBackend(Scorer):
+    """A network of transformers, in fp32 on one device, for scoring."""
 
     def __init__(self, model: PreTrainedModel, device: str = "auto") -> None:
-        self.device = pick_device(device)
-        self.model = model.to(self.device).eval()
-
-    def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
-        """Return logits of shape (rows, labels); batches have rows of similar length.
-
-        Raises ModelError for token ids without an embedding.
-        """
-        require_known(self.model, encoded)
-        out = np.zeros((len(encoded), self.model.config.num_labels), dtype=np.float32)
-        with torch.inference_mode():
-            for rows in batches_by_length(encoded.lengths, batch_size):
-                ids, mask = (torch.from_numpy(each).to(self.device) for each in encoded.padded(rows, pad_id))
-                out[rows] = self.model(input_ids=ids, attention_mask=mask).logits.float().cpu().numpy()
-        return out
+        target = pick_device(device)
+        self.model = model.to(target).eval()
+        super().__init__(
+            lambda ids, mask: self.model(input_ids=ids, attention_mask=mask).logits,
+            num_labels=self.model.config.num_labels,
+            num_embeddings=self.model.get_input_embeddings().num_embeddings,
+            device=target,
+        )

@@ -5,7 +5,7 @@ head.json           how the encoder makes embeddings (`EmbeddingConfig`)
 head.safetensors    weights (width, labels) and bias (labels,)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,6 @@ Doubles = npt.NDArray[np.float64]
 _ENCODER, _SETTINGS, _HEAD = "encoder", "head.json", "head.safetensors"
 _BATCH = 64
 _CHUNK = 4096  # texts scored at a time: not all embeddings are in memory at once
-_QUARTERS = 4
 
 
 class FeaturesModel:
@@ -33,6 +32,10 @@ class FeaturesModel:
 
     def __init__(self, embedder: Embedder, linear: Linear) -> None:
         self._embedder, self._linear = embedder, linear
+
+    def within(self, texts: Sequence[str], max_windows: int) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
+        return self._embedder.within(texts, max_windows)
 
     def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return logits of shape (texts, labels)."""
@@ -60,7 +63,7 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     embedder = Embedder(data.source, settings, data.device, emoji_words=config.emoji_words)
     data.info(f"embedding {len(data.texts):,} training texts, {embedder.width:,} numbers each")
     matrix = embed_texts(
-        embedder, data.texts, batch_size=_BATCH, cached=config.cache, info=data.info, progress=_quarterly(data.info)
+        embedder, data.texts, batch_size=_BATCH, cached=config.cache, info=data.info, progress=data.progress
     )
     data.info("fitting logistic regression")
     if not config.standardise:
@@ -74,20 +77,6 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     weights = fitted.weights / scale[:, None]
     bias = fitted.bias - mean @ weights
     return FeaturesModel(embedder, Linear(weights.astype(np.float32), bias.astype(np.float32)))
-
-
-def _quarterly(info: Callable[[str], None]) -> Callable[[int, int], None]:
-    """Return a progress callback that reports each quarter once."""
-    reported = 0
-
-    def report(done: int, whole: int) -> None:
-        nonlocal reported
-        quarter = _QUARTERS * done // whole
-        if reported < quarter < _QUARTERS:
-            reported = quarter
-            info(f"{done:,} of {whole:,} texts embedded")
-
-    return report
 
 
 def load(directory: Path, device: str) -> FeaturesModel:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from emotune.data.records import Record
 from emotune.decision import Decision
@@ -26,7 +26,7 @@ from emotune.reports.writer import (
     Cases,
     Columns,
     Details,
-    Facts,
+    Errors,
     Heading,
     Headlines,
     Mark,
@@ -35,9 +35,11 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
+    clean,
 )
-from emotune.scoring import metrics
+from emotune.scoring import metrics, probabilistic
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
+from emotune.scoring.probabilistic import POSITIVE_REGION, Cells
 from emotune.scoring.slices import (
     Confusions,
     Slice,
@@ -53,13 +55,17 @@ if TYPE_CHECKING:
 
     from emotune.reports.figures.curves import LabelCurve
 
-_MOST_CONFUSED, _SHOWN_CONFUSED = 30, 15
+_MOST_CONFUSED, _SHOWN_CONFUSED = 30, 10
 _MOST_CASES, _MOST_MISTAKES, _MOST_CHARACTERS = 30, 12, 600
+MOST_TEXTS = 30  # of the wrong texts with the highest loss, where the user does not say
 _MOST_LABELS, _MOST_SCORES = 12, 5  # of a case
 _MOST_NAMES = 40  # of a part of the labels
-_HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc", "ece")
+_HEADLINES = ("macro_f1", "micro_f1", "accuracy", "macro_average_precision", "macro_auroc")
 _LEVEL_METRICS = ("macro_f1", "micro_f1", "accuracy")
 _CURVE_POINTS = 150
+_MOST_CELLS = 12  # in each direction, of a matrix that is shown at once
+_MOST_PANELS = 60  # of precision and recall
+_THRESHOLDS = np.arange(1, 100) / 100  # of the sliders
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Evaluation:
     """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
     `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels). `resamples`:
-    bootstrap draws for the intervals.
+    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows.
     """
 
     labels: LabelSet
@@ -82,6 +88,13 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     thresholds: tuple[float, ...] | None = None
     resamples: int = 1000
+    texts: int = MOST_TEXTS
+
+    @property
+    def name(self) -> str:
+        """The name of the model: that of its run, or of its own folder."""
+        path = PurePath(self.model)
+        return path.parent.name if path.name == "model" and path.parent.name else path.name
 
     @property
     def multi_label(self) -> bool:
@@ -187,8 +200,11 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
     scores = evaluation.scores
     missing = tables.without_positives(scores.labels_without_positives)
     number_of = "any number" if evaluation.multi_label else "exactly one"
+    wrong = worst_rows(
+        evaluation.targets, evaluation.decided, evaluation.probabilities, evaluation.labels.task, evaluation.texts
+    )
     return Report(
-        title=f"Evaluation on {evaluation.title}",
+        title=f"Evaluation of {evaluation.name} on {evaluation.title}",
         data_name="metrics.json",
         data=evaluation.to_json(),
         attachments={"predictions.csv": predictions_csv(evaluation)},
@@ -207,18 +223,20 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
             Section("slices", "Slices", _slices(evaluation)),
             Section("confusions", "Confusions", _confusions(evaluation)),
             Section("levels", "Coarser levels", _levels([evaluation, *coarser])),
-            Section("errors", "Worst errors", _worst_errors(evaluation)),
+            Section("errors", "Worst errors", _worst_errors(evaluation, wrong)),
             *provenance.sections(background),
         ),
         footer=f"Made by emotune {background.scored_with.get('emotune', '')}.",
+        interactive=_interactive(evaluation, wrong),
     )
 
 
 def _overall(evaluation: Evaluation) -> list[Block]:
     """The headline figures with their intervals, and all metrics."""
     scores = evaluation.scores
-    names = {key: metric_name(key) for key in _HEADLINES}
-    names |= {"accuracy": "subset accuracy"} if evaluation.multi_label else {}
+    calibration = "top_label_ece" if evaluation.multi_label else "ece"
+    names = {key: metric_name(key) for key in (*_HEADLINES, calibration)}
+    names |= {"accuracy": tables.MULTI_LABEL_NAMES["accuracy"]} if evaluation.multi_label else {}
     figures = ((name, percent(scores.overall[key]), tables.interval_of(scores, key)) for key, name in names.items())
     table = tables.overall_table(scores, multi_label=evaluation.multi_label)
     return [
@@ -229,7 +247,7 @@ def _overall(evaluation: Evaluation) -> list[Block]:
 
 
 def _by_label(evaluation: Evaluation) -> list[Block]:
-    """F1 as a picture, and the table of labels in three orders, since a page without scripts cannot sort it."""
+    """F1 as a picture, and the table of labels, the best first; the script of the page sorts it by any column."""
     each, names = evaluation.scores.per_label, evaluation.labels.names
     alt = "F1 of each label with its interval; the table by label has the figures."
     if not np.isnan(each.f1).all():
@@ -242,18 +260,11 @@ def _by_label(evaluation: Evaluation) -> list[Block]:
         return label_f1(evaluation.scores, evaluation.labels, f"F1 by label, {evaluation.title}")
 
     table = tables.label_table(evaluation.scores, evaluation.labels)
-
-    def ordered(values: npt.NDArray[Any]) -> Table:
-        return Table(table.header, tuple(table.rows[i] for i in np.argsort(-values, kind="stable")))  # NaN sorts last
-
-    by_support = CaptionedTable("Labels by support", ordered(each.support))
-    in_order = CaptionedTable("Labels in their order", table)
-    found = (
-        CaptionedTable("Labels by F1, the best first", ordered(each.f1)),
-        Details("The same table, the most frequent label first", (by_support,), again=True),
-        Details("The same table, in the order of the labels", (in_order,), again=True),
+    order = np.argsort(-each.f1, kind="stable")  # NaN sorts last
+    best_first = CaptionedTable(
+        "Labels by F1, the best first", Table(table.header, tuple(table.rows[i] for i in order))
     )
-    return [Columns(((Picture("label_f1", "F1 by label with 95 % intervals", alt, draw),), found))]
+    return [Columns(((Picture("label_f1", "F1 by label with 95 % intervals", alt, draw),), (best_first,)))]
 
 
 def _precision_recall(evaluation: Evaluation) -> list[Block]:
@@ -261,10 +272,7 @@ def _precision_recall(evaluation: Evaluation) -> list[Block]:
     if not evaluation.scores.per_label.support.any():
         return []
     at = "" if evaluation.thresholds is None else ", with the threshold after “at”"
-    note = (
-        f"Recall is on the horizontal axis, precision on the vertical one. The orange diamond is the decisions{at}; "
-        "the dotted line is a random guess; AP is the average precision."
-    )
+    note = f"The orange diamond is the decisions{at}; the dotted line is a random guess; AP is the average precision."
     alt = "A precision–recall curve for each label, with the point of its decisions."
 
     def draw() -> "Figure":
@@ -274,51 +282,107 @@ def _precision_recall(evaluation: Evaluation) -> list[Block]:
 
     def panels() -> list[Panel]:
         from emotune.reports.figures import rendered
-        from emotune.reports.figures.curves import precision_recall_panel
+        from emotune.reports.figures.curves import PANEL_BOX, precision_recall_panel
 
         drawn = ((curve, rendered(precision_recall_panel(curve), "svg")) for curve in _label_curves(evaluation))
-        return [Panel(c.name, c.caption, f"Precision and recall of {c.name}", svg) for c, svg in drawn]
+        return [Panel(c.name, c.caption, f"Precision and recall of {c.name}", svg, PANEL_BOX) for c, svg in drawn]
 
     return [Picture("precision_recall", "Precision and recall by label", alt, draw, note=note, panels=panels)]
 
 
 def _label_curves(evaluation: Evaluation) -> "list[LabelCurve]":
-    """The curve of each label that has positives; of very many labels, those with most."""
-    from emotune.reports.figures.curves import MOST_PANELS, LabelCurve
+    """The curve of each label of `_drawn_labels`."""
+    from emotune.reports.figures.curves import LabelCurve
 
     each, thresholds = evaluation.scores.per_label, evaluation.thresholds
-    order = np.argsort(-each.support, kind="stable")[:MOST_PANELS]
     return [
         LabelCurve(
             evaluation.labels.names[j],
-            metrics.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(_CURVE_POINTS),
+            probabilistic.precision_recall(evaluation.targets[:, j], evaluation.probabilities[:, j]).thinned(
+                _CURVE_POINTS
+            ),
             recall=float(each.recall[j]),
             precision=float(each.precision[j]),
             threshold=None if thresholds is None else thresholds[j],
         )
-        for j in sorted(int(j) for j in order if each.support[j] > 0)
+        for j in _drawn_labels(evaluation)
     ]
 
 
+def _drawn_labels(evaluation: Evaluation) -> list[int]:
+    """The labels that have positives; of very many, those with most."""
+    support = evaluation.scores.per_label.support
+    order = np.argsort(-support, kind="stable")[:_MOST_PANELS]
+    return sorted(int(j) for j in order if support[j] > 0)
+
+
+def _interactive(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    """The data of the page's script: counts of each label at each threshold, and the wrong texts.
+
+    `decided_at`: the threshold of each label, if there are thresholds; `thresholds`: those of the sliders. `curves`:
+    for each panel, its threshold, its support, and for each of these the numbers of true positives and of predictions.
+    `errors`: for each text its place, the text, and the positions of its labels, of those predicted and of the highest
+    scores. Long names and texts are cut as in the page.
+    """
+    e = evaluation
+    names = [clean(name[:120]) for name in e.labels.names]
+    curves = []
+    for j in _drawn_labels(e) if e.thresholds is not None else ():
+        p, t = e.probabilities[:, j], e.targets[:, j]
+        passed = p[:, None] >= _THRESHOLDS
+        found, predicted = (passed & t[:, None]).sum(axis=0), passed.sum(axis=0)
+        counts = {"found": found.tolist(), "predicted": predicted.tolist(), "support": int(t.sum())}
+        curves.append({"name": names[j], "threshold": e.thresholds[j] if e.thresholds else 0.5, **counts})
+    errors = []
+    for row, loss in wrong:
+        case = _case(e, row, "")
+        highest = np.argsort(-e.probabilities[row], kind="stable")[:_MOST_SCORES]
+        shown = {
+            "place": clean(case.place[:120]),
+            "text": clean(case.text),
+            "labels": np.flatnonzero(e.targets[row]).tolist(),
+            "predicted": np.flatnonzero(e.decided[row]).tolist(),
+            "loss": round(loss, 2),
+        }
+        used = {*shown["labels"], *shown["predicted"], *highest.tolist()}
+        scores = {str(j): round(float(e.probabilities[row, j]), 3) for j in sorted(used)}
+        errors.append(shown | {"highest": highest.tolist(), "scores": scores})
+    decided = None if e.thresholds is None else [round(threshold, 3) for threshold in e.thresholds]
+    shared = {"labels": names, "decided_at": decided, "thresholds": _THRESHOLDS.tolist()}
+    return shared | {"curves": curves, "errors": errors}
+
+
 def _calibration(evaluation: Evaluation) -> list[Block]:
-    overall = evaluation.scores.overall
-    ece, brier = percent(overall["ece"], 4), percent(overall["brier"], 4)
-    over = "all cells (a text and a label)" if evaluation.multi_label else "the most probable class of each text"
-    facts = Facts((("expected calibration error", ece), ("Brier score", brier), ("over", over)))
-    if not evaluation.scores.num_rows:
-        return [facts]
+    """The calibration errors with what each is over, the Brier score, and the reliability diagram."""
+    scores, multi = evaluation.scores, evaluation.multi_label
+    over = {
+        "top_label_ece": "the most probable label of each text",
+        "positive_region_ece": f"cells (a text and a label) of a probability of {POSITIVE_REGION} or more",
+        "ece": "all cells; most are near 0, which makes this error small" if multi else "the predicted class",
+        "brier": "all cells" if multi else "the sum over the classes",
+    }
+    names = tables.MULTI_LABEL_NAMES if multi else {}
+    rows = tuple(
+        (names.get(key, metric_name(key)), percent(scores.overall[key], 4), tables.interval_of(scores, key, 4), what)
+        for key, what in over.items()
+        if key in scores.overall
+    )
+    caption = "Calibration errors (ECE: probability minus observed frequency, in 15 bins)"
+    table = CaptionedTable(caption, Table(("metric", "value", "95 % interval", "over"), rows), words=(3,))
+    if not scores.num_rows:
+        return [table]
 
     def draw() -> "Figure":
         from emotune.reports.figures.curves import reliability_diagram
 
-        bins = metrics.reliability(evaluation.targets, evaluation.probabilities, evaluation.labels.task)
-        return reliability_diagram(bins, overall["brier"], f"Reliability, {evaluation.title}")
+        t, p = evaluation.targets, evaluation.probabilities
+        bins = probabilistic.reliability(t, p, evaluation.labels.task)
+        top = Cells.of(t, p, "top").reliability if multi else None
+        return reliability_diagram(bins, f"Reliability, {evaluation.title}", top)
 
-    alt = (
-        "Observed frequency against predicted probability, with the number of cells in each bin. Calibration error "
-        f"{ece}, Brier score {brier}."
-    )
-    return [Columns(((Picture("reliability", "Reliability", alt, draw),), (facts,)))]
+    errors = ", ".join(f"{name} {value}" for name, value, *_ in rows)
+    alt = f"Observed frequency against predicted probability, with the number of cells in each bin. {errors}."
+    return [Columns(((Picture("reliability", "Reliability", alt, draw),), (table,)))]
 
 
 def _slices(evaluation: Evaluation) -> list[Block]:
@@ -371,9 +435,12 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
         return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi)
 
     found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
-    columns = tuple((CaptionedTable(caption, table),) for caption, table in found)
+    listed = [CaptionedTable(caption, table) for caption, table in found]
     alt = f"{title} as a table of counts; the most frequent pairs are listed."
-    return [Columns(columns), Picture(stem, title, alt, draw, wide=True)]
+    picture = Picture(stem, title, alt, draw, wide=True)
+    large = len(evaluation.labels) > _MOST_CELLS
+    whole = Details(f"{title}: all {len(evaluation.labels)} labels", (picture,)) if large else picture
+    return [Columns(tuple((table,) for table in listed)), whole]
 
 
 def _levels(levels: Sequence[Evaluation]) -> list[Block]:
@@ -397,30 +464,32 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
         shown = tuple((*row, ", ".join(members.get(row[0], ()))) for row in table.rows)
         table, name = Table((*table.header, "consists of"), shown), level.capitalize()
         words = (len(table.header) - 1,)
-        found += [Heading(name), CaptionedTable(f"Labels at the level {name}", table, words)]
+        found.append(Details(f"Labels at the level {name}", (CaptionedTable(name, table, words),)))
     return found
 
 
 # --- single texts ----------------------------------------------------------------------------------------------
 
 
-def _worst_errors(evaluation: Evaluation) -> list[Block]:
+def _worst_errors(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> list[Block]:
     """The wrong texts with the highest loss, then the labels furthest on the wrong side of their thresholds."""
     e = evaluation
-    found: list[Block] = []
-    rows = worst_rows(e.targets, e.decided, e.probabilities, e.labels.task, _MOST_CASES)
-    if rows:
-        probability = "its probability" if e.thresholds is None else "its probability / its threshold"
-        cases = tuple(_case(e, row, f"loss {loss:.2f}") for row, loss in rows)
-        note = f"The wrong predictions with the highest loss. Beside each label: {probability}."
-        found += [Paragraph(note, quiet=True), Heading("Highest loss"), Cases(cases)]
+    total = int((e.targets != e.decided).any(axis=1).sum())
+    if not wrong:
+        return [Paragraph(f"{total:,} texts are wrong. This report has no texts (--texts 0).")] if total else []
+    probability = "its probability" if e.thresholds is None else "its probability / its threshold"
+    note = f"{len(wrong):,} of {total:,} wrong texts, the highest loss first. Beside each label: {probability}."
+    note += f" --texts {total} shows all of them." if total > len(wrong) else ""
+    cases = tuple(_case(e, row, f"loss {loss:.2f}") for row, loss in wrong[:_MOST_CASES])
+    found: list[Block] = [Paragraph(note, quiet=True), Errors(cases)]
     if e.thresholds is not None:
         titles = ("False negatives, far below the threshold", "False positives, far above the threshold")
-        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, _MOST_MISTAKES)
+        most = min(_MOST_MISTAKES, e.texts)
+        mistakes = far_from_threshold(e.targets, e.decided, e.probabilities, e.thresholds, most)
         for title, each in zip(titles, mistakes, strict=True):
-            wrong = (m for m in each if m.margin > 0)  # the others were decided by a policy
-            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wrong)
-            found += [Heading(title), Cases(cases)] if cases else []
+            wide = (m for m in each if m.margin > 0)  # the others were decided by a policy
+            cases = tuple(_case(e, m.row, f"{e.labels.names[m.label]} off by {m.margin:.1f} logits") for m in wide)
+            found += [Details(title, (Cases(cases),))] if cases else []
     return found
 
 

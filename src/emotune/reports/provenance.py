@@ -16,6 +16,7 @@ from emotune.reports.writer import (
     CaptionedTable,
     Code,
     Columns,
+    Details,
     Facts,
     Heading,
     Paragraph,
@@ -65,10 +66,16 @@ def sections(background: Background) -> list[Section]:
     return [
         Section("decision", "Decision", _decision(background)),
         Section("training", "Training", _training(background.training)),
-        Section("configuration", "Configuration", [Code(config, "Configuration")] if config else []),
+        Section("configuration", "Configuration", _configuration(config)),
         Section("data", "Data", _data(background)),
         Section("versions", "Versions", versions),
     ]
+
+
+def _configuration(config: str) -> list[Block]:
+    """The configuration, on demand: it has many lines."""
+    lines = config.count("\n") + 1
+    return [Details(f"All {lines} lines", (Code(config, "Configuration"),))] if config else []
 
 
 def _decision(background: Background) -> list[Block]:
@@ -104,7 +111,9 @@ def _decision(background: Background) -> list[Block]:
 
     alt = "The threshold of each label with each fold left out, and the final one. "
     alt += f"Widest spread: {names[spread.argmax()]}, {spread.max():.2f}."
-    return [Columns(((Picture("threshold_stability", title, alt, draw),), tuple(found)))]
+    *facts, thresholds = found
+    picture = Picture("threshold_stability", title, alt, draw)
+    return [*facts, Details("The threshold of each label, and by fold", (Columns(((picture,), (thresholds,))),))]
 
 
 def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:

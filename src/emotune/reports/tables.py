@@ -16,6 +16,7 @@ from emotune.scoring.slices import Confusions
 from emotune.scoring.thresholds import PRECISION, Tuned, precision_and_recall
 
 UNDEFINED = "undefined"
+MULTI_LABEL_NAMES = {"accuracy": "subset accuracy", "ece": "ECE, all cells"}  # where they differ from multi-class
 OPTIMISM = (
     "In-sample scores are computed on the rows that the thresholds were tuned on. In-sample minus out-of-fold is the "
     "optimism."
@@ -33,7 +34,7 @@ class Table:
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers, aligned right; the first never does."""
         columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        numbers = (all(c in ("", UNDEFINED) or c.lstrip("+-")[:1].isdigit() for c in column) for column in columns)
+        numbers = (all(c in ("", UNDEFINED) or c.lstrip("+-> ")[:1].isdigit() for c in column) for column in columns)
         return tuple(i > 0 and each for i, each in enumerate(numbers))
 
 
@@ -47,15 +48,19 @@ def interval(low: float, high: float, digits: int = 3) -> str:
     return "" if math.isnan(low) else f"{low:.{digits}f}–{high:.{digits}f}"
 
 
-def interval_of(scores: Scores, metric: str) -> str:
+def interval_of(scores: Scores, metric: str, digits: int = 3) -> str:
     """The 95 % interval of a metric; empty when there is none."""
-    return interval(*scores.intervals.get(metric, (math.nan, math.nan)))
+    return interval(*scores.intervals.get(metric, (math.nan, math.nan)), digits)
 
 
 def overall_table(scores: Scores, *, multi_label: bool) -> Table:
     """Each metric with its 95 % interval."""
-    names = dict(HEADLINES) | ({"accuracy": "subset accuracy"} if multi_label else {})
-    rows = tuple((name, percent(scores.overall[key]), interval_of(scores, key)) for key, name in names.items())
+    names = dict(HEADLINES) | (MULTI_LABEL_NAMES if multi_label else {})
+    rows = tuple(
+        (name, percent(scores.overall[key]), interval_of(scores, key))
+        for key, name in names.items()
+        if key in scores.overall
+    )
     return Table(("metric", "value", "95 % interval"), rows)
 
 
@@ -168,7 +173,8 @@ def precision_table(tuned: Tuned, targets: npt.NDArray[np.bool_], labels: LabelS
 def calibration_table(calibration: Calibration) -> Table:
     """The calibration metrics before and after temperature scaling, out of fold."""
     before, after = calibration.before, calibration.after
-    rows = [(metric_name(key), percent(before[key], 4), percent(after[key], 4)) for key in before]
+    names = MULTI_LABEL_NAMES if "top_label_ece" in before else {}
+    rows = [(names.get(key, metric_name(key)), percent(before[key], 4), percent(after[key], 4)) for key in before]
     return Table(("metric", "before", "after"), tuple(rows))
 
 
@@ -205,7 +211,9 @@ def size(num_bytes: float | None) -> str:
 
 
 def speed(texts_per_second: float | None) -> str:
-    """Texts a second with three digits; empty when not measured."""
+    """Texts a second with three digits, or that they are over a million; empty when not measured."""
     if texts_per_second is None:
         return ""
+    if texts_per_second >= 1e6:
+        return "> 1 M"
     return f"{float(f'{texts_per_second:.3g}'):,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"

@@ -8,10 +8,13 @@ Markdown. The only markup from outside the templates is our own: the style sheet
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cache
+from importlib.metadata import version
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
@@ -22,11 +25,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from emotune.atomic import write_file, write_json
+from emotune.errors import install
 from emotune.reports.tables import Table, escape, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_INLINE = ("report.css", "templates/report.js")
 PAGE, TEXT = "report.html", "report.md"
 _MAX_BYTES = 500_000  # of one picture in the page: the matrix of hundreds of labels would outweigh all the rest
 _MAX_ROWS = 300  # of one table in the page
@@ -126,6 +131,14 @@ class Cases(Block):
 
 
 @dataclass(frozen=True)
+class Errors(Block):
+    """Wrong predictions. The page shows the first `few` and the others on demand; its script puts filters on them."""
+
+    cases: tuple[Case, ...]
+    few: int = 6
+
+
+@dataclass(frozen=True)
 class Code(Block):
     """Preformatted text. `label`: what it is, for screen readers."""
 
@@ -135,12 +148,16 @@ class Code(Block):
 
 @dataclass(frozen=True)
 class Panel:
-    """One part of a picture, as an SVG of its own with a name, a caption and a text that stands in for it."""
+    """One part of a picture, as an SVG of its own with a name, a caption and a text that stands in for it.
+
+    `box`: left, top, width and height of its axes, in units of the SVG, for the script of the page.
+    """
 
     name: str
     caption: str
     alt: str
     svg: bytes
+    box: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,11 +179,10 @@ class Picture(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """Blocks that the page shows on demand. `again`: they repeat others, so that paper and Markdown leave them out."""
+    """Blocks that the page shows on demand, and paper always."""
 
     summary: str
     blocks: tuple[Block, ...]
-    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +206,8 @@ class Report:
     """The description of a report.
 
     `data_name`, `data`: the name and the content of its JSON file. `attachments`: further text files by name. `lead`:
-    the paragraphs at the top. `page`: whether there is an HTML page too.
+    the paragraphs at the top. `page`: whether there is an HTML page too. `edition`: date and version, for its title;
+    `write_report` sets it. `interactive`: JSON for the script of the page.
     """
 
     title: str
@@ -203,13 +220,13 @@ class Report:
     footer: str = ""
     attachments: Mapping[str, str] = field(default_factory=dict)
     page: bool = True
+    edition: str = ""
+    interactive: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pictures(self) -> Iterator[Picture]:
-        """All pictures of all sections and their columns."""
-        for block in (block for section in self.sections for block in section.blocks):
-            blocks = chain(*block.columns) if isinstance(block, Columns) else (block,)
-            yield from (found for found in blocks if isinstance(found, Picture))
+        """All pictures of all sections, their columns and their details."""
+        return _pictures(chain(*(section.blocks for section in self.sections)))
 
     def with_pictures(self, stems: Iterable[str]) -> "Report":
         """The report with these pictures only, and without what is empty."""
@@ -218,12 +235,25 @@ class Report:
         return replace(self, sections=tuple(section for section in sections if section.blocks))
 
 
+def _pictures(blocks: Iterable[Block]) -> Iterator[Picture]:
+    for block in blocks:
+        if isinstance(block, Picture):
+            yield block
+        elif isinstance(block, Columns):
+            yield from _pictures(chain(*block.columns))
+        elif isinstance(block, Details):
+            yield from _pictures(block.blocks)
+
+
 def _filled(blocks: Sequence[Block], stems: frozenset[str]) -> tuple[Block, ...]:
     kept: list[Block] = []
     for block in blocks:
         if isinstance(block, Columns):
             columns = tuple(filter(None, (_filled(column, stems) for column in block.columns)))
             kept += [Columns(columns)] if columns else []
+        elif isinstance(block, Details):
+            inner = _filled(block.blocks, stems)
+            kept += [replace(block, blocks=inner)] if inner else []
         elif not (
             (isinstance(block, Picture) and block.stem not in stems)
             or (isinstance(block, CaptionedTable) and not block.table.rows)
@@ -243,6 +273,7 @@ def write_report(report: Report, folder: Path, warn: Callable[[str], None]) -> P
     write_json(folder / report.data_name, report.data)
     for name, text in report.attachments.items():
         write_file(folder / name, text)
+    report = replace(report, edition=f"{datetime.now().astimezone():%Y-%m-%d %H:%M} · emotune {version('emotune')}")
     svgs = _write_pictures(report, folder, warn)
     shown = report.with_pictures(svgs)
     write_file(folder / TEXT, report_markdown(shown))
@@ -257,7 +288,7 @@ def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -
     try:
         from emotune.reports.figures import rendered
     except ImportError:
-        warn("no pictures: matplotlib is not installed (pip install 'emotune[reports]')")
+        warn(f"no pictures: matplotlib is not installed; {install('reports')}")
         return {}
     svgs = {}
     for picture in report.pictures:
@@ -269,9 +300,9 @@ def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -
 
 
 def report_html(report: Report, svgs: Mapping[str, bytes]) -> str:
-    """The page of a report, with an SVG for each picture: one file that loads nothing and runs nothing.
+    """The page of a report, with an SVG for each picture: one file that loads nothing and runs only its own script.
 
-    Its policy allows its one style sheet and no more.
+    Its policy allows that one script and its one style sheet, by their digests, and no more.
     """
     shown: dict[str, Markup | None] = {}
     panels: dict[str, list[tuple[Panel, Markup]]] = {}
@@ -285,16 +316,31 @@ def report_html(report: Report, svgs: Mapping[str, bytes]) -> str:
         else:
             fits = len(svg) <= _MAX_BYTES
             shown[picture.stem] = inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
-    style = files(__package__).joinpath("report.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in _INLINE)
+    policy = f"style-src {_digest(style)}; script-src {_digest(script)}"
     return _template("report.html", clean).render(
         report=report,
         svgs=shown,
         panels=panels,
         max_rows=_MAX_ROWS,
         style=Markup(style),  # noqa: S704 (part of the package)
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
+        script=Markup(script),  # noqa: S704 (part of the package)
+        data=script_json(report.interactive),
+        policy=f"default-src 'none'; {policy}; base-uri 'none'; form-action 'none'",
     )
+
+
+def _digest(text: str) -> str:
+    """The source of a policy that allows this text alone."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def script_json(content: Mapping[str, Any]) -> Markup:
+    """JSON for a `script` element: ASCII, and without the characters that could end the element."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 (escaped just now)
 
 
 def report_markdown(report: Report) -> str:

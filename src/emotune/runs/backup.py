@@ -1,24 +1,22 @@
 """Whether a run may be written to a directory, and the backup of the run that `--overwrite` replaces there.
 
-The backup lies in RUN/.former until the new run has succeeded. Moving many entries is not one step, so the folder is
-named `.former.moving` while they move, in either direction: when a process was killed meanwhile, every entry of the run
-belongs to the backup and is moved back. A single directory, such as `model`, is replaced by `emotune.atomic.staged`,
-whose backup exists only between two renames; `how_to_restore` finds either.
+The backup lies in RUN/.former until the new run has succeeded. Of its entries, the model is the last that moves there
+and the first that moves back. So a backup without a model was being moved, in either direction, when a process was
+killed: the other entries follow the model back. A single directory, such as `model`, is replaced by
+`emotune.atomic.staged`, whose backup exists only between two renames.
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from emotune.atomic import BACKUP, LOCK, backup_of, sweep, writing
+from emotune.atomic import BACKUP, LOCK, MOVING, how_to_restore, sweep, writing
 from emotune.config.schema import Config
 from emotune.errors import OutputError, Place
 from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TRAIN_TEXTS, VALID
 from emotune.training.checkpoint import newest, remove_all
 
-MOVING = f"{BACKUP}.moving"
 _STAY = {LOCK, BACKUP, MOVING}
 _OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, CHECKPOINTS, "model", "eval", "tracking"} | _STAY
 
@@ -89,7 +87,9 @@ def _is_ours(path: Path) -> bool:
 def clean_up(run: Path) -> None:
     """Restore or remove what killed processes left in a run directory whose lock we hold."""
     with writing(run):
-        _restore_moving(run)
+        for backup in (run / MOVING, run / BACKUP):
+            if backup.is_dir() and (backup.name == MOVING or not (backup / "model").exists()):
+                _move_back(backup)
         sweep(run, alone=True)
 
 
@@ -99,15 +99,11 @@ def make_room(run: Path) -> None:
     A run with a model is backed up until the new one has succeeded; an unfinished one is removed.
     """
     with writing(run):
-        if not os.access(run, os.W_OK):
-            raise OutputError("the output directory is read-only", place=Place(run))
         entries = [entry for entry in run.iterdir() if _is_ours(entry) and entry.name not in _STAY]
         if (run / "model").is_dir() and not (run / BACKUP).exists():
-            moving = run / MOVING
-            moving.mkdir()
-            for path in entries:
-                path.rename(moving / path.name)
-            moving.rename(run / BACKUP)
+            (run / BACKUP).mkdir()
+            for path in sorted(entries, key=_model_last):
+                path.rename(run / BACKUP / path.name)
             return
         for entry in entries:
             if entry.is_dir() and not entry.is_symlink():
@@ -122,12 +118,12 @@ def restored_on_failure(run: Path) -> Iterator[None]:
     try:
         yield
     except OutputError as error:
-        if _restore(run) or not (run / DATA).is_file():
+        if restore_unless_begun(run) or not (run / DATA).is_file():
             raise
         hint = f"When that is fixed, resume with: emotune train --resume {run}"
         raise OutputError(error.message, place=error.place, hint=hint) from error
     except BaseException:
-        _restore(run)
+        restore_unless_begun(run)
         raise
 
 
@@ -143,33 +139,26 @@ def clean_up_finished(run: Path, config: Config) -> None:
 # The backup
 
 
-def how_to_restore(run: Path) -> str | None:
-    """Return the command that restores the model that was being replaced in a run; None without one."""
-    if (run / BACKUP / "model").exists():
-        return f"mv {run / BACKUP} ANOTHER-PLACE"
-    if (run / MOVING / "model").exists():
-        return f"mv {run / MOVING}/* {run}"
-    model = backup_of(run / "model")
-    return None if model is None else f"mv {model} {run / 'model'}"
+def _model_last(path: Path) -> tuple[bool, str]:
+    """The order in which entries move: `config.yaml` and `model` at the end, so that a run stays usable till then."""
+    return path.name in (CONFIG, "model"), path.name
 
 
-def _restore(run: Path) -> bool:
+def restore_unless_begun(run: Path) -> bool:
     """Restore the backup, if there is one and the new run has nothing to lose; return whether it did."""
-    has_results = (run / "model").exists() or newest(run / CHECKPOINTS) is not None or has_folds(run)
-    if has_results or not (run / BACKUP).exists():
+    if not (run / BACKUP).exists():
         return False
-    make_room(run)
+    if (run / BACKUP / "model").exists():
+        if (run / "model").exists() or newest(run / CHECKPOINTS) is not None or has_folds(run):
+            return False
+        make_room(run)
     with writing(run):
-        (run / BACKUP).rename(run / MOVING)
-        _restore_moving(run)
+        _move_back(run / BACKUP)
     return True
 
 
-def _restore_moving(run: Path) -> None:
-    """Move back the entries that were being moved when a process was killed."""
-    moving = run / MOVING
-    if not moving.is_dir():
-        return
-    for path in moving.iterdir():
-        path.rename(run / path.name)
-    moving.rmdir()
+def _move_back(backup: Path) -> None:
+    """Move the entries of a backup back into its run."""
+    for path in sorted(backup.iterdir(), key=_model_last, reverse=True):
+        path.rename(backup.parent / path.name)
+    backup.rmdir()

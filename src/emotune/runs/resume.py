@@ -3,9 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from emotune.artifact.manifest import MANIFEST, versions
 from emotune.config.kinds import KINDS
@@ -16,8 +14,10 @@ from emotune.reporter import NullReporter
 from emotune.runs import layout, log
 from emotune.runs.tracking import RunObserver
 from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
-from emotune.training.loop import Trainer
-from emotune.training.session import StepSession
+
+if TYPE_CHECKING:
+    from emotune.training.loop import Trainer
+    from emotune.training.network import StepSession
 
 # keys that may change: the weights do not depend on when checkpoints are written
 _FREE = ("checkpoint_steps", "checkpoint_minutes", "keep_checkpoints")
@@ -41,8 +41,8 @@ def is_finished(run: Path) -> bool:
 
 
 def train_network(
-    session: StepSession, config: Config, run: Path, observer: RunObserver | None, *, resume: bool
-) -> Trainer:
+    session: "StepSession", config: Config, run: Path, observer: RunObserver | None, *, resume: bool
+) -> "Trainer":
     """Train a network and return its trainer; with `resume` from the newest checkpoint, if there is one.
 
     config: the session's with absolute paths, as it is stored. observer: None in all processes but the first.
@@ -82,8 +82,10 @@ def train_network(
 # Is it the same training?
 
 
-def settings_of(session: StepSession, config: Config, trainer: Trainer) -> dict[str, Any]:
+def settings_of(session: "StepSession", config: Config, trainer: "Trainer") -> dict[str, Any]:
     """Return what must be the same when a run is resumed and, as `environment`, what may change the last bits."""
+    import torch
+
     tokens = hashlib.sha256()
     for examples in (session.train, session.valid):
         tokens.update(examples.encoded.ids.data)

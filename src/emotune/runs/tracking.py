@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from emotune.config.schema import Config, TrackingConfig
-from emotune.errors import EmotuneError
+from emotune.errors import EmotuneError, install, missing_library
 from emotune.runs.layout import LOG
 from emotune.runs.log import write_event
 from emotune.training.progress import EpochReport, StepReport, TrainingReporter
@@ -33,7 +33,9 @@ def require(config: TrackingConfig) -> None:
     missing = [name for name in config.trackers if not _is_installed(name)]
     if missing:
         message = f"tracking.with names {', '.join(missing)}, which is not installed"
-        raise EmotuneError(message, hint=f"pip install 'emotune[{','.join(missing)}]'")
+        raise EmotuneError(message, hint=install(",".join(missing)))
+    if config.trackers and find_spec("accelerate") is None:
+        raise missing_library("tracking.with", "accelerate", "train")
 
 
 def _is_installed(package: str) -> bool:
@@ -85,6 +87,9 @@ class RunObserver:
         metrics = {f"valid/{name}": value for name, value in report.metrics.items()}
         self._track({"epoch": report.epoch, **speed, **metrics})
         self._reporter.on_epoch(report)
+
+    def on_progress(self, done: int, whole: int) -> None:
+        self._reporter.on_progress(done, whole)
 
     def on_end(self, validation: Mapping[str, float]) -> None:
         """Pass on the metrics of the saved model."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from emotune.decision import NEVER, Floats, probabilities
 from emotune.labels import Task, positives
-from emotune.scoring.metrics import brier, reliability
+from emotune.scoring.probabilistic import Cells, brier
 
 _RANGE = (0.05, 20.0)
 
@@ -54,7 +54,10 @@ def at_the_bound(temperature: float) -> bool:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature for each label, shape (labels,), and nll, ece and brier before and after, out of fold."""
+    """A temperature for each label, shape (labels,), and nll, brier and calibration errors before and after.
+
+    The latter are out of fold.
+    """
 
     temperatures: Floats
     before: dict[str, float]
@@ -94,8 +97,8 @@ def _figures(logits: Floats, targets: Floats, task: Task) -> dict[str, float]:
     positive, p = positives(targets), probabilities(logits, task)
     return {
         "nll": negative_log_likelihood(logits, targets, task),
-        "ece": reliability(positive, p, task).error,
         "brier": brier(positive, p, task),
+        **{name: cells.reliability.error for name, cells in Cells.of_errors(positive, p, task).items()},
     }
 
 

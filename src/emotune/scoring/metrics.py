@@ -1,11 +1,11 @@
-"""Metrics of decisions and probabilities, with bootstrap intervals; precision–recall curves and reliability bins.
+"""Metrics of decisions, and all metrics of a split with their bootstrap intervals.
 
 Everywhere: `targets` and `decided` are 0/1 or boolean arrays and `probabilities` are floats, each of shape (n, labels);
 multi-class targets are one-hot. An undefined value is NaN here and null in JSON. A label without positives has no F1,
 AP or AUROC: it is left out of the macro averages and listed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,15 +14,20 @@ import numpy.typing as npt
 from emotune.decision import Bools as Bools
 from emotune.decision import Floats as Floats
 from emotune.labels import LabelSet, Task
-
-_NUM_BINS = 15
-_Z = 1.959964  # the 97.5 % quantile of the standard normal distribution
-_MOST_DRAWS, _MOST_WEIGHTS = 64, 400_000  # of one block of draws: all at once would take resamples * n numbers
+from emotune.scoring.probabilistic import (
+    POSITIVE_REGION,
+    Cells,
+    auroc,
+    brier,
+    precision_recall,
+    probability_draws,
+    row_weights,
+)
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """Scores of each label, every array of shape (labels,)."""
+    """Scores of each label with the ends of their 95 % bootstrap intervals, every array of shape (labels,)."""
 
     support: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -33,6 +38,14 @@ class LabelScores:
     f1_high: Floats
     average_precision: Floats
     auroc: Floats
+    precision_low: Floats
+    precision_high: Floats
+    recall_low: Floats
+    recall_high: Floats
+    average_precision_low: Floats
+    average_precision_high: Floats
+    auroc_low: Floats
+    auroc_high: Floats
 
 
 @dataclass(frozen=True)
@@ -59,29 +72,47 @@ def score(
     t, d, p = np.asarray(targets) > 0, np.asarray(decided) > 0, np.asarray(probabilities, dtype=np.float64)
     counts = Counts.of(t, d)
     sums, draws = counts.total(), counts.bootstrap(resamples, seed)
-    ap = np.array([precision_recall(t[:, j], p[:, j]).average_precision for j in range(len(labels))])
-    roc = np.array([auroc(t[:, j], p[:, j]) for j in range(len(labels))])
-    overall = {name: float(values[0]) for name, values in sums.metrics().items()} | {
-        "macro_average_precision": _mean_defined(ap),
-        "macro_auroc": _mean_defined(roc),
-        "brier": brier(t, p, labels.task),
-        "ece": reliability(t, p, labels.task).error,
+    probable = probability_draws(t, p, labels.task, resamples, seed)
+    each = {
+        "precision": ratio(sums.true_positives, sums.predicted)[0],
+        "recall": ratio(sums.true_positives, sums.positive)[0],
+        "f1": sums.f1[0],
+        "average_precision": np.array([precision_recall(*column).average_precision for column in _columns(t, p)]),
+        "auroc": np.array([auroc(*column) for column in _columns(t, p)]),
     }
-    f1_intervals = np.array([interval(values) for values in draws.f1.T])
+    drawn = {
+        "precision": ratio(draws.true_positives, draws.predicted),
+        "recall": ratio(draws.true_positives, draws.positive),
+        "f1": draws.f1,
+        "average_precision": probable.average_precision,
+        "auroc": probable.auroc,
+    }
+    ends = {name: np.array([interval(values) for values in columns.T]) for name, columns in drawn.items()}
     per_label = LabelScores(
         support=sums.positive[0].astype(np.int64),
         predicted=sums.predicted[0].astype(np.int64),
-        precision=ratio(sums.true_positives, sums.predicted)[0],
-        recall=ratio(sums.true_positives, sums.positive)[0],
-        f1=sums.f1[0],
-        f1_low=f1_intervals[:, 0],
-        f1_high=f1_intervals[:, 1],
-        average_precision=ap,
-        auroc=roc,
+        **each,
+        **{f"{name}_low": pairs[:, 0] for name, pairs in ends.items()},
+        **{f"{name}_high": pairs[:, 1] for name, pairs in ends.items()},
     )
-    intervals = {name: interval(values) for name, values in draws.metrics().items()} if resamples and len(t) else {}
+    errors = {name: cells.reliability.error for name, cells in Cells.of_errors(t, p, labels.task).items()}
+    overall = {name: float(values[0]) for name, values in sums.metrics().items()} | {
+        "macro_average_precision": _mean_defined(each["average_precision"]),
+        "macro_auroc": _mean_defined(each["auroc"]),
+        "brier": brier(t, p, labels.task),
+        **errors,
+    }
+    intervals = {}
+    if resamples and len(t):
+        intervals = {name: interval(values) for name, values in (draws.metrics() | probable.overall).items()}
+        intervals |= {name: error_interval(error, probable.overall[name]) for name, error in errors.items()}
     missing = tuple(name for name, n in zip(labels.names, per_label.support, strict=True) if n == 0)
     return Scores(len(t), overall, intervals, per_label, missing)
+
+
+def _columns(targets: Bools, probabilities: Floats) -> Iterator[tuple[Bools, Floats]]:
+    """Yield the targets and the probabilities of each label."""
+    return zip(targets.T, probabilities.T, strict=True)
 
 
 def counting_metrics(targets: Bools, decided: Bools) -> dict[str, float]:
@@ -180,14 +211,11 @@ def bootstrap(counts: Sequence[Counts], resamples: int, seed: int) -> list[Sums]
     """Do as `Counts.bootstrap` for several counts of the same n rows; all see the same draws."""
     n = len(counts[0].rows)
     drawn = [np.empty((resamples if n else 0, each.rows.shape[1])) for each in counts]
-    rng = np.random.default_rng(seed)
-    block = min(_MOST_DRAWS, max(1, _MOST_WEIGHTS // max(n, 1)))
-    for start in range(0, len(drawn[0]), block):
-        weights = np.empty((min(block, resamples - start), n))
-        for row in weights:
-            row[:] = np.bincount(rng.integers(n, size=n), minlength=n)
+    done = 0
+    for weights in row_weights(n, resamples, seed):
         for values, each in zip(drawn, counts, strict=True):
-            np.matmul(weights, each.rows, out=values[start : start + len(weights)])
+            np.matmul(weights, each.rows, out=values[done : done + len(weights)])
+        done += len(weights)
     return [Sums.of(values) for values in drawn]
 
 
@@ -209,110 +237,14 @@ def interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def auroc(targets: Bools, scores: Floats) -> float:
-    """Return the probability that a positive scores above a negative, ties half; NaN unless both occur."""
-    positives = int(targets.sum())
-    negatives = len(targets) - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, sizes = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(sizes) - (sizes - 1) / 2)[inverse]
-    return float((ranks[targets].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+def error_interval(error: float, draws: Floats) -> tuple[float, float]:
+    """Return the 95 % basic interval of a calibration error (Davison and Hinkley 1997, 5.2.1), made to contain it.
 
-
-def brier(targets: Bools, probabilities: Floats, task: Task) -> float:
-    """Return the mean squared error of the probabilities (Brier 1950); multi-class: summed over classes."""
-    if not len(targets):
-        return float("nan")
-    squares = (probabilities - targets) ** 2
-    return float(squares.sum(axis=1).mean() if task is Task.MULTI_CLASS else squares.mean())
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """The precision–recall curve of one label, by ascending recall.
-
-    `recall` and `precision` have one length; without positives they are empty and `average_precision` is NaN.
-    `prevalence` is the share of positives, which is the precision of random guessing.
+    Resampling adds noise to each bin, so the draws are higher than the error. The basic interval is reflected at the
+    error, which takes that off; the percentile interval would add it.
     """
-
-    recall: Floats
-    precision: Floats
-    average_precision: float
-    prevalence: float
-
-    def thinned(self, most: int) -> "PrecisionRecall":
-        """Return the curve with at most `most` points, spread evenly over recall.
-
-        Of each recall that stays, the first and the last point are kept.
-        """
-        first = np.flatnonzero(np.diff(self.recall, prepend=-1.0) > 0)
-        last = np.r_[first[1:], len(self.recall)] - 1
-        levels = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), most // 2)).round().astype(np.int64))
-        at = np.unique(np.concatenate([first[levels], last[levels]])) if len(first) else first
-        return PrecisionRecall(self.recall[at], self.precision[at], self.average_precision, self.prevalence)
-
-
-def precision_recall(targets: Bools, scores: Floats) -> PrecisionRecall:
-    """Return the curve of one label; targets and scores have shape (n,).
-
-    Equal scores are one point. The definition is that of scikit-learn, without its extra point at recall 0.
-    """
-    positives = int(targets.sum())
-    if positives == 0:
-        return PrecisionRecall(np.array([]), np.array([]), float("nan"), 0.0)
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(targets[order])
-    last = np.r_[np.diff(scores[order]) != 0, True]
-    precision = hits[last] / (np.flatnonzero(last) + 1)
-    recall = hits[last] / positives
-    area = float((np.diff(recall, prepend=0.0) * precision).sum())
-    return PrecisionRecall(recall, precision, area, positives / len(targets))
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Predicted probability and observed frequency in bins of equal width over 0 to 1; all of shape (bins,).
-
-    `probability` is the mean prediction of a bin, `share` the observed frequency; both are NaN for an empty bin.
-    """
-
-    counts: npt.NDArray[np.int64]
-    probability: Floats
-    share: Floats
-
-    @property
-    def error(self) -> float:
-        """The expected calibration error: the mean gap between the two, weighted by counts; NaN without any."""
-        if not self.counts.any():
-            return float("nan")
-        gaps = np.abs(self.probability - self.share)
-        return float(np.nansum(gaps * self.counts) / self.counts.sum())
-
-    @property
-    def intervals(self) -> tuple[Floats, Floats]:
-        """The ends of the 95 % Wilson interval of each observed frequency."""
-        n = np.maximum(self.counts, 1)
-        middle = (self.share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-        half = _Z / (1 + _Z**2 / n) * np.sqrt(self.share * (1 - self.share) / n + _Z**2 / (4 * n**2))
-        return middle - half, middle + half
-
-
-def reliability(targets: Bools, probabilities: Floats, task: Task) -> Reliability:
-    """Return the bins of all cells, or for multi-class those of the predicted class (Guo et al. 2017).
-
-    targets, probabilities: (n, labels).
-    """
-    if task is Task.MULTI_CLASS:
-        best = probabilities.argmax(axis=1)
-        hits, p = targets[np.arange(len(best)), best], probabilities.max(axis=1)
-    else:
-        hits, p = targets.ravel(), probabilities.ravel()
-    bins = np.minimum((p * _NUM_BINS).astype(int), _NUM_BINS - 1)
-    counts = np.bincount(bins, minlength=_NUM_BINS)
-    sums = np.bincount(bins, weights=p, minlength=_NUM_BINS), np.bincount(bins, weights=hits, minlength=_NUM_BINS)
-    filled = np.where(counts > 0, counts, np.nan)
-    return Reliability(counts, sums[0] / filled, sums[1] / filled)
+    low, high = interval(draws)
+    return min(error, max(0.0, 2 * error - high)), max(error, 2 * error - low)
 
 
 def confusion(targets: npt.ArrayLike, decided: npt.ArrayLike, task: Task) -> npt.NDArray[np.int64]:
@@ -337,6 +269,8 @@ HEADLINES = (
     ("macro_average_precision", "macro AP"),
     ("macro_auroc", "macro AUROC"),
     ("brier", "Brier score"),
+    ("top_label_ece", "ECE, top label"),
+    ("positive_region_ece", f"ECE, p ≥ {POSITIVE_REGION}"),
     ("ece", "ECE"),
 )
 # further objectives of threshold tuning, and the metric of calibration

@@ -6,10 +6,10 @@
                      manifest.json          the sha256 of each file: written last
 
 A checkpoint is written beside its place, synced to the disk, and renamed: it is there whole or not at all. `newest`
-skips one that does not match its manifest. `Checkpoints` writes the files, `TrainState` has their content.
+skips one that does not match its manifest. `Checkpoints` writes the files; `TrainState` (`training.optim`) has their
+content. Finding and removing checkpoints needs no torch.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,23 +17,15 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from emotune.atomic import writing
 from emotune.errors import ModelError, Place
 from emotune.hub import file_digest
-from emotune.training import device as rng
-from emotune.training.optim import MovingAverage
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT_VERSION = 1
 TRAINING, KEPT, STATE, MANIFEST = "training.safetensors", "kept.safetensors", "state.json", "manifest.json"
@@ -58,16 +50,18 @@ class Checkpoint:
         """The number of optimizer steps done."""
         return int(self.state["progress"]["step"])
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> "dict[str, Tensor]":
         """Return the state of the training, by name, in memory of its own."""
         return _load(self.path / TRAINING)
 
-    def kept(self) -> dict[str, Tensor] | None:
+    def kept(self) -> "dict[str, Tensor] | None":
         """Return the best (or last) weights, by name; None before the end of the first epoch."""
         return _load(self.path / KEPT) if KEPT in self.digests else None
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path) -> "dict[str, Tensor]":
+    from safetensors.torch import load_file
+
     # copies: a loaded tensor is a view of the file, at any address, and the file will be deleted
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
@@ -138,14 +132,16 @@ class Checkpoints:
     def write(
         self,
         state: Mapping[str, Any],
-        tensors: Mapping[str, Tensor],
-        kept: Mapping[str, Tensor] | None,
+        tensors: "Mapping[str, Tensor]",
+        kept: "Mapping[str, Tensor] | None",
         kept_epoch: int,
     ) -> None:
         """Write a checkpoint; `kept` are the weights of epoch `kept_epoch`. Raises OutputError when that fails.
 
         The checkpoint before it stays complete until this one is.
         """
+        from safetensors.torch import save_file
+
         started = time.monotonic()
         step = int(state["progress"]["step"])
         target = self._directory / f"step-{step:08d}"
@@ -175,7 +171,7 @@ class Checkpoints:
         self._seconds = self._written - started
         reached("done")
 
-    def _save_kept(self, kept: Mapping[str, Tensor], epoch: int, path: Path) -> str:
+    def _save_kept(self, kept: "Mapping[str, Tensor]", epoch: int, path: Path) -> str:
         """Link to the file of the previous checkpoint while the weights are the same, so that they are written once."""
         if self._shared is not None and self._shared[0] == epoch:
             try:
@@ -185,6 +181,8 @@ class Checkpoints:
             else:
                 reached(f"{KEPT} linked")
                 return self._shared[2]
+        from safetensors.torch import save_file
+
         save_file(dict(kept), path)
         return _synced(path)
 
@@ -230,85 +228,3 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-class TrainState:
-    """The model, the optimizer and all other state of a training; `changing` names the weights that it changes.
-
-    Create it while every parameter that will ever be trained requires a gradient.
-    """
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        optimizer: Optimizer,
-        schedule: LRScheduler,
-        average: MovingAverage | None,
-        accelerator: Accelerator,
-    ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.average, self.accelerator = average, accelerator
-        fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-        self.changing = model.state_dict().keys() - fixed
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights that training changes, by name, not copied."""
-        return {name: value for name, value in self.model.state_dict().items() if name in self.changing}
-
-    @cached_property
-    def fixed_digest(self) -> str:
-        """The sha256 of the weights that training does not change, which no checkpoint has."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            if name not in self.changing:
-                digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the weights, their average, the optimizer's moments, and the generator states of every process.
-
-        With several processes, all must call it.
-        """
-        found = {f"model.{name}": value for name, value in self.weights().items()}
-        if self.average:
-            found |= {f"average.{i}": value for i, value in enumerate(self.average.values)}
-        for i, values in self.optimizer.state_dict()["state"].items():
-            found |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-        device = self.accelerator.device
-        for name, state in rng.capture(device).items():
-            found[f"rng.{name}"] = self.accelerator.gather(state[None].to(device)).cpu()
-        return found
-
-    def numbers(self) -> dict[str, Any]:
-        """Return the rest of the state: rates, counts, the scale of the loss."""
-        optimizer = self.optimizer.state_dict()
-        others = {i: {n: v for n, v in s.items() if not isinstance(v, Tensor)} for i, s in optimizer["state"].items()}
-        return {
-            "optimizer": {"groups": optimizer["param_groups"], "state": others},
-            "schedule": self.schedule.state_dict(),
-            "average_steps": self.average.steps if self.average else 0,
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-        }
-
-    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Restore the state that `tensors` and `numbers` returned."""
-        self.model.load_state_dict(_below("model.", tensors), strict=False)
-        if self.average:
-            values = _below("average.", tensors)
-            self.average.restore(numbers["average_steps"], [values[str(i)] for i in range(len(values))])
-        state: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in numbers["optimizer"]["state"].items()}
-        for key, value in _below("optimizer.", tensors).items():
-            i, _, name = key.partition(".")
-            state[int(i)][name] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": numbers["optimizer"]["groups"]})
-        self.schedule.load_state_dict(numbers["schedule"])
-        if self.accelerator.scaler and numbers["scaler"]:
-            self.accelerator.scaler.load_state_dict(numbers["scaler"])
-        rank = self.accelerator.process_index
-        generators = {name: states[rank].clone() for name, states in _below("rng.", tensors).items()}
-        rng.restore(generators, self.accelerator.device)
-
-
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -28,8 +28,8 @@ from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.losses import make_loss
 from emotune.training import device
-from emotune.training.checkpoint import Checkpoint, Checkpoints, TrainState
-from emotune.training.optim import MovingAverage, forget_tiny, make_optimizer, make_schedule
+from emotune.training.checkpoint import Checkpoint, Checkpoints
+from emotune.training.optim import MovingAverage, TrainState, forget_tiny, make_optimizer, make_schedule
 from emotune.training.progress import (
     Examples,
     Fitted,

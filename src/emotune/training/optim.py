@@ -1,19 +1,23 @@
-"""The optimizer, the learning-rate schedule, and the moving average of the weights."""
+"""The optimizer, the learning-rate schedule, the moving average of the weights, and the state of a training."""
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 
 from emotune.config.schema import OptimizerConfig
 from emotune.models.encoder import encoder_parameters, head_parameters, layer_names, matching
+from emotune.training import device as rng
 
 _BETAS, _EPS, _MOMENTUM = (0.9, 0.999), 1e-8, 0.9
 _TINY = 1e-30  # a subnormal number is below 1.2e-38: another 170 steps at the usual 0.9
@@ -171,3 +175,88 @@ def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, f
 
 def _trained(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, nn.Parameter]:
     return {name: p for name, p in parameters if p.requires_grad}
+
+
+# The state of a training
+
+
+class TrainState:
+    """The model, the optimizer and all other state of a training; `changing` names the weights that it changes.
+
+    Create it while every parameter that will ever be trained requires a gradient.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optimizer: Optimizer,
+        schedule: LRScheduler,
+        average: MovingAverage | None,
+        accelerator: Accelerator,
+    ) -> None:
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.average, self.accelerator = average, accelerator
+        fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        self.changing = model.state_dict().keys() - fixed
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights that training changes, by name, not copied."""
+        return {name: value for name, value in self.model.state_dict().items() if name in self.changing}
+
+    @cached_property
+    def fixed_digest(self) -> str:
+        """The sha256 of the weights that training does not change, which no checkpoint has."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.model.state_dict().items()):
+            if name not in self.changing:
+                digest.update(name.encode())
+                digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights, their average, the optimizer's moments, and the generator states of every process.
+
+        With several processes, all must call it.
+        """
+        found = {f"model.{name}": value for name, value in self.weights().items()}
+        if self.average:
+            found |= {f"average.{i}": value for i, value in enumerate(self.average.values)}
+        for i, values in self.optimizer.state_dict()["state"].items():
+            found |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
+        device = self.accelerator.device
+        for name, state in rng.capture(device).items():
+            found[f"rng.{name}"] = self.accelerator.gather(state[None].to(device)).cpu()
+        return found
+
+    def numbers(self) -> dict[str, Any]:
+        """Return the rest of the state: rates, counts, the scale of the loss."""
+        optimizer = self.optimizer.state_dict()
+        others = {i: {n: v for n, v in s.items() if not isinstance(v, Tensor)} for i, s in optimizer["state"].items()}
+        return {
+            "optimizer": {"groups": optimizer["param_groups"], "state": others},
+            "schedule": self.schedule.state_dict(),
+            "average_steps": self.average.steps if self.average else 0,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+        }
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Restore the state that `tensors` and `numbers` returned."""
+        self.model.load_state_dict(_below("model.", tensors), strict=False)
+        if self.average:
+            values = _below("average.", tensors)
+            self.average.restore(numbers["average_steps"], [values[str(i)] for i in range(len(values))])
+        state: dict[int, dict[str, Any]] = {int(i): dict(s) for i, s in numbers["optimizer"]["state"].items()}
+        for key, value in _below("optimizer.", tensors).items():
+            i, _, name = key.partition(".")
+            state[int(i)][name] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": numbers["optimizer"]["groups"]})
+        self.schedule.load_state_dict(numbers["schedule"])
+        if self.accelerator.scaler and numbers["scaler"]:
+            self.accelerator.scaler.load_state_dict(numbers["scaler"])
+        rank = self.accelerator.process_index
+        generators = {name: states[rank].clone() for name, states in _below("rng.", tensors).items()}
+        rng.restore(generators, self.accelerator.device)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -68,7 +68,9 @@ class Observer(Protocol):
 
 
 class TrainingReporter(Observer, Reporter, Protocol):
-    """A reporter that also receives each optimizer step and each epoch."""
+    """A reporter that also receives each optimizer step and each epoch, and the progress of a fit in texts."""
+
+    def on_progress(self, done: int, whole: int) -> None: ...
 
 
 @dataclass
@@ -86,6 +88,11 @@ class Fitted:
     interrupted: bool = False
     seconds: float | None = None
     stop_requested: bool = False
+
+    @property
+    def has_result(self) -> bool:
+        """Whether the weights are worth a model: a training interrupted in its first epoch has only a checkpoint."""
+        return not self.interrupted or bool(self.epochs)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emotune.atomic import require_writable
 from emotune.config.loading import override_data
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
@@ -95,6 +96,8 @@ def compare(request: CompareRequest, reporter: Reporter) -> CompareOutcome:
     Raises UsageError for label sets or tasks that differ, DataError for rows that differ, ModelError for a run without
     a model.
     """
+    if request.out is not None:
+        require_writable(request.out, "Name another folder for the report: --out DIR")
     candidates = open_candidates(request.names)
     common = common_labels(candidates, request.level)
     _require_metric(request.metric, common.labels)

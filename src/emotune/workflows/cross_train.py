@@ -112,6 +112,9 @@ class _FoldReporter(NullReporter):
     def on_epoch(self, report: Any) -> None:
         self._reporter.on_epoch(report)
 
+    def on_progress(self, done: int, whole: int) -> None:
+        self._reporter.on_progress(done, whole)
+
 
 def train_folds(
     config: Config,

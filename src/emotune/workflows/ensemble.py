@@ -14,7 +14,7 @@ import numpy as np
 from emotune.artifact.ensemble import combined, compose, free_name, members_of
 from emotune.artifact.manifest import run_of
 from emotune.artifact.opening import ENSEMBLE, FoundModel, open_model
-from emotune.atomic import staged, write_file
+from emotune.atomic import require_writable, staged, write_file
 from emotune.config.loading import config_from, override_data
 from emotune.config.schema import Config, TuningConfig
 from emotune.data.corpus import hub_id, locate
@@ -106,6 +106,7 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         message = "the output directory exists and is not empty"
         raise OutputError(message, place=Place(out), hint="Choose another place: --out DIR")
+    require_writable(out.parent, "Choose another place: --out DIR")
     models = _open(request.models)
     first = next(iter(models.values()))
     labels = first.decision.labels

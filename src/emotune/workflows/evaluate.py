@@ -13,6 +13,7 @@ import numpy.typing as npt
 from emotune.artifact.manifest import MANIFEST, run_of, verify, versions
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json
+from emotune.atomic import require_writable
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data
@@ -23,7 +24,7 @@ from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, in_order, levels, mapping_to, positives
 from emotune.reporter import Reporter
-from emotune.reports.evaluation import Evaluation, evaluation_report
+from emotune.reports.evaluation import MOST_TEXTS, Evaluation, evaluation_report
 from emotune.reports.provenance import Background
 from emotune.reports.tables import percent
 from emotune.reports.writer import write_report
@@ -63,18 +64,21 @@ def evaluate(
     device: str = "auto",
     batch_size: int = 64,
     overrides: Sequence[str] = (),
+    texts: int = MOST_TEXTS,
 ) -> EvaluateOutcome:
     """Score a model on a split of the data it was trained from, or of other data.
 
     split: by default the test split, else the validation split. level: group decisions and scores to a coarser label
     set first; the data may have the labels of that set. overrides: settings for reading the data (`data.key=value`).
-    out: the folder of the reports; by default `eval/SPLIT` of the model's run (`eval/FOLDER-SPLIT` for other data). A
-    model without a run and without `out` gets no reports.
+    texts: the most wrong texts in the report. out: the folder of the reports; by default `eval/SPLIT` of the model's
+    run (`eval/FOLDER-SPLIT` for other data). A model without a run and without `out` gets no reports.
     """
     model = open_model(name)
     directory = model.directory
-    classifier = run_model(model, device=device, warn=reporter.warn)
     run = run_of(directory)
+    if (place := run / "eval" if run is not None and out is None else out) is not None:
+        require_writable(place, "Name a folder for the reports: --out DIR")
+    classifier = run_model(model, device=device, warn=reporter.warn)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]
@@ -88,7 +92,14 @@ def evaluate(
     warnings = (*held_out, *_tuned_here(classifier.decision, records, corpus.labels), *_leaked(evaluation, seen))
     for warning in warnings:
         reporter.warn(warning)
-    evaluation = replace(evaluation, model=str(directory), split=found, data=corpus.description, warnings=warnings)
+    evaluation = replace(
+        evaluation,
+        model=str(directory),
+        split=found,
+        data=corpus.description,
+        warnings=warnings,
+        texts=texts,
+    )
     folder = out if out is not None else _folder(run, data, found, level)
     if folder is None:
         return EvaluateOutcome(evaluation, None)

@@ -13,19 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune import hub
-from emotune.atomic import replaced
+from emotune.atomic import replaced, require_writable
 from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.records import Record, targets_of
-from emotune.errors import EmotuneError, OutputError, Place, UsageError
+from emotune.errors import OutputError, Place, UsageError, missing_library
 from emotune.reporter import Reporter
 
 try:
     from emotune.models.embedding import Embedder, Progress, embed_texts
 except ImportError as error:
-    message = f"computing embeddings needs {error.name}, which is not installed"
-    raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+    raise missing_library("computing embeddings", error.name, "train") from error
 
 Floats = npt.NDArray[np.float32]
 
@@ -141,10 +140,10 @@ def _writer(request: FeaturesRequest) -> Callable[[Table, BinaryIO], None]:
     if out.is_dir() or (out.exists() and not request.overwrite):
         hint = "Choose another place." if out.is_dir() else "Choose another place, or --overwrite it."
         raise OutputError("it already exists", place=Place(out), hint=hint)
+    require_writable(out.parent, "Choose another place: --out FILE")
     write = writers[out.suffix.casefold()]
     if write is _write_parquet and find_spec("pyarrow") is None:
-        hint = "pip install 'emotune[parquet]', or write a file that ends in .npz"
-        raise EmotuneError("writing Parquet needs pyarrow, which is not installed", hint=hint)
+        raise missing_library("writing Parquet (a file .npz needs nothing)", "pyarrow", "parquet")
     return write
 
 

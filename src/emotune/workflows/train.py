@@ -10,44 +10,40 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotune import hub
 from emotune.artifact.manifest import DECISION, seal, versions
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import staged, write_file, write_json
+from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
 from emotune.decision import Decision
-from emotune.errors import ConfigError, DataError, EmotuneError, Place, UsageError
+from emotune.errors import ConfigError, DataError, Place, UsageError
 from emotune.labels import Task
-from emotune.reporter import NullReporter
+from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, percent
-from emotune.runs import layout
+from emotune.runs import backup, layout, tracking
+from emotune.runs import resume as resuming
+from emotune.runs.layout import save_rows
+from emotune.runs.lock import locked, require_unlocked
+from emotune.runs.log import cut_log
 from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
+from emotune.training.checkpoint import newest
+from emotune.training.progress import Fitted, TrainingReporter
+from emotune.training.session import FittedModel, Session, fit_model
 
-try:
-    from emotune.runs import backup, tracking
-    from emotune.runs import resume as resuming
-    from emotune.runs.layout import save_rows
-    from emotune.runs.lock import locked, require_unlocked
-    from emotune.runs.log import cut_log
-    from emotune.training.checkpoint import newest
-    from emotune.training.progress import Fitted, TrainingReporter
-    from emotune.training.session import Session, StepSession, Trained, TrainedNetwork, fit_model
-except ImportError as error:
-    raise EmotuneError(
-        f"training needs {error.name}, which is not installed", hint="pip install 'emotune[train]'"
-    ) from error
+if TYPE_CHECKING:
+    from emotune.training.network import StepSession, TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,10 @@ class Material:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """The result of a run: its directory, its decision rule, and its validation metrics (out of fold)."""
+    """The result of a run: its directory, its decision rule, and its validation metrics (out of fold).
+
+    A training interrupted in its first epoch has no model, no metrics, and the decision rule that it started with.
+    """
 
     run: Path
     decision: Decision
@@ -75,7 +74,7 @@ class TrainOutcome:
         """Return the output of `emotune train --json`."""
         return {
             "run": str(self.run),
-            "model": str(self.run / "model"),
+            "model": str(self.run / "model") if self.fitted.has_result else None,
             "validation": finite(self.validation),
             "optimism": None if self.tuned is None else finite(self.tuned.optimism),
             "temperature": self.temperature,
@@ -102,8 +101,8 @@ def train(
     """Train a classifier as configured and write its run directory to `out`; None in all processes but the first.
 
     resume: continue from the newest checkpoint, or start from scratch without one. After Ctrl-C, the best weights so
-    far become the model. Raises EmotuneError subclasses for what the user can fix. Nothing is written before data,
-    configuration and encoder have been checked.
+    far become the model; in the first epoch there are none. Raises EmotuneError subclasses for what the user can fix.
+    Nothing is written before data, configuration and encoder have been checked.
     """
     reporter = reporter if _is_first_process() else NullReporter()
     if config.training.folds is not None:
@@ -119,9 +118,11 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
     if isinstance(kind, EnsembleKind):
         hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
         raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    kind.require_libraries()
     first = _is_first_process()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
+        require_writable(out, None if resume else "Choose another place: --out DIR")
         require_unlocked(out)
         tracking.require(config.tracking)
     data = resolve_data(config.data)
@@ -143,15 +144,18 @@ def train_on(
         reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
     session = _session(material, source, device, reporter)
     if not _is_first_process():
-        if isinstance(session, StepSession):
-            resuming.train_network(session, material.resolved, out, None, resume=resume)
+        if (network := _as_network(session)) is not None:
+            resuming.train_network(network, material.resolved, out, None, resume=resume)
         return None
     with writable_run(material, out, overwrite=overwrite, resume=resume):
         with tracking.RunObserver(config, out, reporter) as observer:
             trained, fitted = _fit(session, material.resolved, out, observer, device, resume=resume)
+            if not fitted.has_result:
+                _report_no_model(out, reporter)
+                return TrainOutcome(out, session.start, None, {}, fitted, 1.0)
             if fitted.interrupted:
                 epoch = fitted.best_epoch if config.training.keep == "best" else len(fitted.epochs)
-                weights = f"epoch {epoch}" if epoch else "the latest step, before the end of the first epoch"
+                weights = f"epoch {epoch}" if epoch else "the latest step"
                 reporter.warn(f"interrupted: the model has the weights of {weights}")
             elif fitted.stopped:
                 reporter.info(f"stopped early: {fitted.stopped}")
@@ -164,6 +168,19 @@ def train_on(
         elif newest(out / layout.CHECKPOINTS) is not None:
             reporter.info(f"to resume the training: emotune train --resume {out}")
     return outcome
+
+
+def _report_no_model(out: Path, reporter: Reporter) -> None:
+    """Report that a training was interrupted in its first epoch; restore the run that it replaces, or say how to."""
+    reporter.warn("interrupted before the end of the first epoch: there is no model yet")
+    if backup.restore_unless_begun(out):
+        reporter.info(f"there is no checkpoint to resume from: the former run is restored in {out}")
+    elif newest(out / layout.CHECKPOINTS) is None:
+        reporter.info("there is no checkpoint to resume from: training.checkpoint_minutes and checkpoint_steps are 0")
+    else:
+        reporter.info(f"to resume the training: emotune train --resume {out}")
+        if (command := how_to_restore(out)) is not None:
+            reporter.info(f"to restore the former model instead: {command}")
 
 
 def _is_first_process() -> bool:
@@ -223,6 +240,7 @@ def completed(out: Path, config: Config) -> bool:
     if not _is_first_process():
         return True
     with locked(out):  # this also removes the lock of a killed process
+        backup.clean_up(out)
         if not resuming.is_finished(out):
             return False
         backup.clean_up_finished(out, stored)
@@ -268,6 +286,8 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     if kind.portability != "transformers":
         reporter.info(f"{kind.about}: emotune loads it, plain transformers cannot (portability: {kind.portability})")
     if isinstance(kind, TrainedKind):
+        from emotune.training.network import StepSession
+
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
         return StepSession(config, kind, corpus, source, device, reporter)
     session = Session(config, corpus, source, reporter)
@@ -286,17 +306,29 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
     return session
 
 
+def _as_network(session: Session) -> "StepSession | None":
+    """Return the session if a network is trained; None for a model that is fitted by one call, without torch."""
+    if not isinstance(find_kind(session.config.model.kind), TrainedKind):
+        return None
+    from emotune.training.network import StepSession
+
+    assert isinstance(session, StepSession)
+    return session
+
+
 # The training
 
 
 def _fit(
     session: Session, config: Config, out: Path, observer: tracking.RunObserver, device: str, *, resume: bool
-) -> tuple[Trained, Fitted]:
+) -> "tuple[FittedModel | TrainedNetwork, Fitted]":
     """Train a network step by step, or fit a model by one call; `config` has absolute paths."""
-    if isinstance(session, StepSession):
-        observer.on_start(session.groups)
-        trainer = resuming.train_network(session, config, out, observer, resume=resume)
-        return TrainedNetwork(session, trainer.core, trainer.fitted.interrupted), trainer.fitted
+    if (network := _as_network(session)) is not None:
+        from emotune.training.network import TrainedNetwork
+
+        observer.on_start(network.groups)
+        trainer = resuming.train_network(network, config, out, observer, resume=resume)
+        return TrainedNetwork(network, trainer.core, trainer.fitted.interrupted), trainer.fitted
     kind = find_kind(config.model.kind)
     assert isinstance(kind, FittedKind)
     if resume:
@@ -304,7 +336,7 @@ def _fit(
     observer.on_start(())
     cut_log(out / layout.LOG, -1, 0)
     observer.log("start", kind=kind.name)
-    model = fit_model(session, kind, device, observer.info)
+    model = fit_model(session, kind, device, observer)
     return model, Fitted(seconds=time.perf_counter() - session.started)
 
 
@@ -313,7 +345,7 @@ def _fit(
 
 def _finish(
     session: Session,
-    trained: Trained,
+    trained: "FittedModel | TrainedNetwork",
     fitted: Fitted,
     out: Path,
     findings: Sequence[str],
@@ -358,7 +390,11 @@ def _finish(
 
 
 def _card_facts(
-    session: Session, trained: Trained, findings: Sequence[str], validation: dict[str, float], temperature: float
+    session: Session,
+    trained: "FittedModel | TrainedNetwork",
+    findings: Sequence[str],
+    validation: dict[str, float],
+    temperature: float,
 ) -> CardFacts:
     config = session.config
     encoder = config.checkpoint.encoder if config.checkpoint else ""

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from emotune.artifact import ensemble
-from emotune.artifact.manifest import DECISION, copy_files, reseal, run_of, seal, versions
+from emotune.artifact.manifest import DECISION, copy_files, require_changeable, reseal, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, open_model, read_label_names
-from emotune.atomic import json_text, staged, write_file, write_json
+from emotune.atomic import json_text, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import TuningConfig
 from emotune.data.corpus import hub_id, locate
 from emotune.data.records import fingerprint
 from emotune.decision import Decision
-from emotune.errors import EmotuneError, MissingInputError, OutputError, Place, UsageError
+from emotune.errors import MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, update_card, with_calibration
@@ -186,8 +186,11 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
         raise UsageError(message, hint="Write an emotune model made from it: --out DIR")
     if out is None and request.temperatures != "none":
         raise UsageError("a temperature changes the weights of the model", hint="Write a new model: --out DIR")
-    if out is not None:
+    if out is None:
+        require_changeable(found.directory)
+    else:
         hint = "Choose another place: --out DIR"
+        require_writable(out.parent, hint)
         if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
             raise OutputError("already exists", place=Place(out), hint=hint)
         if out.resolve().is_relative_to(found.directory.resolve()):
@@ -330,5 +333,4 @@ def _save(found: FoundModel, stage: Path, decision: Decision, calibration: Calib
         encoders.save(network, found.directory, encoder, stage)  # in fp32
         return encoder.max_tokens
     except ImportError as error:
-        message = f"writing this model needs {error.name}, which is not installed"
-        raise EmotuneError(message, hint="pip install 'emotune[train]'") from error
+        raise missing_library("writing this model", error.name, kind.extra) from error

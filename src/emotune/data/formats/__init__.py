@@ -3,36 +3,75 @@
 To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotune.config.schema import DataConfig
-from emotune.data.formats import jsonl, lines, parquet, raters, table
-from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row, read_content
-from emotune.errors import DataError, Place
+from emotune.data.formats import arrow, jsonl, lines, parquet, raters, table, workbook
+from emotune.data.formats.base import (
+    Content,
+    FileFormat,
+    LeftOut,
+    NoLabelsError,
+    Reader,
+    ReadOptions,
+    Row,
+    read_content,
+)
+from emotune.data.formats.label_ids import require_first_id
+from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
 # The first reader that recognises a file reads it. The most specific formats come first.
-_SPECIFIC = (parquet.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
+_SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
+_CELLS = (table.READER.name, workbook.READER.name)
 _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Reading:
-    """The rows of files of one format: those that are used, and those that are left out, by file."""
+    """The rows of files of one format, by file.
+
+    rows        those that are used
+    left_out    texts on which raters do not agree
+    unused      other rows that are left out
+    """
 
     format: FileFormat
     rows: dict[Path, list[Row]]
     left_out: dict[Path, list[Row]]
+    unused: dict[Path, list[LeftOut]]
 
     def all_rows(self) -> list[Row]:
         """The used rows of all files."""
         return [row for rows in self.rows.values() for row in rows]
 
+    def without_unlabelled(self) -> "Reading":
+        """The reading without the rows that have no label; raises NoLabelsError when there are no others."""
+        rows = {path: [row for row in there if row.names or row.shares] for path, there in self.rows.items()}
+        if not any(rows.values()):
+            raise NoLabelsError("all rows are without a label", Place(next(iter(rows))))
+        unused = {path: list(self.unused.get(path, ())) for path in rows}
+        for path, there in self.rows.items():
+            unused[path] += [LeftOut(row.line, "without a label") for row in there if not row.names and not row.shares]
+        return replace(self, rows=rows, unused=unused)
+
     def notes(self) -> list[str]:
         """What the user should know about merged and left-out rows; empty when there are none."""
+        return [*self._notes_on_unused(), *self._notes_on_raters()]
+
+    def _notes_on_unused(self) -> Iterator[str]:
+        by_reason: dict[str, list[str]] = {}
+        for path, rows in self.unused.items():
+            for row in rows:
+                by_reason.setdefault(row.why, []).append(f"{path.name}:{row.line}")
+        for why, places in by_reason.items():
+            shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
+            yield f"left out: {len(places):,} {'row' if len(places) == 1 else 'rows'} {why} ({shown})"
+
+    def _notes_on_raters(self) -> list[str]:
         if self.format.raters is None:
             return []
         used, out = self.all_rows(), [row for rows in self.left_out.values() for row in rows]
@@ -52,6 +91,8 @@ class Reading:
 def detect(content: Content, options: ReadOptions) -> FileFormat:
     """The format of a file, as configured or else detected; raises DataError when no format fits."""
     _ = options.delimiter  # raises ConfigError for an invalid one
+    if options.config.delimiter is None and content.is_text and content.delimiter is not None:
+        options = replace(options, config=options.config.model_copy(update={"delimiter": content.delimiter}))
     for reader in READERS.values() if options.format is None else [READERS[options.format]]:
         found = reader.recognise(content, options)
         if found is not None:
@@ -76,28 +117,74 @@ def read_files(
     `label_names` and `ids` are those of `ReadOptions`. Raises MissingInputError and DataError with the place.
     """
     options = ReadOptions(config, tuple(label_names) if label_names else None, ids or {})
+    detected = file_format is None
     if file_format is None and len(paths) > 1:
-        formats = [detect(read_content(path), options) for path in paths]
+        formats = [detect(read_content(path, config.encoding), options) for path in paths]
         file_format = next((found for found in formats if found.several), formats[0])
     rows: dict[Path, list[Row]] = {}
+    unused: dict[Path, list[LeftOut]] = {}
     for path in paths:
-        content = read_content(path)
+        content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
-        rows[path] = list(READERS[file_format.reader].read(content, file_format))
+        found = list(READERS[file_format.reader].read(content, file_format))
+        rows[path] = [row for row in found if isinstance(row, Row)]
+        unused[path] = [row for row in found if isinstance(row, LeftOut)] if len(rows[path]) < len(found) else []
     assert file_format is not None, "there is at least one file"
-    return Reading(file_format, rows, {}) if file_format.raters is None else _merged(rows, file_format, config)
+    if config.values != "auto" and not file_format.label_columns:
+        message = f"data.values={config.values} is for columns with one label each; here a column has the labels"
+        raise ConfigError(message, hint="Name the columns: --set data.label_columns=[A,B,…]; or leave data.values out.")
+    if detected:
+        published = file_format.reader == lines.GOEMOTIONS_TSV.name
+        require_first_id(rows, file_format.id_names, options, published=published)
+    reading = Reading(file_format, rows, {}, unused)
+    reading = reading if file_format.raters is None else _merged(reading, config)
+    return reading.without_unlabelled() if config.unlabelled == "drop" else reading
 
 
-def _merged(votes: Mapping[Path, list[Row]], file_format: FileFormat, config: DataConfig) -> Reading:
+def read_labelled_files(
+    paths: Sequence[Path],
+    config: DataConfig,
+    label_names: Sequence[str] | None,
+    file_format: FileFormat | None = None,
+    ids: Mapping[int, str] | None = None,
+) -> Reading:
+    """`read_files` for files that are scored; raises NoLabelsError also when all label cells of a table are blank."""
+    reading = read_files(paths, config, label_names, file_format, ids)
+    if _may_be_blank(reading.format) and not any(row.names or row.shares for row in reading.all_rows()):
+        raise NoLabelsError(f"all cells of column {reading.format.label_column!r} are blank", Place(paths[0]))
+    return reading
+
+
+def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
+    """Whether files of a format have labels, by the first row that shows it. True for files that cannot be read."""
+    try:
+        for path in paths:
+            for row in READERS[file_format.reader].read(read_content(path, config.encoding), file_format):
+                if not _may_be_blank(file_format) or (isinstance(row, Row) and (row.names or row.shares)):
+                    return True
+    except NoLabelsError:
+        return False
+    except EmotuneError:
+        return True
+    return False
+
+
+def _may_be_blank(file_format: FileFormat) -> bool:
+    """Whether labels are cells of a table: columns of zeros, and empty lists in JSON, mean texts without a label."""
+    return file_format.label_column is not None and file_format.reader in _CELLS
+
+
+def _merged(reading: Reading, config: DataConfig) -> Reading:
     """The rows of raters, merged to one row for each text; unchanged when no text has two raters."""
+    votes, file_format = reading.rows, reading.format
     one_each = config.task == "multi_class" or (config.task == "auto" and not file_format.several)
     found = raters.merged(votes, soft=file_format.soft, one_each=one_each)
     if found is None:
-        return Reading(replace(file_format, raters=None, unclear=None, soft=False), dict(votes), {})
+        return replace(reading, format=replace(file_format, raters=None, unclear=None, soft=False))
     rows = {path: [row for row in there if row.names or row.shares] for path, there in found.items()}
     if not any(rows.values()):
         why = "no rater could judge any text" if file_format.soft else "no text has a label that two raters chose"
         hint = "Shares of raters as soft targets: --set data.raters=soft"
         raise DataError(why, place=Place(next(iter(votes))), hint=hint)
     left_out = {path: [row for row in there if not row.names and not row.shares] for path, there in found.items()}
-    return Reading(file_format, rows, left_out)
+    return replace(reading, rows=rows, left_out=left_out)

@@ -3,59 +3,78 @@
 The bytes of a file are kept once and text is decoded line by line: a str with an emoji needs 4 bytes per character.
 """
 
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from emotune.config.schema import DataConfig
+from emotune.data.formats.encoding import BYTE_ORDER_MARK, as_utf8, not_text
+from emotune.data.formats.packed import unpacked
+from emotune.data.split_files import unpacked_name
 from emotune.errors import ConfigError, DataError, MissingInputError, Place
 
-GZIP = b"\x1f\x8b"
-_KINDS = {
-    b"\x89PNG": "a PNG image",
-    b"PK\x03\x04": "a zip archive or a spreadsheet",
-    GZIP: "a gzip archive in a gzip archive",
-}
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
-_LOOKED_AT = 4096
 _CHUNK = 1 << 20
-_LARGEST = 8 << 30
 _SAMPLE = 1000
+# Excel's first line `sep=;`, which names the delimiter
+_NAMED_DELIMITER = re.compile(rb'(?:\xef\xbb\xbf)?"?sep=([\t !#-/:-@\[-`{-~])"?[ \t]*\r?\n', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file; of a gzipped one, unpacked."""
+    """The bytes of a file, unpacked.
+
+    name        the file's name without `.gz`; of a zip archive, that of the file in it
+    encoding    that of a text file without a byte order mark; None: UTF-8
+    """
 
     path: Path
     raw: bytes
+    name: str
+    encoding: str | None = None
 
     def stream(self) -> io.TextIOWrapper:
-        """The text without a byte order mark, its line breaks unchanged."""
-        return io.TextIOWrapper(io.BytesIO(self._text), "utf-8-sig", newline="")
+        """The text without a byte order mark, its line breaks unchanged; it begins after the `skipped` lines."""
+        return io.TextIOWrapper(io.BytesIO(self._rows), "utf-8-sig", newline="")
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """The lines that are not blank, with their numbers from 1; only a line feed ends a line."""
-        start, number, size = len(_BYTE_ORDER_MARK) * self._text.startswith(_BYTE_ORDER_MARK), 0, len(self._text)
+        text, number = self._rows, self.skipped
+        start, size = len(BYTE_ORDER_MARK) * text.startswith(BYTE_ORDER_MARK), len(text)
         while start < size:
-            end = self._text.find(b"\n", start)
+            end = text.find(b"\n", start)
             end = size if end < 0 else end
-            line = self._text[start:end].decode("utf-8")
+            line = text[start:end].decode("utf-8")
             start, number = end + 1, number + 1
             if line and not line.isspace():
                 yield number, line.removesuffix("\r")
+
+    @property
+    def skipped(self) -> int:
+        """The number of lines before the rows: 1 when the first names the delimiter (`sep=;`), else 0."""
+        return int(self.delimiter is not None)
+
+    @cached_property
+    def delimiter(self) -> str | None:
+        """The delimiter that the first line names, as in `sep=;`; None without such a line."""
+        match = _NAMED_DELIMITER.match(self._text)
+        return None if match is None else match[1].decode("ascii")
+
+    @cached_property
+    def _rows(self) -> bytes:
+        return self._text[self._text.index(b"\n") + 1 :] if self.skipped else self._text
 
     @cached_property
     def sample(self) -> list[str]:
         """The first lines that are not blank."""
         return [line for _, line in islice(self.lines(), _SAMPLE)]
+
+    def has(self, character: bytes) -> bool:
+        """Whether the text contains an ASCII character."""
+        return character in self._rows
 
     @cached_property
     def is_text(self) -> bool:
@@ -67,21 +86,21 @@ class Content:
 
     @cached_property
     def _text(self) -> bytes:
-        """The bytes, checked to be text; in a file without line feeds, carriage returns become line feeds.
+        """The text in UTF-8, checked; in a file without line feeds, carriage returns become line feeds.
 
-        Raises DataError for an empty, binary or non-UTF-8 file, with the line of the fault.
+        Raises DataError for an empty or binary file, and for one of another encoding, with the line of the fault.
         """
-        raw, start, blank = self.raw, 0, True
+        raw, start, blank = as_utf8(self.path, self.raw, self.encoding), 0, True
         while start < len(raw):
             end = raw.find(b"\n", start + _CHUNK) + 1 or len(raw)  # no character crosses the end of a line
             try:
                 text = raw[start:end].decode("utf-8")
             except UnicodeDecodeError as error:
-                raise _not_text(self.path, raw, start + error.start) from None
+                raise not_text(self.path, raw, start + error.start) from None
             blank = blank and not text.removeprefix("\ufeff").strip()
             start = end
         if b"\0" in raw:
-            raise _not_text(self.path, raw, raw.index(b"\0"))
+            raise not_text(self.path, raw, raw.index(b"\0"))
         if blank:
             raise DataError("the file is empty", place=Place(self.path))
         return raw if b"\n" in raw else raw.replace(b"\r", b"\n")
@@ -94,15 +113,14 @@ def stem_of(path: Path) -> str:
 
 def suffix_of(path: Path) -> str:
     """The suffix of a file's name in lower case, such as `.csv.gz`."""
-    name = path.name.casefold()
-    packed = ".gz" if name.endswith(".gz") else ""
-    return Path(name.removesuffix(".gz")).suffix + packed
+    name, packed = unpacked_name(path.name.casefold())
+    return PurePosixPath(name).suffix + packed
 
 
-def read_content(path: Path) -> Content:
-    """The bytes of a file, unpacked when they are gzipped.
+def read_content(path: Path, encoding: str | None = None) -> Content:
+    """The bytes of a file, unpacked when they are packed; `encoding`: that of a text file without a byte order mark.
 
-    Raises MissingInputError for a file that cannot be opened, DataError for a broken gzip archive.
+    Raises MissingInputError for a file that cannot be opened, DataError for a broken archive.
     """
     try:
         raw = path.read_bytes()
@@ -110,36 +128,8 @@ def read_content(path: Path) -> Content:
         raise MissingInputError(f"no such file: {path}") from None
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-    if not raw.startswith(GZIP):
-        return Content(path, raw)
-    hint = "Download or pack the file again."
-    try:
-        raw = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(_LARGEST + 1)
-    except EOFError:
-        raise DataError("the gzip archive is cut short", place=Place(path), hint=hint) from None
-    except (OSError, zlib.error) as error:
-        raise DataError(f"the gzip archive is broken: {error}", place=Place(path), hint=hint) from None
-    if len(raw) > _LARGEST:
-        raise DataError(f"unpacked, the gzip archive is larger than {_LARGEST >> 30} GiB", place=Place(path))
-    return Content(path, raw)
-
-
-def _not_text(path: Path, raw: bytes, at: int) -> DataError:
-    """The error for a file whose byte `at` is not text."""
-    start = raw[:_LOOKED_AT]
-    kind = next((kind for magic, kind in _KINDS.items() if start.startswith(magic)), None)
-    fewer, more = sorted(start[i::2].count(0) for i in (0, 1))
-    utf16 = start.startswith((b"\xff\xfe", b"\xfe\xff")) or (fewer == 0 and more > 0.4 * len(start[::2]))
-    if kind is None and utf16:
-        return DataError("this is UTF-16 text", place=Place(path), hint="Save the file as UTF-8.")
-    controls = len(start) - len(start.translate(None, _CONTROLS))
-    if kind is not None or controls > max(8, 0.02 * len(start)):
-        message = f"this is {kind or 'a binary file'}, not a text file"
-        return DataError(message, place=Place(path), hint="Export the data as CSV or TSV, in UTF-8.")
-    place = Place(path, raw.count(b"\n", 0, at) + 1)
-    if raw[at] == 0:
-        return DataError("there is a NUL byte in this line", place=place, hint="Text has none: remove it.")
-    return DataError(f"byte 0x{raw[at]:02x} is not UTF-8", place=place, hint="Save the file as UTF-8.")
+    name, raw = unpacked(path, raw)
+    return Content(path, raw, name, encoding)
 
 
 # Formats and rows
@@ -168,6 +158,26 @@ class Row:
     merged: int = 1
 
 
+# why a row is left out of a table that was joined from several files
+REPEATED_HEADER = "equal to the header"
+
+
+class NoLabelsError(DataError):
+    """A file of texts without labels, such as the test file of a competition."""
+
+    def __init__(self, why: str, place: Place, hint: str = "") -> None:
+        remedy = f"{hint} Without labels it can be predicted, not scored or trained on.".strip()
+        super().__init__(f"no labels: {why}", place=place, hint=remedy)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row of a file that is not used; `why` follows "3 rows" in a sentence, such as "ignored"."""
+
+    line: int
+    why: str
+
+
 @dataclass(frozen=True)
 class FileFormat:
     """The format of a label file; columns by name.
@@ -175,10 +185,14 @@ class FileFormat:
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
     lists       whether a label cell is a list
+    vector      the number of 0/1 values in a label cell, in the order of `id_names`; 0 for other cells
+    values      the form of the cells of `label_columns`: one of `cells.FORMS`, `soft` or `graded`
+    positive    the grade from which on a label is positive
     id_names    the names of the label ids; empty when the file has names
     raters      the column of the rater, when each row is one rater's
     unclear     the column that marks texts as too unclear to judge
     soft        whether the shares of the raters are the targets
+    sheet       the sheet of a workbook
     notes       what the user should know about the choice of columns
     """
 
@@ -192,10 +206,14 @@ class FileFormat:
     label_columns: tuple[str, ...] = ()
     label_delimiter: str | None = None
     lists: bool = False
+    vector: int = 0
+    values: str = "0/1"
+    positive: float = 0.0
     id_names: Mapping[int, str] = field(default_factory=dict)
     raters: str | None = None
     unclear: str | None = None
     soft: bool = False
+    sheet: str | None = None
     notes: tuple[str, ...] = ()
 
     def describe(self) -> str:
@@ -204,7 +222,10 @@ class FileFormat:
             return "; ".join((self.shape, *self.notes))
         text = f"{self.shape}, text in column {self.text_column!r}"
         if self.label_columns:
-            text += f", {len(self.label_columns)} columns of 0/1"
+            text += f", {len(self.label_columns)} columns of {self.values}"
+            text += f" values, positive from {self.positive:g}" * (self.values == "graded")
+        elif self.vector:
+            text += f", 0/1 vectors of {self.vector} labels in column {self.label_column!r}"
         else:
             labels = "label ids" if self.id_names else "labels"
             joined = f", several joined by {self.label_delimiter!r}" if self.label_delimiter else ""
@@ -260,12 +281,13 @@ class Reader:
     name         a value of `data.format`
     recognise    returns the format of a file, or None when the file is of another kind. Raises DataError for a file
                  that is certainly of this kind, or that the configuration calls so, and that cannot be read
-    read         yields the rows; raises DataError with the line of the first row that does not fit
+    read         yields the rows, and those that are left out; raises DataError with the line of the first row that
+                 does not fit
     """
 
     name: str
     recognise: Callable[[Content, ReadOptions], FileFormat | None]
-    read: Callable[[Content, FileFormat], Iterator[Row]]
+    read: Callable[[Content, FileFormat], Iterator[Row | LeftOut]]
 
 
 def delimiter_name(delimiter: str) -> str:

@@ -1,27 +1,19 @@
-"""Label cells: one name, several joined names, a list, ids, 0 and 1, or shares. Also the names of label ids."""
+"""Label cells: one name, several joined names, a literal, ids, a 0/1 vector or shares; and the cells of 0/1 columns."""
 
-import json
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
 from typing import Any
 
-from emotune.data.formats.base import LABEL_ID, FileFormat, ReadOptions, read_content
+from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, ReadOptions
+from emotune.data.formats.label_ids import FIRST_ID_HINT, names_if_ids, names_of_ids
+from emotune.data.formats.literals import choices_of, is_literal, parse_literal
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
-# as people, pandas (True), JSON and Parquet write them
-_FLAGS: Mapping[Any, bool] = {
-    **dict.fromkeys(("0", "0.0", "False", "false", "FALSE", 0), False),
-    **dict.fromkeys(("1", "1.0", "True", "true", "TRUE", 1), True),
-}
 KNOWN_NAMES = frozenset(name for labels in KNOWN.values() for name in labels.names)
-_LONGEST_LIST = 20_000
-_ITEM = re.compile(r"""\s*(?:(,)|("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(\w[^\s,'"\[\]]*|-?\w+))""", re.DOTALL)
-_NO_NAMES = ("None", "null", "nan", "NaN")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
-_ESCAPED = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _SHOWN = 60
 
 
@@ -30,20 +22,123 @@ def shown(value: Any) -> str:
     return repr(value if not isinstance(value, str) else value[:_SHOWN])[: _SHOWN + 20]
 
 
-def flag(value: Any, place: Place) -> bool:
-    """The value of a 0/1 cell; raises DataError for anything else."""
-    if is_flag(value):
-        return _FLAGS[value.strip() if isinstance(value, str) else value]
-    found = "the cell is empty," if value is None else f"{shown(value)} is"
-    hint = "If this column is no label, name those that are: --set data.label_columns=[A,B,…]"
-    raise DataError(f"{found} neither 0 nor 1", place=place, hint=hint)
+# The cells of columns with one label each
+
+BINARY = "0/1"
+# The forms of 0/1 columns. The first is how people, pandas (True), JSON and Parquet write them.
+FORMS: Mapping[str, Mapping[Any, bool]] = {
+    BINARY: {
+        **dict.fromkeys(("0", "0.0", "false", 0), False),
+        **dict.fromkeys(("1", "1.0", "true", 1), True),
+    },
+    "yes/no": {"yes": True, "no": False},
+    "y/n": {"y": True, "n": False},
+    "x/blank": {"x": True, "": False},
+    "1/blank": {"1": True, "1.0": True, 1: True, "": False},
+    "1,0/0,0": {"1,0": True, "0,0": False, "1": True, "0": False},
+}
+_COUNTS = {
+    BINARY: "neither 0 nor 1. Allowed are 0, 0.0, False and 1, 1.0, True",
+    "yes/no": "neither yes nor no",
+    "y/n": "neither y nor n",
+    "x/blank": "neither x nor blank",
+    "1/blank": "neither 1 nor blank",
+    "1,0/0,0": "neither 0,0 nor 1,0",
+}
+WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
+SOFT, GRADED = "soft", "graded"
+_LEAVE_OUT = "If this column is no label, name only those that are: --set data.label_columns=[A,B,…]"
 
 
-def is_flag(value: Any) -> bool:
-    """Whether a cell is 0 or 1."""
+def is_flag(value: Any, form: str = BINARY) -> bool:
+    """Whether a cell is 0 or 1, or what stands for them in a form of `FORMS`."""
+    return _flag_of(value, form) is not None
+
+
+def _flag_of(value: Any, form: str) -> bool | None:
     if isinstance(value, list | dict):
-        return False
-    return (value.strip() if isinstance(value, str) else value) in _FLAGS
+        return None
+    value = value.strip().casefold() if isinstance(value, str) else "" if value is None else value
+    return FORMS[form].get(value)
+
+
+def flag(value: Any, place: Place, form: str = BINARY) -> bool:
+    """The value of a 0/1 cell; raises DataError for anything else."""
+    found = _flag_of(value, form)
+    if found is None:
+        what = "the cell is empty," if value is None else f"{shown(value)} is"
+        number = number_of(value)
+        hint = "Correct the cell."
+        if number is not None and form == BINARY:
+            hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
+            hint += "data.values=graded --set data.positive_from=N."
+        raise DataError(f"{what} {_COUNTS[form]}", place=place, hint=f"{hint} {_LEAVE_OUT}")
+    return found
+
+
+def number_of(value: Any) -> float | None:
+    """The finite number in a cell, also with a decimal comma; None for anything else."""
+    if isinstance(value, str):
+        value = value.strip().replace(",", ".")
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def grade(value: Any, values: str, place: Place) -> float:
+    """The number in a column of `soft` or `graded` values; raises DataError for anything else."""
+    found = number_of(value)
+    if found is None or (values == SOFT and not 0 <= found <= 1):
+        what = "the cell is empty," if value is None or value == "" else f"{shown(value)} is"
+        allowed = "not a number from 0 to 1" if values == SOFT else "not a number"
+        raise DataError(f"{what} {allowed} (data.values={values})", place=place, hint=f"Correct it. {_LEAVE_OUT}")
+    return found
+
+
+def form_of(columns: Iterable[Counter[Any]]) -> str:
+    """The form of `FORMS` that most of these cells have; the first of equal ones.
+
+    Blanks count only beside positives, and not beside zeros.
+    """
+    cells = sum(columns, Counter[Any]())
+    found = {form: flags_in(cells, form) for form in FORMS}
+    zeros = found[BINARY][False] > 0
+    blank = {form for form in WITH_BLANKS if not found[form][True] or (zeros and form == "1/blank")}
+    return max(FORMS, key=lambda form: 0 if form in blank else found[form].total())
+
+
+def flags_in(cells: Counter[Any], form: str) -> Counter[bool]:
+    """How many of the cells are positive and negative in a form of `FORMS`; cells of another kind are not counted."""
+    found: Counter[bool] = Counter()
+    for cell, number in cells.items():
+        value = _flag_of(cell, form)
+        if value is not None:
+            found[value] += number
+    return found
+
+
+# The cells of a column of labels
+
+_VECTOR = re.compile(r"[01](?:\.0*)?(?:[ \t,;|]+[01](?:\.0*)?)+")
+_BITS: Mapping[Any, bool] = {
+    **dict.fromkeys(("0", "0.", "0.0", "False", "false", 0), False),
+    **dict.fromkeys(("1", "1.", "1.0", "True", "true", 1), True),
+}
+_DIGITS = re.compile(r"[01]{2,}")
+_WHOLE = re.compile(r"(-?[0-9]{1,9})\.0*")
+_SPELT = {"\\n": "\n", "\\t": "\t", "none": ""}
+_ALWAYS = "|;"  # no name contains them
+_BETWEEN_NAMES = ("#", " / ", " + ", " & ", " and ", "/", "+", "&")
+_LONGEST_PART = 30
+
+
+def is_list(cell: str) -> bool:
+    """Whether a label cell is a literal in brackets, or a 0/1 vector with delimiters."""
+    return (is_literal(cell) and cell[0] not in "'\"") or _VECTOR.fullmatch(cell) is not None
 
 
 def pieces(cell: str, delimiter: str | None) -> tuple[str, ...]:
@@ -52,78 +147,197 @@ def pieces(cell: str, delimiter: str | None) -> tuple[str, ...]:
     return tuple(p for p in (part.strip() for part in parts) if p)
 
 
-def is_list(cell: str) -> bool:
-    """Whether a label cell is a list as JSON, Python or NumPy writes it."""
-    return cell.startswith("[") and cell.endswith("]")
-
-
-def parse_list(cell: str) -> tuple[str, ...]:
-    """The items of a flat list of names or ids: `["a", "b"]`, `['a', 'b']`, `[2, 14]`, `[2 14]`, `['a' 'b']`.
-
-    Nothing is evaluated. Raises ValueError with the reason.
-    """
-    if len(cell) > _LONGEST_LIST:
-        raise ValueError(f"a list of {len(cell):,} characters is too long for a list of labels")
-    if not is_list(cell):
-        raise ValueError("it is not a list")
-    inner, at, after_item = cell[1:-1].rstrip(), 0, False
-    found: list[str] = []
-    kinds = set()
-    while at < len(inner):
-        match = _ITEM.match(inner, at)
-        if match is None or (match[1] and not after_item) or match[3] in _NO_NAMES:
-            break
-        after_item = not match[1]
-        if after_item:
-            kinds.add(match.lastindex)
-            if len(kinds) > 1 or inner[match.end() : match.end() + 1] in ("'", '"', "["):
-                break
-            found.append(_unquoted(match[2]) if match[2] else match[3])
-        at = match.end()
-    if at < len(inner):
-        raise ValueError(f"it is not a list of names or ids, from {shown(inner[at:].lstrip())} on")
-    return tuple(name for name in (item.strip() for item in found) if name)
-
-
-def _unquoted(quoted: str) -> str:
-    """A string literal of JSON or Python without its quotation marks and escapes."""
-
-    def character(escape: re.Match[str]) -> str:
-        code = escape[1] or escape[2] or escape[3]
-        if code:
-            return chr(int(code, 16)) if int(code, 16) < 0x110000 else escape[0]
-        return _ESCAPES.get(escape[4], escape[4])
-
-    if quoted[0] == '"':
-        try:
-            return str(json.loads(quoted, strict=False))
-        except ValueError:
-            pass  # Python's "\x41" and the like
-    return _ESCAPED.sub(character, quoted[1:-1])
+def configured_delimiter(options: ReadOptions) -> str | None:
+    """The delimiter that `data.label_delimiter` names; empty: a cell is one label; None: it is to be detected."""
+    configured = options.config.label_delimiter
+    return None if configured is None else _SPELT.get(configured, configured)
 
 
 def joining(cells: Set[str], options: ReadOptions) -> str | None:
     """The delimiter between several names in one of these cells, as configured or else detected; None without one.
 
     Detected is a delimiter that cuts a cell into names that are known or occur in other cells too. A blank must leave
-    known names or ids, since names such as `very sad` contain blanks.
+    known names or ids, since names such as `very sad` contain blanks. A sign that may belong to a name, such as `/`,
+    must leave names that are known or are other cells, wherever it occurs.
     """
-    if options.config.label_delimiter is not None:
-        return options.config.label_delimiter or None
+    configured = configured_delimiter(options)
+    if configured is not None:
+        return configured or None
     known = KNOWN_NAMES if options.label_names is None else {n.casefold() for n in options.label_names}
     if all(cell.casefold() in known for cell in cells):
         return None
-    for delimiter in ("|", ";", ",", " "):
+    for delimiter in ("|", ";", "\n", "\t", ",", " "):
         if not any(delimiter in cell for cell in cells):
             continue
         cut = [pieces(cell, delimiter) for cell in cells]
         count = Counter(piece for found in cut for piece in set(found))
-        sure = {p for p in count if delimiter in "|;" or p.casefold() in known or LABEL_ID.fullmatch(p)}
-        if delimiter == ",":
+        sure = {p for p in count if delimiter in _ALWAYS or p.casefold() in known or LABEL_ID.fullmatch(_whole(p))}
+        if delimiter in ",\n\t":
             sure |= {p for p, n in count.items() if n > 1}
         if any(len(found) > 1 and sure.issuperset(found) for found in cut):
             return delimiter
+    names = known | {cell.casefold() for cell in cells}
+    for delimiter in _BETWEEN_NAMES:
+        cut = [pieces(cell, delimiter) for cell in cells if delimiter in cell]
+        if cut and all(len(found) > 1 and names.issuperset(map(str.casefold, found)) for found in cut):
+            return delimiter
     return None
+
+
+def label_format(
+    cells: Counter[Any],
+    file_format: FileFormat,
+    options: ReadOptions,
+    place: Place,
+    schema: tuple[str, ...] = (),
+    keys: Counter[str] | None = None,
+) -> FileFormat:
+    """The format with the form of its label cells: joined names, literals, ids of names, 0/1 vectors or shares.
+
+    cells    how often each value occurs: text without blanks around it, a list as a tuple
+    keys     how often each name occurs in objects of shares
+    place    the first row, for questions about all cells
+    schema   the names of the label ids, where the file or its data set has them
+
+    Raises DataError for 0/1 vectors whose names are not known.
+    """
+    texts = Counter({cell: n for cell, n in cells.items() if isinstance(cell, str) and cell})
+    literals = {cell for cell in texts if is_literal(cell)}
+    if options.config.label_delimiter is None and literals and 2 * sum(texts[c] for c in literals) >= texts.total():
+        file_format = replace(file_format, lists=True)
+    elif file_format.label_delimiter is None:
+        file_format = replace(file_format, label_delimiter=joining(texts.keys(), options))
+    vector = vector_format(cells, file_format, options, place, schema)
+    if vector is not None:
+        return vector
+    items, bracketed = Counter(keys or ()), bool(keys) or any(cell[0] not in "'\"" for cell in literals)
+    several = False
+    for cell, number in cells.items():
+        try:
+            found = _parsed(cell, file_format, place)
+        except DataError:  # the reader refuses it, with its line
+            continue
+        several = several or len(found) > 1
+        items.update(dict.fromkeys(found, number))
+    listed = bool(keys) or any(isinstance(cell, tuple) for cell in cells) or (file_format.lists and bracketed)
+    names = names_if_ids(place.path, items, options, schema)
+    several = listed or bool(file_format.label_delimiter) or several
+    lists = file_format.lists or (listed and not texts)  # beside lists of JSON, a string is one name
+    return replace(file_format, several=several, lists=lists, id_names=names)
+
+
+def looks_joined(name: str) -> str | None:
+    """The delimiter that would cut a label name into several that look like names; None without one."""
+    for delimiter in (",", *_BETWEEN_NAMES):
+        found = pieces(name, delimiter)
+        if len(found) > 1 and all(part[0].isalpha() and len(part) <= _LONGEST_PART for part in found):
+            return delimiter
+    return None
+
+
+def _parsed(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...] | Mapping[str, Any]:
+    """The names or ids, as text, of a cell or of a value in a JSON or Parquet file; of shares, the dictionary."""
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, list | tuple):
+        return tuple(name for v in value for name in [_item(v, place).strip()] if name)
+    if not isinstance(value, str):
+        return (_item(value, place),)
+    cell = value.strip()
+    if not file_format.lists:
+        return tuple(map(_whole, pieces(cell, file_format.label_delimiter)))
+    try:
+        found = parse_literal(cell) if cell else ()
+    except ValueError as error:
+        hint = "Write one label as a list of one, as in the other rows, or set data.label_delimiter."
+        raise DataError(f"{shown(cell)}: {error}", place=place, hint=hint) from None
+    return found if isinstance(found, Mapping) else tuple(map(_whole, found))
+
+
+def _item(value: Any, place: Place) -> str:
+    if isinstance(value, str):
+        return _whole(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return str(value)
+    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
+
+
+def _whole(item: str) -> str:
+    """An id without the decimals that it has in an integer column that once had a gap: 3.0 is 3."""
+    match = _WHOLE.fullmatch(item) if "." in item else None
+    return item if match is None else match[1]
+
+
+# 0/1 vectors
+
+
+def vector_format(
+    cells: Counter[Any], file_format: FileFormat, options: ReadOptions, place: Place, schema: tuple[str, ...] = ()
+) -> FileFormat | None:
+    """The format of cells that are 0/1 vectors, one value for each label; None for other cells.
+
+    They are vectors when nearly all have one length of at least 2 and only 0 and 1 in them, unless they may be lists of
+    the ids 0 and 1 and the known names are more than the values. Raises DataError when the names are not known.
+    """
+    if configured_delimiter(options) == "":
+        return None
+    lengths: Counter[int] = Counter()
+    sure, filled = False, 0
+    for cell, number in cells.items():
+        bits = _vector(cell, file_format)
+        filled += number * (cell not in ("", None))
+        if bits is not None:
+            lengths[len(bits)] += number
+            repeated = len(bits) > 2 or bits[0] == bits[1]
+            sure = sure or (cell[0] == "0" if _is_number(cell) else repeated)
+    length, number = lengths.most_common(1)[0] if lengths else (0, 0)
+    if length < 2 or number < MOST * filled:
+        return None
+    by_id = names_of_ids(place.path, options, schema)
+    if not sure:  # [0, 1] may be two ids, 10 and 11 are ids
+        numbers = length == 2 and not by_id and all(map(_is_number, filter(None, cells)))
+        if number < filled or numbers or len(by_id) not in (0, length):
+            return None
+    hint = "Name the labels in the order of the values: --set data.labels=[A,B,…], or one a line in labels.txt beside "
+    hint += "the data (data.labels_file=PATH). If the cells are names: --set data.label_delimiter=none"
+    if not by_id:
+        raise DataError(f"the labels are 0/1 vectors of {length} values without names", place=place, hint=hint)
+    if len(by_id) != length:
+        message = f"the labels are 0/1 vectors of {length} values, but there are {len(by_id)} names of labels"
+        raise DataError(message, place=place, hint=hint)
+    return replace(file_format, several=True, vector=length, id_names={i: by_id[i] for i in sorted(by_id)})
+
+
+def _is_number(cell: Any) -> bool:
+    """Whether a cell is digits of 0 and 1 without delimiters, which may be a number."""
+    return isinstance(cell, str) and _DIGITS.fullmatch(cell) is not None
+
+
+def _vector(value: Any, file_format: FileFormat) -> tuple[bool, ...] | None:
+    """The values of a 0/1 vector of at least two; None for another cell."""
+    parts: Iterable[Any] = ()
+    if isinstance(value, str):
+        cell = value.strip()
+        if file_format.lists:
+            try:
+                parts = parse_literal(cell)
+            except ValueError:
+                return None
+        else:
+            parts = cell if _DIGITS.fullmatch(cell) else pieces(cell, file_format.label_delimiter)
+    elif isinstance(value, list | tuple):
+        parts = value
+    bits = tuple(_BITS.get(p) if isinstance(p, str | int | float) else None for p in parts)
+    return None if len(bits) < 2 or isinstance(parts, Mapping) else _all_known(bits)
+
+
+def _all_known(bits: tuple[bool | None, ...]) -> tuple[bool, ...] | None:
+    known = tuple(bit for bit in bits if bit is not None)
+    return known if len(known) == len(bits) else None
 
 
 class NameReader:
@@ -137,134 +351,66 @@ class NameReader:
         """The label names of a cell; raises DataError for a cell of another kind."""
         if isinstance(value, str) and value in self._known:
             return self._known[value]
-        found, by_id = items_of(value, self._format, place), self._format.id_names
-        for item in found if by_id else ():
-            if not LABEL_ID.fullmatch(item) or int(item) not in by_id:
-                low, high = min(by_id), max(by_id)
-                ids = f"{low} to {high}"
-                if high - low >= len(by_id):
-                    ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
-                hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
-                raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
-        if by_id:
-            found = tuple(by_id[int(item)] for item in found)
+        found = self.read(value, place)
+        if isinstance(found, Mapping):
+            raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
+        return found
+
+    def read(self, value: Any, place: Place) -> tuple[str, ...] | Mapping[str, Any]:
+        """The label names of a cell, or its names with their shares; raises DataError for a cell of another kind."""
+        if isinstance(value, str) and value in self._known:
+            return self._known[value]
+        found = self._vector_names(value, place) if self._format.vector else _parsed(value, self._format, place)
+        if isinstance(found, Mapping):
+            by_id = self._format.id_names
+            return {self._named(name, place): share for name, share in found.items()} if by_id else found
+        if not self._format.vector:
+            found = self._checked(found, value, place)
         if isinstance(value, str):
             self._known[value] = found
         return found
 
+    def _checked(self, found: tuple[str, ...], value: Any, place: Place) -> tuple[str, ...]:
+        """The names of these ids, or the names themselves; raises DataError for an id that occurs twice."""
+        twice = None
+        if len(set(found)) < len(found):
+            twice = next((item for item in found if LABEL_ID.fullmatch(item) and found.count(item) > 1), None)
+        if twice is not None:
+            hint = "Correct it. 0/1 vectors, one value for each label, have the same length in all rows."
+            raise DataError(f"the id {twice} occurs twice in {shown(value)}", place=place, hint=hint)
+        return tuple(self._named(item, place) for item in found) if self._format.id_names else found
 
-def items_of(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...]:
-    """The names or ids, as text, of a cell or of a value in a JSON or Parquet file."""
-    if value is None:
-        return ()
-    if isinstance(value, list):
-        return tuple(name for v in value for name in [_item(v, place).strip()] if name)
-    if not isinstance(value, str):
-        return (_item(value, place),)
-    cell = value.strip()
-    if not file_format.lists:
-        return pieces(cell, file_format.label_delimiter)
-    try:
-        return parse_list(cell) if cell else ()
-    except ValueError as error:
-        raise DataError(f"{shown(cell)}: {error}", place=place) from None
+    def _named(self, item: str, place: Place) -> str:
+        by_id = self._format.id_names
+        if LABEL_ID.fullmatch(item) and int(item) in by_id:
+            return by_id[int(item)]
+        low, high = min(by_id), max(by_id)
+        ids = f"{low} to {high}"
+        if high - low >= len(by_id):
+            ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
+        hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
+        if item == str(high + 1) and low == 0:
+            hint = f"{FIRST_ID_HINT}. Else c{hint[1:]}"
+        raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
+
+    def _vector_names(self, value: Any, place: Place) -> tuple[str, ...]:
+        length = self._format.vector
+        bits = _vector(value, self._format)
+        if bits is None or len(bits) != length:
+            what = "the cell is empty" if value is None or value == "" else f"{shown(value)} is here"
+            raise DataError(f"a row has a 0/1 vector of {length} values; {what}", place=place, hint="Correct it.")
+        return tuple(name for name, bit in zip(self._format.id_names.values(), bits, strict=True) if bit)
 
 
-def _item(value: Any, place: Place) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
-        return str(value)
-    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
+def unwrapped(value: Any) -> Any:
+    """The list in an object `{"choices": […]}`; any other value unchanged."""
+    return choices_of(value) if isinstance(value, dict) else value
 
 
 def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float], ...]:
-    """The soft targets of a JSON object of names and shares; raises DataError unless each is a number from 0 to 1."""
+    """The soft targets of names and shares; raises DataError unless each share is a number from 0 to 1."""
     for name, share in value.items():
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
             message = f"the share of {name[:_SHOWN]!r} is a number from 0 to 1, not {str(share)[:_SHOWN]}"
             raise DataError(message, place=place)
     return tuple((name, float(share)) for name, share in value.items() if share)
-
-
-# The names of label ids
-
-
-def names_if_ids(
-    path: Path, cells: Counter[str], options: ReadOptions, schema: Sequence[str] = ()
-) -> Mapping[int, str]:
-    """The names of the label ids when most cells are ids that have names; empty when the cells are names.
-
-    A cell of another kind among ids is refused by the reader, with its line.
-    """
-    ids = {cell for cell in cells if LABEL_ID.fullmatch(cell)}
-    if 2 * sum(cells[cell] for cell in ids) <= cells.total() or not ids.isdisjoint(options.label_names or ()):
-        return {}
-    return names_of_ids(path, options, schema)
-
-
-def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -> Mapping[int, str]:
-    """The names of the label ids in a file; empty when nothing gives them.
-
-    The first of these counts: `data.labels`; `data.labels_file`; `labels.txt` or a JSON dictionary beside the data; the
-    `schema` in the file; the ids of the data that the caller's labels come from. The order of a model's labels does
-    not define ids. Raises DataError for an invalid file of names, MissingInputError for one that does not exist.
-    """
-    config = options.config
-    if config.labels:
-        return dict(enumerate(config.labels))
-    if config.labels_file:
-        return _read_names(Path(config.labels_file).expanduser())
-    folder = path.parent
-    for name in ("labels.txt", "labels.json"):
-        if (folder / name).is_file():
-            return _read_names(folder / name)
-    found = sorted(p for p in folder.glob("*.json") if "dict" in p.stem.casefold())
-    if len(found) > 1:
-        hint = "Name the file of the label names: --set data.labels_file=PATH"
-        listed = ", ".join(p.name for p in found)
-        raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
-    if found:
-        return _read_names(found[0])
-    return dict(enumerate(schema)) if schema else options.ids
-
-
-def _read_names(source: Path) -> Mapping[int, str]:
-    content = read_content(source)
-    text = content.stream().read()
-    if source.suffix.casefold() == ".json" or text.lstrip().startswith("{"):
-        entries: list[tuple[int, str, int | None]] = [(i, name, None) for i, name in _json_names(source, text)]
-    else:
-        entries = [(i, line.strip(), number) for i, (number, line) in enumerate(content.lines())]
-    names: dict[int, str] = {}
-    seen: set[str] = set()
-    for number, name, line in entries:
-        if name in seen:
-            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line))
-        if number in names:
-            raise DataError(f"two labels have the id {number}", place=Place(source, 1))
-        seen.add(name)
-        names[number] = name
-    return names
-
-
-def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
-    pairs: list[tuple[Any, Any]] = list(found.items()) if isinstance(found, dict) else []
-    if isinstance(found, list):
-        pairs = [(name, i) for i, name in enumerate(found)]
-    for key, value in pairs or [(None, None)]:
-        if isinstance(key, str) and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
-            yield value, key
-        elif isinstance(value, str) and LABEL_ID.fullmatch(key):
-            yield int(key), value
-        else:
-            hint = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
-            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=hint)

@@ -2,25 +2,30 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from emotune.data.formats import raters
-from emotune.data.formats.base import FileFormat, ReadOptions, Row
+from emotune.data.formats.base import FileFormat, NoLabelsError, ReadOptions, Row
 from emotune.data.formats.cells import (
+    BINARY,
+    FORMS,
+    GRADED,
     KNOWN_NAMES,
+    SOFT,
+    WITH_BLANKS,
     NameReader,
     flag,
-    is_flag,
-    is_list,
-    items_of,
-    joining,
-    names_if_ids,
+    flags_in,
+    form_of,
+    grade,
+    label_format,
+    number_of,
     shares_of,
     shown,
+    unwrapped,
 )
 from emotune.data.split_files import class_names
 from emotune.errors import DataError, Place, did_you_mean
@@ -34,6 +39,8 @@ ID_COLUMNS = ("id", "comment_id", "text_id", "tweet_id", "uid", "index", "unname
 # 0/1 columns that describe the row, not an emotion in it
 _ASIDE = ("is_", "has_", "was_", "contains_", "example_", "num_", "n_")
 _ASIDES = {"retweet", "reply", "verified", "deleted", "edited", "nsfw", "spam", "split", "fold", "valid", "test"}
+# the names of a row's labels, and its shares where it has soft targets
+_Labels = tuple[tuple[str, ...], tuple[tuple[str, float], ...] | None]
 _SAMPLE = 10_000
 _SHOWN = 200
 
@@ -45,6 +52,7 @@ class Grid:
     line      the line of the header
     rows      yields the line and the values of each row, from the start at each call
     schema    the names of the label ids in a column, where the file itself has them
+    kind      what names the columns: a header, the keys of JSON objects, or the schema of a file
     """
 
     path: Path
@@ -52,6 +60,12 @@ class Grid:
     line: int
     rows: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
     schema: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kind: Literal["header", "keys", "schema"] = "header"
+
+    @property
+    def lacks(self) -> str:
+        """The beginning of the error for a column that is missing."""
+        return {"header": "the header has no column", "keys": "there is no key"}.get(self.kind, "there is no column")
 
     def find(self, usual: Sequence[str]) -> str | None:
         """The first column with one of these names, in their order."""
@@ -59,11 +73,11 @@ class Grid:
         return next((column for column in found if column is not None), None)
 
     def configured(self, name: str, option: str) -> str:
-        """The column that the configuration names; raises DataError when the header does not have it."""
+        """The column that the configuration names; raises DataError when there is none."""
         found = find_column(name, self.columns)
         if found is None:
             hint = f"{did_you_mean(name, self.columns)} Set it with --set data.{option}=NAME"
-            raise DataError(f"the header has no column {name!r}", place=Place(self.path, self.line), hint=hint)
+            raise DataError(f"{self.lacks} {name!r}", place=Place(self.path, self.line), hint=hint)
         return found
 
 
@@ -82,46 +96,70 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     configured = config.text_column
     text_column = grid.configured(configured, "text_column") if configured else grid.find(TEXT_COLUMNS)
     if text_column is None:
-        message = f"the header has no column 'text' or a similar name; its columns: {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name the column of the texts: --set data.text_column=NAME; or data.format=headerless"
+        message = f"{grid.lacks} 'text' or a similar name, only {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "Name the column of the texts: --set data.text_column=NAME"
+        hint += "; or data.format=headerless" if grid.kind == "header" else ""
         raise DataError(message, place=Place(grid.path, grid.line), hint=hint)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
         flags = tuple(grid.configured(c, "label_columns") for c in config.label_columns)
-        file_format = replace(file_format, label_columns=flags)
+        file_format = flag_format(grid, flags, options, file_format)
     elif config.label_column:
         file_format = _label_column(grid, options, file_format, grid.configured(config.label_column, "label_column"))
     else:
         label_column = grid.find(LABEL_COLUMNS)
-        flags, notes = _flag_columns(grid, text_column, names)
+        found = _flag_columns(grid, options, file_format)
+        flags = found.label_columns
         # two columns named like emotions, or one like a known label, are the labels although there is a label column
         emotions = [flag for flag in flags if flag.casefold() in KNOWN_NAMES]
         if label_column is None or (len(emotions) > 1 if names is None else flags):
-            file_format = replace(file_format, label_columns=_complete(flags, grid, names), notes=notes)
+            file_format = _complete(grid, names, found)
         else:
             file_format = _label_column(grid, options, file_format, label_column)
     return raters.recognise(grid.columns, options, file_format)
 
 
-def _flag_columns(
-    grid: Grid, text_column: str, label_names: Sequence[str] | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The columns that are labels, and notes about them.
+def _counts(grid: Grid, columns: Sequence[str]) -> dict[str, Counter[Any]]:
+    """How often each value occurs in the first rows of these columns; lists and objects are left out."""
+    at = [grid.columns.index(column) for column in columns]
+    counts: list[Counter[Any]] = [Counter() for _ in at]
+    for _, row in islice(grid.rows(), _SAMPLE):
+        for i, count in zip(at, counts, strict=True):
+            if not isinstance(row[i], list | dict):
+                count[row[i]] += 1
+    return dict(zip(columns, counts, strict=True))
+
+
+def flag_format(grid: Grid, flags: Sequence[str], options: ReadOptions, file_format: FileFormat) -> FileFormat:
+    """The format with these columns as labels, and the form of their cells, as configured or else detected."""
+    return _with_flags(_counts(grid, flags), options, file_format)
+
+
+def _with_flags(counts: Mapping[str, Counter[Any]], options: ReadOptions, file_format: FileFormat) -> FileFormat:
+    """`flag_format` with the columns that are counted."""
+    values, flags = options.config.values, tuple(counts)
+    form = form_of(counts.values()) if values == "auto" else values
+    return replace(file_format, label_columns=flags, values=form, positive=options.config.positive_from or 0.0)
+
+
+def _flag_columns(grid: Grid, options: ReadOptions, file_format: FileFormat) -> FileFormat:
+    """The format with the columns that are labels, and notes about them; without such columns when there are none.
 
     These are the columns named like a known label. When none are known, they are the columns in which most of the
-    first rows are 0 or 1, or any of the rows for a column named like an emotion. The reader refuses other cells there.
+    first rows are 0 or 1 (or yes or no, …), or any of the rows for a column named like an emotion. The reader refuses
+    other cells there.
     """
+    text_column, label_names = str(file_format.text_column), options.label_names
     if label_names is not None:
         wanted = {n.casefold() for n in label_names}
-        return tuple(c for c in grid.columns if c.casefold() in wanted and c != text_column), ()
+        flags = [c for c in grid.columns if c.casefold() in wanted and c != text_column]
+        return flag_format(grid, flags, options, file_format)
     no_labels = {*ID_COLUMNS, *raters.RATER_COLUMNS, *raters.UNCLEAR_COLUMNS, text_column.casefold()}
-    at = [(i, c) for i, c in enumerate(grid.columns) if c.casefold() not in no_labels]
-    rows = [row for _, row in islice(grid.rows(), _SAMPLE)]
-    counts = {column: sum(is_flag(row[i]) for row in rows) for i, column in at}
-    flags = [c for c, n in counts.items() if n > len(rows) / 2 or (n and c.casefold() in KNOWN_NAMES)]
-    unknown = [c for c in flags if c.casefold() not in KNOWN_NAMES]
+    counts = _counts(grid, [c for c in grid.columns if c.casefold() not in no_labels])
+    flags = _filled_with_flags(counts, options)
+    unknown = [c for c in flags if not _is_emotion(c)]
     if len(flags) - len(unknown) < 2:
-        return tuple(flags), ()
+        return _with_flags({c: counts[c] for c in flags}, options, file_format)
     # among columns of emotions, those that describe the row are left out
     aside = [c for c in unknown if c.casefold().startswith(_ASIDE) or c.casefold() in _ASIDES]
     others = [c for c in unknown if c not in aside]
@@ -131,58 +169,111 @@ def _flag_columns(
     if others:
         listed = ", ".join(others)
         notes.append(f"used as labels although they are no known emotions: {listed} (see data.label_columns)")
-    return tuple(c for c in flags if c not in aside), tuple(notes)
+    found = replace(file_format, notes=tuple(notes))
+    return _with_flags({c: counts[c] for c in flags if c not in aside}, options, found)
 
 
-def _complete(flags: Sequence[str], grid: Grid, label_names: Sequence[str] | None) -> tuple[str, ...]:
-    """The 0/1 columns; raises DataError when there are none, or a known label has none."""
+def _is_emotion(column: str) -> bool:
+    return column.casefold() in KNOWN_NAMES
+
+
+def _filled_with_flags(counts: Mapping[str, Counter[Any]], options: ReadOptions) -> list[str]:
+    """The columns whose cells have one form: that which gives the most emotions, then the most columns."""
+    values = options.config.values
+    if values != "auto":
+        shares = {c: sum(n for v, n in count.items() if _is_share(v, values)) for c, count in counts.items()}
+        most = {c for c, n in shares.items() if values == SOFT and n > counts[c].total() / 2}
+        return [c for c, n in shares.items() if c in most or (n and _is_emotion(c))]
+    forms = [_with_form(counts, form) for form in FORMS]
+    best = max(forms, key=lambda flags: (sum(map(_is_emotion, flags)), len(flags)))
+    # beside labels, a column of numbers that is named like an emotion is one too
+    numeric = {c for c, count in counts.items() if best and _is_emotion(c) and any(map(_is_number, count))}
+    return [c for c in counts if c in best or c in numeric]
+
+
+def _with_form(counts: Mapping[str, Counter[Any]], form: str) -> list[str]:
+    """The columns with cells of a form: emotions with any such cell, others with most, both positive and negative.
+
+    Blanks in a column of another kind mean nothing: where they are negative, a column has no other cells.
+    """
+    flags = {c: flags_in(count, form) for c, count in counts.items()}
+    if form in WITH_BLANKS:
+        whole = [c for c, found in flags.items() if found.total() == counts[c].total()]
+        named = [c for c in flags if _is_emotion(c) and (flags[c][True] or c in whole)]
+        found = [c for c in counts if c in named or (c in whole and len(flags[c]) > 1)]
+        return found if any(flags[c][True] for c in found) else []
+    enough = {c for c, found in flags.items() if found.total() > counts[c].total() / 2}
+    both = {c for c in enough if form == BINARY or len(flags[c]) > 1}
+    return [c for c in counts if c in both or (_is_emotion(c) and flags[c].total())]
+
+
+def _is_number(value: Any) -> bool:
+    return number_of(value) is not None
+
+
+def _is_share(value: Any, values: str) -> bool:
+    number = number_of(value)
+    return number is not None and (values == GRADED or 0 <= number <= 1)
+
+
+def _complete(grid: Grid, label_names: Sequence[str] | None, found: FileFormat) -> FileFormat:
+    """The format with 0/1 columns; raises DataError when there are none, or a known label has none."""
     place = Place(grid.path, grid.line)
-    if not flags:
-        message = f"no labels: neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
-        hint = "Name it: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]"
-        raise DataError(message, place=place, hint=hint)
-    there = {flag.casefold() for flag in flags}
+    if not found.label_columns:
+        why = f"neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
+        hint = "If it has: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]."
+        raise NoLabelsError(why, place, hint + _hint_of_numbers(grid, found))
+    there = {flag.casefold() for flag in found.label_columns}
     missing = [name for name in label_names or () if name.casefold() not in there]
     if missing:
-        message = f"the header has no column for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
+        message = f"{grid.lacks} for {len(missing)} of the labels: {', '.join(missing)[:_SHOWN]}"
         hint = "If no text has them, name the other labels: --set data.label_columns=[A,B,…]"
         raise DataError(message, place=place, hint=hint)
-    return tuple(flags)
+    return found
+
+
+def _hint_of_numbers(grid: Grid, file_format: FileFormat) -> str:
+    """The settings for columns of shares or grades, when there are columns of numbers."""
+    columns = [c for c in grid.columns if c not in (file_format.text_column, file_format.id_column)]
+    numeric = [c for c, count in _counts(grid, columns).items() if any(map(_is_number, count))]
+    listed = ",".join(numeric)[:_SHOWN]
+    if not numeric:
+        return ""
+    if file_format.values in (SOFT, GRADED):
+        return f" Columns with numbers: --set data.label_columns=[{listed}]."
+    hint = f" If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
+    return hint + "--set data.values=graded --set data.positive_from=N."
 
 
 def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, column: str) -> FileFormat:
-    """The format of a file with one label column: joined names, a list, one name, shares, or ids of these."""
+    """The format of a file with one label column."""
     file_format = replace(file_format, label_column=column)
-    at = grid.columns.index(column)
-    cells: Counter[str] = Counter()
-    items: Counter[str] = Counter()
-    listed = False
+    at, first = grid.columns.index(column), grid.line
+    cells: Counter[Any] = Counter()
+    keys: Counter[str] = Counter()
     for line, row in grid.rows():
-        value = row[at]
-        if isinstance(value, str):
-            cells[value.strip()] += 1
-        elif isinstance(value, dict):
-            listed = True
-            items.update(list(value))
-        else:
-            listed = listed or isinstance(value, list)
-            items.update(items_of(value, file_format, Place(grid.path, line, column)))
-    del cells[""]
-    if options.config.label_delimiter is None and any(map(is_list, cells)):
-        file_format = replace(file_format, lists=True)
-    else:
-        file_format = replace(file_format, label_delimiter=joining(cells.keys(), options))
-    for cell, number in cells.items():
-        with suppress(DataError):  # not a list: the reader refuses it, with its line
-            items.update(dict.fromkeys(items_of(cell, file_format, Place(grid.path)), number))
-    lists = file_format.lists or listed
+        value = unwrapped(row[at])
+        first = first if cells or keys else line
+        if isinstance(value, dict):
+            keys.update(list(value))
+            continue
+        value = value.strip() if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+        try:
+            cells[value] += 1
+        except TypeError:  # a list of objects: the reader refuses it, with its line
+            continue
+    place = Place(grid.path, first, column)
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
-    names = names_if_ids(grid.path, items, options, schema)
-    return replace(file_format, several=lists or bool(file_format.label_delimiter), lists=lists, id_names=names)
+    return label_format(cells, file_format, options, place, tuple(schema or ()), keys)
 
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
     """The rows of a grid, each a `Vote` in a file of raters; raises DataError with the line of the first fault."""
+    wanted = [*file_format.label_columns, *([file_format.label_column] if file_format.label_column else [])]
+    has_text = find_column(file_format.text_column, grid.columns) is not None
+    if has_text and all(find_column(name, grid.columns) is None for name in wanted):
+        listed = ", ".join(map(repr, wanted))[:_SHOWN]
+        raise NoLabelsError(f"{grid.lacks} {listed}, which the other files have", Place(grid.path, grid.line))
     rows = _rows(grid, file_format)
     if file_format.raters is None:
         return (row for _, row in rows)
@@ -197,29 +288,42 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
     at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
     at_label = None if at_flags else _position(grid, str(file_format.label_column))
     reader = NameReader(file_format)
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # rows of flags repeat: equal ones are read once
+    known: dict[tuple[str, ...], _Labels] = {}  # rows of flags repeat: equal ones are read once
     for line, row in grid.rows():
-        text, key = row[at_text], None if at_id is None or row[at_id] is None else str(row[at_id])
+        text, key = row[at_text], None if at_id is None or row[at_id] in (None, "") else str(row[at_id])
         if not isinstance(text, str):
             message = "there is no text" if text is None else f"the text is {shown(text)}, not a string"
             raise DataError(message, place=Place(grid.path, line, file_format.text_column))
-        shares = None
         if at_label is None:
-            flags = tuple(str(row[i]) for i, _ in at_flags)
+            flags = tuple("" if row[i] is None else str(row[i]) for i, _ in at_flags)
             if flags not in known:
-                known[flags] = tuple(c for i, c in at_flags if flag(row[i], Place(grid.path, line, c)))
-            names = known[flags]
-        elif isinstance(row[at_label], dict):
-            shares = shares_of(row[at_label], Place(grid.path, line, file_format.label_column))
-            names = tuple(name for name, share in shares if share >= POSITIVE)
+                known[flags] = _flagged([(c, row[i], Place(grid.path, line, c)) for i, c in at_flags], file_format)
+            names, shares = known[flags]
         else:
-            names = reader.names(row[at_label], Place(grid.path, line, file_format.label_column))
+            place = Place(grid.path, line, file_format.label_column)
+            found = reader.read(unwrapped(row[at_label]), place)
+            names, shares = _shared(shares_of(found, place)) if isinstance(found, Mapping) else (found, None)
         yield row, Row(text, names, line, key, shares)
+
+
+def _flagged(cells: Sequence[tuple[str, Any, Place]], file_format: FileFormat) -> _Labels:
+    """The labels of a row by the cells of its label columns, each with its column and place."""
+    values = file_format.values
+    if values in FORMS:
+        return tuple(column for column, value, place in cells if flag(value, place, values)), None
+    grades = [(column, grade(value, values, place)) for column, value, place in cells]
+    if values == GRADED:
+        return tuple(column for column, number in grades if number >= file_format.positive), None
+    return _shared(tuple((column, share) for column, share in grades if share))
+
+
+def _shared(shares: tuple[tuple[str, float], ...]) -> _Labels:
+    return tuple(name for name, share in shares if share >= POSITIVE), shares
 
 
 def _position(grid: Grid, name: str) -> int:
     found = find_column(name, grid.columns)
     if found is None:
-        message = f"the header has no column {name!r}, which the other files have"
+        message = f"{grid.lacks} {name!r}, which the other files have"
         raise DataError(message, place=Place(grid.path, grid.line))
     return grid.columns.index(found)

@@ -2,17 +2,29 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 
 from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
-from emotune.data.formats.cells import KNOWN_NAMES, NameReader, joining, names_if_ids, names_of_ids, pieces, shown
+from emotune.data.formats.cells import (
+    KNOWN_NAMES,
+    NameReader,
+    configured_delimiter,
+    joining,
+    label_format,
+    pieces,
+    shown,
+    vector_format,
+)
+from emotune.data.formats.label_ids import names_if_ids, names_of_ids
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.labels import GOEMOTIONS
 
 # fastText: `__label__joy __label__love some text`, labels before the text or after it
 
 _MARK = "__label__"
-_BEFORE = re.compile(rf"(?:{_MARK}[^ \t]*(?:[ \t]+(?={_MARK})|[ \t]|$))*")
+_BLANKS = r"[ \t]*"
 
 
 def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | None:
@@ -22,34 +34,77 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
         marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in content.sample)
         if marked <= len(content.sample) / 2:  # a line without a mark is a text without a label
             return None
-    lines = [_marks(line)[1] for _, line in content.lines()]
-    found = Counter(name for names in lines for name in names if name)
-    if not found and options.format is None:
+    separator = _separator(content.sample) if options.delimiter is None else options.delimiter.strip()
+    lines = [_marks(line, separator)[1] for _, line in content.lines()]
+    cells = Counter(name for names in lines for name in names if name)
+    if not cells and options.format is None:
         raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
-    several = any(len(names) != 1 for names in lines)
-    shape = f"fastText lines: {_MARK}NAME and a text"
-    return FileFormat("fasttext", shape, several=several, id_names=names_if_ids(content.path, found, options))
+    joined = "" if configured_delimiter(options) == "" else joining(cells.keys(), options)
+    found: Counter[str] = Counter()
+    for cell, number in cells.items():
+        found.update(dict.fromkeys(pieces(cell, joined), number))
+    kept = [names for names in lines if names or options.config.unlabelled == "keep"]
+    several = bool(joined) or any(len(names) != 1 for names in kept)
+    names = names_if_ids(content.path, found, options)
+    shape = f"fastText lines: {_MARK}NAME and a text" + (f", {separator!r} after a label" if separator else "")
+    shape += f", several labels joined by {joined!r}" if joined else ""
+    return FileFormat("fasttext", shape, several, separator, label_delimiter=joined, id_names=names)
 
 
-def _marks(line: str) -> tuple[str, list[str]]:
+def _separator(lines: Sequence[str]) -> str:
+    """The sign between the labels of a line, or between labels and text in most lines; empty without one."""
+    for sign in ",;|":
+        by, mark = re.escape(sign), rf"{_MARK}[^\s{sign}]+{_BLANKS}"
+        between = re.compile(rf"{mark}{by}{_BLANKS}{_MARK}")
+        beside = re.compile(rf"{_BLANKS}{mark}{by}(?:[ \t]|$)|.*[ \t]{by}{_BLANKS}{mark}$")
+        if any(map(between.search, lines)) or sum(map(bool, map(beside.match, lines))) >= MOST * len(lines):
+            return sign
+    return ""
+
+
+@cache
+def _before(separator: str) -> re.Pattern[str]:
+    """Labels at the beginning of a line, with the blanks or the separator after them."""
+    by = rf"(?:{re.escape(separator)}{_BLANKS})?" if separator else ""
+    end = rf"[ \t]+{re.escape(separator)}(?:[ \t]|$)|" if separator else ""
+    name = rf"(?:(?!{_MARK})[^ \t])*" if separator else r"[^ \t]*"
+    return re.compile(rf"(?:{_MARK}{name}(?:{_BLANKS}{by}(?={_MARK})|{end}[ \t]|$))*")
+
+
+def _marks(line: str, separator: str) -> tuple[str, list[str]]:
     """The text and the names of a line: those before the text, or those after it when the line begins with the text."""
-    match = _BEFORE.match(line)
+    match = _before(separator).match(line)
     if match is not None and match.end():
-        return line[match.end() :], [word.removeprefix(_MARK) for word in re.split(r"[ \t]+", match[0].strip(" \t"))]
+        return line[match.end() :], _names(match[0], separator)
     words = line.split()
     after = 0
-    while after < len(words) and words[-1 - after].startswith(_MARK):
+    while after < len(words) and (words[-1 - after].startswith(_MARK) or words[-1 - after] == separator):
         after += 1
-    names = [word.removeprefix(_MARK) for word in words[len(words) - after :]]
-    return (line.rstrip().rsplit(None, after)[0] if names else line), names
+    names = _names(" ".join(words[len(words) - after :]), separator)
+    return (line.rstrip().rsplit(None, after)[0] if names and after < len(words) else line), names
+
+
+def _names(marks: str, separator: str) -> list[str]:
+    """The names in a string of labels without a text."""
+    found = marks.replace(separator + _MARK, f" {_MARK}").split() if separator else marks.split()
+    return [word.removeprefix(_MARK).rstrip(separator or None) for word in found if word != separator]
 
 
 def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
-    reader = NameReader(file_format)
+    reader, joined = NameReader(file_format), file_format.label_delimiter
     for number, line in content.lines():
-        place, (text, names) = Place(content.path, number), _marks(line)
-        if not all(names):
+        place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter)
+        if not all(marks):
             raise DataError(f"{_MARK} has no name here", place=place)
+        if any(_MARK in part for part in (text, *marks)):
+            hint = "Labels stand before the text or after it, with blanks between them. Remove the mark from a text."
+            raise DataError(f"{_MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
+        names = [name for mark in marks for name in pieces(mark, joined)]
+        if joined != "" and any("," in name for name in names):
+            hint = (
+                "Several labels: --set data.label_delimiter=,; one label with a comma: --set data.label_delimiter=none"
+            )
+            raise DataError(f"a comma is in the label {shown(names[0])}", place=place, hint=hint)
         yield Row(text, reader.names(names, place), number)
 
 
@@ -67,7 +122,11 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
         valid = [c for c in rows if 2 <= len(c) <= 3 and all(map(LABEL_ID.fullmatch, c[1].split(",")))]
         if len(valid) < MOST * len(rows):
             return None
-    _ = content.sample  # raises DataError for a file that is not text
+    by_tab = FileFormat("goemotions", "", delimiter="\t", label_delimiter=",")
+    cells = Counter(line.split("\t")[1].strip() for line in content.sample if "\t" in line)
+    vectors = vector_format(cells, by_tab, options, Place(content.path, 1))
+    if vectors is not None:
+        return replace(vectors, shape=f"text, tab, 0/1 vector of {vectors.vector} labels")
     names = names_of_ids(content.path, options)
     notes: tuple[str, ...] = ()
     if not names:
@@ -78,7 +137,7 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
         names = dict(enumerate(GOEMOTIONS.names))
         notes = ("ids in the order in which GoEmotions' labels are published",)
     shape = f"GoEmotions TSV: text, tab, comma-joined ids of {len(names)} labels"
-    return FileFormat("goemotions", shape, delimiter="\t", label_delimiter=",", id_names=names, notes=notes)
+    return replace(by_tab, shape=shape, id_names=names, notes=notes)
 
 
 def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
@@ -114,15 +173,12 @@ def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat 
     del cells[""]
     if options.format is None:
         _require_no_header(content, cells, by, options)
-    joined = joining(cells.keys(), options)
-    found: Counter[str] = Counter()
-    for cell, number in cells.items():
-        found.update(dict.fromkeys(pieces(cell, joined), number))
-    names = names_if_ids(content.path, found, options)
-    several = "" if joined is None else f" (several joined by {joined!r})"
-    label = f"one {'label id' if names else 'label'} a line{several}"
-    shape = f"one text and {label}, {delimiter_name(by)} between them, no header"
-    return FileFormat("text_label", shape, joined is not None, by, label_delimiter=joined, id_names=names)
+    place = Place(content.path, next(content.lines())[0])
+    found = label_format(cells, FileFormat("text_label", "", delimiter=by), options, place)
+    joined = f" (several joined by {found.label_delimiter!r})" if found.label_delimiter else ""
+    label = f"one {'label id' if found.id_names else 'label'} a line{joined}"
+    label = f"a 0/1 vector of {found.vector} labels" if found.vector else label
+    return replace(found, shape=f"one text and {label}, {delimiter_name(by)} between them, no header")
 
 
 def _require_no_header(content: Content, cells: Counter[str], delimiter: str, options: ReadOptions) -> None:
@@ -146,7 +202,7 @@ def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]
     for number, line in content.lines():
         text, found, label = line.rpartition(file_format.delimiter)
         place = Place(content.path, number)
-        if not found or not label.strip():
+        if not found or (file_format.several and not label.strip()):
             message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
             raise DataError(message, place=place)
         yield Row(text, reader.names(label, place), number)

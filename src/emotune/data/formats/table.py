@@ -10,9 +10,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import (
+    LABEL_ID,
+    MOST,
+    REPEATED_HEADER,
+    Content,
+    FileFormat,
+    LeftOut,
+    Reader,
+    ReadOptions,
+    Row,
+    delimiter_name,
+)
 from emotune.data.formats.cells import is_flag, is_list
-from emotune.data.formats.columns import LABEL_COLUMNS, TEXT_COLUMNS, Grid, read_columns, recognise_columns
+from emotune.data.formats.columns import (
+    LABEL_COLUMNS,
+    TEXT_COLUMNS,
+    Grid,
+    flag_format,
+    read_columns,
+    recognise_columns,
+)
 from emotune.errors import DataError, Place
 
 _DELIMITERS = ",\t;|"
@@ -37,11 +55,16 @@ def format_of(content: Content, grid: Grid, delimiter: str, options: ReadOptions
     """The format of a file that is certainly a table with a header."""
     if not grid.columns:
         read_header(content, delimiter)  # raises the DataError that `best_grid` passed over
-    twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
-    if twice:
-        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(content.path, grid.line))
+    require_different_names(grid)
     shape = f"{delimiter_name(delimiter)}-separated table"
     return recognise_columns(grid, options, FileFormat("table", shape, delimiter=delimiter))
+
+
+def require_different_names(grid: Grid) -> None:
+    """Raise DataError for a header that has a name twice, whatever its case."""
+    twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
+    if twice:
+        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(grid.path, grid.line))
 
 
 def best_grid(content: Content, delimiter: str | None) -> tuple[Grid, str]:
@@ -61,15 +84,27 @@ def _has(grid: Grid) -> tuple[bool, bool]:
     return grid.find(TEXT_COLUMNS) is not None, grid.find(LABEL_COLUMNS) is not None
 
 
-def _grid(content: Content, delimiter: str, columns: list[str], header: int | None = None) -> Grid:
+def _grid(
+    content: Content, delimiter: str, columns: list[str], header: int | None = None, repeated: list[int] | None = None
+) -> Grid:
     """The rows below the header, or all when `header`, its line, is None.
 
-    `rows` raises DataError for a row of another width, and when there are none.
+    Rows equal to the header are left out; their lines are appended to `repeated`. `rows` raises DataError for a row of
+    another width, and when there are none.
     """
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         line, width = 0, len(columns)
-        for line, row in islice(_cells(content, delimiter), 0 if header is None else 1, None):
+        found = _cells(content, delimiter)
+        names = None if header is None else next(found, (0, []))[1]
+        for number, row in found:
+            if row == names:
+                if repeated is not None:
+                    repeated.append(number)
+                continue
+            line = number
+            if len(row) < width and header is not None and not any(columns[len(row) :]):
+                row += [""] * (width - len(row))  # the header ends in a delimiter
             if len(row) != width:
                 message = f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}"
                 hint = None if len(row) < width else "Put a cell that contains the delimiter in quotation marks."
@@ -95,12 +130,12 @@ def _cells(content: Content, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(
         content.stream(), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE, strict=quoted
     )
-    start = 1
+    start = 1 + content.skipped
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
                 yield start, cells
-            start = reader.line_num + 1
+            start = reader.line_num + 1 + content.skipped
     except csv.Error as error:
         unclosed = "unexpected end" in str(error)
         message = "a quotation mark opens here and is never closed" if unclosed else f"not valid CSV: {error}"
@@ -113,7 +148,7 @@ def _tabs_are_quoted(content: Content) -> bool:
 
     When no cell contains a line break, each cell shows it; else the whole file must be valid CSV.
     """
-    if b'"' not in content.raw:
+    if not content.has(b'"'):
         return False
     widths = {line.count("\t") for _, line in content.lines()}
     if len(widths) == 1:
@@ -127,9 +162,11 @@ def _tabs_are_quoted(content: Content) -> bool:
     return True
 
 
-def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
+def read(content: Content, file_format: FileFormat) -> Iterator[Row | LeftOut]:
     line, columns = read_header(content, file_format.delimiter)
-    return read_columns(_grid(content, file_format.delimiter, columns, line), file_format)
+    repeated: list[int] = []
+    yield from read_columns(_grid(content, file_format.delimiter, columns, line, repeated), file_format)
+    yield from (LeftOut(number, REPEATED_HEADER) for number in repeated)
 
 
 READER = Reader("table", recognise, read)
@@ -151,7 +188,8 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
         file_format = FileFormat("headerless", f"{delimiter_name(by)}-separated table without a header", delimiter=by)
         if flags:
             names = dict(enumerate(_names_in_order(content, labels, options)))
-            return replace(file_format, text_column=text, label_columns=labels, id_names=names)
+            file_format = replace(file_format, text_column=text, id_names=names)
+            return flag_format(_grid(content, by, list(columns)), labels, options, file_format)
         named = {"text_column": text, "label_column": labels[0], "label_columns": None}
         options = replace(options, config=options.config.model_copy(update=named))
         return recognise_columns(_grid(content, by, list(columns)), options, file_format)
@@ -238,7 +276,10 @@ def read_headerless(content: Content, file_format: FileFormat) -> Iterator[Row]:
         by_column = dict(zip(file_format.label_columns, file_format.id_names.values(), strict=True))
     columns = [str(i) for i in range(1, width + 1)]
     for row in read_columns(_grid(content, file_format.delimiter, columns), file_format):
-        yield replace(row, names=tuple(by_column[c] for c in row.names)) if by_column else row
+        if by_column:
+            shares = None if row.shares is None else tuple((by_column[c], share) for c, share in row.shares)
+            row = replace(row, names=tuple(by_column[c] for c in row.names), shares=shares)
+        yield row
 
 
 HEADERLESS = Reader("headerless", recognise_headerless, read_headerless)

@@ -1,7 +1,7 @@
 """Findings about a corpus before training: conflicts, leaks between splits, missing labels and suspicious texts."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.entities import html5
@@ -10,10 +10,12 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
+from emotune.data.label_names import looks_missing, similar_names
 from emotune.data.records import Corpus, Record, text_keys
 
 Hashes = npt.NDArray[np.uint64]
 _SHOWN = 3
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,60 @@ def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Find
         if missing:
             message = f"{counted(len(missing), 'label')} without a positive in {split}: {', '.join(missing)}"
             found.append(Finding("no_positives", len(missing), message, splits=(split,)))
-    return found
+    return [*found, *_odd_rows(corpus), *_odd_labels(corpus)]
+
+
+_ODD_ROWS = {
+    "header_row": "repeated headers are left out: the file was joined from several; remove them",
+    "respelled_label": "labels in another spelling count as the same label; data.labels=[A,B,…] sets the spelling",
+}
+
+
+def _odd_rows(corpus: Corpus) -> Iterator[Finding]:
+    """The rows of each kind that were not read as they stand, with the splits that they belong to."""
+    for kind, about in _ODD_ROWS.items():
+        rows = [row for row in corpus.odd if row.kind == kind]
+        if not rows:
+            continue
+        details = Counter(detail for row in rows for detail in row.details)
+        listed = ", ".join(f"{detail} ({n:,})" for detail, n in details.most_common(_NAMED))
+        listed += ", …" if len(details) > _NAMED else ""
+        message = f"{counted(len(rows), 'row')}: {about}" + (f": {listed}" if listed else "")
+        examples = tuple(f"{row.place.path.name}:{row.place.line}" for row in rows[:_SHOWN])
+        places = {(row.place.path, row.place.line) for row in rows}
+        records = [(split, r) for split, there in corpus.splits.items() for r in there if (r.path, r.line) in places]
+        splits = tuple(dict.fromkeys(split for split, _ in records))
+        yield Finding(kind, len(rows), message, examples, splits, tuple(r for _, r in records))
+
+
+def _odd_labels(corpus: Corpus) -> Iterator[Finding]:
+    """Labels that look like missing values, and labels that are nearly equal."""
+    names = corpus.labels.names
+    missing = [name for name in names if looks_missing(name)]
+    if missing:
+        rows, splits = _rows_with(corpus, missing)
+        listed = ", ".join(f"{name!r} ({_count(rows, names.index(name)):,})" for name in missing)
+        message = (
+            f"{counted(len(rows), 'row')} with a label that looks like a missing value: {listed}; correct them, or "
+        )
+        message += "make these cells blank and set data.unlabelled=drop"
+        yield finding("odd_label", message, rows, *splits)
+    for group in similar_names(corpus.labels):
+        rows, splits = _rows_with(corpus, group)
+        listed = " and ".join(f"{name!r} ({_count(rows, names.index(name)):,})" for name in group)
+        message = f"labels that are nearly equal are different labels: {listed}; write each in one way in the data"
+        yield finding("similar_labels", message, rows, *splits)
+
+
+def _rows_with(corpus: Corpus, names: Sequence[str]) -> tuple[list[Record], list[str]]:
+    """The rows that have one of these labels, and their splits."""
+    wanted = {corpus.labels.names.index(name) for name in names}
+    found = {split: [r for r in records if not wanted.isdisjoint(r.labels)] for split, records in corpus.splits.items()}
+    return [r for records in found.values() for r in records], [split for split, records in found.items() if records]
+
+
+def _count(rows: Sequence[Record], label: int) -> int:
+    return sum(label in row.labels for row in rows)
 
 
 def finding(kind: str, message: str, records: Sequence[Record], *splits: str) -> Finding:

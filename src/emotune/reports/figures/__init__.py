@@ -30,7 +30,7 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from emotune.scoring.metrics import Floats
 
 INK, QUIET, RULE, EMPTY, PAPER = "#222222", "#5f5f5f", "#dcdcdc", "#e9e9e9", "#ffffff"
-BLUE, LIGHT_BLUE, VERMILION = "#0072b2", "#a6cee3", "#d55e00"
+BLUE, LIGHT_BLUE, VERMILION, ORANGE = "#0072b2", "#a6cee3", "#d55e00", "#e69f00"
 RUST = "#b34d00"  # vermilion for words, which need more contrast
 # Okabe and Ito's colours without yellow, which is too faint on white; markers tell the lines apart without colour
 LINES = (BLUE, VERMILION, "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)

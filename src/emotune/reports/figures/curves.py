@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from emotune.reports import figures as style
 from emotune.reports.figures import drawing
 from emotune.runs.log import Line, TrainingLog
-from emotune.scoring.metrics import PrecisionRecall, Reliability
+from emotune.scoring.probabilistic import PrecisionRecall, Reliability
 
 _PANEL, _BETWEEN_PANELS, _HEADING = 1.15, 0.22, 0.36
-MOST_PANELS = 60
+PANEL_BOX = tuple(round(style.POINTS * inches, 2) for inches in (0.42, 0.05, 1.22, 1.22))  # of the axes of one panel
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LabelCurve:
 
 @drawing()
 def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
-    """A panel for each label, at most `MOST_PANELS`: its curve, its decisions as a point, its prevalence (dotted)."""
+    """A panel for each label: its curve, its decisions as a point, its prevalence (dotted)."""
     columns = min(len(curves), max(3, ceil(sqrt(1.6 * len(curves)))))
     lines = ceil(len(curves) / columns)
     across, down = _PANEL + _BETWEEN_PANELS, _PANEL + _HEADING + 0.1
@@ -59,11 +59,15 @@ def precision_recall(curves: Sequence[LabelCurve], title: str) -> Figure:
 
 @drawing()
 def precision_recall_panel(curve: LabelCurve) -> Figure:
-    """The panel of one label alone, without words but the numbers of its axes."""
-    figure = style.page(1.75, 1.45, "")
-    axes = style.place_axes(figure, 0.32, 0.3, 1.3, 1.3)
+    """The panel of one label alone, with its axes and their titles, at `PANEL_BOX`."""
+    figure = style.page(1.75, 1.34, "")
+    height = float(figure.get_size_inches()[1])
+    left, top, width, down = (points / style.POINTS for points in PANEL_BOX)
+    axes = style.place_axes(figure, left, height - top - down, width, down)
     _draw_curve(axes, curve)
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, pad=2)
+    axes.set_xlabel("recall", size=8, labelpad=1)
+    axes.set_ylabel("precision", size=8, labelpad=1)
     return figure
 
 
@@ -83,32 +87,34 @@ def _draw_curve(axes: Axes, curve: LabelCurve) -> None:
 
 
 @drawing()
-def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
+def reliability_diagram(bins: Reliability, title: str, top: Reliability | None = None) -> Figure:
     """The observed frequency against the predicted probability, in bins, above the count of each bin.
 
-    Bars are 95 % Wilson intervals. Bins without cells are left out.
+    Bars are 95 % Wilson intervals. Bins without cells are left out. bins: all cells, or the predicted class; top: the
+    top label of each text, beside all cells.
     """
     left, width, bottom, below = 0.75, 3.2, 0.55, 0.85
     figure = style.page(left + width + style.MARGIN + 0.1, bottom + below + 0.2 + width + 0.3, title)
     upper = style.place_axes(figure, left, bottom + below + 0.2, width, width)
-    filled = bins.counts > 0
-    low, high = bins.intervals
     upper.set(xlim=(0, 1), ylim=(0, 1), xticks=np.linspace(0, 1, 6), yticks=np.linspace(0, 1, 6))
     upper.tick_params(labelbottom=False)
     upper.set_ylabel("observed frequency")
     upper.grid()
     upper.plot([0, 1], [0, 1], color=style.QUIET, linewidth=1, linestyle="--", marker="")
-    upper.vlines(bins.probability[filled], low[filled], high[filled], color=style.LIGHT_BLUE, linewidth=5)
-    where, share = bins.probability[filled], bins.share[filled]
-    upper.plot(where, share, "o-", color=style.BLUE, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
-    errors = f"ECE {bins.error:.4f} · Brier score {brier:.4f}"
-    upper.text(0, 1.03, errors, color=style.INK, va="bottom", transform=upper.transAxes)
+    beside: dict[str, Any] = {"va": "bottom", "transform": upper.transAxes}
+    _draw_reliability(upper, bins, "o-", style.BLUE, style.LIGHT_BLUE, 5)
+    if top is None:
+        upper.text(0, 1.03, f"ECE {bins.error:.3f}", color=style.INK, **beside)
+    else:
+        _draw_reliability(upper, top, "D-", style.VERMILION, style.ORANGE, 2)
+        upper.text(0, 1.03, f"◆ top label: ECE {top.error:.3f}", color=style.RUST, **beside)
+        upper.text(1, 1.03, f"● all cells: {bins.error:.3f}", color=style.BLUE, ha="right", **beside)
     # a bar for each bin on a log scale, since most cells of a multi-label task are near 0; the counts stand above, the
     # bars take half the axes at most
     lower = style.place_axes(figure, left, bottom, width, below)
-    edges, top = np.linspace(0, 1, len(bins.counts) + 1), float(bins.counts.max())
+    edges, most = np.linspace(0, 1, len(bins.counts) + 1), float(bins.counts.max())
     lower.set_yscale("log")
-    lower.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * top) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
+    lower.set(xlim=(0, 1), ylim=(0.5, 0.5 * (2 * most) ** 2), xticks=np.linspace(0, 1, 6), yticks=[])
     lower.yaxis.set_minor_formatter(NullFormatter())
     lower.minorticks_off()
     lower.spines["left"].set_visible(False)
@@ -119,6 +125,14 @@ def reliability_diagram(bins: Reliability, brier: float, title: str) -> Figure:
         lower.text(x, max(count, 0.5) * 1.5, f"{count:,}", **words)
     lower.set(xlabel="predicted probability", ylabel="count (log)")
     return figure
+
+
+def _draw_reliability(axes: Axes, bins: Reliability, look: str, line: str, bar: str, width: float) -> None:
+    filled = bins.counts > 0
+    low, high = bins.intervals
+    where, share = bins.probability[filled], bins.share[filled]
+    axes.vlines(where, low[filled], high[filled], color=bar, linewidth=width)
+    axes.plot(where, share, look, color=line, linewidth=1.2, markersize=4.5, clip_on=False, zorder=3)
 
 
 # --- training --------------------------------------------------------------------------------------------------

@@ -1,0 +1,130 @@
+"""The lines of standard input, as they arrive: a terminal or a slow pipe gets an answer to each line."""
+
+import codecs
+import csv
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import cast
+
+from emotune.errors import MissingInputError, Place, UsageError
+
+_FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
+_BOM_8, _BOMS_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_HEADER = 10_000  # characters of a first line that are looked at
+_STDIN = Path("stdin")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that became complete with the first `position` bytes; there may be none."""
+
+    lines: list[str]
+    position: int
+
+
+def stdin_size() -> int | None:
+    """Return the bytes of stdin; None if it is not a file."""
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block]:
+    """Yield the lines of stdin as they arrive; a byte order mark is removed.
+
+    encoding: None for UTF-8, or UTF-16 after its byte order mark. warn: called once if the first line is not that of
+    plain text. Raises UsageError for an unknown encoding or, after the lines before it, a byte that it does not have;
+    MissingInputError for a stdin that cannot be read.
+    """
+    if encoding is not None:
+        try:
+            "".encode(encoding)
+        except LookupError:
+            hint = "Known are utf-8, utf-16, cp1252, latin-1 and the other encodings of Python."
+            raise UsageError(f"unknown encoding {encoding!r}", hint=hint) from None
+    return _blocks(encoding, warn)
+
+
+def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block]:
+    if sys.stdin is None:  # closed
+        return
+    unfinished: list[str] = []
+    position = number = 0
+    try:
+        stream = cast(BufferedReader, sys.stdin.buffer)
+        block = stream.read1(_FIRST_BLOCK)
+        name = encoding or ("utf-16" if block.startswith(_BOMS_16) else "utf-8")
+        decoder = codecs.getincrementaldecoder(name)()
+        while True:
+            position += len(block)
+            if position == len(block) and codecs.lookup(name).name == "utf-8":
+                block = block.removeprefix(_BOM_8)
+            text, bad = _decoded(decoder, block)
+            *lines, rest = text.split("\n")
+            unfinished.append(lines[0] if lines else rest)
+            if lines:
+                lines[0], unfinished = "".join(unfinished), [rest]
+            if not block and not bad and (rest := "".join(unfinished)):
+                lines.append(rest)
+            lines = [line.removesuffix("\r") for line in lines]
+            if number == 0 and lines:
+                _warn_of_structure(lines[0], warn)
+            number += len(lines)
+            yield Block(lines, position)
+            if bad:
+                place = Place(_STDIN, number + 1)
+                hint = "Name its encoding, such as --encoding cp1252 (Windows, Western Europe) or --encoding utf-16."
+                raise UsageError(f"byte 0x{bad.hex()} is not {name.upper()}", place=place, hint=hint)
+            if not block:
+                return
+            block = stream.read1(_BLOCK)
+    except OSError as error:
+        raise MissingInputError(f"cannot read it: {error.strerror or error}", place=Place(_STDIN)) from error
+
+
+def _decoded(decoder: codecs.IncrementalDecoder, block: bytes) -> tuple[str, bytes]:
+    """Return the text of a block, the last one if it is empty, and the byte that cannot be decoded, or none."""
+    state = decoder.getstate()
+    try:
+        return decoder.decode(block, final=not block), b""
+    except UnicodeDecodeError as error:
+        decoder.setstate(state)
+        good = max(0, error.start - len(state[0]))  # the decoder keeps the start of an incomplete character
+        return decoder.decode(block[:good]), error.object[error.start : error.start + 1]
+
+
+def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
+    """Warn if the first line is that of a JSON or CSV file."""
+    as_it_stands = "Only plain lines are read: each line is classified as it stands"
+    if line.lstrip()[:1] in ("{", "["):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if found is not None or line.strip() in ("{", "["):
+            key = _text_column(list(found)) if isinstance(found, dict) else None
+            warn(f"stdin looks like JSON. {as_it_stands}. Extract the texts first: jq -r .{key or 'text'} FILE")
+        return
+    for delimiter in ",;\t":
+        cells = next(csv.reader([line[:_HEADER]], delimiter=delimiter), [])
+        column = _text_column(cells) if len(cells) > 1 or cells == ["text"] else None
+        if column is not None:
+            warn(
+                f"stdin looks like a table with the column {column!r}. {as_it_stands}, the header too. "
+                "Write that column to a file first, one text per line."
+            )
+            return
+
+
+def _text_column(names: list[str]) -> str | None:
+    from emotune.data.formats.columns import TEXT_COLUMNS
+
+    return next((name.strip() for name in names if name.strip().casefold() in TEXT_COLUMNS), None)

@@ -1,0 +1,73 @@
+"""Arrow files, of which Feather files and those of `save_to_disk` are kinds (extra `parquet`).
+
+The line of a place is the number of the row, from 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
+from emotune.data.formats.columns import Grid, read_columns, recognise_columns
+from emotune.data.formats.parquet import columns_of, libraries, reported, require_rows
+from emotune.errors import DataError, Place
+
+_MAGIC = b"ARROW1"
+_SUFFIXES = (".arrow", ".feather")
+_STREAM = b"\xff\xff\xff\xff"
+_END_OF_STREAM = b"\0\0\0\0"
+_KIND = "Arrow"
+
+
+def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
+    if options.format is None and not content.name.casefold().endswith(_SUFFIXES):
+        raw = content.raw
+        if not raw.startswith((_MAGIC, _STREAM)) or content.is_text:
+            return None
+    return recognise_columns(_grid(content), options, FileFormat("arrow", _KIND))
+
+
+def _grid(content: Content) -> Grid:
+    with _opened(content) as file:
+        columns, names = columns_of(file.schema, libraries(content.path, _KIND)[0])
+    return Grid(content.path, columns, 1, lambda: _rows(content, columns), names, "schema")
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[Any]:
+    arrow, _ = libraries(content.path, _KIND)
+    with reported(content.path, arrow, _KIND):
+        source = arrow.BufferReader(content.raw)
+        file = arrow.ipc.open_file(source) if content.raw.startswith(_MAGIC) else arrow.ipc.open_stream(source)
+    yield file
+
+
+def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Sequence[Any]]]:
+    arrow, _ = libraries(content.path, _KIND)
+    in_order = content.raw.startswith(_MAGIC)
+    number = 0
+    with _opened(content) as file:
+        batches = (file.get_batch(i) for i in range(file.num_record_batches)) if in_order else iter(file)
+        while True:
+            with reported(content.path, arrow, _KIND, number + 1):
+                batch = next(batches, None)
+                if batch is not None:
+                    batch.validate(full=True)  # a file may point outside its own bytes
+                values = [] if batch is None else [batch.column(name).to_pylist() for name in columns]
+            if batch is None:
+                break
+            for row in zip(*values, strict=True):
+                number += 1
+                yield number, row
+    if not in_order and not content.raw.endswith(_END_OF_STREAM):
+        raise DataError(
+            "the Arrow file is cut short", place=Place(content.path, max(number, 1)), hint="Write it again."
+        )
+    require_rows(content.path, number)
+
+
+def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    return read_columns(_grid(content), file_format)
+
+
+READER = Reader("arrow", recognise, read)

@@ -1,0 +1,120 @@
+"""The training of a network: the network and its token ids ready for the training loop, and the result to be saved."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from emotune import hub
+from emotune.config.kinds import TrainedKind
+from emotune.config.schema import Config
+from emotune.data.records import Corpus, Record, targets_of
+from emotune.models import encoder as encoders
+from emotune.models import losses
+from emotune.models.encoder import TorchBackend, update_layer
+from emotune.models.scoring import pick_device
+from emotune.training import device as precision
+from emotune.training import optim
+from emotune.training.device import make_accelerator
+from emotune.training.loop import Trainer
+from emotune.training.progress import Examples, Observer, TrainingReporter
+from emotune.training.session import SCORING_BATCH, Floats, Session
+
+
+class StepSession(Session):
+    """A training step by step: the network and its token ids, ready for the training loop."""
+
+    def __init__(
+        self,
+        config: Config,
+        kind: TrainedKind,
+        corpus: Corpus,
+        source: hub.Source,
+        device: str,
+        reporter: TrainingReporter,
+    ) -> None:
+        super().__init__(config, corpus, source, reporter)
+        self.kind, self.checkpoint = kind, source.directory
+        target = pick_device(device)
+        self.precision = precision.choose(config.training.precision, target)
+        reporter.info(f"training on {target} in {self.precision.reason}")
+        torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
+        self.accelerator = make_accelerator(str(target), self.precision.name)
+        self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
+        words = config.network.emoji_words
+        self.encoder = encoders.text_encoder(self.checkpoint, self.model, emoji_words=words)
+        self.train = self._examples(self.train_records)
+        self.valid = self._examples(corpus.splits["valid"])
+        encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
+        # a loss, or a parameter name to freeze or exempt, that does not fit is reported before anything is written
+        losses.require_suited(config.loss, corpus.labels.task)
+        encoders.freeze(self.model, config.network)
+        self.groups = optim.parameter_groups(self.model, config.optimizer)
+        if cut := self.train.encoded.num_cut:
+            texts = "text is" if cut == 1 else "texts are"
+            reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
+
+    def _examples(self, records: Sequence[Record]) -> Examples:
+        encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)
+        targets = targets_of(records, len(self.corpus.labels))
+        return Examples(encoded, targets, lambda i: str(records[i].place))
+
+    def trainer(self, observer: Observer) -> Trainer:
+        """Return the training loop, which trains the model in place."""
+        return Trainer(
+            self.model,
+            self.train,
+            self.valid,
+            self.config,
+            accelerator=self.accelerator,
+            metric=self.metrics,
+            pad_id=self.encoder.pad_id,
+            task=self.corpus.labels.task,
+            observer=observer,
+            started=self.started,
+        )
+
+
+@dataclass
+class TrainedNetwork:
+    """A network whose training has ended, to be written to a folder and scored as it was written."""
+
+    session: StepSession
+    model: PreTrainedModel
+    interrupted: bool
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest input in tokens."""
+        return self.session.encoder.max_tokens
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings that the model card shows."""
+        config = self.session.config
+        return {
+            "precision": self.session.precision.reason,
+            "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
+            "batch size": f"{config.training.batch_size} × {config.training.accumulation}",
+            "learning rate": f"encoder {config.optimizer.lr:g}, "
+            f"head {config.optimizer.head_lr or config.optimizer.lr:g}",
+            "loss": f"{config.loss.name}, weights {config.loss.weights}",
+            "moving average": f"{config.training.ema:g}",
+            "frozen": config.network.freeze,
+            "seed": str(config.training.seed),
+            "interrupted": "yes" if self.interrupted else "no",
+        }
+
+    def save(self, stage: Path) -> Floats:
+        """Write it in fp32 with its tokenizer, read it back and return its validation logits, shape (n, labels)."""
+        session = self.session
+        encoders.save(self.model, session.checkpoint, session.encoder, stage)
+        backend = TorchBackend(session.kind.load(stage), str(session.accelerator.device))
+        return backend.logits(session.valid.encoded, SCORING_BATCH, session.encoder.pad_id)
+
+    def divide_logits(self, stage: Path, temperature: float) -> None:
+        """Fold a temperature into the model, in memory and in `stage`."""
+        encoders.divide_logits(self.model, temperature)
+        update_layer(stage / "model.safetensors", self.model, encoders.final_linear(self.model))

@@ -1,0 +1,104 @@
+"""A test file without labels beside a training file: told, left out of training, and never scored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from emotune.cli.app import app
+from emotune.config.schema import DataConfig
+from emotune.data.corpus import load_stored_splits, resolve_data
+from emotune.errors import DataError
+from emotune.labels import LabelSet, Task
+from label_files import load_corpus, load_split, workbook_of, write
+
+TRAIN = "id,text,emotion\n" + "".join(f"{i},number {i},{('joy', 'anger')[i % 2]}\n" for i in range(40))
+LABELS = LabelSet(("anger", "joy"), Task.MULTI_CLASS)
+TOLD = "test.csv has no labels: training goes on without it; it can be predicted, not scored"
+
+
+@pytest.fixture(params=["no column", "blank cells"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    write(tmp_path, TRAIN, "train.csv")
+    write(
+        tmp_path, "id,text\n1,a\n2,b\n" if request.param == "no column" else "id,text,emotion\n1,a,\n2,b,\n", "test.csv"
+    )
+    return tmp_path
+
+
+def test_training_goes_on_without_it_and_says_so(folder: Path) -> None:
+    corpus = load_corpus(DataConfig(path=str(folder)))
+    assert sum(map(len, corpus.splits.values())) == 40
+    assert TOLD in corpus.description
+
+
+def test_inspection_leaves_it_out_unless_it_is_asked_for(folder: Path) -> None:
+    source = resolve_data(DataConfig(path=str(folder)))
+    corpus = load_stored_splits(source)
+    assert list(corpus.splits) == ["train"]
+    assert TOLD in corpus.description
+    with pytest.raises(DataError, match=r"test\.csv.* no labels"):
+        load_stored_splits(source, ("test",))
+
+
+def test_it_is_not_scored(folder: Path) -> None:
+    for read in (
+        lambda: load_corpus(DataConfig(path=str(folder)), ("test",)),
+        lambda: load_split(DataConfig(path=str(folder)), LABELS, "test"),
+        lambda: load_split(DataConfig(path=str(folder / "test.csv")), LABELS, None),
+    ):
+        with pytest.raises(DataError, match=r"test\.csv.* no labels") as caught:
+            read()
+        assert "predicted, not scored" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("jsonl", '{"text": "a", "label": "joy"}\n{"text": "b", "label": "anger"}\n', '{"text": "c"}\n'),
+        ("csv", "text,anger,joy\na,0,1\nb,1,0\n", "text\nc\n"),
+        ("json", json.dumps([{"text": "a", "cats": {"joy": 1, "anger": 0}}] * 2), '[{"text": "c"}]'),
+        (
+            "xlsx",
+            workbook_of({"A": [("text", "label"), ("a", "joy"), ("b", "anger")]}),
+            workbook_of({"A": [("text",), ("c",)]}),
+        ),
+    ],
+)
+def test_files_of_every_kind_with_columns_may_be_without_labels(
+    tmp_path: Path, name: str, train: str | bytes, test: str | bytes
+) -> None:
+    write(tmp_path, train, f"train.{name}")
+    write(tmp_path, test, f"test.{name}")
+    corpus = load_corpus(DataConfig(path=str(tmp_path), labels=["joy", "anger"], task="multi_label"), ("train",))
+    assert TOLD.replace("test.csv", f"test.{name}") in corpus.description
+
+
+def test_a_test_file_with_labels_or_with_another_fault_is_not_mentioned(tmp_path: Path) -> None:
+    write(tmp_path, TRAIN, "train.csv")
+    for content in ("id,text,emotion\n1,a,\n2,b,joy\n", "id;words\n1;a\n", b"\xff"):
+        write(tmp_path, content, "test.csv")
+        assert not any("test.csv" in line for line in load_corpus(DataConfig(path=str(tmp_path))).description)
+
+
+def test_texts_without_a_label_in_columns_of_zeros_are_scored(tmp_path: Path) -> None:
+    path = write(tmp_path, "text,anger,joy\na,0,0\nb,0,0\n")
+    assert len(load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)[1].splits["data"]) == 2
+
+
+def call(*args: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, args)))
+
+
+def test_the_command_line_trains_and_refuses_to_score(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = call("train", "emotion-dummy", "--data", folder, "--out", run)
+    assert (result.exit_code, TOLD in " ".join(result.stderr.split())) == (0, True), result.stderr
+    result = call("evaluate", run, "--split", "test")
+    assert result.exit_code == 65
+    assert "test.csv" in result.stderr
+    assert "predicted, not scored" in result.stderr
+    assert call("evaluate", run, "--split", "valid").exit_code == 0

@@ -1,0 +1,258 @@
+"""`emotune predict` on standard input: as lines arrive, in any encoding, of any length, to any reader."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import tiny
+from emotune.cli.app import app
+from emotune.inference.classifier import DEFAULT_MAX_WINDOWS
+
+HAPPY, FURIOUS, BLAND = "the cat happy", "furious tea drank", "rain fell"
+BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("EMOTUNE_MODEL", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def call(*args: object, code: int = 0, stdin: str | bytes | None = None) -> Result:
+    result = CliRunner().invoke(app, ["predict", *map(str, args)], input=stdin)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def answers(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@contextmanager
+def running(*args: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of `emotune predict` with pipes."""
+    command = [sys.executable, "-m", "emotune", "predict", *map(str, args)]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, env=BUFFERED, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+# Lines as they arrive
+
+
+def test_each_line_is_answered_before_the_next_arrives(run: Path) -> None:
+    with running("-m", run, "--json") as process:
+        assert process.stdin
+        assert process.stdout
+        for text, label in ((HAPPY, "joy"), (FURIOUS, "anger"), (HAPPY, "joy")):
+            process.stdin.write(f"{text}\n")
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["labels"] == [label]
+        process.stdin.write("no end of line")
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["text"] == "no end of line"
+        assert process.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are of Unix")
+def test_a_terminal_is_asked_for_lines_and_answered_line_by_line(run: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "emotune", "predict", "-m", str(run), "--json"]
+    pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, stdin=theirs, text=True, env=BUFFERED, **pipes) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stderr.readline() == "reading one text a line; end with Ctrl-D\n"
+        for text in (HAPPY, FURIOUS):
+            os.write(ours, f"{text}\n".encode())
+            assert json.loads(process.stdout.readline())["text"] == text
+        os.write(ours, b"\x04")
+        assert (process.wait(), process.stdout.read(), process.stderr.read()) == (0, "", "")
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_an_interruption_keeps_what_was_printed(run: Path) -> None:
+    with running("-m", run, "--json") as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(f"{HAPPY}\n{FURIOUS}\nnot yet a li")
+        process.stdin.flush()
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        lines = [first, *process.stdout.read().splitlines()]
+        assert process.wait() == 130
+        assert [json.loads(line)["text"] for line in lines] == [HAPPY, FURIOUS]
+        assert process.stderr.read() == "error: interrupted\n"
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(run: Path) -> None:
+    with running("-m", run) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(f"{HAPPY}\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.close()
+        with suppress(BrokenPipeError):
+            process.stdin.write(f"{FURIOUS}\n" * 5000)
+            process.stdin.close()
+        assert (process.stderr.read(), process.wait()) == ("", 0)
+
+
+def test_many_lines_stay_in_order(run: Path) -> None:
+    texts = [f"{(HAPPY, FURIOUS, BLAND)[i % 3]} {'mat ' * (i % 7)}{i}" for i in range(3000)]
+    found = answers(call("-m", run, "--json", stdin="\n".join(texts)))
+    assert [one["text"] for one in found] == texts
+    assert {one["labels"][0] for one in found[::3]} == {"joy"}
+
+
+def test_the_progress_of_a_long_input_is_on_the_terminal_and_the_results_are_not(run: Path) -> None:
+    terminal = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    args, stdin = ["predict", "-m", str(run), "--json"], f"{HAPPY}\n" * 300
+    result = CliRunner().invoke(app, args, input=stdin, env=terminal)
+    assert "300 texts" in result.stderr
+    assert len(answers(result)) == 300
+    for quieter in ([*args, "--quiet"], [*args, HAPPY]):
+        assert "texts" not in CliRunner().invoke(app, quieter, input=stdin, env=terminal).stderr
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-with-mark"])
+def test_a_byte_order_mark_goes(encoding: str, run: Path) -> None:
+    text = f"{HAPPY}\r\ncafé 😀\r\n"
+    content = b"\xfe\xff" + text.encode("utf-16-be") if encoding.endswith("mark") else text.encode(encoding)
+    assert [one["text"] for one in answers(call("-m", run, "--json", stdin=content))] == [HAPPY, "café 😀"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 900, 5000])
+@pytest.mark.parametrize("bad", [b"caf\xe9", b"\xff", b"a\xe2\x82"])
+def test_a_byte_that_is_not_utf_8_has_its_line_and_the_lines_before_are_answered(
+    number: int, bad: bytes, run: Path
+) -> None:
+    before = [f"café {i}" for i in range(1, number)]
+    content = "".join(f"{text}\n" for text in before).encode() + bad + b"\nmore\n"
+    result = call("-m", run, "--json", stdin=content, code=2)
+    assert [one["text"] for one in answers(result)] == before
+    assert f"error: stdin:{number}: byte 0x{bad.strip(b'caf')[:1].hex()} is not UTF-8" in result.stderr
+    assert "--encoding cp1252" in result.stderr
+
+
+def test_an_encoding_can_be_named(run: Path) -> None:
+    (found,) = answers(call("-m", run, "--json", "--encoding", "cp1252", stdin="caf\xe9 “so”".encode("cp1252")))
+    assert found["text"] == "café “so”"
+    result = call("-m", run, "--encoding", "ascii", stdin=b"fine\ncaf\xe9", code=2)
+    assert "stdin:2: byte 0xe9 is not ASCII" in result.stderr
+
+
+# What is not plain text
+
+
+@pytest.mark.parametrize(
+    ("stdin", "remedy"),
+    [
+        ('{"id": 1, "tweet": "hello"}\n', "jq -r .tweet FILE"),
+        ("[\n", "looks like JSON"),
+        ("id,text\n1,hello\n", "the column 'text'.*the header too.*one text per line"),
+        ('"id"\t"Comment"\t"label"\n', "the column 'Comment'"),
+        ("text\nhello\n", "the column 'text'"),
+    ],
+)
+def test_json_and_tables_on_stdin_are_classified_as_they_stand_with_a_warning(
+    stdin: str, remedy: str, run: Path
+) -> None:
+    result = call("-m", run, "--json", stdin=stdin)
+    assert [one["text"] for one in answers(result)] == stdin.splitlines()
+    assert re.search(remedy, result.stderr)
+    assert result.stderr.count("warning:") == 1
+
+
+@pytest.mark.parametrize(
+    "stdin", [f"{HAPPY}\n", "well, my text, you know\n", "{so happy}\n", "[happy] again\n", "body\n"]
+)
+def test_plain_text_gets_no_warning(stdin: str, run: Path) -> None:
+    assert call("-m", run, stdin=stdin).stderr == ""
+
+
+def test_the_name_of_a_file_is_a_text_with_a_warning(run: Path) -> None:
+    Path("my texts.csv").write_text("text\n")
+    result = call("-m", run, "--json", "hello", "my texts.csv")
+    assert [one["text"] for one in answers(result)] == ["hello", "my texts.csv"]
+    assert "'my texts.csv' is a file" in result.stderr
+    assert "emotune predict < 'my texts.csv'" in result.stderr
+
+
+# Long and blank texts, and texts without a label
+
+
+def test_a_very_long_line_is_read_in_some_windows(run: Path) -> None:
+    line = "happy rain " * 20_000
+    result = call("-m", run, "--json", stdin=f"{line}\n{HAPPY}\n{line}\n")
+    long, short, _ = answers(result)
+    assert (long["windows"], long["labels"]) == (DEFAULT_MAX_WINDOWS, ["joy"])
+    assert (short["windows"], short["unread"]) == (1, 0)
+    unread = f"the last {2 * long['unread']:,} characters of them are not read"
+    assert (
+        f"2 texts are longer than {DEFAULT_MAX_WINDOWS} windows: {unread}. Read more with --max-windows"
+        in result.stderr
+    )
+    result = call("-m", run, "--json", "--max-windows", 1, stdin=line)
+    assert "1 text is longer than 1 window: the last" in result.stderr
+    assert answers(result)[0]["unread"] > long["unread"]
+
+
+def test_a_blank_line_has_no_labels(run: Path) -> None:
+    result = call("-m", run, stdin=f"{HAPPY}\n \n\n")
+    assert result.stdout.splitlines()[1:] == ["(a blank text has no labels)\t ", "(a blank text has no labels)\t"]
+    assert result.stderr == "2 texts are blank, without labels\n"
+    (found,) = answers(call("-m", run, "--json", ""))
+    assert found == {"text": "", "labels": [], "scores": {}, "windows": 0, "unread": 0, "blank": True}
+
+
+def test_without_a_label_the_best_three_scores_are_shown(run: Path) -> None:
+    (found,) = answers(call("-m", run, "--json", "--threshold", 1, BLAND))
+    best = sorted(found["scores"].items(), key=lambda item: -item[1])
+    scores = ", ".join(f"{name} {score:.2f}" for name, score in best)
+    (line,) = call("-m", run, "--threshold", 1, BLAND).stdout.splitlines()
+    assert line == f"(no label passes its threshold; highest: {scores})\t{BLAND}"
+
+
+def test_no_line_at_all_is_an_error(run: Path) -> None:
+    assert "no text given" in call("-m", run, stdin="", code=66).stderr
+
+
+def test_a_closed_stdin_is_an_error(run: Path) -> None:
+    command = f"exec {sys.executable} -m emotune predict -m {run} <&-"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, "no text given" in done.stderr) == (66, True)
+
+
+def test_a_blank_line_has_no_label_of_a_multi_class_model_either(base: Path) -> None:
+    run = tiny.trained(base, tiny.multi_class(base))
+    assert [one["labels"] for one in answers(call("-m", run, "--json", stdin=f"{HAPPY}\n\n{FURIOUS}"))] == [
+        ["joy"],
+        [],
+        ["anger"],
+    ]
