@@ -48,24 +48,24 @@ def test_every_emoji_is_read_as_words_even_within_a_word(plain: Tokenizer, readi
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("😂😂😂", ":D haha :D haha :D haha"),
-        ("love❤️", "love <3 love"),
+        ("😂😂😂", "haha haha haha"),
+        ("love❤️", "love love"),
         ("👍🏽", "good, agreed"),
         ("👩‍💻", "woman laptop"),
-        ("🤷🏻‍♀️", ":/ i don't know"),
+        ("🤷🏻‍♀️", "i don't know"),
         ("🇬🇧", "g b"),
-        ("❤️‍🔥", "<3 love awesome"),
-        (":( :-( :((", ":( sad :( sad :( sad"),
-        ("thanks:)", "thanks :) smiling"),
-        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", ":/ i don't know :/ i don't know"),
-        ("<3 </3", "<3 love </3 heartbroken, sad"),
-        ("xD :D :-D", ":D haha :D haha :D haha"),
-        (":'( T_T >:(", ":'( sad, crying :'( sad, crying >:( angry"),
-        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk :/ ugh, annoyed :/ ugh, annoyed"),
-        ("(╯°□°）╯︵ ┻━┻", ">:( angry"),
+        ("❤️‍🔥", "love awesome"),
+        (":( :-( :((", "sad sad sad"),
+        ("thanks:)", "thanks smiling"),
+        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "i don't know i don't know"),
+        ("<3 </3", "love heartbroken, sad"),
+        ("xD :D :-D", "haha haha haha"),
+        (":'( T_T >:(", "sad, crying sad, crying angry"),
+        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk ugh, annoyed ugh, annoyed"),
+        ("(╯°□°）╯︵ ┻━┻", "angry"),
         (
             ":/ :| :P ;) :O o_O D:",
-            ":/ not sure :| meh :p haha, joking ;) wink :o wow :o wow :o oh no, horrified",
+            "not sure meh haha, joking wink wow wow oh no, horrified",
         ),
     ],
 )
@@ -101,7 +101,7 @@ def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
     assert emoji.with_words(of_bytes) is of_bytes
     some = Tokenizer.from_str(plain.to_str())
     some.add_tokens(["😂"])
-    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, ">:( so angry :( sad")]
+    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, "so angry sad")]
 
 
 def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:
