@@ -69,6 +69,9 @@ class CheckpointConfig(KindConfig):
     encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
+    emoji_words: bool = Field(
+        default=True, description="read emoji and emoticons that the tokenizer does not know as words"
+    )
 
 
 class NetworkConfig(CheckpointConfig):
@@ -225,6 +228,11 @@ class EnsembleConfig(KindConfig):
 
     kind: Literal["ensemble"] = "ensemble"
     members: list[str] = Field(default=[], description="runs or models that the ensemble was made of")
+
+
+# The values of keys that earlier versions did not have, in the configurations that those versions wrote in full: what
+# they did. Every key that `KindConfig` classes gain is entered here.
+EARLIER: dict[str, Any] = {"emoji_words": False}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ The token ids of all texts are in one array without padding, to save memory. A b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from emotune.data import emoji
 from emotune.errors import ModelError, Place
 
 Ints = npt.NDArray[np.int64]
@@ -81,13 +83,13 @@ class TextEncoder:
             raise ModelError(message)
 
     @classmethod
-    def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
-        """Read `tokenizer.json`; raises ModelError for an invalid one."""
+    def from_file(cls, path: Path, max_tokens: int, pad_id: int, *, emoji_words: bool = False) -> "TextEncoder":
+        """Read `tokenizer.json`; raises ModelError for an invalid one. `emoji_words`: as `data.emoji.with_words`."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
-        return cls(tokenizer, max_tokens, pad_id)
+        return cls(emoji.with_words(tokenizer) if emoji_words else tokenizer, max_tokens, pad_id)
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """One row for each text, cut to `max_tokens`."""
@@ -155,6 +157,23 @@ class TextEncoder:
         self._tokenizer.no_truncation()
         counts = [len(encoding) for _, chunk in self._encodings(texts) for encoding in chunk]
         return np.asarray(counts, dtype=np.int64)
+
+    def unknown(self, texts: Sequence[str]) -> dict[int, str]:
+        """The characters, ASCII aside, that the tokenizer has no token for, each once, by the number of the text."""
+        token = emoji.unknown_token(self._tokenizer)
+        number = None if token is None else self._tokenizer.token_to_id(token)
+        found: dict[int, str] = {}
+        for start, chunk in self._encodings(texts) if number is not None else ():
+            for i, encoding in enumerate(chunk, start=start):
+                if number in encoding.ids:
+                    found[i] = texts[i]
+        if token is None or not found:
+            return {}
+        knows = cache(lambda char: emoji.knows(self._tokenizer, char, token))
+        characters = {
+            i: "".join(dict.fromkeys(c for c in text if not c.isascii() and not knows(c))) for i, text in found.items()
+        }
+        return {i: odd for i, odd in characters.items() if odd}
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[tuple[int, list[Encoding]]]:
         """The encodings of the texts in chunks, with the number of the first text."""

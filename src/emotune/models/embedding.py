@@ -45,11 +45,13 @@ _INCIDENTAL |= {"problem_type", "transformers_version"}
 class Embedder:
     """A frozen encoder on one device, with its pooling."""
 
-    def __init__(self, source: Path, config: EmbeddingConfig, device: str = "auto") -> None:
+    def __init__(
+        self, source: Path, config: EmbeddingConfig, device: str = "auto", *, emoji_words: bool = False
+    ) -> None:
         """Read a checkpoint's folder; raises ModelError as `encoder.build` does, ConfigError for invalid layers."""
         self.config, self._source = config, source
         self._model = encoders.load_body(source)
-        self._text_encoder = encoders.text_encoder(source, self._model)
+        self._text_encoder = encoders.text_encoder(source, self._model, emoji_words=emoji_words)
         top = len(encoders.layer_names(self._model))
         for layer in config.layers:
             if not -top - 1 <= layer <= top:

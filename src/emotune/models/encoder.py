@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from transformers.utils import logging as transformers_logging
 
 from emotune.config.kinds import EncoderConfig, NetworkConfig
+from emotune.data import emoji
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
@@ -173,11 +174,17 @@ def _refuse_code(path: Path) -> None:
         raise ModelError("this checkpoint needs its own code (auto_map), which emotune never runs", place=Place(path))
 
 
-def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
-    """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model."""
+def text_encoder(source: Path, model: PreTrainedModel, *, emoji_words: bool = False) -> TextEncoder:
+    """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model.
+
+    emoji_words: read emoji and emoticons that the tokenizer does not know as words.
+    """
     tokenizer = _read_tokenizer(source)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
+    tokens = tokenizer.backend_tokenizer
+    if emoji_words:
+        tokens = emoji.with_words(tokens)
+    return TextEncoder(tokens, max_tokens(model, tokenizer.model_max_length), pad)
 
 
 def vocabulary(source: Path) -> tuple[int, int]:
@@ -219,6 +226,15 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise OutputError(f"cannot write the tokenizer: {error}", place=Place(directory)) from error
     encoder.save(directory / "tokenizer.json")
+    _name_general_class(directory / "tokenizer_config.json", tokenizer)
+
+
+def _name_general_class(path: Path, tokenizer: Any) -> None:
+    """Name the class that takes `tokenizer.json` as it is: that of a model, such as BertTokenizer, builds it anew."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    settings["model_input_names"] = tokenizer.model_input_names
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def update_layer(path: Path, model: PreTrainedModel, layer: nn.Module) -> None:

@@ -43,7 +43,8 @@ class StepSession(Session):
         torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
-        self.encoder = encoders.text_encoder(self.checkpoint, self.model)
+        words = config.network.emoji_words
+        self.encoder = encoders.text_encoder(self.checkpoint, self.model, emoji_words=words)
         self.train = self._examples(self.train_records)
         self.valid = self._examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)

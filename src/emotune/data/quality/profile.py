@@ -1,5 +1,6 @@
 """The profile of a corpus: rows, labels, lengths, labels that go together, and all findings."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
@@ -14,10 +15,12 @@ from emotune.labels import LabelSet, Task, to_matrix
 
 Ints = npt.NDArray[np.int64]
 CountTokens = Callable[[Sequence[str]], Ints]
+FindUnknown = Callable[[Sequence[str]], dict[int, str]]
 _CHUNK = 8192
 _FEW_TOGETHER = 5
 _EXAMPLES = 10
 _COMPARED = 20
+_COMMON = 8
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,13 @@ class Profile:
         return next((s for s in self.splits if s.name == "train"), self.splits[0])
 
 
-def profile(corpus: Corpus, count_tokens: CountTokens | None = None) -> Profile:
-    """Compute the profile of a corpus; `count_tokens` returns the tokens of each text, shape (n,).
+def profile(
+    corpus: Corpus, count_tokens: CountTokens | None = None, find_unknown: FindUnknown | None = None
+) -> Profile:
+    """Compute the profile of a corpus.
+
+    count_tokens: returns the tokens of each text, shape (n,). find_unknown: returns the characters that the tokenizer
+    does not know, by the number of the text.
 
     Time and memory grow with the texts, and with the square of the number of labels.
     """
@@ -150,7 +158,7 @@ def profile(corpus: Corpus, count_tokens: CountTokens | None = None) -> Profile:
         splits=tuple(splits),
         together=together,
         pairs=_pairs(corpus.labels, together, sum(map(len, corpus.splits.values()))),
-        findings=(*check(corpus, keys), *_repeated(corpus, keys)),
+        findings=(*check(corpus, keys), *_repeated(corpus, keys), *_unknown(corpus, find_unknown)),
         near=tuple(_near(corpus, keys)),
         oddities=tuple(suspicious(corpus)),
     )
@@ -185,6 +193,20 @@ def _repeated(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Finding]:
         if rows:
             what = "row repeats" if len(rows) == 1 else "rows repeat"
             yield finding("duplicate", f"{len(rows):,} {what} an earlier row of {split}, labels and all", rows, split)
+
+
+def _unknown(corpus: Corpus, find_unknown: FindUnknown | None) -> Iterator[Finding]:
+    """Texts with characters that the tokenizer does not know, which a model reads as one and the same token."""
+    if find_unknown is None:
+        return
+    for split, records in corpus.splits.items():
+        found = find_unknown([r.text for r in records])
+        if found:
+            counts = Counter(char for characters in found.values() for char in characters)
+            listed = ", ".join(f"{char} {n:,}" for char, n in counts.most_common(_COMMON))
+            message = f"{counted(len(found), 'text')} of {split} with characters that the tokenizer does not know: "
+            message += f"{listed}{', …' if len(counts) > _COMMON else ''}"
+            yield finding("unknown_character", message, [records[i] for i in found], split)
 
 
 def _near(corpus: Corpus, keys: dict[str, Hashes]) -> Iterator[Near]:

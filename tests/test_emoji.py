@@ -1,0 +1,153 @@
+"""Emoji and emoticons reach the model as words, by `tokenizer.json` alone."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from typer.testing import CliRunner
+
+import tiny
+from emotune.artifact.safety.tokenizer import require_safe_tokenizer
+from emotune.cli.app import app
+from emotune.config.kinds import EARLIER, KINDS, CheckpointConfig
+from emotune.config.loading import config_from, load_config
+from emotune.data import emoji
+
+WORDS = sorted({word for said in emoji.words().values() for word in re.findall(r"[a-z0-9]+", said)})
+LETTERS = [chr(i) for i in range(33, 127)]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Tokenizer:
+    """A tokenizer like BERT's, which knows those words and ASCII, and no emoji."""
+    tokens = dict.fromkeys(["[UNK]", *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)])
+    tokenizer = Tokenizer(models.WordPiece({token: i for i, token in enumerate(tokens)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def reading(plain: Tokenizer) -> Tokenizer:
+    return emoji.with_words(plain)
+
+
+def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
+    return list(tokenizer.encode(text, add_special_tokens=False).tokens)
+
+
+def test_every_emoji_is_read_as_words_even_within_a_word(plain: Tokenizer, reading: Tokenizer) -> None:
+    assert len(emoji.words()) > 1400
+    for char, name in emoji.words().items():
+        read = [f"so {name} good"] if name else ["so good", "sogood"]
+        assert tokens(reading, f"so{char}good") in [tokens(plain, text) for text in read], char
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("😂😂😂", "haha haha haha"),
+        ("love❤️", "love love"),
+        ("👍🏽", "good, agreed"),
+        ("👩‍💻", "woman laptop"),
+        ("🤷🏻‍♀️", "i don't know"),
+        ("🇬🇧", "g b"),
+        ("❤️‍🔥", "love awesome"),
+        (":( :-( :((", "sad sad sad"),
+        ("thanks:)", "thanks smiling"),
+        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "i don't know i don't know"),
+        ("<3 </3", "love heartbroken, sad"),
+        ("xD :D :-D", "haha haha haha"),
+        (":'( T_T >:(", "sad, crying sad, crying angry"),
+        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk ugh, annoyed ugh, annoyed"),
+        ("(╯°□°）╯︵ ┻━┻", "angry"),
+        (
+            ":/ :| :P ;) :O o_O D:",
+            "not sure meh haha, joking wink wow wow oh no, horrified",
+        ),
+    ],
+)
+def test_sequences_and_emoticons(plain: Tokenizer, reading: Tokenizer, text: str, read: str) -> None:
+    assert tokens(reading, text) == tokens(plain, read)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see http://x.y/z and C:/data at 10:30, 7:3",
+        "a list: (1) one; (2) two: [NAME]: {x}",
+        "x <3.5 and a->b; f(x): return x; a:b::c",
+        "|:-|:-:| and *bold* -- dashes - _ -",
+        "O.K. 0.0 T.V. xdd Dad: hi",
+    ],
+)
+def test_other_texts_stay_as_they_are(plain: Tokenizer, reading: Tokenizer, text: str) -> None:
+    assert tokens(reading, text) == tokens(plain, text)
+
+
+def test_other_characters_stay_as_they_are(plain: Tokenizer, reading: Tokenizer) -> None:
+    for code in [*range(32, 0x3000), *range(0xFE00, 0x10000), *range(0x1F000, 0x1FB00, 3)]:
+        if chr(code) not in emoji.words():
+            assert tokens(reading, f"a {chr(code)}x") == tokens(plain, f"a {chr(code)}x"), hex(code)
+
+
+def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
+    of_bytes = Tokenizer(
+        models.BPE({char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
+    )
+    of_bytes.pre_tokenizer, of_bytes.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    assert emoji.with_words(of_bytes) is of_bytes
+    some = Tokenizer.from_str(plain.to_str())
+    some.add_tokens(["😂"])
+    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, "so angry sad")]
+
+
+def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:
+    reading.save(str(tmp_path / "tokenizer.json"))
+    require_safe_tokenizer(tmp_path / "tokenizer.json")
+
+
+def test_plain_transformers_reads_them_alike(base: Path) -> None:
+    from transformers import AutoTokenizer
+
+    model = tiny.trained(base, tiny.multi_label(base)) / "model"
+    theirs = AutoTokenizer.from_pretrained(model)
+    ours = Tokenizer.from_file(str(model / "tokenizer.json"))
+    for text in ("so happy 😂", "scared :(", "😡glad❤️"):
+        assert theirs(text)["input_ids"] == ours.encode(text).ids
+
+
+def test_it_can_be_switched_off_and_earlier_runs_go_on_without_it() -> None:
+    assert load_config("goemotions").network.emoji_words
+    assert not load_config("goemotions", ["model.emoji_words=false"]).network.emoji_words
+    for name, kind in KINDS.items():
+        if not issubclass(kind.settings, CheckpointConfig):
+            continue
+        # an earlier version wrote every key but those that it did not have
+        written = config_from({"model": {"kind": name}}).model_dump(mode="json", by_alias=True)
+        for key in EARLIER:
+            del written["model"][key]
+        earlier = config_from(json.loads(json.dumps(written))).model
+        assert isinstance(earlier, CheckpointConfig)
+        assert not earlier.emoji_words
+        assert config_from({"model": {"kind": name, "max_length": 64}}).model.emoji_words  # type: ignore[attr-defined]
+
+
+def test_every_key_since_the_first_emoji_is_entered() -> None:
+    """The keys of a run's `model` as the version before `emoji_words` wrote them."""
+    keys = {"kind", "encoder", "revision", "max_length", "dropout", "freeze", "last_n", "freeze_word_embeddings"}
+    keys |= {"freeze_epochs", "train_only", "freeze_parameters", "layers", "pooling", "head", "head_hidden"}
+    keys |= {"head_activation", "head_init", "attention_dropout"}
+    assert KINDS["encoder"].settings.keys().keys() - keys == EARLIER.keys()
+
+
+def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, base: Path) -> None:
+    rows = ["text,label", "so happy xyz,joy", "glad ǝ ʖ,joy", "scared ʖʖ,fear", "afraid,fear", "furious,anger"]
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "data.csv"), "--encoder", str(tiny.encoder(base))])
+    assert shown.exit_code == 0, shown.stderr
+    assert "2 texts of data with characters that the tokenizer does not know: ʖ 2, ǝ 1" in " ".join(
+        shown.stdout.split()
+    )
