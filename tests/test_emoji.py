@@ -1,10 +1,12 @@
 """Emoji and emoticons reach the model as words, by `tokenizer.json` alone."""
 
 import json
+import os
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from typer.testing import CliRunner
 
@@ -14,8 +16,12 @@ from emotune.cli.app import app
 from emotune.config.kinds import EARLIER, KINDS, CheckpointConfig
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
+from emotune.inference.classifier import load
+from emotune.reporter import NullReporter
+from emotune.workflows.train import train
 
 WORDS = sorted({word for said in emoji.words().values() for word in re.findall(r"[a-z0-9]+", said)})
+EMOJI_LABELS = Path(__file__).with_name("emoji_labels.yaml")
 LETTERS = [chr(i) for i in range(33, 127)]
 
 
@@ -151,3 +157,21 @@ def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, bas
     assert "2 texts of data with characters that the tokenizer does not know: ʖ 2, ǝ 1" in " ".join(
         shown.stdout.split()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("EMOTUNE_DATA" not in os.environ, reason="name the folder of the data sets in EMOTUNE_DATA")
+def test_the_goemotions_recipe_gives_emoji_alone_sensible_labels(tmp_path: Path) -> None:
+    """Train the shipped recipe (minutes), then ask for 40 emoji and 20 emoticons (`emoji_labels.yaml`)."""
+    data = f"data.path={Path(os.environ['EMOTUNE_DATA']) / 'goemotions'}"
+    train(load_config("goemotions", [data]), tmp_path / "run", reporter=NullReporter())
+    classifier, table = load(tmp_path / "run"), yaml.safe_load(EMOJI_LABELS.read_text(encoding="utf-8"))
+    for part, at_least in (("emoji", 36), ("emoticons", 16)):
+        asked = [(text, table["groups"][group]) for group, texts in table[part].items() for text in texts]
+        strongest = [
+            next((n for n in p.labels if n != "neutral"), None) for p in classifier([text for text, _ in asked])
+        ]
+        wrong = [text for (text, allowed), name in zip(asked, strongest, strict=True) if name not in allowed]
+        assert len(asked) - len(wrong) >= at_least, wrong
+    first = [p.labels[0] for p in classifier(["😂😂😂", "😢", "😡", "❤️"])]
+    assert len(set(first)) == 4, first
