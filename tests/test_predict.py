@@ -43,10 +43,12 @@ def answers(result: Result) -> list[dict[str, Any]]:
 
 @contextmanager
 def running(*args: object) -> Iterator[subprocess.Popen[str]]:
-    """A process of `emotune predict` with pipes."""
+    """A process of `emotune predict` with pipes; it gets Ctrl-C even where these tests run in the background."""
     command = [sys.executable, "-m", "emotune", "predict", *map(str, args)]
     pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, text=True, env=BUFFERED, **pipes) as process:
+        signal.signal(signal.SIGINT, before)
         try:
             yield process
         finally:
@@ -102,7 +104,7 @@ def test_an_interruption_keeps_what_was_printed(run: Path) -> None:
         lines = [first, *process.stdout.read().splitlines()]
         assert process.wait() == 130
         assert [json.loads(line)["text"] for line in lines] == [HAPPY, FURIOUS]
-        assert process.stderr.read() == "error: interrupted\n"
+        assert json.loads(process.stderr.read())["error"]["message"] == "interrupted"
 
 
 def test_a_reader_that_has_gone_ends_it_quietly(run: Path) -> None:
@@ -156,8 +158,10 @@ def test_a_byte_that_is_not_utf_8_has_its_line_and_the_lines_before_are_answered
     content = "".join(f"{text}\n" for text in before).encode() + bad + b"\nmore\n"
     result = call("-m", run, "--json", stdin=content, code=2)
     assert [one["text"] for one in answers(result)] == before
-    assert f"error: stdin:{number}: byte 0x{bad.strip(b'caf')[:1].hex()} is not UTF-8" in result.stderr
-    assert "--encoding cp1252" in result.stderr
+    error = json.loads(result.stderr.splitlines()[-1])["error"]
+    assert (error["place"], error["exit_code"]) == (f"stdin:{number}", 2)
+    assert f"byte 0x{bad.strip(b'caf')[:1].hex()} is not UTF-8" in error["message"]
+    assert "--encoding cp1252" in error["hint"]
 
 
 def test_an_encoding_can_be_named(run: Path) -> None:

@@ -36,7 +36,9 @@ def emotune(*args: object, full: str) -> tuple[int, str]:
 )
 def test_results_that_cannot_be_written_are_an_output_error(args: list[str]) -> None:
     code, said = emotune(*args, full="stdout")
-    assert (code, said) == (73, "error: cannot write to standard output: No space left on device\n")
+    message = "cannot write to standard output: No space left on device"
+    assert code == 73
+    assert json.loads(said)["error"]["message"] == message if "--json" in args else said == f"error: {message}\n"
 
 
 FAILING_AFTER_A_RESULT = """
