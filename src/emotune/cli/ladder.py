@@ -40,7 +40,7 @@ def ladder(
     """Train every approach within a time budget.
 
     Shows whether the transformer is worth its cost. Each approach is trained once, cheapest first; more seeds follow
-    while time is left. A network that turns out too slow is stopped, not shortened; a larger --budget resumes it. All
+    while time is left. A training that turns out too slow is stopped, not shortened; a larger --budget resumes it. All
     approaches are compared on the same validation rows; a test split is not used.
 
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
