@@ -35,7 +35,7 @@ _EMOTICONS = (
     ("🥲", rf"{_START}[:;=]['`,]-?[)\]D]+{_END}"),
     ("🙂", rf"{_AFTER}[:=]-?o?[)\]}}]+{_END}|{_ALONE}[(]+[:=]{_ALONE_END}|\(?\^[_.\-]+\^\)?|ʘ‿ʘ|◕‿◕"),
     ("😆", rf"{_START}[:=]-?D+{_END}|(?<!\w)[xX]D+{_END}"),
-    ("🙁", rf"{_AFTER}[:=]-?[(\[{{]+{_END}|{_ALONE}[)]+[:=]{_ALONE_END}"),
+    ("🙁", rf"(?:{_AFTER}:|{_START}=)-?[(\[{{]+(?![\w)\]}}])|{_ALONE}[)]+[:=]{_ALONE_END}"),
     ("😉", rf"{_START};-?[)\]DpP]+{_END}"),
     ("😛", rf"{_START}[:=]-?[pP]+{_END}"),
     ("😘", rf"{_ALONE}[:;=]-?\*+{_ALONE_END}"),

@@ -23,7 +23,7 @@ _OVERLAP = 4  # windows overlap by one fourth
 # bounds for the tokens of a text: an emoji may become its name; a word of 16 characters is mostly several tokens
 _TOKENS_OF_A_CHARACTER, _CHARACTERS_OF_A_TOKEN = 16, 16
 _ALWAYS_TOKENIZED = 1 << 20  # characters; they take about half a second
-_TOKENS_OF_A_ROW = 128  # on average in a batch for scoring: longer rows make smaller batches, which bounds the memory
+_TOKENS_OF_A_ROW = 32  # on average in a batch for scoring: longer rows make smaller batches, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _without_surrogates(text: str) -> str:
 def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
     """Batches of rows sorted by length, the longest first: for scoring, which does not depend on the order.
 
-    A batch has at most `batch_size` rows, and at most 128 × `batch_size` tokens unless it is one row.
+    A batch has at most `batch_size` rows, and at most 32 × `batch_size` tokens unless it is one row.
     """
     order = np.argsort(-lengths, kind="stable")
     start = 0

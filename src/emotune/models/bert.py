@@ -26,6 +26,7 @@ _KNOWN: dict[str, Any] = {
     "add_cross_attention": False,
     "quantization_config": None,
 }
+_EPSILON = 1e-12
 _SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("vocab_size", "max_position_embeddings", "type_vocab_size"),
@@ -39,6 +40,9 @@ def load(directory: Path, device: str) -> Scorer | None:
         return None
     sizes = [config.get(key) for key in _SIZES]
     if not all(type(size) is int and size > 0 for size in sizes) or not isinstance(config.get("id2label"), dict):
+        return None
+    epsilon = config.get("layer_norm_eps", _EPSILON)
+    if config["hidden_size"] % config["num_attention_heads"] or not isinstance(epsilon, float) or epsilon <= 0:
         return None
     target = pick_device(device)
     weights = load_file(directory / WEIGHTS) if (directory / WEIGHTS).is_file() else {}
@@ -81,7 +85,7 @@ class _Bert:
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         self._weights = weights
         self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
-        self._epsilon = float(config.get("layer_norm_eps", 1e-12))
+        self._epsilon = config.get("layer_norm_eps", _EPSILON)
 
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Shapes: (rows, tokens) each → (rows, labels)."""

@@ -1,9 +1,7 @@
 """The device of a training: accelerator, precision, random generators and memory."""
 
-import ctypes
 import gc
 import os
-import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,6 +11,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from emotune.errors import ConfigError
+from emotune.models.scoring import give_back, glibc
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
@@ -50,33 +49,16 @@ _EXHAUSTED = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @cache
-def _glibc() -> ctypes.CDLL | None:
-    """Return the C library, if it is glibc."""
-    library = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    return library if hasattr(library, "malloc_trim") else None
-
-
-@cache
 def keep_freed() -> None:
     """Make glibc keep freed memory for the next step, until `give_back`; no effect elsewhere.
 
     By default it returns each larger tensor to the system at once. A step that allocates 40 MB again spends a tenth of
     its time on pages that the system must first clear.
     """
-    libc = _glibc()
+    libc = glibc()
     if libc is not None:
         libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD of malloc.h, its maximum
         libc.mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-
-
-def give_back() -> None:
-    """Return freed pages to the system, with glibc, so that a long training holds no more memory than it uses.
-
-    Batches of many shapes fragment the heap.
-    """
-    libc = _glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
 
 
 def is_exhausted(error: RuntimeError) -> bool:

@@ -27,6 +27,7 @@ from emotune.labels import Task
 from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.losses import make_loss
+from emotune.models.scoring import give_back
 from emotune.training import device
 from emotune.training.checkpoint import Checkpoint, Checkpoints
 from emotune.training.optim import MovingAverage, TrainState, forget_tiny, make_optimizer, make_schedule
@@ -218,7 +219,7 @@ class Trainer:
             self.average.update()
         step = self.progress.step + 1
         if step % _STEPS_BETWEEN_TRIMS == 0:
-            device.give_back()
+            give_back()
             forget_tiny(self.optimizer.optimizer)
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
 
@@ -305,7 +306,7 @@ def logits_of(model: PreTrainedModel, examples: Examples, pad_id: int, accelerat
             out[torch.from_numpy(rows).to(target)] = _logits(model, encoded, rows, pad_id, target)
         if accelerator.num_processes > 1:
             out = accelerator.reduce(out, reduction="sum")
-    device.give_back()  # otherwise the next epoch's peak adds to what this pass left
+    give_back()  # otherwise the next epoch's peak adds to what this pass left
     return out.cpu().numpy()
 
 
