@@ -84,6 +84,33 @@ def test_a_test_file_with_labels_or_with_another_fault_is_not_mentioned(tmp_path
         assert not any("test.csv" in line for line in load_corpus(DataConfig(path=str(tmp_path))).description)
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "column"),
+    [
+        ("text,label\na,joy\nb,anger\n", "text,emotion\nc,joy\n", "'emotion'"),
+        ("text,label\na,joy\nb,anger\n", "text,anger,joy\nc,0,1\nd,1,0\n", "'anger', 'joy'"),
+        ("text,anger,joy\na,0,1\nb,1,0\n", "text,label\nc,joy\n", "'label'"),
+    ],
+)
+def test_labels_in_other_columns_than_those_of_the_training_file_are_an_error(
+    tmp_path: Path, train: str, test: str, column: str
+) -> None:
+    write(tmp_path, train, "train.csv")
+    write(tmp_path, test, "test.csv")
+    for splits in (("train",), ("train", "test")):
+        with pytest.raises(DataError, match=rf"test\.csv:1: labels are in {column} here") as caught:
+            load_corpus(DataConfig(path=str(tmp_path)), splits)
+        assert "same columns" in str(caught.value.hint)
+
+
+def test_a_column_of_both_files_that_is_no_label_leaves_the_test_file_unlabelled(tmp_path: Path) -> None:
+    write(tmp_path, "text,category,label\na,sport,joy\nb,home,anger\n", "train.csv")
+    write(tmp_path, "text,category\nc,sport\nd,home\n", "test.csv")
+    assert TOLD in load_corpus(DataConfig(path=str(tmp_path)), ("train",)).description
+    write(tmp_path, "text,emotion\nc,\nd,\n", "test.csv")
+    assert TOLD in load_corpus(DataConfig(path=str(tmp_path)), ("train",)).description
+
+
 def test_texts_without_a_label_in_columns_of_zeros_are_scored(tmp_path: Path) -> None:
     path = write(tmp_path, "text,anger,joy\na,0,0\nb,0,0\n")
     assert len(load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)[1].splits["data"]) == 2

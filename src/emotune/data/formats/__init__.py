@@ -19,6 +19,7 @@ from emotune.data.formats.base import (
     Row,
     read_content,
 )
+from emotune.data.formats.cells import KNOWN_NAMES
 from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
@@ -167,6 +168,33 @@ def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileForma
     except EmotuneError:
         return True
     return False
+
+
+def require_no_other_labels(paths: Sequence[Path], config: DataConfig, others: Path) -> None:
+    """Raise DataError for files with labels in columns that the other files, of which `others` is one, do not have."""
+    free = config.model_copy(update={"label_column": None, "label_columns": None})
+    try:
+        found = detect(read_content(paths[0], config.encoding), ReadOptions(free))
+    except EmotuneError:
+        return
+    columns = [c for c in found.label_columns if c.casefold() in KNOWN_NAMES]
+    if found.label_column is not None:
+        columns = [] if _has_column(others, found.label_column, free) else [found.label_column]
+    if not columns or not has_labels(paths, free, found):
+        return
+    listed = ", ".join(map(repr, columns))
+    message = f"labels are in {listed} here, which {others.name} does not have"
+    hint = "Give the labels the same columns in both files; rename a column that has no labels."
+    raise DataError(message, place=Place(paths[0], 1), hint=hint)
+
+
+def _has_column(path: Path, column: str, config: DataConfig) -> bool:
+    """Whether a file has a column of this name."""
+    named = config.model_copy(update={"label_column": column})
+    try:
+        return detect(read_content(path, config.encoding), ReadOptions(named)).label_column is not None
+    except EmotuneError:
+        return False
 
 
 def _may_be_blank(file_format: FileFormat) -> bool:
