@@ -16,7 +16,7 @@ from emotune.config.schema import DataConfig
 from emotune.data.quality.checks import check
 from emotune.errors import ConfigError, DataError, EmotuneError
 from emotune.labels import LabelSet, Task, clean_label, label_key
-from label_files import load_corpus, load_split, read, write, write_csv
+from label_files import labelled, load_corpus, load_split, read, write, write_csv
 
 NAMES = ["anger", "fear", "joy", "love"]
 VECTORS = [(0, 1, 0, 0), (1, 0, 0, 1), (0, 0, 0, 0)]
@@ -561,3 +561,24 @@ def test_a_file_of_names_in_quotation_marks_is_refused_with_its_line(tmp_path: P
         cells_of(tmp_path, ["0", "1"])
     assert caught.value.place is not None
     assert (caught.value.place.path, caught.value.place.line) == (names, 2)
+
+
+@pytest.mark.parametrize("line", ["{} {}", "{}: {}", "{}\t{}", "{},{}"])
+def test_ids_beside_the_names_in_labels_txt_are_read(tmp_path: Path, line: str) -> None:
+    names = {7: "joy", 3: "anger", 0: "fear"}
+    write(tmp_path, "".join(line.format(*pair) + "\n" for pair in names.items()), "labels.txt")
+    path = write(tmp_path, "text,label\na,3\nb,7\nc,3\n")
+    assert labelled(read(path)[1]) == [("a", ("anger",)), ("b", ("joy",)), ("c", ("anger",))]
+
+
+def test_names_that_begin_with_numbers_are_names(tmp_path: Path) -> None:
+    write(tmp_path, "1 star\n2 stars\n3 stars\n", "labels.txt")
+    assert labelled(read(write(tmp_path, "text,label\na,0\nb,2\n"))[1]) == [("a", ("1 star",)), ("b", ("3 stars",))]
+
+
+@pytest.mark.parametrize("content", ["emotion\nanger\njoy\n", "Label\nanger\njoy\n", "anger,joy,love\n"])
+def test_a_header_and_several_names_a_line_in_labels_txt_are_refused(tmp_path: Path, content: str) -> None:
+    write(tmp_path, content, "labels.txt")
+    with pytest.raises(DataError, match=r"labels\.txt:1: ") as caught:
+        read(write(tmp_path, "text,label\na,0\nb,1\n"))
+    assert "one a line" in str(caught.value.hint)

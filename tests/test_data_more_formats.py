@@ -17,7 +17,7 @@ from emotune.data.formats import READERS
 from emotune.data.formats.base import Row
 from emotune.errors import DataError, EmotuneError
 from emotune.labels import DAIR, LabelSet, Task
-from label_files import labelled, load_corpus, load_split, read, write
+from label_files import csv_of, labelled, load_corpus, load_split, read, write
 
 EXPECTED = [("so", ("anger", "joy")), ("no", ()), ("hm", ("joy",))]
 
@@ -227,6 +227,36 @@ def test_columns_are_named_by_number_when_looking_does_not_tell(tmp_path: Path) 
     with pytest.raises(DataError, match="cannot tell the text column from the label column") as caught:
         read(path, format="headerless", delimiter=":")
     assert "data.text_column=1" in str(caught.value.hint)
+
+
+def test_of_columns_like_labels_that_with_emotions_is_meant(tmp_path: Path) -> None:
+    rows = [("i am so glad", "joy", "ann1"), ("no no no", "anger", "ann2"), ("go away", "anger", "ann1")] * 3
+    path = write(tmp_path, csv_of(rows))
+    assert labelled(read(path)[1]) == [(text, (label,)) for text, label, _ in rows]
+
+
+def test_which_of_two_columns_has_the_labels_is_asked(tmp_path: Path) -> None:
+    rows = [("i am so glad", "blip", "ann1"), ("no no no", "blop", "ann2"), ("go away", "blop", "ann1")] * 3
+    path = write(tmp_path, csv_of(rows))
+    with pytest.raises(DataError, match=r"data\.csv:1: .*columns 2, 3") as caught:
+        read(path)
+    for setting in ("data.format=headerless", "data.text_column=1", "data.label_column=2"):
+        assert setting in str(caught.value.hint)
+    expected = [(text, (label,)) for text, label, _ in rows]
+    assert labelled(read(path, text_column="1", label_column="2")[1]) == expected
+    assert labelled(read(path, format="headerless", text_column="1", label_column="2")[1]) == expected
+
+
+def test_0_1_columns_without_a_header_have_the_names_beside_them_or_are_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, "7,so glad today,0,1,0\n8,go away now,1,0,0\n9,oh my dear,0,1,1\n")
+    with pytest.raises(DataError, match=r"data\.csv:1: .*columns 3, 4, 5") as caught:
+        read(path)
+    assert "data.label_columns=[3,4,5]" in str(caught.value.hint)
+    expected = [("so glad today", ("joy",)), ("go away now", ("anger",)), ("oh my dear", ("joy", "love"))]
+    options = {"text_column": "2", "label_columns": ["3", "4", "5"], "labels": ["anger", "joy", "love"]}
+    assert labelled(read(path, **options)[1]) == expected
+    write(tmp_path, "anger\njoy\nlove\n", "labels.txt")
+    assert labelled(read(path)[1]) == expected
 
 
 # --- gzip --------------------------------------------------------------------------------------------------------

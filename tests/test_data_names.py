@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from emotune.cli.app import app
 from emotune.config.schema import DataConfig
 from emotune.data.quality.checks import Finding, check
-from label_files import csv_of, load_corpus, write, write_csv
+from label_files import csv_of, labelled, load_corpus, read, write, write_csv
 
 ROWS = [(f"number {i}", ("joy", "anger")[i % 2]) for i in range(8)]
 
@@ -104,3 +104,9 @@ def test_inspect_and_train_tell_each_once(tmp_path: Path) -> None:
     said = " ".join(result.stderr.split())
     for words in ("repeated headers", "labels in another spelling", "looks like a missing value"):
         assert said.count(words) == 1
+
+
+@pytest.mark.parametrize("again", ["\ufefftext,label", "Text, Label", '\ufeff"text",LABEL'])
+def test_the_header_of_an_appended_file_is_left_out_with_its_mark_and_case(tmp_path: Path, again: str) -> None:
+    path = write(tmp_path, f"text,label\nso glad,joy\nno way,anger\n{again}\nyes,joy\n")
+    assert labelled(read(path)[1]) == [("so glad", ("joy",)), ("no way", ("anger",)), ("yes", ("joy",))]

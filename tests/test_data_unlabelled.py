@@ -84,6 +84,64 @@ def test_a_test_file_with_labels_or_with_another_fault_is_not_mentioned(tmp_path
         assert not any("test.csv" in line for line in load_corpus(DataConfig(path=str(tmp_path))).description)
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "column"),
+    [
+        ("text,label\na,joy\nb,anger\n", "text,emotion\nc,joy\n", "'emotion'"),
+        ("text,label\na,joy\nb,anger\n", "text,anger,joy\nc,0,1\nd,1,0\n", "'anger', 'joy'"),
+        ("text,anger,joy\na,0,1\nb,1,0\n", "text,label\nc,joy\n", "'label'"),
+    ],
+)
+def test_labels_in_other_columns_than_those_of_the_training_file_are_an_error(
+    tmp_path: Path, train: str, test: str, column: str
+) -> None:
+    write(tmp_path, train, "train.csv")
+    write(tmp_path, test, "test.csv")
+    for splits in (("train",), ("train", "test")):
+        with pytest.raises(DataError, match=rf"test\.csv:1: labels are in {column} here") as caught:
+            load_corpus(DataConfig(path=str(tmp_path)), splits)
+        assert "same columns" in str(caught.value.hint)
+
+
+def test_a_column_of_both_files_that_is_no_label_leaves_the_test_file_unlabelled(tmp_path: Path) -> None:
+    write(tmp_path, "text,category,label\na,sport,joy\nb,home,anger\n", "train.csv")
+    write(tmp_path, "text,category\nc,sport\nd,home\n", "test.csv")
+    assert TOLD in load_corpus(DataConfig(path=str(tmp_path)), ("train",)).description
+    write(tmp_path, "text,emotion\nc,\nd,\n", "test.csv")
+    assert TOLD in load_corpus(DataConfig(path=str(tmp_path)), ("train",)).description
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        ("csv", "text,anger,joy\na,,x\nb,x,\n", "text,anger,joy\nc,,\nd,,\n"),
+        (
+            "jsonl",
+            '{"text": "a", "labels": ["joy"]}\n{"text": "b", "labels": ["anger"]}\n',
+            '{"text": "c", "labels": null}\n',
+        ),
+        (
+            "jsonl",
+            '{"text": "a", "joy": 1, "anger": 0}\n{"text": "b", "joy": 0, "anger": 1}\n',
+            '{"text": "c", "joy": null, "anger": null}\n',
+        ),
+    ],
+)
+def test_rows_of_blanks_or_null_alone_are_without_labels(tmp_path: Path, name: str, train: str, test: str) -> None:
+    write(tmp_path, train, f"train.{name}")
+    path = write(tmp_path, test, f"test.{name}")
+    assert TOLD.replace("test.csv", path.name) in load_corpus(DataConfig(path=str(tmp_path)), ("train",)).description
+    with pytest.raises(DataError, match=rf"test\.{name}.* no labels"):
+        load_corpus(DataConfig(path=str(tmp_path)), ("train", "test"))
+    with pytest.raises(DataError):
+        load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)
+
+
+def test_empty_lists_are_texts_without_an_emotion(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"text": "a", "labels": []}\n{"text": "b", "labels": null}\n', "test.jsonl")
+    assert len(load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)[1].splits["test"]) == 2
+
+
 def test_texts_without_a_label_in_columns_of_zeros_are_scored(tmp_path: Path) -> None:
     path = write(tmp_path, "text,anger,joy\na,0,0\nb,0,0\n")
     assert len(load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)[1].splits["data"]) == 2

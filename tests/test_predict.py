@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -179,6 +180,8 @@ def test_an_encoding_can_be_named(run: Path) -> None:
     [
         ('{"id": 1, "tweet": "hello"}\n', "jq -r .tweet FILE"),
         ("[\n", "looks like JSON"),
+        ('[{"text": "so glad"},\n{"text": "no"}]\n', re.escape("jq -r '.[].text' FILE")),
+        ("[{\n", "looks like JSON"),
         ("id,text\n1,hello\n", "the column 'text'.*the header too.*one text per line"),
         ('"id"\t"Comment"\t"label"\n', "the column 'Comment'"),
         ("text\nhello\n", "the column 'text'"),
@@ -194,7 +197,7 @@ def test_json_and_tables_on_stdin_are_classified_as_they_stand_with_a_warning(
 
 
 @pytest.mark.parametrize(
-    "stdin", [f"{HAPPY}\n", "well, my text, you know\n", "{so happy}\n", "[happy] again\n", "body\n"]
+    "stdin", [f"{HAPPY}\n", "well, my text, you know\n", "{so happy}\n", "[happy] again\n", "[sighs],\n", "body\n"]
 )
 def test_plain_text_gets_no_warning(stdin: str, run: Path) -> None:
     assert call("-m", run, stdin=stdin).stderr == ""
@@ -206,6 +209,30 @@ def test_the_name_of_a_file_is_a_text_with_a_warning(run: Path) -> None:
     assert [one["text"] for one in answers(result)] == ["hello", "my texts.csv"]
     assert "'my texts.csv' is a file" in result.stderr
     assert "emotune predict < 'my texts.csv'" in result.stderr
+
+
+def test_a_missing_file_and_a_folder_as_a_text_get_a_warning(run: Path) -> None:
+    Path("mine").mkdir()
+    for text, found in (("notthere.csv", "there is none"), ("mine", "is a folder"), ("notthere.txt.gz", "is none")):
+        result = call("-m", run, "--json", text)
+        assert [one["text"] for one in answers(result)] == [text]
+        assert found in result.stderr
+        assert "emotune predict < FILE" in result.stderr
+    for text in ("I lost my notes.txt", "...", "."):
+        assert call("-m", run, text).stderr == ""
+
+
+def test_what_is_no_text_on_stdin_is_refused_with_the_remedy(run: Path) -> None:
+    for stdin, remedy in (
+        (gzip.compress(b"so glad\n"), "gzip -dc FILE | emotune predict"),
+        ("so glad\nno".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("so glad\nno".encode("utf-16-be"), "--encoding utf-16-be"),
+    ):
+        result = call("-m", run, stdin=stdin, code=2)
+        assert "stdin:1: " in result.stderr
+        assert remedy in " ".join(result.stderr.split())
+    found = answers(call("-m", run, "--json", "--encoding", "utf-16-le", stdin="so glad\nno".encode("utf-16-le")))
+    assert [one["text"] for one in found] == ["so glad", "no"]
 
 
 # Long and blank texts, and texts without a label

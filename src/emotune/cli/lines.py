@@ -16,6 +16,7 @@ from emotune.errors import MissingInputError, Place, UsageError
 
 _FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
 _BOM_8, _BOMS_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_GZIP = b"\x1f\x8b\x08"
 _HEADER = 10_000  # characters of a first line that are looked at
 _STDIN = Path("stdin")
 
@@ -61,6 +62,8 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
     try:
         stream = cast(BufferedReader, sys.stdin.buffer)
         block = stream.read1(_FIRST_BLOCK)
+        if encoding is None:
+            _require_text(block)
         name = encoding or ("utf-16" if block.startswith(_BOMS_16) else "utf-8")
         decoder = codecs.getincrementaldecoder(name)()
         while True:
@@ -90,6 +93,18 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
         raise MissingInputError(f"cannot read it: {error.strerror or error}", place=Place(_STDIN)) from error
 
 
+def _require_text(start: bytes) -> None:
+    """Raise UsageError for the first bytes of a gzip archive, or of UTF-16 without a byte order mark."""
+    if start.startswith(_GZIP):
+        hint = "Unpack it first: gzip -dc FILE | emotune predict"
+        raise UsageError("this is a gzip archive, not text", place=Place(_STDIN, 1), hint=hint)
+    zeros = [start[i::2].count(0) for i in (0, 1)]
+    if not start.startswith(_BOMS_16) and min(zeros) == 0 and max(zeros) > 0.4 * len(start[::2]):
+        order = "le" if zeros[1] else "be"
+        hint = f"Name the encoding: --encoding utf-16-{order}"
+        raise UsageError("this is UTF-16 text without a byte order mark", place=Place(_STDIN, 1), hint=hint)
+
+
 def _decoded(decoder: codecs.IncrementalDecoder, block: bytes) -> tuple[str, bytes]:
     """Return the text of a block, the last one if it is empty, and the byte that cannot be decoded, or none."""
     state = decoder.getstate()
@@ -105,13 +120,17 @@ def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
     """Warn if the first line is that of a JSON or CSV file."""
     as_it_stands = "Only plain lines are read: each line is classified as it stands"
     if line.lstrip()[:1] in ("{", "["):
+        whole = line.strip().removesuffix(",")
+        is_array = whole.startswith("[")
         try:
-            found = json.loads(line)
+            found = json.loads(f"{whole}]" if is_array and not whole.endswith("]") else whole)
         except ValueError:
             found = None
-        if found is not None or line.strip() in ("{", "["):
-            key = _text_column(list(found)) if isinstance(found, dict) else None
-            warn(f"stdin looks like JSON. {as_it_stands}. Extract the texts first: jq -r .{key or 'text'} FILE")
+        if found is not None or whole in ("{", "[{"):
+            first = found[0] if isinstance(found, list) and found else found
+            key = _text_column(list(first)) if isinstance(first, dict) else None
+            path = f"'.[].{key or 'text'}'" if is_array else f".{key or 'text'}"
+            warn(f"stdin looks like JSON. {as_it_stands}. Extract the texts first: jq -r {path} FILE")
         return
     for delimiter in ",;\t":
         cells = next(csv.reader([line[:_HEADER]], delimiter=delimiter), [])

@@ -95,19 +95,31 @@ def _newest(terminal: Terminal) -> str:
 
 def _given(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
     """Return the texts of the arguments in blocks; warn of names of files."""
-    file = next((text for text in texts if _is_file(text)), None)
-    if file is not None:
-        remedy = f"To classify its lines: emotune predict < {shlex.quote(file)}"
-        terminal.warn(f"{file!r} is a file, but its name is classified as a text. {remedy}")
+    warned = next(filter(None, map(_mistaken, texts)), None)
+    if warned is not None:
+        terminal.warn(warned)
     starts = range(0, len(texts), _BLOCK)
     return (Block(list(texts[i : i + _BLOCK]), min(i + _BLOCK, len(texts))) for i in starts)
 
 
-def _is_file(text: str) -> bool:
+def _mistaken(text: str) -> str | None:
+    """Return a warning for a text that is the name of a file or folder, or looks like that of a file; else None."""
+    from emotune.data.split_files import SUFFIXES
+
+    one_word = len(text.split()) == 1
     try:
-        return Path(text).is_file()
+        if Path(text).is_file():
+            what, file = "is a file, but its name is classified as a text", text
+        elif one_word and text.strip("./\\ ") and Path(text).is_dir():
+            what, file = "is a folder, but its name is classified as a text", "FILE"
+        elif one_word and text.casefold().removesuffix(".gz").endswith(SUFFIXES):
+            what, file = "looks like the name of a file, but there is none; it is classified as a text", "FILE"
+        else:
+            return None
     except (OSError, ValueError):  # no name of a file
-        return False
+        return None
+    lines = "its lines" if file == text else "the lines of a file"
+    return f"{text!r} {what}. To classify {lines}: emotune predict < {shlex.quote(file)}"
 
 
 def _shown(prediction: "Prediction", top_k: int | None) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.formats import has_labels, read_files, read_labelled_files
+from emotune.data.formats import has_labels, read_files, read_labelled_files, require_no_other_labels
 from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
 from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
@@ -172,6 +172,7 @@ def load_corpus(source: DataSource, splits: Sequence[str] = ("train", "valid")) 
     corpus = _read({s: f for s, f in files.items() if s in splits or s == "train"}, source, path, splits)
     unread = files.get("test") if "train" in splits and "test" not in splits else None
     if unread is not None and corpus.format is not None and not has_labels(unread, config, corpus.format):
+        require_no_other_labels(unread, config, files["train"][0])
         corpus = replace(corpus, description=(*corpus.description, _without_labels(unread)))
     if single or ("valid" in splits and "valid" not in files):
         records, seed = corpus.splits["train"], config.split_seed
@@ -286,6 +287,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             try:
                 reading = read_labelled_files(paths, config, known, main if same else None, label_ids(main))
             except NoLabelsError as error:
+                require_no_other_labels(paths, config, files[first][0])
                 if split != "test":
                     raise
                 if split in required:

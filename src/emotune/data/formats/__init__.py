@@ -19,6 +19,7 @@ from emotune.data.formats.base import (
     Row,
     read_content,
 )
+from emotune.data.formats.cells import KNOWN_NAMES, WITH_BLANKS
 from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
@@ -148,16 +149,36 @@ def read_labelled_files(
     file_format: FileFormat | None = None,
     ids: Mapping[int, str] | None = None,
 ) -> Reading:
-    """`read_files` for files that are scored; raises NoLabelsError also when all label cells of a table are blank."""
+    """`read_files` for files that are scored; raises NoLabelsError also when all label cells are blank or null."""
+    if file_format is not None and _all_null(paths, config, file_format):
+        raise _all_blank(paths, file_format)
     reading = read_files(paths, config, label_names, file_format, ids)
-    if _may_be_blank(reading.format) and not any(row.names or row.shares for row in reading.all_rows()):
-        raise NoLabelsError(f"all cells of column {reading.format.label_column!r} are blank", Place(paths[0]))
+    labelled = any(row.names or row.shares for row in reading.all_rows())
+    if not labelled and (_may_be_blank(reading.format) or _all_null(paths, config, reading.format)):
+        raise _all_blank(paths, reading.format)
     return reading
+
+
+def _all_blank(paths: Sequence[Path], file_format: FileFormat) -> NoLabelsError:
+    columns = file_format.label_columns or (str(file_format.label_column),)
+    listed = ", ".join(map(repr, columns[:_EXAMPLES])) + (", …" if len(columns) > _EXAMPLES else "")
+    what = "column" if len(columns) == 1 else "columns"
+    return NoLabelsError(f"all cells of {what} {listed} are blank", Place(paths[0]))
+
+
+def _all_null(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
+    """Whether the labels of all rows are JSON's null; an empty list is a text without a label."""
+    columns = file_format.label_columns or tuple(filter(None, [file_format.label_column]))
+    if file_format.reader != jsonl.READER.name or not columns:
+        return False
+    return all(jsonl.all_null(read_content(path, config.encoding), columns) for path in paths)
 
 
 def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
     """Whether files of a format have labels, by the first row that shows it. True for files that cannot be read."""
     try:
+        if _all_null(paths, config, file_format):
+            return False
         for path in paths:
             for row in READERS[file_format.reader].read(read_content(path, config.encoding), file_format):
                 if not _may_be_blank(file_format) or (isinstance(row, Row) and (row.names or row.shares)):
@@ -169,8 +190,40 @@ def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileForma
     return False
 
 
+def require_no_other_labels(paths: Sequence[Path], config: DataConfig, others: Path) -> None:
+    """Raise DataError for files with labels in columns that the other files, of which `others` is one, do not have."""
+    free = config.model_copy(update={"label_column": None, "label_columns": None})
+    try:
+        found = detect(read_content(paths[0], config.encoding), ReadOptions(free))
+    except EmotuneError:
+        return
+    columns = [c for c in found.label_columns if c.casefold() in KNOWN_NAMES]
+    if found.label_column is not None:
+        columns = [] if _has_column(others, found.label_column, free) else [found.label_column]
+    if not columns or not has_labels(paths, free, found):
+        return
+    listed = ", ".join(map(repr, columns))
+    message = f"labels are in {listed} here, which {others.name} does not have"
+    hint = "Give the labels the same columns in both files; rename a column that has no labels."
+    raise DataError(message, place=Place(paths[0], 1), hint=hint)
+
+
+def _has_column(path: Path, column: str, config: DataConfig) -> bool:
+    """Whether a file has a column of this name."""
+    named = config.model_copy(update={"label_column": column})
+    try:
+        return detect(read_content(path, config.encoding), ReadOptions(named)).label_column is not None
+    except EmotuneError:
+        return False
+
+
 def _may_be_blank(file_format: FileFormat) -> bool:
-    """Whether labels are cells of a table: columns of zeros, and empty lists in JSON, mean texts without a label."""
+    """Whether rows of blanks alone are rows without labels: zeros, and empty lists in JSON, mean no emotion.
+
+    So do blanks beside marks, but not in a file without any mark.
+    """
+    if file_format.label_columns:
+        return file_format.values in WITH_BLANKS
     return file_format.label_column is not None and file_format.reader in _CELLS
 
 

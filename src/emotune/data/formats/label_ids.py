@@ -1,6 +1,7 @@
 """The names of numeric label ids: where they come from, and the questions that they leave open."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ from emotune.data.formats.literals import quoting_error
 from emotune.errors import DataError, Place
 from emotune.labels import GOEMOTIONS
 
+_HEADERS = {"label", "labels", "label_name", "emotion", "emotions", "name", "names", "class", "category", "sentiment"}
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:=,;]\s*|\s+)(\S.*)")
 FIRST_ID_HINT = "If the ids begin at 1: --set data.first_id=1"
 
 
@@ -63,10 +66,15 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
     content, first_id = read_content(source, config.encoding), config.first_id or 0
     text = content.stream().read()
     names: dict[int, str] = {} if text.lstrip().startswith("{") else NameList()
+    listed: list[tuple[int, str, int | None]]
     if source.suffix.casefold() == ".json" or text.lstrip().startswith("{"):
-        listed: list[tuple[int, str, int | None]] = [(i, name, None) for i, name in _json_names(source, text)]
+        listed = [(i, name, None) for i, name in _json_names(source, text)]
     else:
-        listed = [(i, line.strip(), number) for i, (number, line) in enumerate(content.lines())]
+        lines = [(number, line.strip()) for number, line in content.lines()]
+        _require_plain_list(source, lines)
+        numbered = _numbered_names(lines)
+        names = {} if numbered else names
+        listed = numbered or [(i, name, number) for i, (number, name) in enumerate(lines)]
     entries = [(i + first_id * isinstance(names, NameList), name, line) for i, name, line in listed]
     seen: set[str] = set()
     for number, name, line in entries:
@@ -76,10 +84,32 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
         if name in seen:
             raise DataError(f"the label {name!r} occurs twice", place=Place(source, line))
         if number in names:
-            raise DataError(f"two labels have the id {number}", place=Place(source, 1))
+            raise DataError(f"two labels have the id {number}", place=Place(source, line or 1))
         seen.add(name)
         names[number] = name
     return names
+
+
+def _require_plain_list(source: Path, lines: Sequence[tuple[int, str]]) -> None:
+    """Raise DataError for a header, and for several names on the only line."""
+    number, first = lines[0] if lines else (1, "")
+    hint = "A list of names has one a line, in the order of the ids, and no header."
+    if len(lines) > 1 and first.casefold() in _HEADERS:
+        message = f"{first!r} is a header, not a label"
+        raise DataError(message, place=Place(source, number), hint=f"{hint} Remove this line.")
+    if len(lines) == 1 and re.search("[,;\t]", first):
+        raise DataError(f"several labels on one line: {first[:60]!r}", place=Place(source, number), hint=hint)
+
+
+def _numbered_names(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int | None]]:
+    """Id, name and line of each entry of `0 anger`, `0: anger` or `0<tab>anger`; empty for lines of names alone.
+
+    Names such as `1 star`, `2 stars`, `3 stars` begin with numbers that are no ids.
+    """
+    found = [(number, _NUMBERED.fullmatch(line)) for number, line in lines]
+    entries: list[tuple[int, str, int | None]] = [(int(m[1]), m[2], number) for number, m in found if m is not None]
+    are_ids = len(entries) == len(found) > 1 and len({name for _, name, _ in entries}) == len(entries)
+    return entries if are_ids else []
 
 
 def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from emotune.config.schema import DataConfig
 from emotune.data.formats.base import (
     LABEL_ID,
     MOST,
@@ -22,7 +23,7 @@ from emotune.data.formats.base import (
     Row,
     delimiter_name,
 )
-from emotune.data.formats.cells import is_flag, is_list
+from emotune.data.formats.cells import KNOWN_NAMES, is_flag, is_list
 from emotune.data.formats.columns import (
     LABEL_COLUMNS,
     TEXT_COLUMNS,
@@ -31,6 +32,7 @@ from emotune.data.formats.columns import (
     read_columns,
     recognise_columns,
 )
+from emotune.data.formats.label_ids import names_of_ids
 from emotune.errors import DataError, Place
 
 _DELIMITERS = ",\t;|"
@@ -44,11 +46,24 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     if not options.names_columns and options.format is None and not content.is_text:
         return None
     grid, delimiter = best_grid(content, options.delimiter)
+    if options.format is None and _are_numbers(options.config, grid.columns):
+        return recognise_headerless(content, replace(options, config=_headerless(options.config)))
     meant = options.format == "table" or (options.names_columns and options.format is None)
     has_text, has_labels = _has(grid)
     if meant or has_text or (len(grid.columns) > 1 and has_labels):
         return format_of(content, grid, delimiter, options)
     return None
+
+
+def _are_numbers(config: DataConfig, header: Sequence[str]) -> bool:
+    """Whether the configuration names columns by number, as those of a file without a header."""
+    named = [config.text_column, config.label_column, *(config.label_columns or ())]
+    numbers = [name for name in named if name is not None]
+    return bool(numbers) and all(name.isdecimal() for name in numbers) and numbers[0] not in header
+
+
+def _headerless(config: DataConfig) -> DataConfig:
+    return config.model_copy(update={"format": "headerless"})
 
 
 def format_of(content: Content, grid: Grid, delimiter: str, options: ReadOptions) -> FileFormat:
@@ -89,16 +104,16 @@ def _grid(
 ) -> Grid:
     """The rows below the header, or all when `header`, its line, is None.
 
-    Rows equal to the header are left out; their lines are appended to `repeated`. `rows` raises DataError for a row of
-    another width, and when there are none.
+    Rows equal to the header, whatever their case, are left out; their lines are appended to `repeated`. `rows` raises
+    DataError for a row of another width, and when there are none.
     """
 
     def rows() -> Iterator[tuple[int, list[str]]]:
         line, width = 0, len(columns)
         found = _cells(content, delimiter)
-        names = None if header is None else next(found, (0, []))[1]
+        names = None if header is None else _bare(next(found, (0, []))[1])
         for number, row in found:
-            if row == names:
+            if names is not None and _bare(row[:1]) == names[:1] and _bare(row) == names:
                 if repeated is not None:
                     repeated.append(number)
                 continue
@@ -114,6 +129,11 @@ def _grid(
             raise DataError("there are no rows below the header", place=Place(content.path, header or 1))
 
     return Grid(content.path, columns, header or 1, rows)
+
+
+def _bare(row: Sequence[str]) -> list[str]:
+    """The names of a header without what differs in the header of another file that was appended to this one."""
+    return [name.strip('\ufeff" \t').casefold() for name in row]
 
 
 def read_header(content: Content, delimiter: str) -> tuple[int, list[str]]:
@@ -181,7 +201,7 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
         return None
     for by in options.delimiter or _DELIMITERS:
         columns = _sample(content, by)
-        found = _choose_columns(columns, options) if columns else None
+        found = _choose_columns(content, columns, options) if columns else None
         if found is None:
             continue
         text, labels, flags = found
@@ -215,9 +235,12 @@ def _sample(content: Content, delimiter: str) -> dict[str, list[str]]:
 
 
 def _choose_columns(
-    columns: Mapping[str, Sequence[str]], options: ReadOptions
+    content: Content, columns: Mapping[str, Sequence[str]], options: ReadOptions
 ) -> tuple[str, tuple[str, ...], bool] | None:
-    """The text column, the label columns, and whether these are 0/1; None when they cannot be told."""
+    """The text column, the label columns, and whether these are 0/1; None when they cannot be told.
+
+    Raises DataError with the settings when several columns may be the labels.
+    """
     config = options.config
     text = config.text_column or max(columns, key=lambda c: (not _are_lists(columns[c]), sum(map(len, columns[c]))))
     if text not in columns:
@@ -230,10 +253,26 @@ def _choose_columns(
     if config.label_column in others:
         return text, (config.label_column,), False
     flags = tuple(c for c, cells in others.items() if all(map(is_flag, cells)))
-    if flags and len(flags) == len(options.label_names or ()):
+    if flags and len(flags) in (len(options.label_names or ()), len(_names_beside(content, options))):
         return text, flags, True
-    found = [c for c, cells in others.items() if _are_labels(cells)]
-    return (text, (found[-1],), False) if found else None
+    found = [c for c, cells in others.items() if (len(flags) > 1 and c in flags) or _are_labels(cells)]
+    if len(found) > 1:
+        known = KNOWN_NAMES if options.label_names is None else {name.casefold() for name in options.label_names}
+        found = [c for c in found if 2 * sum(cell.casefold() in known for cell in others[c]) > len(others[c])] or found
+    if len(found) > 1:
+        raise _undecided(content, text, found, flags)
+    return (text, (found[0],), False) if found else None
+
+
+def _undecided(content: Content, text: str, found: Sequence[str], flags: Sequence[str]) -> DataError:
+    """The error for a file without a header in which several columns look like labels."""
+    message = f"there is no header, and several columns look like labels: columns {', '.join(found)}"
+    settings = f"--set data.format=headerless --set data.text_column={text}"
+    hint = f"Name the columns: {settings} --set data.label_column={found[0]}"
+    if len(flags) > 1:
+        listed = ",".join(flags)
+        hint += f"; for 0/1 columns: {settings} --set data.label_columns=[{listed}] --set data.labels=[A,B,…]"
+    return DataError(message, place=Place(content.path, 1), hint=hint)
 
 
 def _are_lists(cells: Sequence[str]) -> bool:
@@ -255,13 +294,20 @@ def _are_labels(cells: Sequence[str]) -> bool:
     return count[cells[0]] > 1 and all(len(cell) <= 40 and len(cell.split()) <= 3 for cell in filled)
 
 
+def _names_beside(content: Content, options: ReadOptions) -> list[str]:
+    """The names of the label ids that the configuration or a file beside the data gives, by id."""
+    names = names_of_ids(content.path, replace(options, ids={}))
+    return [names[i] for i in sorted(names)]
+
+
 def _names_in_order(content: Content, flags: Sequence[str], options: ReadOptions) -> Sequence[str]:
-    """The labels of 0/1 columns without a header: the configured ones, else the numbers of the columns.
+    """The labels of 0/1 columns without a header: the configured ones, those beside the data, or the columns' numbers.
 
     Raises DataError when only a model's labels are known: their order is not that of the columns.
     """
-    if len(options.config.labels or ()) == len(flags):
-        return options.config.labels or ()
+    beside = _names_beside(content, options)
+    if len(beside) == len(flags):
+        return beside
     if len(options.label_names or ()) == len(flags) and not options.config.label_columns:
         message = f"{len(flags)} columns of 0/1 without a header: the labels of the columns are not known"
         hint = "Name them in the order of the columns: --set data.labels=[A,B,…]"
