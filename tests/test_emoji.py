@@ -118,16 +118,16 @@ def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tm
 def test_plain_transformers_reads_them_alike(base: Path) -> None:
     from transformers import AutoTokenizer
 
-    model = tiny.trained(base, tiny.multi_label(base)) / "model"
+    model = tiny.trained(base, tiny.multi_label(base), "--set", "model.emoji_words=true") / "model"
     theirs = AutoTokenizer.from_pretrained(model)
     ours = Tokenizer.from_file(str(model / "tokenizer.json"))
     for text in ("so happy 😂", "scared :(", "😡glad❤️"):
         assert theirs(text)["input_ids"] == ours.encode(text).ids
 
 
-def test_it_can_be_switched_off_and_earlier_runs_go_on_without_it() -> None:
-    assert load_config("goemotions").network.emoji_words
-    assert not load_config("goemotions", ["model.emoji_words=false"]).network.emoji_words
+def test_it_is_a_setting_and_earlier_runs_go_on_without_it() -> None:
+    assert load_config("goemotions", ["model.emoji_words=true"]).network.emoji_words
+    assert not load_config("goemotions").network.emoji_words
     for name, kind in KINDS.items():
         if not issubclass(kind.settings, CheckpointConfig):
             continue
@@ -138,7 +138,6 @@ def test_it_can_be_switched_off_and_earlier_runs_go_on_without_it() -> None:
         earlier = config_from(json.loads(json.dumps(written))).model
         assert isinstance(earlier, CheckpointConfig)
         assert not earlier.emoji_words
-        assert config_from({"model": {"kind": name, "max_length": 64}}).model.emoji_words  # type: ignore[attr-defined]
 
 
 def test_every_key_since_the_first_emoji_is_entered() -> None:
@@ -162,9 +161,9 @@ def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, bas
 @pytest.mark.slow
 @pytest.mark.skipif("EMOTUNE_DATA" not in os.environ, reason="name the folder of the data sets in EMOTUNE_DATA")
 def test_the_goemotions_recipe_gives_emoji_alone_sensible_labels(tmp_path: Path) -> None:
-    """Train the shipped recipe (minutes), then ask for 40 emoji and 20 emoticons (`emoji_labels.yaml`)."""
+    """Train the recipe with emoji as words (minutes), then ask for 40 emoji and 20 emoticons (`emoji_labels.yaml`)."""
     data = f"data.path={Path(os.environ['EMOTUNE_DATA']) / 'goemotions'}"
-    train(load_config("goemotions", [data]), tmp_path / "run", reporter=NullReporter())
+    train(load_config("goemotions", [data, "model.emoji_words=true"]), tmp_path / "run", reporter=NullReporter())
     classifier, table = load(tmp_path / "run"), yaml.safe_load(EMOJI_LABELS.read_text(encoding="utf-8"))
     for part, at_least in (("emoji", 22), ("emoticons", 8)):
         asked = [(text, table["groups"][group]) for group, texts in table[part].items() for text in texts]

@@ -70,7 +70,7 @@ class CheckpointConfig(KindConfig):
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
     emoji_words: bool = Field(
-        default=True, description="read emoji and emoticons that the tokenizer does not know as words"
+        default=False, description="read emoji and emoticons that the tokenizer does not know as words"
     )
 
 

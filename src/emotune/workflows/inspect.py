@@ -50,7 +50,7 @@ def inspect(
     else:
         reporter.info(f"tokens as {encoder} counts them, from {source.origin}")
         path = source.directory / "tokenizer.json"
-        counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0, emoji_words=True)
+        counter = TextEncoder.from_file(path, _max_tokens(source.directory), pad_id=0)
     reporter.info(f"inspecting {sum(map(len, corpus.splits.values())):,} texts")
     found = profile(corpus, *(() if counter is None else (counter.token_counts, counter.unknown)))
     limit = None if counter is None else counter.max_tokens
