@@ -14,7 +14,7 @@ from pyarrow import parquet
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.quality.checks import check
-from emotune.errors import ConfigError, DataError, EmotuneError
+from emotune.errors import ConfigError, DataError, EmotuneError, Place
 from emotune.labels import LabelSet, Task, clean_label, label_key
 from label_files import load_corpus, load_split, read, write, write_csv
 
@@ -181,6 +181,14 @@ def test_a_fasttext_line_that_is_not_clear_is_refused(tmp_path: Path, line: str,
     path = write(tmp_path, f"__label__joy a b\n__label__fear c d\n{line}\n", "train.txt")
     with pytest.raises(DataError, match=rf"train\.txt:3: .*{says}"):
         read(path)
+
+
+def test_one_fasttext_line_without_a_label_does_not_make_the_task_multi_label(tmp_path: Path) -> None:
+    path = write(tmp_path, "__label__joy so glad\nnothing here\n__label__fear no way\n", "train.txt")
+    with pytest.raises(DataError, match=r"(?s)train\.txt:2.*unlabelled=drop"):
+        load_corpus(DataConfig(path=str(path), split=[1, 0, 0]), ("train",))
+    assert [row.names for row in read(path, unlabelled="drop")[1]] == [("joy",), ("fear",)]
+    assert read(path, task="multi_label")[1][1].names == ()
 
 
 def test_the_delimiter_setting_splits_or_keeps_a_fasttext_label_with_a_comma(tmp_path: Path) -> None:
@@ -561,3 +569,18 @@ def test_a_file_of_names_in_quotation_marks_is_refused_with_its_line(tmp_path: P
         cells_of(tmp_path, ["0", "1"])
     assert caught.value.place is not None
     assert (caught.value.place.path, caught.value.place.line) == (names, 2)
+
+
+# --- what could be read in two ways is refused --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("joy", "line"),
+    [("y n n", 2), ("yes no no", 2), ("x  ", 2), ("T F F", 2), ("joy  joy", 2), ("  joy", 2), ("1 0 y", 4), ("  ", 2)],
+)
+def test_a_column_of_an_emotion_in_another_form_is_not_left_out(tmp_path: Path, joy: str, line: int) -> None:
+    rows = zip("abc", "010", joy.split(" "), "001", strict=True)
+    path = write(tmp_path, "\n".join(["text,anger,joy,sadness", *map(",".join, rows)]) + "\n")
+    with pytest.raises(DataError, match=r"data\.label_columns") as caught:
+        read(path)
+    assert caught.value.place == Place(path, line, "joy")

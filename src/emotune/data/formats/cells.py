@@ -72,6 +72,8 @@ def flag(value: Any, place: Place, form: str = BINARY) -> bool:
         if number is not None and form == BINARY:
             hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
             hint += "data.values=graded --set data.positive_from=N."
+        elif any(is_flag(value, other) for other in FORMS):
+            hint = "Write the cells of all label columns alike."
         raise DataError(f"{what} {_COUNTS[form]}", place=place, hint=f"{hint} {_LEAVE_OUT}")
     return found
 

@@ -43,8 +43,7 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     found: Counter[str] = Counter()
     for cell, number in cells.items():
         found.update(dict.fromkeys(pieces(cell, joined), number))
-    kept = [names for names in lines if names or options.config.unlabelled == "keep"]
-    several = bool(joined) or any(len(names) != 1 for names in kept)
+    several = bool(joined) or any(len(names) > 1 for names in lines)
     names = names_if_ids(content.path, found, options)
     shape = f"fastText lines: {_MARK}NAME and a text" + (f", {separator!r} after a label" if separator else "")
     shape += f", several labels joined by {joined!r}" if joined else ""
