@@ -584,3 +584,23 @@ def test_a_column_of_an_emotion_in_another_form_is_not_left_out(tmp_path: Path, 
     with pytest.raises(DataError, match=r"data\.label_columns") as caught:
         read(path)
     assert caught.value.place == Place(path, line, "joy")
+
+
+@pytest.mark.parametrize("cells", [["1,0", "2,0", "3,0"], ["1,0", "0,0"]])
+def test_ids_with_a_decimal_comma_are_asked_about(tmp_path: Path, cells: list[str]) -> None:
+    write(tmp_path, "".join(f"{name}\n" for name in NAMES), "labels.txt")
+    refused(tmp_path, cells, 2)
+    assert cells_of(tmp_path, cells, label_delimiter="none", first_id=0) == [(NAMES[int(c[0])],) for c in cells]
+
+
+@pytest.mark.parametrize("cell", ["[0.1, 0.9]", "[0.1 0.9]", "0.1 0.9", "0.1,0.9", "0.1|0.9", "[-1, 1, -1]", "-1 1 1"])
+def test_numbers_that_are_no_ids_are_refused(tmp_path: Path, cell: str) -> None:
+    assert "values=soft" in refused(tmp_path, [cell, cell], 2).hint
+
+
+def test_a_single_number_below_zero_may_be_a_class(tmp_path: Path) -> None:
+    assert cells_of(tmp_path, ["-1", "0", "1"]) == [("-1",), ("0",), ("1",)]
+
+
+def test_the_mark_of_fasttext_in_a_column_is_refused(tmp_path: Path) -> None:
+    assert "Remove the mark" in refused(tmp_path, ["__label__joy", "__label__joy __label__love"], 2).hint
