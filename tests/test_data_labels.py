@@ -183,6 +183,15 @@ def test_a_fasttext_line_that_is_not_clear_is_refused(tmp_path: Path, line: str,
         read(path)
 
 
+def test_the_delimiter_setting_parts_a_fasttext_label_from_its_text(tmp_path: Path) -> None:
+    lines = ["__label__joy,so, glad", "__label__joy,__label__love,so", "__label__fear no, way", "__label__joy , he"]
+    path = write(tmp_path, "\n".join(lines) + "\n", "train.txt")
+    with pytest.raises(DataError, match=r"(?s)train\.txt:1.*data\.delimiter=,"):
+        read(path)
+    rows = [("so, glad", ("joy",)), ("so", ("joy", "love")), ("no, way", ("fear",)), ("he", ("joy",))]
+    assert [(row.text, row.names) for row in read(path, delimiter=",")[1]] == rows
+
+
 def test_one_fasttext_line_without_a_label_does_not_make_the_task_multi_label(tmp_path: Path) -> None:
     path = write(tmp_path, "__label__joy so glad\nnothing here\n__label__fear no way\n", "train.txt")
     with pytest.raises(DataError, match=r"(?s)train\.txt:2.*unlabelled=drop"):
