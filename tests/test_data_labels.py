@@ -613,3 +613,10 @@ def test_a_single_number_below_zero_may_be_a_class(tmp_path: Path) -> None:
 
 def test_the_mark_of_fasttext_in_a_column_is_refused(tmp_path: Path) -> None:
     assert "Remove the mark" in refused(tmp_path, ["__label__joy", "__label__joy __label__love"], 2).hint
+
+
+@pytest.mark.parametrize(("name", "hinted"), [("labels.txt", True), ("labels.json", False)])
+def test_the_first_id_is_offered_only_for_a_list_of_names(tmp_path: Path, name: str, hinted: bool) -> None:
+    named = "anger\njoy\n" if hinted else '{"anger": 0, "joy": 1}'
+    write(tmp_path, named, name)
+    assert ("first_id" in refused(tmp_path, ["0", "1", "2"], 4).hint) is hinted

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, ReadOptions
-from emotune.data.formats.label_ids import FIRST_ID_HINT, names_if_ids, names_of_ids
+from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, names_if_ids, names_of_ids
 from emotune.data.formats.literals import choices_of, is_literal, parse_literal
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
@@ -419,7 +419,7 @@ class NameReader:
         if high - low >= len(by_id):
             ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
         hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
-        if item == str(high + 1) and low == 0:
+        if item == str(high + 1) and low == 0 and isinstance(by_id, NameList):
             hint = f"{FIRST_ID_HINT}. Else c{hint[1:]}"
         raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
 
