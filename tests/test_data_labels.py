@@ -14,7 +14,7 @@ from pyarrow import parquet
 from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.quality.checks import check
-from emotune.errors import ConfigError, DataError, EmotuneError
+from emotune.errors import ConfigError, DataError, EmotuneError, Place
 from emotune.labels import LabelSet, Task, clean_label, label_key
 from label_files import labelled, load_corpus, load_split, read, write, write_csv
 
@@ -181,6 +181,23 @@ def test_a_fasttext_line_that_is_not_clear_is_refused(tmp_path: Path, line: str,
     path = write(tmp_path, f"__label__joy a b\n__label__fear c d\n{line}\n", "train.txt")
     with pytest.raises(DataError, match=rf"train\.txt:3: .*{says}"):
         read(path)
+
+
+def test_the_delimiter_setting_parts_a_fasttext_label_from_its_text(tmp_path: Path) -> None:
+    lines = ["__label__joy,so, glad", "__label__joy,__label__love,so", "__label__fear no, way", "__label__joy , he"]
+    path = write(tmp_path, "\n".join(lines) + "\n", "train.txt")
+    with pytest.raises(DataError, match=r"(?s)train\.txt:1.*data\.delimiter=,"):
+        read(path)
+    rows = [("so, glad", ("joy",)), ("so", ("joy", "love")), ("no, way", ("fear",)), ("he", ("joy",))]
+    assert [(row.text, row.names) for row in read(path, delimiter=",")[1]] == rows
+
+
+def test_one_fasttext_line_without_a_label_does_not_make_the_task_multi_label(tmp_path: Path) -> None:
+    path = write(tmp_path, "__label__joy so glad\nnothing here\n__label__fear no way\n", "train.txt")
+    with pytest.raises(DataError, match=r"(?s)train\.txt:2.*unlabelled=drop"):
+        load_corpus(DataConfig(path=str(path), split=[1, 0, 0]), ("train",))
+    assert [row.names for row in read(path, unlabelled="drop")[1]] == [("joy",), ("fear",)]
+    assert read(path, task="multi_label")[1][1].names == ()
 
 
 def test_the_delimiter_setting_splits_or_keeps_a_fasttext_label_with_a_comma(tmp_path: Path) -> None:
@@ -582,3 +599,45 @@ def test_a_header_and_several_names_a_line_in_labels_txt_are_refused(tmp_path: P
     with pytest.raises(DataError, match=r"labels\.txt:1: ") as caught:
         read(write(tmp_path, "text,label\na,0\nb,1\n"))
     assert "one a line" in str(caught.value.hint)
+
+
+# --- what could be read in two ways is refused --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("joy", "line"),
+    [("y n n", 2), ("yes no no", 2), ("x  ", 2), ("T F F", 2), ("joy  joy", 2), ("  joy", 2), ("1 0 y", 4), ("  ", 2)],
+)
+def test_a_column_of_an_emotion_in_another_form_is_not_left_out(tmp_path: Path, joy: str, line: int) -> None:
+    rows = zip("abc", "010", joy.split(" "), "001", strict=True)
+    path = write(tmp_path, "\n".join(["text,anger,joy,sadness", *map(",".join, rows)]) + "\n")
+    with pytest.raises(DataError, match=r"data\.label_columns") as caught:
+        read(path)
+    assert caught.value.place == Place(path, line, "joy")
+
+
+@pytest.mark.parametrize("cells", [["1,0", "2,0", "3,0"], ["1,0", "0,0"]])
+def test_ids_with_a_decimal_comma_are_asked_about(tmp_path: Path, cells: list[str]) -> None:
+    write(tmp_path, "".join(f"{name}\n" for name in NAMES), "labels.txt")
+    refused(tmp_path, cells, 2)
+    assert cells_of(tmp_path, cells, label_delimiter="none", first_id=0) == [(NAMES[int(c[0])],) for c in cells]
+
+
+@pytest.mark.parametrize("cell", ["[0.1, 0.9]", "[0.1 0.9]", "0.1 0.9", "0.1,0.9", "0.1|0.9", "[-1, 1, -1]", "-1 1 1"])
+def test_numbers_that_are_no_ids_are_refused(tmp_path: Path, cell: str) -> None:
+    assert "values=soft" in refused(tmp_path, [cell, cell], 2).hint
+
+
+def test_a_single_number_below_zero_may_be_a_class(tmp_path: Path) -> None:
+    assert cells_of(tmp_path, ["-1", "0", "1"]) == [("-1",), ("0",), ("1",)]
+
+
+def test_the_mark_of_fasttext_in_a_column_is_refused(tmp_path: Path) -> None:
+    assert "Remove the mark" in refused(tmp_path, ["__label__joy", "__label__joy __label__love"], 2).hint
+
+
+@pytest.mark.parametrize(("name", "hinted"), [("labels.txt", True), ("labels.json", False)])
+def test_the_first_id_is_offered_only_for_a_list_of_names(tmp_path: Path, name: str, hinted: bool) -> None:
+    named = "anger\njoy\n" if hinted else '{"anger": 0, "joy": 1}'
+    write(tmp_path, named, name)
+    assert ("first_id" in refused(tmp_path, ["0", "1", "2"], 4).hint) is hinted

@@ -287,3 +287,11 @@ def test_a_blank_line_has_no_label_of_a_multi_class_model_either(base: Path) -> 
         [],
         ["anger"],
     ]
+
+
+def test_odd_line_breaks_and_a_missing_mark_end_in_no_traceback(run: Path) -> None:
+    (found,) = answers(call("-m", run, "--json", stdin=f"{HAPPY}\r{FURIOUS}\r"))
+    assert found["text"] == f"{HAPPY}\r{FURIOUS}"
+    error = call("-m", run, "--encoding", "utf-16", stdin=HAPPY.encode("utf-16-le"), code=2).stderr
+    assert "stdin:1" in error
+    assert "looks like" not in call("-m", run, stdin="Text, please call me back\n").stderr

@@ -48,7 +48,7 @@ def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[B
     if encoding is not None:
         try:
             "".encode(encoding)
-        except LookupError:
+        except (LookupError, UnicodeError):
             hint = "Known are utf-8, utf-16, cp1252, latin-1 and the other encodings of Python."
             raise UsageError(f"unknown encoding {encoding!r}", hint=hint) from None
     return _blocks(encoding, warn)
@@ -84,7 +84,7 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
             yield Block(lines, position)
             if bad:
                 place = Place(_STDIN, number + 1)
-                hint = "Name its encoding, such as --encoding cp1252 (Windows, Western Europe) or --encoding utf-16."
+                hint = "Name its encoding, such as --encoding cp1252 (Windows, Western Europe) or --encoding utf-16-le."
                 raise UsageError(f"byte 0x{bad.hex()} is not {name.upper()}", place=place, hint=hint)
             if not block:
                 return
@@ -114,6 +114,8 @@ def _decoded(decoder: codecs.IncrementalDecoder, block: bytes) -> tuple[str, byt
         decoder.setstate(state)
         good = max(0, error.start - len(state[0]))  # the decoder keeps the start of an incomplete character
         return decoder.decode(block[:good]), error.object[error.start : error.start + 1]
+    except UnicodeError:  # such as UTF-16 that does not begin with its byte order mark
+        return "", block[:1]
 
 
 def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
@@ -132,8 +134,10 @@ def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
             path = f"'.[].{key or 'text'}'" if is_array else f".{key or 'text'}"
             warn(f"stdin looks like JSON. {as_it_stands}. Extract the texts first: jq -r {path} FILE")
         return
-    for delimiter in ",;\t":
+    for delimiter in ",;\t" if "\r" not in line else "":
         cells = next(csv.reader([line[:_HEADER]], delimiter=delimiter), [])
+        if any(len(cell.split()) > 2 for cell in cells):  # a sentence
+            continue
         column = _text_column(cells) if len(cells) > 1 or cells == ["text"] else None
         if column is not None:
             warn(

@@ -185,6 +185,7 @@ class FileFormat:
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
     lists       whether a label cell is a list
+    glued       whether the delimiter ends a fastText label also without a blank, since the configuration names it
     vector      the number of 0/1 values in a label cell, in the order of `id_names`; 0 for other cells
     values      the form of the cells of `label_columns`: one of `cells.FORMS`, `soft` or `graded`
     positive    the grade from which on a label is positive
@@ -206,6 +207,7 @@ class FileFormat:
     label_columns: tuple[str, ...] = ()
     label_delimiter: str | None = None
     lists: bool = False
+    glued: bool = False
     vector: int = 0
     values: str = "0/1"
     positive: float = 0.0

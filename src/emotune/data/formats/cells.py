@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, ReadOptions
-from emotune.data.formats.label_ids import FIRST_ID_HINT, names_if_ids, names_of_ids
+from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, names_if_ids, names_of_ids
 from emotune.data.formats.literals import choices_of, is_literal, parse_literal
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
 KNOWN_NAMES = frozenset(name for labels in KNOWN.values() for name in labels.names)
+MARK = "__label__"  # before each label of fastText
 _SHOWN = 60
 
 
@@ -72,6 +73,8 @@ def flag(value: Any, place: Place, form: str = BINARY) -> bool:
         if number is not None and form == BINARY:
             hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
             hint += "data.values=graded --set data.positive_from=N."
+        elif any(is_flag(value, other) for other in FORMS):
+            hint = "Write the cells of all label columns alike."
         raise DataError(f"{what} {_COUNTS[form]}", place=place, hint=f"{hint} {_LEAVE_OUT}")
     return found
 
@@ -129,7 +132,10 @@ _BITS: Mapping[Any, bool] = {
     **dict.fromkeys(("1", "1.", "1.0", "True", "true", 1), True),
 }
 _DIGITS = re.compile(r"[01]{2,}")
-_WHOLE = re.compile(r"(-?[0-9]{1,9})\.0*")
+_WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0*|,0+)")
+_DECIMAL_COMMA = re.compile(r"[0-9]{1,9},0+")
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_BETWEEN_NUMBERS = re.compile(r"[\s,;|]+")
 _SPELT = {"\\n": "\n", "\\t": "\t", "none": ""}
 _ALWAYS = "|;"  # no name contains them
 _BETWEEN_NAMES = ("#", " / ", " + ", " & ", " and ", "/", "+", "&")
@@ -199,7 +205,7 @@ def label_format(
     place    the first row, for questions about all cells
     schema   the names of the label ids, where the file or its data set has them
 
-    Raises DataError for 0/1 vectors whose names are not known.
+    Raises DataError for 0/1 vectors whose names are not known, and for cells that may be ids with a decimal comma.
     """
     texts = Counter({cell: n for cell, n in cells.items() if isinstance(cell, str) and cell})
     literals = {cell for cell in texts if is_literal(cell)}
@@ -207,6 +213,10 @@ def label_format(
         file_format = replace(file_format, lists=True)
     elif file_format.label_delimiter is None:
         file_format = replace(file_format, label_delimiter=joining(texts.keys(), options))
+    if texts and options.config.label_delimiter is None and all(map(_DECIMAL_COMMA.fullmatch, texts)):
+        hint = "Ids: --set data.label_delimiter=none; two values each: --set data.label_delimiter=,"
+        message = f"all labels are like {shown(next(iter(texts)))}: ids with a decimal comma, or two values each?"
+        raise DataError(message, place=place, hint=hint)
     vector = vector_format(cells, file_format, options, place, schema)
     if vector is not None:
         return vector
@@ -266,9 +276,21 @@ def _item(value: Any, place: Place) -> str:
     raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
 
 
+def _are_shares(items: tuple[str, ...]) -> bool:
+    """Whether a cell has several numbers of which one is no id, such as a share or -1."""
+    if not items or items[0][:1] not in "+-.0123456789":
+        return False
+    numbers = [number for item in items for number in _BETWEEN_NUMBERS.split(item)]
+    return (
+        len(numbers) > 1
+        and all(map(_NUMBER.fullmatch, numbers))
+        and not all(LABEL_ID.fullmatch(_whole(number)) for number in numbers)
+    )
+
+
 def _whole(item: str) -> str:
-    """An id without the decimals that it has in an integer column that once had a gap: 3.0 is 3."""
-    match = _WHOLE.fullmatch(item) if "." in item else None
+    """An id without the decimals that it has in an integer column that once had a gap: 3.0 or 3,0 is 3."""
+    match = _WHOLE.fullmatch(item) if "." in item or "," in item else None
     return item if match is None else match[1]
 
 
@@ -371,7 +393,15 @@ class NameReader:
         return found
 
     def _checked(self, found: tuple[str, ...], value: Any, place: Place) -> tuple[str, ...]:
-        """The names of these ids, or the names themselves; raises DataError for an id that occurs twice."""
+        """The names of these ids, or the names themselves; raises DataError for other numbers and an id twice."""
+        if any(MARK in item for item in found):
+            hint = "Remove the mark, and write | between several labels."
+            raise DataError(f"fastText's mark {MARK} is in the label {shown(value)}", place=place, hint=hint)
+        if not self._format.id_names and _are_shares(found):
+            hint = "Shares from 0 to 1: one column for each label, with --set data.values=soft "
+            hint += "--set data.label_columns=[A,B,…]; or a dictionary such as {'joy': 0.9, 'fear': 0.1}. "
+            hint += "Decisions: 0/1 vectors."
+            raise DataError(f"{shown(value)} has numbers that are no label ids", place=place, hint=hint)
         twice = None
         if len(set(found)) < len(found):
             twice = next((item for item in found if LABEL_ID.fullmatch(item) and found.count(item) > 1), None)
@@ -389,7 +419,7 @@ class NameReader:
         if high - low >= len(by_id):
             ids = ", ".join(map(str, sorted(by_id)))[:_SHOWN]
         hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
-        if item == str(high + 1) and low == 0:
+        if item == str(high + 1) and low == 0 and isinstance(by_id, NameList):
             hint = f"{FIRST_ID_HINT}. Else c{hint[1:]}"
         raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
 

@@ -186,9 +186,8 @@ def _filled_with_flags(counts: Mapping[str, Counter[Any]], options: ReadOptions)
         return [c for c, n in shares.items() if c in most or (n and _is_emotion(c))]
     forms = [_with_form(counts, form) for form in FORMS]
     best = max(forms, key=lambda flags: (sum(map(_is_emotion, flags)), len(flags)))
-    # beside labels, a column of numbers that is named like an emotion is one too
-    numeric = {c for c, count in counts.items() if best and _is_emotion(c) and any(map(_is_number, count))}
-    return [c for c in counts if c in best or c in numeric]
+    # beside labels, every column that is named like an emotion is one too: the reader refuses another form there
+    return [c for c in counts if c in best or (best and _is_emotion(c))]
 
 
 def _with_form(counts: Mapping[str, Counter[Any]], form: str) -> list[str]:

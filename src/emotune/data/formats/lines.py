@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
 from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
 from emotune.data.formats.cells import (
     KNOWN_NAMES,
+    MARK,
     NameReader,
     configured_delimiter,
     joining,
@@ -23,7 +24,6 @@ from emotune.labels import GOEMOTIONS
 
 # fastText: `__label__joy __label__love some text`, labels before the text or after it
 
-_MARK = "__label__"
 _BLANKS = r"[ \t]*"
 
 
@@ -31,31 +31,41 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     if options.format is None:
         if options.names_columns or not content.is_text:
             return None
-        marked = sum(line.startswith(_MARK) or line.split()[-1].startswith(_MARK) for line in content.sample)
+        marked = sum(line.startswith(MARK) or line.split()[-1].startswith(MARK) for line in content.sample)
         if marked <= len(content.sample) / 2:  # a line without a mark is a text without a label
             return None
     separator = _separator(content.sample) if options.delimiter is None else options.delimiter.strip()
-    lines = [_marks(line, separator)[1] for _, line in content.lines()]
+    glued = bool(separator and options.delimiter) and configured_delimiter(options) is None
+    lines = [_marks(line, separator, glued)[1] for _, line in content.lines()]
     cells = Counter(name for names in lines for name in names if name)
     if not cells and options.format is None:
-        raise DataError(f"no line has a label ({_MARK}NAME)", place=Place(content.path, 1))
+        raise DataError(f"no line has a label ({MARK}NAME)", place=Place(content.path, 1))
     joined = "" if configured_delimiter(options) == "" else joining(cells.keys(), options)
+    if joined == "," and configured_delimiter(options) is None and not _all_labels(cells, options):
+        joined = None  # the reader refuses the comma, with its line
     found: Counter[str] = Counter()
     for cell, number in cells.items():
         found.update(dict.fromkeys(pieces(cell, joined), number))
-    kept = [names for names in lines if names or options.config.unlabelled == "keep"]
-    several = bool(joined) or any(len(names) != 1 for names in kept)
+    several = bool(joined) or any(len(names) > 1 for names in lines)
     names = names_if_ids(content.path, found, options)
-    shape = f"fastText lines: {_MARK}NAME and a text" + (f", {separator!r} after a label" if separator else "")
+    shape = f"fastText lines: {MARK}NAME and a text" + (f", {separator!r} after a label" if separator else "")
     shape += f", several labels joined by {joined!r}" if joined else ""
-    return FileFormat("fasttext", shape, several, separator, label_delimiter=joined, id_names=names)
+    return FileFormat("fasttext", shape, several, separator, label_delimiter=joined, glued=glued, id_names=names)
+
+
+def _all_labels(cells: Iterable[str], options: ReadOptions) -> bool:
+    """Whether names after a comma are labels, not words of a text: known names, ids, or first elsewhere."""
+    names = [pieces(cell, ",") for cell in cells]
+    known = {name.casefold() for name in options.label_names or ()} | KNOWN_NAMES
+    known |= {found[0].casefold() for found in names if found}
+    return all(name.casefold() in known or LABEL_ID.fullmatch(name) for found in names for name in found[1:])
 
 
 def _separator(lines: Sequence[str]) -> str:
     """The sign between the labels of a line, or between labels and text in most lines; empty without one."""
     for sign in ",;|":
-        by, mark = re.escape(sign), rf"{_MARK}[^\s{sign}]+{_BLANKS}"
-        between = re.compile(rf"{mark}{by}{_BLANKS}{_MARK}")
+        by, mark = re.escape(sign), rf"{MARK}[^\s{sign}]+{_BLANKS}"
+        between = re.compile(rf"{mark}{by}{_BLANKS}{MARK}")
         beside = re.compile(rf"{_BLANKS}{mark}{by}(?:[ \t]|$)|.*[ \t]{by}{_BLANKS}{mark}$")
         if any(map(between.search, lines)) or sum(map(bool, map(beside.match, lines))) >= MOST * len(lines):
             return sign
@@ -63,22 +73,26 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 @cache
-def _before(separator: str) -> re.Pattern[str]:
+def _before(separator: str, glued: bool) -> re.Pattern[str]:
     """Labels at the beginning of a line, with the blanks or the separator after them."""
+    if glued:
+        sign = re.escape(separator)
+        name = rf"(?:(?!{MARK}|{sign})[^ \t])*"
+        return re.compile(rf"(?:{MARK}{name}(?:{_BLANKS}{sign}{_BLANKS}|[ \t]+(?={MARK})|[ \t]|$))*")
     by = rf"(?:{re.escape(separator)}{_BLANKS})?" if separator else ""
     end = rf"[ \t]+{re.escape(separator)}(?:[ \t]|$)|" if separator else ""
-    name = rf"(?:(?!{_MARK})[^ \t])*" if separator else r"[^ \t]*"
-    return re.compile(rf"(?:{_MARK}{name}(?:{_BLANKS}{by}(?={_MARK})|{end}[ \t]|$))*")
+    name = rf"(?:(?!{MARK})[^ \t])*" if separator else r"[^ \t]*"
+    return re.compile(rf"(?:{MARK}{name}(?:{_BLANKS}{by}(?={MARK})|{end}[ \t]|$))*")
 
 
-def _marks(line: str, separator: str) -> tuple[str, list[str]]:
+def _marks(line: str, separator: str, glued: bool = False) -> tuple[str, list[str]]:
     """The text and the names of a line: those before the text, or those after it when the line begins with the text."""
-    match = _before(separator).match(line)
+    match = _before(separator, glued).match(line)
     if match is not None and match.end():
         return line[match.end() :], _names(match[0], separator)
     words = line.split()
     after = 0
-    while after < len(words) and (words[-1 - after].startswith(_MARK) or words[-1 - after] == separator):
+    while after < len(words) and (words[-1 - after].startswith(MARK) or words[-1 - after] == separator):
         after += 1
     names = _names(" ".join(words[len(words) - after :]), separator)
     return (line.rstrip().rsplit(None, after)[0] if names and after < len(words) else line), names
@@ -86,24 +100,23 @@ def _marks(line: str, separator: str) -> tuple[str, list[str]]:
 
 def _names(marks: str, separator: str) -> list[str]:
     """The names in a string of labels without a text."""
-    found = marks.replace(separator + _MARK, f" {_MARK}").split() if separator else marks.split()
-    return [word.removeprefix(_MARK).rstrip(separator or None) for word in found if word != separator]
+    found = marks.replace(separator + MARK, f" {MARK}").split() if separator else marks.split()
+    return [word.removeprefix(MARK).rstrip(separator or None) for word in found if word != separator]
 
 
 def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
     reader, joined = NameReader(file_format), file_format.label_delimiter
     for number, line in content.lines():
-        place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter)
+        place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter, file_format.glued)
         if not all(marks):
-            raise DataError(f"{_MARK} has no name here", place=place)
-        if any(_MARK in part for part in (text, *marks)):
+            raise DataError(f"{MARK} has no name here", place=place)
+        if any(MARK in part for part in (text, *marks)):
             hint = "Labels stand before the text or after it, with blanks between them. Remove the mark from a text."
-            raise DataError(f"{_MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
+            raise DataError(f"{MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
         names = [name for mark in marks for name in pieces(mark, joined)]
         if joined != "" and any("," in name for name in names):
-            hint = (
-                "Several labels: --set data.label_delimiter=,; one label with a comma: --set data.label_delimiter=none"
-            )
+            hint = "A comma between label and text: --set data.delimiter=,; several labels: --set "
+            hint += "data.label_delimiter=,; one label with a comma: --set data.label_delimiter=none"
             raise DataError(f"a comma is in the label {shown(names[0])}", place=place, hint=hint)
         yield Row(text, reader.names(names, place), number)
 
