@@ -34,6 +34,7 @@ _SENTENCE_ENCODER_MARKS = ("modules.json", "sentence_bert_config.json")
 # settings of reading, padding and truncation, which transformers would write with the tokenizer
 _LEFTOVERS = ("is_local", "local_files_only", "max_length", "pad_to_multiple_of", "stride", "truncation_strategy")
 _UNSET_LENGTH = 1_000_000
+_GENERAL_CLASS = "TokenizersBackend"  # PreTrainedTokenizerFast by the name that transformers 4 does not know
 _MAX_HINTS = 3
 
 
@@ -226,7 +227,11 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise OutputError(f"cannot write the tokenizer: {error}", place=Place(directory)) from error
     encoder.save(directory / "tokenizer.json")
-    _name_general_class(directory / "tokenizer_config.json", tokenizer)
+    before, after = (
+        json.loads(text)["normalizer"] for text in (tokenizer.backend_tokenizer.to_str(), encoder.to_json())
+    )
+    if before != after or type(tokenizer).__name__ == _GENERAL_CLASS:
+        _name_general_class(directory / "tokenizer_config.json", tokenizer)
 
 
 def _name_general_class(path: Path, tokenizer: Any) -> None:
