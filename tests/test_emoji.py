@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import tiny
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
 from emotune.cli.app import app
-from emotune.config.kinds import EARLIER, KINDS, CheckpointConfig
+from emotune.config.kinds import KINDS, CheckpointConfig
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
 from emotune.inference.classifier import load
@@ -131,21 +131,12 @@ def test_it_is_a_setting_and_earlier_runs_go_on_without_it() -> None:
     for name, kind in KINDS.items():
         if not issubclass(kind.settings, CheckpointConfig):
             continue
-        # an earlier version wrote every key but those that it did not have
+        # an earlier version wrote every key but this one
         written = config_from({"model": {"kind": name}}).model_dump(mode="json", by_alias=True)
-        for key in EARLIER:
-            del written["model"][key]
+        del written["model"]["emoji_words"]
         earlier = config_from(json.loads(json.dumps(written))).model
         assert isinstance(earlier, CheckpointConfig)
         assert not earlier.emoji_words
-
-
-def test_every_key_since_the_first_emoji_is_entered() -> None:
-    """The keys of a run's `model` as the version before `emoji_words` wrote them."""
-    keys = {"kind", "encoder", "revision", "max_length", "dropout", "freeze", "last_n", "freeze_word_embeddings"}
-    keys |= {"freeze_epochs", "train_only", "freeze_parameters", "layers", "pooling", "head", "head_hidden"}
-    keys |= {"head_activation", "head_init", "attention_dropout"}
-    assert KINDS["encoder"].settings.keys().keys() - keys == EARLIER.keys()
 
 
 def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, base: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def disk(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     disk = tmp_path / "disk"
     tiny.copy(tiny.trained(base, tiny.multi_label(base)), disk / "run")
+    shutil.rmtree(disk / "run" / "eval", ignore_errors=True)  # another test may have evaluated the shared run
     access = os.access
 
     def read_only(path: Path, mode: int) -> bool:

@@ -230,11 +230,6 @@ class EnsembleConfig(KindConfig):
     members: list[str] = Field(default=[], description="runs or models that the ensemble was made of")
 
 
-# The values of keys that earlier versions did not have, in the configurations that those versions wrote in full: what
-# they did. Every key that `KindConfig` classes gain is entered here.
-EARLIER: dict[str, Any] = {"emoji_words": False}
-
-
 @dataclass(frozen=True)
 class FitData:
     """The training data of a fitted kind, and what fitting may use.

@@ -17,7 +17,7 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
-from emotune.config.kinds import EARLIER, KINDS, Kind, Section, find_kind
+from emotune.config.kinds import KINDS, Kind, Section, find_kind
 from emotune.config.schema import Config, DataConfig
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
@@ -170,23 +170,12 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
         _set(tree, override)
     config = _config_class(tree)
     try:
-        return config.model_validate(as_written(tree.values))
+        return config.model_validate(tree.values)
     except ValidationError as error:
         problem = error.errors()[0]
         place = tree.place(problem["loc"])
         message = _explain(problem, problem["loc"], config)
         raise ConfigError(message if place else f"--set {message}", place=place) from None
-
-
-def as_written(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration with the keys of `model` that the version that wrote it in full did not have."""
-    model = values.get("model")
-    if not isinstance(model, dict) or model.get("kind") not in KINDS:
-        return values
-    missing = find_kind(model["kind"]).settings.keys().keys() - model.keys()
-    if not missing or not missing <= EARLIER.keys():
-        return values
-    return {**values, "model": model | {key: EARLIER[key] for key in missing}}
 
 
 def read_recipe(name: str) -> Tree:

@@ -83,13 +83,13 @@ class TextEncoder:
             raise ModelError(message)
 
     @classmethod
-    def from_file(cls, path: Path, max_tokens: int, pad_id: int, *, emoji_words: bool = False) -> "TextEncoder":
-        """Read `tokenizer.json`; raises ModelError for an invalid one. `emoji_words`: as `data.emoji.with_words`."""
+    def from_file(cls, path: Path, max_tokens: int, pad_id: int) -> "TextEncoder":
+        """Read `tokenizer.json`; raises ModelError for an invalid one."""
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
-        return cls(emoji.with_words(tokenizer) if emoji_words else tokenizer, max_tokens, pad_id)
+        return cls(tokenizer, max_tokens, pad_id)
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """One row for each text, cut to `max_tokens`."""

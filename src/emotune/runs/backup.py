@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from emotune.atomic import BACKUP, LOCK, MOVING, how_to_restore, sweep, writing
-from emotune.config.schema import Config
 from emotune.errors import OutputError, Place
 from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TRAIN_TEXTS, VALID
 from emotune.training.checkpoint import newest, remove_all
@@ -127,12 +126,12 @@ def restored_on_failure(run: Path) -> Iterator[None]:
         raise
 
 
-def clean_up_finished(run: Path, config: Config) -> None:
-    """Remove what only an unfinished run needs: the backup and, unless its configuration keeps them, checkpoints."""
+def clean_up_finished(run: Path, *, keep_checkpoints: bool) -> None:
+    """Remove what only an unfinished run needs: the backup and, unless `keep_checkpoints`, checkpoints."""
     with writing(run):
         if (run / BACKUP).is_dir():
             shutil.rmtree(run / BACKUP)
-    if not config.training.keep_checkpoints:
+    if not keep_checkpoints:
         remove_all(run / CHECKPOINTS)
 
 

@@ -63,12 +63,12 @@ def newest_model(parent: Path) -> Path | None:
 # The configuration and the data
 
 
-def write_start(run: Path, config: Config, corpus: Corpus, findings: Sequence[str]) -> None:
+def write_start(run: Path, config: str, corpus: Corpus, findings: Sequence[str]) -> None:
     """Write the files of a run that are known before its training starts; raises OutputError.
 
-    config: with absolute paths, so that it means the same wherever it is read.
+    config: its YAML, with absolute paths, so that it means the same wherever it is read.
     """
-    write_file(run / CONFIG, config.to_yaml())
+    write_file(run / CONFIG, config)
     ids = {str(number): name for number, name in label_ids(corpus.format).items()}
     write_data(run, corpus.description, corpus.labels, fingerprints(corpus), findings, {_IDS: ids})
     save_train_texts(run, text_keys([r for r in corpus.splits["train"] if r.text.strip()]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from emotune.artifact.manifest import MANIFEST, versions
 from emotune.config.kinds import KINDS
-from emotune.config.loading import as_written, config_from, merged
+from emotune.config.loading import config_from, merged
 from emotune.config.schema import Config
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.reporter import NullReporter
@@ -118,7 +118,7 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     # keys that were added since then are at their defaults, which change nothing
     kind = then["config"].get("model", {}).get("kind")
     defaults = _config(config_from({"model": {"kind": kind}} if kind in KINDS else {}))
-    _require_same(place, merged(defaults, as_written(then["config"])), settings["config"], "checkpoint")
+    _require_same(place, merged(defaults, then["config"]), settings["config"], "checkpoint")
     require_same_data(then["data"], settings["data"], place)
     for key, what in (("tokens", "tokenizer"), ("untrained_weights", "encoder")):
         if then[key] != settings[key]:

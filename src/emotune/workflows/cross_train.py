@@ -144,7 +144,7 @@ def train_folds(
                 reporter.info(f"to resume the training: emotune train --resume {out}")
                 return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), number)
         outcome = training.join()
-        backup.clean_up_finished(out, config)
+        backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
     return outcome
 
 

@@ -164,7 +164,7 @@ def train_on(
             ended = {"best_epoch": fitted.best_epoch, "stopped": fitted.stopped, "interrupted": fitted.interrupted}
             observer.log("end", seconds=fitted.seconds, **ended)
         if not fitted.interrupted:
-            backup.clean_up_finished(out, config)
+            backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
         elif newest(out / layout.CHECKPOINTS) is not None:
             reporter.info(f"to resume the training: emotune train --resume {out}")
     return outcome
@@ -221,7 +221,7 @@ def writable_run(material: Material, out: Path, *, overwrite: bool, resume: bool
         backup.clean_up(out)
         if not resume:
             backup.make_room(out)
-        layout.write_start(out, material.resolved, material.corpus, material.findings)
+        layout.write_start(out, material.resolved.to_yaml(), material.corpus, material.findings)
         yield
 
 
@@ -243,7 +243,7 @@ def completed(out: Path, config: Config) -> bool:
         backup.clean_up(out)
         if not resuming.is_finished(out):
             return False
-        backup.clean_up_finished(out, stored)
+        backup.clean_up_finished(out, keep_checkpoints=stored.training.keep_checkpoints)
     return True
 
 

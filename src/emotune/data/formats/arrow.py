@@ -9,7 +9,7 @@ from typing import Any
 
 from emotune.data.formats.base import Content, FileFormat, Reader, ReadOptions, Row
 from emotune.data.formats.columns import Grid, read_columns, recognise_columns
-from emotune.data.formats.parquet import columns_of, libraries, reported, require_rows
+from emotune.data.formats.parquet import columns_of, libraries, reported, require_rows, rows_of
 from emotune.errors import DataError, Place
 
 _MAGIC = b"ARROW1"
@@ -48,22 +48,18 @@ def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Seque
     number = 0
     with _opened(content) as file:
         batches = (file.get_batch(i) for i in range(file.num_record_batches)) if in_order else iter(file)
-        while True:
-            with reported(content.path, arrow, _KIND, number + 1):
-                batch = next(batches, None)
-                if batch is not None:
-                    batch.validate(full=True)  # a file may point outside its own bytes
-                values = [] if batch is None else [batch.column(name).to_pylist() for name in columns]
-            if batch is None:
-                break
-            for row in zip(*values, strict=True):
-                number += 1
-                yield number, row
+        for number, row in rows_of(map(_valid, batches), columns, content.path, arrow, _KIND):
+            yield number, row
     if not in_order and not content.raw.endswith(_END_OF_STREAM):
         raise DataError(
             "the Arrow file is cut short", place=Place(content.path, max(number, 1)), hint="Write it again."
         )
     require_rows(content.path, number)
+
+
+def _valid(batch: Any) -> Any:
+    batch.validate(full=True)  # a file may point outside its own bytes
+    return batch
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:

@@ -49,19 +49,28 @@ def _rows(content: Content, columns: Sequence[str]) -> Iterator[tuple[int, Seque
     with reported(content.path, arrow):
         file = parquet.ParquetFile(arrow.BufferReader(content.raw), page_checksum_verification=True)
         batches, promised = file.iter_batches(_BATCH, columns=list(columns)), file.metadata.num_rows
-    while True:
-        with reported(content.path, arrow, row=number + 1):
-            batch = next(batches, None)
-            values = [] if batch is None else [batch.column(name).to_pylist() for name in columns]
-        if batch is None:
-            break
-        for row in zip(*values, strict=True):
-            number += 1
-            yield number, row
+    for number, row in rows_of(batches, columns, content.path, arrow):
+        yield number, row
     if number != promised:
         message = f"not a valid Parquet file: it has {number:,} rows, its metadata says {promised:,}"
         raise DataError(message, place=Place(content.path, max(number, 1)), hint=_HINT)
     require_rows(content.path, number)
+
+
+def rows_of(
+    batches: Iterator[Any], columns: Sequence[str], path: Path, arrow: Any, kind: str = "Parquet"
+) -> Iterator[tuple[int, Sequence[Any]]]:
+    """Yield the rows of batches with their numbers from 1; raises DataError for a batch that is not valid."""
+    number = 0
+    while True:
+        with reported(path, arrow, kind, number + 1):
+            batch = next(batches, None)
+            values = [] if batch is None else [batch.column(name).to_pylist() for name in columns]
+        if batch is None:
+            return
+        for row in zip(*values, strict=True):
+            number += 1
+            yield number, row
 
 
 def require_rows(path: Path, number: int) -> None:
