@@ -1,33 +1,31 @@
-"""Two ways to show emoji and emoticons to an encoder whose tokenizer does not know them, against none.
+"""Emoji as learnt tokens of an encoder whose tokenizer does not know them, against none.
 
     python benchmarks/emoji.py DATA --out RUNS --seeds 3
 
 none      the tokenizer as it is: an emoji is [UNK], and so is a word that touches it
-words     words in place of them, in the normalizer of the tokenizer (the default of a training)
-tokens    a token for each; its embedding starts as the mean of the pieces of those words
+tokens    a token for each, learnt when the training has ended (the default of a training)
 
 DATA is a folder in the format of GoEmotions. Each way is trained once for each seed, as RUNS/WAY-SEED; a run that is
 there is used. Scores are those of the validation rows: thresholds out of fold, the loss without thresholds, over all
-rows and over the rows that have an emoji or emoticon. A difference is the mean over the seeds, with the 95 % interval
-of a paired bootstrap over the rows. The last line is one JSON object.
+rows, over the rows that have an emoji, and over those with an emoticon only. A difference is the mean over the seeds,
+with the 95 % interval of a paired bootstrap over the rows. Then the emoji and emoticons alone that get a label of
+tests/emoji_labels.yaml. The last line is one JSON object.
 """
 
 import argparse
 import json
-import shutil
-from functools import cache
+import re
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import AddedToken, Regex, Tokenizer, normalizers
+import yaml
 
-from emotune import hub
-from emotune.config.kinds import DEFAULT_ENCODER
 from emotune.config.loading import load_config
 from emotune.data import emoji
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus
+from emotune.inference.classifier import load
 from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.runs import layout
@@ -35,32 +33,12 @@ from emotune.scoring.metrics import Counts, interval
 from emotune.scoring.tuning import decide_out_of_fold, start_decision
 from emotune.workflows.train import train
 
-WAYS = ("none", "words", "tokens")
+WAYS = {"none": ("model.emoji_tokens=false", "data.emoji_rows=false"), "tokens": ()}
 METRICS = ("macro_f1", "micro_f1", "loss")
-EMOTICONS = {
-    "🙂": ":) :-) :)) =) :] :} (: ^_^ ^-^",
-    "😆": ":D :-D :DD =D XD xD",
-    "🙁": ":( :-( :(( =( :[ ):",
-    "😉": ";) ;-) ;D ;P ;]",
-    "❤": "<3 <33",
-    "💔": "</3",
-    "🫤": ":/ :-/ :\\ =/ :S :s",
-    "😛": ":P :p :-P :-p =P",
-    "😮": ":O :o :-O :0 O_O o_O O_o o_o O.o 0_0",
-    "😺": ":3 =3",
-    "😐": ":| :-|",
-    "😢": ":'( :,( ;_; ;__; T_T",
-    "😧": "D:",
-    "🤷": r"¯_(ツ)_/¯ ¯\_(ツ)_/¯ ¯\(ツ)/¯",
-    "🥲": ":') :,) ='D",
-    "😠": ">:( >:(( >:[",
-    "😑": "-_- -.- -__-",
-    "😣": ">_< >.< >__<",
-    "😈": ">:) >=)",
-    "🤨": "ಠ_ಠ",
-    "😘": ":* :-*",
-}
+EMOTICON = re.compile(r"(?<!\w)[:;=]['-]?[()DPpO/]|<3|\^_\^|xD|T_T|-_-|¯")
+TABLE = Path(__file__).parent.parent / "tests" / "emoji_labels.yaml"
 RESAMPLES = 2000
+LATIN = 0x2000  # below it are characters that are no emoji of their own
 
 
 def main() -> None:
@@ -68,7 +46,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--recipe", default="goemotions")
     parser.add_argument("--set", action="append", default=[], metavar="A.B=C")
     args = parser.parse_args()
@@ -77,9 +55,7 @@ def main() -> None:
         for seed in range(args.seeds):
             out = args.out / f"{way}-{seed}"
             if not (out / "valid.safetensors").is_file():
-                encoder = [f"model.encoder={with_tokens(args.out / 'encoder')}"] if way == "tokens" else []
-                named = [f"model.emoji_words={str(way == 'words').lower()}"]
-                wanted = [f"data.path={args.data}", f"training.seed={seed}", *encoder, *named, *args.set]
+                wanted = [f"data.path={args.data}", f"training.seed={seed}", *WAYS[way], *args.set]
                 train(load_config(args.recipe, wanted), out, reporter=NullReporter())
             scores[way, seed] = out
     config = layout.read_config(next(iter(scores.values())))
@@ -87,46 +63,14 @@ def main() -> None:
     report(corpus, scores, args.ways, args.seeds)
 
 
-def with_tokens(folder: Path) -> Path:
-    """Make a copy of the default encoder that has a token for each emoji and emoticon."""
-    import torch
-    from transformers import AutoModel
-
-    if folder.is_dir():
-        return folder
-    source = hub.resolve_encoder(DEFAULT_ENCODER, None).directory
-    shutil.copytree(source, folder)
-    plain = Tokenizer.from_file(str(source / "tokenizer.json"))
-    plain.no_padding()
-    plain.no_truncation()
-    unknown = emoji.unknown_token(plain)
-    single = {char: said for char, said in emoji.words().items() if not emoji.knows(plain, char, unknown)}
-    removed = "".join(char for char, said in single.items() if not said)
-    words = {char: said for char, said in single.items() if said}
-    words |= {each: emoji.words()[char] for char, several in EMOTICONS.items() for each in several.split()}
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Replace(Regex(f"[{removed}]"), ""), tokenizer.normalizer])
-    tokenizer.add_tokens([AddedToken(word, single_word=word not in single, normalized=True) for word in words])
-    model = AutoModel.from_pretrained(source, dtype=torch.float32, add_pooling_layer=False)
-    model.resize_token_embeddings(tokenizer.get_vocab_size())
-    table, ids = model.get_input_embeddings().weight.data, tokenizer.get_vocab()
-    for word, said in words.items():
-        if word in ids:
-            table[ids[word]] = table[plain.encode(said, add_special_tokens=False).ids].mean(dim=0)
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # BertTokenizer would make a normalizer of its own
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "vocab.txt").unlink(missing_ok=True)
-    return folder
-
-
 def report(corpus: Corpus, runs: dict[tuple[str, int], Path], ways: list[str], seeds: int) -> None:
     """Print the scores of each way, and the differences to the first one."""
-    records, found = corpus.splits["valid"], {}
-    has = np.array([has_emoji(r.text) for r in records])
-    rows = {"all": np.arange(len(records)), "with emoji": np.flatnonzero(has), "others": np.flatnonzero(~has)}
+    records = corpus.splits["valid"]
+    found: dict[str, object] = {}
+    has = np.array([any(ord(char) > LATIN and char in emoji.words() for char in r.text) for r in records])
+    emoticon = np.array([EMOTICON.search(r.text) is not None for r in records]) & ~has
+    parts = {"all": has | True, "with emoji": has, "with emoticon": emoticon, "others": ~has & ~emoticon}
+    rows = {name: np.flatnonzero(part) for name, part in parts.items()}
     for name, chosen in rows.items():
         print(f"{name}: {len(chosen):,} rows")
         draws = {way: [drawn(corpus, runs[way, seed], chosen) for seed in range(seeds)] for way in ways}
@@ -144,19 +88,24 @@ def report(corpus: Corpus, runs: dict[tuple[str, int], Path], ways: list[str], s
                     shown += f"   {way} minus {ways[0]}: {differences[0]:+.4f} ({low:+.4f} to {high:+.4f})"
                 print(f"  {way:7} {metric:9} {shown}")
                 found[f"{name}/{way}/{metric}"] = entry
+    for (way, seed), run in runs.items():
+        alone = found[f"alone/{way}/{seed}"] = known_alone(run)
+        print(f"  {way:7} seed {seed}   " + "   ".join(f"{part} alone {n} of {of}" for part, (n, of) in alone.items()))
     print(json.dumps(found))
 
 
-@cache
-def _normalizers() -> tuple[normalizers.Normalizer, normalizers.Normalizer]:
-    plain = Tokenizer.from_file(str(hub.resolve_encoder(DEFAULT_ENCODER, None).directory / "tokenizer.json"))
-    return plain.normalizer, emoji.with_words(plain).normalizer
-
-
-def has_emoji(text: str) -> bool:
-    """Whether a text has an emoji or emoticon that is read as words."""
-    plain, reading = _normalizers()
-    return plain.normalize_str(text).split() != reading.normalize_str(text).split()
+def known_alone(run: Path) -> dict[str, tuple[int, int]]:
+    """Return how many of the emoji and emoticons of the table get one of their labels, and of how many."""
+    table, classifier = yaml.safe_load(TABLE.read_text(encoding="utf-8")), load(run)
+    found = {}
+    for part in ("emoji", "emoticons"):
+        asked = [(text, set(table["groups"][group])) for group, texts in table[part].items() for text in texts]
+        given = classifier([text for text, _ in asked])
+        found[part] = (
+            sum(bool(allowed & set(p.labels)) for (_, allowed), p in zip(asked, given, strict=True)),
+            len(asked),
+        )
+    return found
 
 
 def drawn(corpus: Corpus, run: Path, rows: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float64]]:

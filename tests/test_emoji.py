@@ -1,10 +1,10 @@
-"""Emoji and emoticons reach the model as words, by `tokenizer.json` alone."""
+"""Emoji reach the model as tokens of their own, by `tokenizer.json` alone, and rows of emoji alone are trained on."""
 
-import json
 import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 import tiny
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
 from emotune.cli.app import app
-from emotune.config.kinds import KINDS, CheckpointConfig
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
 from emotune.inference.classifier import load
+from emotune.labels import LabelSet, Task
 from emotune.reporter import NullReporter
 from emotune.workflows.train import train
 
@@ -37,60 +37,45 @@ def plain() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def reading(plain: Tokenizer) -> Tokenizer:
-    return emoji.with_words(plain)
+    return emoji.with_tokens(plain)[0]
 
 
 def tokens(tokenizer: Tokenizer, text: str) -> list[str]:
     return list(tokenizer.encode(text, add_special_tokens=False).tokens)
 
 
-def test_every_emoji_is_read_as_words_even_within_a_word(plain: Tokenizer, reading: Tokenizer) -> None:
+def test_every_emoji_is_a_token_even_within_a_word(plain: Tokenizer, reading: Tokenizer) -> None:
+    _, origins = emoji.with_tokens(plain)
     assert len(emoji.words()) > 1400
     for char, name in emoji.words().items():
-        read = [f"so {name} good"] if name else ["so good", "sogood"]
-        assert tokens(reading, f"so{char}good") in [tokens(plain, text) for text in read], char
+        if name:
+            assert tokens(reading, f"so{char}good") == [*tokens(plain, "so"), char, *tokens(plain, "good")], char
+            origin = origins[reading.token_to_id(char)]
+            assert origin.before == [plain.token_to_id("[UNK]")]
+            assert origin.words == plain.encode(name, add_special_tokens=False).ids
+        else:
+            assert tokens(reading, f"so{char}good") in [tokens(plain, "so good"), tokens(plain, "sogood")], char
 
 
 @pytest.mark.parametrize(
     ("text", "read"),
     [
-        ("😂😂😂", "laughing laughing laughing"),
-        ("love❤️", "love love"),
-        ("👍🏽", "thumbs up, approve"),
-        ("👩‍💻", "woman laptop"),
-        ("🤷🏻‍♀️", "shrug, I don't know"),
-        ("🇬🇧", "g b"),
-        ("❤️‍🔥", "love fire, awesome"),
-        (":( :-( :((", "sad frown sad frown sad frown"),
-        ("thanks:)", "thanks smile"),
-        (r"¯\_(ツ)_/¯ ¯_(ツ)_/¯", "shrug, I don't know shrug, I don't know"),
-        ("<3 </3", "love heartbroken"),
-        ("xD :D :-D", "laughing laughing laughing"),
-        (":'( T_T >:(", "crying, sad crying, sad angry"),
-        ("( ͡° ͜ʖ ͡°) ಠ_ಠ -_-", "smirk disapproving, suspicious annoyed, no expression"),
-        ("(╯°□°）╯︵ ┻━┻", "frustrated, angry"),
-        (
-            ":/ :| :P ;) :O o_O D:",
-            "unsure no expression tongue out, joking wink surprised surprised horrified, anguished",
-        ),
+        ("😂😂😂", "😂 😂 😂"),
+        ("love❤️", "love ❤"),
+        ("👍🏽", "👍"),
+        ("👩‍💻", "👩 💻"),
+        ("🤷🏻‍♀️", "🤷"),
+        ("🇬🇧", "🇬 🇧"),
+        ("❤️‍🔥", "❤ 🔥"),
+        (r"¯\_(ツ)_/¯", r"¯\_(ツ)_/¯"),
+        (r"¯\(ツ)/¯", r"¯ \ ( [UNK] ) / ¯"),
+        ("ಠ_ಠ ಠ", "ಠ_ಠ ಠ"),
+        ("sad :( but <3!", "sad :( b ##u ##t <3 !"),
+        ("a:) b://c", "a : ) b : / / c"),
     ],
 )
-def test_sequences_and_emoticons(plain: Tokenizer, reading: Tokenizer, text: str, read: str) -> None:
-    assert tokens(reading, text) == tokens(plain, read)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "see http://x.y/z and C:/data at 10:30, 7:3",
-        "a list: (1) one; (2) two: [NAME]: {x}",
-        "x <3.5 and a->b; f(x): return x; a:b::c",
-        "|:-|:-:| and *bold* -- dashes - _ -",
-        "O.K. 0.0 T.V. xdd Dad: hi",
-    ],
-)
-def test_other_texts_stay_as_they_are(plain: Tokenizer, reading: Tokenizer, text: str) -> None:
-    assert tokens(reading, text) == tokens(plain, text)
+def test_sequences_and_emoticons(reading: Tokenizer, text: str, read: str) -> None:
+    assert tokens(reading, text) == read.split()
 
 
 def test_other_characters_stay_as_they_are(plain: Tokenizer, reading: Tokenizer) -> None:
@@ -104,10 +89,13 @@ def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
         models.BPE({char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, [])
     )
     of_bytes.pre_tokenizer, of_bytes.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
-    assert emoji.with_words(of_bytes) is of_bytes
+    assert emoji.with_tokens(of_bytes) == (of_bytes, {})
     some = Tokenizer.from_str(plain.to_str())
     some.add_tokens(["😂"])
-    assert tokens(emoji.with_words(some), "😂😡 :(") == ["😂", *tokens(plain, "angry sad frown")]
+    reading, origins = emoji.with_tokens(some)
+    assert reading.token_to_id("😂") == some.token_to_id("😂")
+    assert some.token_to_id("😂") not in origins
+    assert tokens(reading, "😂😡") == ["😂", "😡"]
 
 
 def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:
@@ -115,28 +103,76 @@ def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tm
     require_safe_tokenizer(tmp_path / "tokenizer.json")
 
 
+@pytest.mark.parametrize("kind", ["encoder", "bilstm"])
+def test_other_texts_keep_their_scores(base: Path, tmp_path: Path, kind: str) -> None:
+    """Emoji are learnt when the training has ended; without them the network and its scores are the same."""
+    said = [("so happy 😂 today", "joy"), ("so furious 😡 today", "anger"), ("so glad", "joy"), ("so angry", "anger")]
+    rows = [f"{text} {i},{label}" for i in range(30) for text, label in said]
+    (tmp_path / "data.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    models = {}
+    for value in ("true", "false"):
+        settings = [f"model.kind={kind}", f"model.encoder={tiny.encoder(base)}", f"data.path={tmp_path / 'data.csv'}"]
+        settings += [f"model.emoji_tokens={value}", "training.epochs=1", "tuning.calibrate=false"]
+        train(config_from({}, settings), tmp_path / value, reporter=NullReporter(), device="cpu")
+        models[value] = load(tmp_path / value)
+    plain = ["so glad today", "so angry today :("]
+    assert np.allclose(models["true"].logits(plain), models["false"].logits(plain), atol=1e-5)
+    happy = models["true"].labels.names.index("joy")
+    laughing, raging = models["true"].predict_proba(["so 😂", "so 😡"])[:, happy]
+    assert laughing > raging
+    same = models["false"].logits(["so 😂", "so 😡"])
+    assert np.array_equal(same[0], same[1])
+
+
 def test_plain_transformers_reads_them_alike(base: Path) -> None:
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    model = tiny.trained(base, tiny.multi_label(base), "--set", "model.emoji_words=true") / "model"
-    theirs = AutoTokenizer.from_pretrained(model)
-    ours = Tokenizer.from_file(str(model / "tokenizer.json"))
-    for text in ("so happy 😂", "scared :(", "😡glad❤️"):
-        assert theirs(text)["input_ids"] == ours.encode(text).ids
+    model = tiny.trained(base, tiny.multi_label(base)) / "model"
+    theirs, ours = AutoTokenizer.from_pretrained(model), Tokenizer.from_file(str(model / "tokenizer.json"))
+    network = AutoModelForSequenceClassification.from_pretrained(model)
+    texts = ["so happy 😂", "scared :(", "😡glad❤️", "👍🏽"]
+    for text, logits in zip(texts, load(model).logits(texts), strict=True):
+        ids = theirs(text, return_tensors="pt")
+        assert ids["input_ids"][0].tolist() == ours.encode(text).ids
+        assert np.allclose(network(**ids).logits[0].detach().numpy(), logits, atol=1e-5)
 
 
-def test_it_is_a_setting_and_earlier_runs_go_on_without_it() -> None:
-    assert load_config("goemotions", ["model.emoji_words=true"]).network.emoji_words
-    assert not load_config("goemotions").network.emoji_words
-    for name, kind in KINDS.items():
-        if not issubclass(kind.settings, CheckpointConfig):
-            continue
-        # an earlier version wrote every key but this one
-        written = config_from({"model": {"kind": name}}).model_dump(mode="json", by_alias=True)
-        del written["model"]["emoji_words"]
-        earlier = config_from(json.loads(json.dumps(written))).model
-        assert isinstance(earlier, CheckpointConfig)
-        assert not earlier.emoji_words
+def test_it_is_a_setting(base: Path) -> None:
+    config = load_config("goemotions", ["model.emoji_tokens=false", "data.emoji_rows=false"])
+    assert not config.network.emoji_tokens
+    model = tiny.trained(base, tiny.multi_label(base), "--set", "model.emoji_tokens=false") / "model"
+    plain = Tokenizer.from_file(str(tiny.encoder(base) / "tokenizer.json"))
+    assert Tokenizer.from_file(str(model / "tokenizer.json")).get_vocab() == plain.get_vocab()
+
+
+def test_rows_of_emoji_have_labels_of_the_data() -> None:
+    labels = LabelSet(("Anger", "joy", "confusing"), Task.MULTI_LABEL)
+    rows = emoji.training_rows(labels, 10_000)
+    found = {text: labels.names[label] for text, label, _ in rows}
+    assert len(found) == len(rows)
+    assert found["😡😡"] == found[">:("] == found["🙄"] == "Anger"
+    assert found["😂😂😂"] == found[":)"] == "joy"
+    assert ":):)" not in found
+    assert not {"😢", "😕"} & found.keys()
+    for num_texts in (10, 600, 1000, 2000):
+        assert len(emoji.training_rows(labels, num_texts)) <= num_texts / 10
+    assert {len(text.rstrip("\ufe0f")) for text, *_ in emoji.training_rows(labels, 900)} >= {1, 2, 3}
+
+
+def test_training_tells_of_the_rows_of_emoji(tmp_path: Path) -> None:
+    rows = "".join(f"text number {i},{('joy', 'anger')[i % 2]}\n" for i in range(2000))
+    (tmp_path / "data.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    said: list[str] = []
+    for value, out in (("true", "with"), ("false", "without")):
+        options = ["--out", str(tmp_path / out), "--set", f"data.emoji_rows={value}"]
+        done = CliRunner().invoke(app, ["train", "goemotions-tfidf", "--data", str(tmp_path / "data.csv"), *options])
+        assert done.exit_code == 0, done.stderr
+        said.append(done.stderr)
+    told = r"\d+ rows of emoji and emoticons added to the training rows \(data.emoji_rows\)"
+    assert re.search(told, " ".join(said[0].split()))
+    assert "emoji" not in said[1]
+    joy, anger = (load(tmp_path / "with").predict_proba(["😂", "😡"])[i] for i in range(2))
+    assert joy[1] > 0.7 > 0.3 > anger[1]  # the labels are anger, joy
 
 
 def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, base: Path) -> None:
@@ -152,18 +188,17 @@ def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, bas
 @pytest.mark.slow
 @pytest.mark.skipif("EMOTUNE_DATA" not in os.environ, reason="name the folder of the data sets in EMOTUNE_DATA")
 def test_the_goemotions_recipe_gives_emoji_alone_sensible_labels(tmp_path: Path) -> None:
-    """Train the recipe with emoji as words (minutes), then ask for 40 emoji and 20 emoticons (`emoji_labels.yaml`)."""
+    """Train the recipe (minutes), then ask for 40 emoji and 20 emoticons (`emoji_labels.yaml`)."""
     data = f"data.path={Path(os.environ['EMOTUNE_DATA']) / 'goemotions'}"
-    train(load_config("goemotions", [data, "model.emoji_words=true"]), tmp_path / "run", reporter=NullReporter())
+    train(load_config("goemotions", [data]), tmp_path / "run", reporter=NullReporter())
     classifier, table = load(tmp_path / "run"), yaml.safe_load(EMOJI_LABELS.read_text(encoding="utf-8"))
-    for part, at_least in (("emoji", 22), ("emoticons", 8)):
+    for part, at_least in (("emoji", 36), ("emoticons", 16)):
         asked = [(text, table["groups"][group]) for group, texts in table[part].items() for text in texts]
-        strongest = [
-            next((n for n in p.labels if n != "neutral"), None) for p in classifier([text for text, _ in asked])
-        ]
-        wrong = [text for (text, allowed), name in zip(asked, strongest, strict=True) if name not in allowed]
+        given = [set(p.labels) for p in classifier([text for text, _ in asked])]
+        wrong = [text for (text, allowed), names in zip(asked, given, strict=True) if not names & set(allowed)]
         assert len(asked) - len(wrong) >= at_least, wrong
-    crying, angry, heart = (set(p.labels) for p in classifier(["😢", "😡", "❤️"]))
+    laughing, crying, angry, heart = (set(p.labels) for p in classifier(["😂😂😂", "😢", "😡", "❤️"]))
+    assert "amusement" in laughing
     assert "sadness" in crying
     assert "anger" in angry
     assert "love" in heart

@@ -69,9 +69,7 @@ class CheckpointConfig(KindConfig):
     encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
     revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
     max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
-    emoji_words: bool = Field(
-        default=False, description="read emoji and emoticons that the tokenizer does not know as words"
-    )
+    emoji_tokens: bool = Field(default=True, description="add tokens for the emoji that the tokenizer does not know")
 
 
 class NetworkConfig(CheckpointConfig):

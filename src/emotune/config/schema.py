@@ -76,6 +76,11 @@ class DataConfig(Section):
         default="majority",
         description="rows of several raters; majority: labels of two or more; soft: shares of raters",
     )
+    emoji_rows: bool = Field(
+        default=True,
+        description="add training rows of emoji and emoticons that stand alone, for labels named after emotions; at "
+        "most a tenth of the training rows",
+    )
     split: list[Number] = Field(
         default=[0.8, 0.1, 0.1], description="fractions of train, valid and test when one file is split"
     )

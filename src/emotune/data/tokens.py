@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 _CHUNK = 4096
 _BUCKET_BATCHES = 50
 _OVERLAP = 4  # windows overlap by one fourth
-# bounds for the tokens of a text: an emoji may become its name; a word of 16 characters is mostly several tokens
+# bounds for the tokens of a text: a character may become several; a word of 16 characters is mostly several tokens
 _TOKENS_OF_A_CHARACTER, _CHARACTERS_OF_A_TOKEN = 16, 16
 _ALWAYS_TOKENIZED = 1 << 20  # characters; they take about half a second
 _TOKENS_OF_A_ROW = 32  # on average in a batch for scoring: longer rows make smaller batches, which bounds the memory
@@ -90,6 +90,11 @@ class TextEncoder:
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise ModelError(f"not a tokenizer: {error}", place=Place(path)) from error
         return cls(tokenizer, max_tokens, pad_id)
+
+    def with_emoji(self) -> tuple["TextEncoder", dict[int, emoji.Origin]]:
+        """Return one with tokens for emoji and emoticons, and the origins of these; the same if it knows all emoji."""
+        tokenizer, origins = emoji.with_tokens(self._tokenizer)
+        return TextEncoder(tokenizer, self.max_tokens, self.pad_id) if origins else self, origins
 
     def cut(self, texts: Sequence[str], max_tokens: int) -> Encoded:
         """One row for each text, cut to `max_tokens`."""

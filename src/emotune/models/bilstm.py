@@ -91,6 +91,10 @@ class BilstmClassifier(PreTrainedModel):  # type: ignore[misc]
         assert isinstance(words, nn.Embedding)
         return words
 
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the word embeddings."""
+        self.encoder.embeddings["word_embeddings"] = value
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
         """Shapes: (batch, tokens) each → logits (batch, labels). None means no padding."""
         rows, tokens = input_ids.shape

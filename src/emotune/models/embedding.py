@@ -46,12 +46,20 @@ class Embedder:
     """A frozen encoder on one device, with its pooling."""
 
     def __init__(
-        self, source: Path, config: EmbeddingConfig, device: str = "auto", *, emoji_words: bool = False
+        self, source: Path, config: EmbeddingConfig, device: str = "auto", *, emoji_tokens: bool = False
     ) -> None:
-        """Read a checkpoint's folder; raises ModelError as `encoder.build` does, ConfigError for invalid layers."""
+        """Read a checkpoint's folder; raises ModelError as `encoder.build` does, ConfigError for invalid layers.
+
+        emoji_tokens: add a token for each emoji that the tokenizer does not know, with the mean embedding of its name.
+        """
         self.config, self._source = config, source
         self._model = encoders.load_body(source)
-        self._text_encoder = encoders.text_encoder(source, self._model, emoji_words=emoji_words)
+        self._text_encoder = encoders.text_encoder(source, self._model)
+        if emoji_tokens:
+            self._text_encoder, origins = self._text_encoder.with_emoji()
+            known = self._model.get_input_embeddings().weight
+            new = {number: known[origin.words].mean(dim=0) for number, origin in origins.items()}
+            encoders.add_embeddings(self._model, new)
         top = len(encoders.layer_names(self._model))
         for layer in config.layers:
             if not -top - 1 <= layer <= top:

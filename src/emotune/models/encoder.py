@@ -5,7 +5,7 @@ Names of transformers' modules and configuration keys occur only here, in `heads
 
 import difflib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from emotune.config.kinds import EncoderConfig, NetworkConfig
-from emotune.data import emoji
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
@@ -175,17 +174,23 @@ def _refuse_code(path: Path) -> None:
         raise ModelError("this checkpoint needs its own code (auto_map), which emotune never runs", place=Place(path))
 
 
-def text_encoder(source: Path, model: PreTrainedModel, *, emoji_words: bool = False) -> TextEncoder:
-    """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model.
-
-    emoji_words: read emoji and emoticons that the tokenizer does not know as words.
-    """
+def text_encoder(source: Path, model: PreTrainedModel) -> TextEncoder:
+    """Return the tokenizer of a checkpoint, with the maximum number of tokens of its model."""
     tokenizer = _read_tokenizer(source)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    tokens = tokenizer.backend_tokenizer
-    if emoji_words:
-        tokens = emoji.with_words(tokens)
-    return TextEncoder(tokens, max_tokens(model, tokenizer.model_max_length), pad)
+    return TextEncoder(tokenizer.backend_tokenizer, max_tokens(model, tokenizer.model_max_length), pad)
+
+
+def add_embeddings(model: PreTrainedModel, rows: Mapping[int, Tensor]) -> None:
+    """Give token ids these embeddings, of shape (width,) each; those behind the vocabulary make it larger."""
+    needed = max(rows, default=-1) + 1
+    if needed > model.get_input_embeddings().num_embeddings:
+        with _quiet_transformers():
+            model.resize_token_embeddings(needed, mean_resizing=False)
+    table = model.get_input_embeddings().weight
+    with torch.no_grad():
+        for number, row in rows.items():
+            table[number] = row
 
 
 def vocabulary(source: Path) -> tuple[int, int]:
@@ -227,10 +232,9 @@ def save(model: PreTrainedModel, source: Path, encoder: TextEncoder, directory: 
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise OutputError(f"cannot write the tokenizer: {error}", place=Place(directory)) from error
     encoder.save(directory / "tokenizer.json")
-    before, after = (
-        json.loads(text)["normalizer"] for text in (tokenizer.backend_tokenizer.to_str(), encoder.to_json())
-    )
-    if before != after or type(tokenizer).__name__ == _GENERAL_CLASS:
+    before, after = (json.loads(text) for text in (tokenizer.backend_tokenizer.to_str(), encoder.to_json()))
+    changed = any(before[key] != after[key] for key in ("normalizer", "added_tokens"))
+    if changed or type(tokenizer).__name__ == _GENERAL_CLASS:
         _name_general_class(directory / "tokenizer_config.json", tokenizer)
 
 

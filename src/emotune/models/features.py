@@ -60,7 +60,7 @@ def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:
     """Embed the texts and fit logistic regression; raises ConfigError for layers that the encoder does not have."""
     assert data.source is not None, "it starts from a checkpoint"
     settings = EmbeddingConfig(**{key: getattr(config, key) for key in EmbeddingConfig.model_fields})
-    embedder = Embedder(data.source, settings, data.device, emoji_words=config.emoji_words)
+    embedder = Embedder(data.source, settings, data.device, emoji_tokens=config.emoji_tokens)
     data.info(f"embedding {len(data.texts):,} training texts, {embedder.width:,} numbers each")
     matrix = embed_texts(
         embedder, data.texts, batch_size=_BATCH, cached=config.cache, info=data.info, progress=data.progress

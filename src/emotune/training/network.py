@@ -16,7 +16,7 @@ from emotune.models import losses
 from emotune.models.encoder import TorchBackend, update_layer
 from emotune.models.scoring import pick_device
 from emotune.training import device as precision
-from emotune.training import optim
+from emotune.training import emoji, optim
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import Examples, Observer, TrainingReporter
@@ -43,10 +43,9 @@ class StepSession(Session):
         torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
-        words = config.network.emoji_words
-        self.encoder = encoders.text_encoder(self.checkpoint, self.model, emoji_words=words)
-        self.train = self._examples(self.train_records)
-        self.valid = self._examples(corpus.splits["valid"])
+        self.encoder = encoders.text_encoder(self.checkpoint, self.model)
+        self.train = self.examples(self.train_records)
+        self.valid = self.examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
         # a loss, or a parameter name to freeze or exempt, that does not fit is reported before anything is written
         losses.require_suited(config.loss, corpus.labels.task)
@@ -56,7 +55,7 @@ class StepSession(Session):
             texts = "text is" if cut == 1 else "texts are"
             reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
 
-    def _examples(self, records: Sequence[Record]) -> Examples:
+    def examples(self, records: Sequence[Record]) -> Examples:
         encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)
         targets = targets_of(records, len(self.corpus.labels))
         return Examples(encoded, targets, lambda i: str(records[i].place))
@@ -106,6 +105,15 @@ class TrainedNetwork:
             "seed": str(config.training.seed),
             "interrupted": "yes" if self.interrupted else "no",
         }
+
+    def learn_emoji(self, reporter: TrainingReporter) -> None:
+        """Add tokens for emoji that the tokenizer does not know (`training.emoji`)."""
+        session = self.session
+        records, labels = session.train_records + session.emoji_records, session.corpus.labels
+        session.encoder = emoji.learn(
+            self.model, session.encoder, records, labels, session.config, session.accelerator, reporter
+        )
+        session.valid = session.examples(session.corpus.splits["valid"])
 
     def save(self, stage: Path) -> Floats:
         """Write it in fp32 with its tokenizer, read it back and return its validation logits, shape (n, labels)."""

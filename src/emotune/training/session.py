@@ -10,8 +10,9 @@ import numpy.typing as npt
 from emotune import hub
 from emotune.config.kinds import FitData, FittedKind, TextModel
 from emotune.config.schema import Config
+from emotune.data import emoji
 from emotune.data.corpus import fingerprints, tell_published
-from emotune.data.records import Corpus, targets_of
+from emotune.data.records import Corpus, Record, targets_of
 from emotune.errors import missing_library
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.tuning import FOLD_SEED, start_decision, tuning_of, validation_metrics
@@ -25,7 +26,7 @@ class Session:
     """The data of one training, and how its validation rows are scored.
 
     source: the pretrained checkpoint that the model starts from; None without one. started: when the training time
-    starts, by `time.perf_counter`.
+    starts, by `time.perf_counter`. emoji_records: rows of emoji and emoticons that stand alone.
     """
 
     def __init__(self, config: Config, corpus: Corpus, source: hub.Source | None, reporter: TrainingReporter) -> None:
@@ -34,6 +35,8 @@ class Session:
         self.published = tell_published(corpus, config.data, reporter)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
+        rows = emoji.training_rows(corpus.labels, len(self.train_records)) if config.data.emoji_rows else []
+        self.emoji_records = [Record(text, (label,), place.path, place.line or 0) for text, label, place in rows]
         self.valid_targets = corpus.targets("valid")
         self.folds = stratified_folds(self.valid_targets, self.tuning.folds, FOLD_SEED)
         self.fingerprints = fingerprints(corpus)
@@ -74,8 +77,11 @@ class FittedModel:
 
 def fit_model(session: Session, kind: FittedKind, device: str, reporter: TrainingReporter) -> FittedModel:
     """Fit a model to the training rows by one call; raises EmotuneError when a library is missing."""
-    texts = [r.text for r in session.train_records]
-    targets = targets_of(session.train_records, len(session.corpus.labels))
+    if rows := session.emoji_records:
+        reporter.info(f"{len(rows)} rows of emoji and emoticons added to the training rows (data.emoji_rows)")
+    records = session.train_records + rows
+    texts = [r.text for r in records]
+    targets = targets_of(records, len(session.corpus.labels))
     directory = None if session.source is None else session.source.directory
     seed = session.config.training.seed
     labels = session.corpus.labels

@@ -328,7 +328,10 @@ def _fit(
 
         observer.on_start(network.groups)
         trainer = resuming.train_network(network, config, out, observer, resume=resume)
-        return TrainedNetwork(network, trainer.core, trainer.fitted.interrupted), trainer.fitted
+        trained = TrainedNetwork(network, trainer.core, trainer.fitted.interrupted)
+        if network.config.network.emoji_tokens and trainer.fitted.has_result and not trainer.fitted.interrupted:
+            trained.learn_emoji(observer)
+        return trained, trainer.fitted
     kind = find_kind(config.model.kind)
     assert isinstance(kind, FittedKind)
     if resume:
