@@ -272,7 +272,8 @@ def test_a_mistyped_run_is_not_looked_for_on_the_hub(run: Path, monkeypatch: pyt
         said = call("-m", given, HAPPY, code=66).stderr
         assert f"no model '{given}'" in said
         assert "Did you mean runs/mymodel?" in said
-    assert "Did you mean" not in call("-m", "runs/xyz", HAPPY, code=66).stderr
+    assert "runs/ has mymodel, other." in call("-m", "runs/xyz", HAPPY, code=66).stderr
+    assert "no model" in call("-m", "runs/x\0z", HAPPY, code=66).stderr
     result = CliRunner().invoke(app, ["train", "--resume", "runs/mymodle"])
     assert (result.exit_code, "Did you mean runs/mymodel?" in result.stderr) == (66, True)
 

@@ -135,9 +135,15 @@ def find_model(name: str) -> Path:
     if Path(name).name == "model" and _has_started(run):
         raise _unfinished(run)
     suggested = None if near is None else f"Did you mean {near}?"
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or any(map(_has_started, run.glob("*"))):
-        hint = suggested or "MODEL is a run directory, a model directory or a hub id (owner/name)."
-        raise MissingInputError(f"no model {name!r}: there is no such directory", hint=hint)
+    others = sorted(path.name for path in _runs_in(run) if _has_started(path))
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or others:
+        listed = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        known = (
+            f"{run}/ has {listed}."
+            if others
+            else "MODEL is a run directory, a model directory or a hub id (owner/name)."
+        )
+        raise MissingInputError(f"no model {name!r}: there is no such directory", hint=suggested or known)
     # the list of the model's files, then those files and nothing else of the repository
     try:
         directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
@@ -158,14 +164,19 @@ def find_model(name: str) -> Path:
 
 def nearest_run(name: str) -> str | None:
     """Return the run or model beside a missing path, or in runs/, that has the nearest name; None without one."""
-    wanted, found = Path(name), dict[str, Path]()
-    wanted = wanted.parent if wanted.name == "model" else wanted
-    with suppress(OSError, ValueError, RuntimeError):  # not a path, or not to be read
-        for folder in (Path("runs"), wanted.expanduser().parent):
-            runs = [path for path in folder.glob("*") if _has_started(path) or (path / MANIFEST).is_file()]
-            found |= {path.name.casefold(): path for path in runs}
+    wanted = Path(name).parent if Path(name).name == "model" else Path(name)
+    found = {path.name.casefold(): path for folder in (Path("runs"), wanted.parent) for path in _runs_in(folder)}
     near = difflib.get_close_matches(wanted.name.casefold(), found, n=1)
     return str(found[near[0]]) if near else None
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """Return the runs and models in a folder; none in one that cannot be read."""
+    try:
+        paths = list(folder.expanduser().glob("*"))
+        return [path for path in paths if _has_started(path) or (path / MANIFEST).is_file()]
+    except (OSError, ValueError, RuntimeError):
+        return []
 
 
 def _has_started(path: Path) -> bool:
