@@ -143,7 +143,7 @@ def find_model(name: str) -> Path:
             if others
             else "MODEL is a run directory, a model directory or a hub id (owner/name)."
         )
-        raise MissingInputError(f"no model {name!r}: there is no such directory", hint=suggested or known)
+        raise MissingInputError(f"no model {name!r}", hint=suggested or known)
     # the list of the model's files, then those files and nothing else of the repository
     try:
         directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
