@@ -306,6 +306,11 @@ REST = {
     "a text that explodes": tokenizer("times as long", normalizer=growing),
     "words without end": tokenizer("max_input_chars_per_word", model=lambda f: f | {"max_input_chars_per_word": 10**9}),
     "merges left to chance": tokenizer("drops merges at random", model=lambda found: found | {"dropout": 0.5}),
+    "more tokens than positions": Kind(
+        configure(MANIFEST, max_tokens=4096, digest=None), "max_tokens is 4,096", sealed=False
+    ),
+    "padding without an embedding": config("pad_token_id is 99999", pad_token_id=99_999),
+    "padding that is a word": config("pad_token_id is [PAD]", pad_token_id="[PAD]"),
     "texts of 10**12 tokens": Kind(configure(MANIFEST, max_tokens=10**12, digest=None), "max_tokens is", sealed=False),
 }
 

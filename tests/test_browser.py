@@ -98,6 +98,19 @@ def test_tables_sort_and_filter(chromium: Browser, url: str) -> None:
     assert len(chromium.evaluate(column)) == 1
 
 
+def test_numbers_sort_with_their_units(chromium: Browser, url: str) -> None:
+    chromium.open(url)
+    shown = ["1.2 h", "1,234", "", "12 s", "0.5 %", "3 min", "undefined", "-2", "> 1 M", "850 ms"]
+    expected = ["> 1 M", "1.2 h", "1,234", "3 min", "12 s", "850 ms", "0.5 %", "-2"]
+    rows = "[...document.querySelectorAll('#labels ~ * tbody tr')]"
+    count = len(dict.fromkeys(PAYLOADS))
+    cells = [shown[i] if i < len(shown) else "" for i in range(count)]
+    chromium.evaluate(f"{rows}.forEach((row, i) => {{ row.cells[1].textContent = {cells}[i]; }})")
+    chromium.evaluate("document.querySelectorAll('#labels ~ * thead .sort')[1].click()")
+    found = chromium.evaluate(f"{rows}.map(row => row.cells[1].textContent)")
+    assert [text for text in found if text not in ("", "undefined")] == [text for text in expected if text in cells]
+
+
 def test_a_slider_shows_the_scores_of_its_threshold(chromium: Browser, url: str) -> None:
     chromium.open(url)
     labels = unchecked(tuple(dict.fromkeys(PAYLOADS)))

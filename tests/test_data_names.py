@@ -110,3 +110,15 @@ def test_inspect_and_train_tell_each_once(tmp_path: Path) -> None:
 def test_the_header_of_an_appended_file_is_left_out_with_its_mark_and_case(tmp_path: Path, again: str) -> None:
     path = write(tmp_path, f"text,label\nso glad,joy\nno way,anger\n{again}\nyes,joy\n")
     assert labelled(read(path)[1]) == [("so glad", ("joy",)), ("no way", ("anger",)), ("yes", ("joy",))]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "koi8-r"])
+def test_utf_8_that_is_read_in_another_encoding_is_found(tmp_path: Path, encoding: str) -> None:
+    path = write_csv(tmp_path, [*ROWS, ("a café", "joy"), ("über", "joy")])
+    last = len(path.read_text(encoding="utf-8").splitlines())
+    (found,) = findings(path, "other_encoding", encoding=encoding)
+    assert (found.count, found.examples) == (2, (f"data.csv:{last - 1}", f"data.csv:{last}"))
+    assert "leave it out" in found.message
+    assert findings(path, "other_encoding", encoding="utf-8") == findings(path, "other_encoding") == []
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding, "replace"))
+    assert findings(path, "other_encoding", encoding=encoding) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -379,6 +380,37 @@ def test_one_threshold_replaces_the_tuned_ones(classifier: EmotionClassifier) ->
 def test_an_invalid_threshold_is_refused(threshold: float, classifier: EmotionClassifier) -> None:
     with pytest.raises(UsageError, match="between 0 and 1"):
         classifier(TEXTS, threshold=threshold)
+
+
+@pytest.mark.parametrize("number", ["3", 2.5, True, float("nan")])
+@pytest.mark.parametrize("option", ["batch_size", "max_windows"])
+def test_a_number_that_is_no_integer_is_refused(option: str, number: Any, classifier: EmotionClassifier) -> None:
+    for method in (classifier.predict, classifier.predict_proba):
+        with pytest.raises(UsageError, match=f"{option} is an integer, not"):
+            method(TEXTS, **{option: number})
+    assert classifier.predict_proba(TEXTS, **{option: np.int64(3)}).shape == (len(TEXTS), 4)
+
+
+def test_options_of_other_types_are_refused(classifier: EmotionClassifier) -> None:
+    with pytest.raises(UsageError, match="threshold is a number"):
+        classifier(TEXTS, threshold="0.5")
+    with pytest.raises(UsageError, match="level is a name"):
+        classifier(TEXTS, level=3)
+
+
+@pytest.mark.parametrize("k", [-1, 0, "2"])
+def test_the_number_of_best_scores_is_checked(k: Any, classifier: EmotionClassifier) -> None:
+    for method in (classifier("glad")[0].top, classifier("glad")[0].to_json):
+        with pytest.raises(UsageError, match="k is"):
+            method(k)
+
+
+def test_logits_take_the_same_texts_as_predictions(classifier: EmotionClassifier) -> None:
+    np.testing.assert_array_equal(classifier.logits("glad"), classifier.logits(["glad"]))
+    np.testing.assert_array_equal(classifier.logits(text for text in TEXTS), classifier.logits(TEXTS))
+    for texts, found in ((["glad", None], "texts[1] is None"), ({"a": 1}, "texts is a dict"), (None, "texts is None")):
+        with pytest.raises(TypeError, match=re.escape(found)):
+            classifier.logits(texts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

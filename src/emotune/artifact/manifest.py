@@ -10,6 +10,7 @@ every file and of itself; a directory that differs from its manifest is refused.
 that comes with a model is ever run.
 """
 
+import difflib
 import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -130,11 +131,24 @@ def find_model(name: str) -> Path:
     if path is not None:
         hint = f"Unpack it, and name the folder that contains {CONFIG}." if path.suffix in _PACKED else None
         raise ModelError("a model is a directory, not a file", place=Place(path), hint=hint)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        hint = "MODEL is a run directory, a model directory or a hub id (owner/name)."
-        raise MissingInputError(f"no model {name!r}", hint=hint)
+    run, near = Path(name).parent, nearest_run(name)
+    if Path(name).name == "model" and _has_started(run):
+        raise _unfinished(run)
+    suggested = None if near is None else f"Did you mean {near}?"
+    others = sorted(path.name for path in _runs_in(run) if _has_started(path))
+    if name.count("/") != 1 or name.startswith((".", "/", "~")) or others:
+        listed = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        known = (
+            f"{run}/ has {listed}."
+            if others
+            else "MODEL is a run directory, a model directory or a hub id (owner/name)."
+        )
+        raise MissingInputError(f"no model {name!r}", hint=suggested or known)
     # the list of the model's files, then those files and nothing else of the repository
-    directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
+    try:
+        directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
+    except MissingInputError as error:
+        raise type(error)(error.message, hint=suggested or error.hint) from error
     if (directory / MANIFEST).is_file():
         return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
     if not (directory / CONFIG).is_file():
@@ -148,6 +162,33 @@ def find_model(name: str) -> Path:
     return fetch_model(name, wanted, revision=directory.name)
 
 
+def nearest_run(name: str) -> str | None:
+    """Return the run or model beside a missing path, or in runs/, that has the nearest name; None without one."""
+    wanted = Path(name).parent if Path(name).name == "model" else Path(name)
+    found = {path.name.casefold(): path for folder in (Path("runs"), wanted.parent) for path in _runs_in(folder)}
+    near = difflib.get_close_matches(wanted.name.casefold(), found, n=1)
+    return str(found[near[0]]) if near else None
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    """Return the runs and models in a folder; none in one that cannot be read."""
+    try:
+        paths = list(folder.expanduser().glob("*"))
+        return [path for path in paths if _has_started(path) or (path / MANIFEST).is_file()]
+    except (OSError, ValueError, RuntimeError):
+        return []
+
+
+def _has_started(path: Path) -> bool:
+    """Return whether there is a run of emotune, finished or not."""
+    return (path / "config.yaml").is_file() and (path / "data.json").is_file()
+
+
+def _unfinished(run: Path) -> ModelError:
+    hint = f"Unless a process trains it now, resume it: emotune train --resume {run}"
+    return ModelError("this run has no model yet: its training has not finished", place=Place(run), hint=hint)
+
+
 def _find_in(path: Path) -> Path:
     candidates = (path, path / "model")
     for candidate in candidates:
@@ -155,6 +196,8 @@ def _find_in(path: Path) -> Path:
             return candidate
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
         command = how_to_restore(path)
+        if command is None and _has_started(path) and not (path / "model").exists():
+            raise _unfinished(path)
         hint = None if command is None else f"A process may be replacing it. If none is running: {command}"
         raise ModelError(f"no manifest ({MANIFEST}): this model is incomplete", place=Place(path), hint=hint)
     if (path / CONFIG).exists():

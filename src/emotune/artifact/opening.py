@@ -32,6 +32,8 @@ ENSEMBLE = "ensemble"  # the name of the kind
 WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
+# models whose position ids begin after the padding id, so that two positions are unused
+OFFSET_POSITIONS = ("roberta", "camembert")
 _UNNAMED = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
 
 
@@ -96,10 +98,26 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
         config = read_json(directory / CONFIG) if within else require_safe_model(directory)
         if label_names(config, directory / CONFIG) != decision.labels.names:
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
+        _require_fitting_tokens(directory, manifest, config)
     elif not within:
         require_safe_parts(directory)
     members = _members(directory, manifest, decision.labels) if manifest.kind == ENSEMBLE else ()
     return FoundModel(name, directory, manifest, decision, members=members)
+
+
+def _require_fitting_tokens(directory: Path, manifest: Manifest, config: dict[str, Any]) -> None:
+    """Raise ModelError for more tokens than the network has positions, or a padding id without an embedding."""
+    size, padding, positions = (config.get(key) for key in ("vocab_size", "pad_token_id", "max_position_embeddings"))
+    if padding is not None and isinstance(size, int) and not (type(padding) is int and 0 <= padding < size):
+        message = f"pad_token_id is {str(padding)[:40]}; the token ids of this model are 0 to {size - 1:,}"
+        raise ModelError(message, place=Place(directory / CONFIG))
+    if not isinstance(positions, int) or manifest.max_tokens is None:
+        return
+    if any(family in str(config.get("model_type")) for family in OFFSET_POSITIONS):
+        positions -= (padding or 0) + 1
+    if manifest.max_tokens > positions:
+        message = f"max_tokens is {manifest.max_tokens:,}; the model in {CONFIG} takes {positions:,} tokens at most"
+        raise ModelError(message, place=Place(directory / MANIFEST))
 
 
 def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Member, ...]:

@@ -1,6 +1,7 @@
 """The command `emotune` and its subcommands. Heavy libraries are imported only when a subcommand runs."""
 
 import io
+import os
 import sys
 from importlib import metadata
 from typing import Annotated, TextIO, cast
@@ -53,6 +54,7 @@ def options(
 
 def main() -> None:
     """Run the command line."""
+    _replace_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # characters that the terminal cannot show, and arguments that are not UTF-8, must not cause a traceback
@@ -60,3 +62,13 @@ def main() -> None:
     # all writers to stderr, libraries too, ignore failures to write
     sys.stderr = cast(TextIO, UnfailingStream(sys.stderr))
     app()
+
+
+def _replace_closed_streams() -> None:
+    """Give closed standard streams (`>&-`) a descriptor; else the next file that is opened would get it.
+
+    Results cannot be written to that of stdout: they must not be lost without an error. Messages may be.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 -- open until the end

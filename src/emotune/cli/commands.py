@@ -1,17 +1,20 @@
 """The classes of the commands: one style of help, and usage errors in the form of all other errors."""
 
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from emotune.cli.options import complain
-from emotune.errors import UsageError
+from emotune.cli.options import INTERRUPTED, complain
+from emotune.cli.terminal import flush_or_discard, writing_results
+from emotune.errors import EmotuneError, UsageError
 
 # the types as Typer writes them, and the words of most command lines
 _TYPE = re.compile(r" <([^<>]+)>$")
+_OPTION = re.compile(r"--?[A-Za-z][\w-]*(=.*)?", re.DOTALL)
 _WORDS = {"str": "TEXT", "int": "INT", "float": "FLOAT", "path": "PATH"}
 
 
@@ -34,6 +37,10 @@ def _rename(formatter: Any) -> None:
 class Command(TyperCommand):
     """A command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with writing_results():  # the help
+            return super().parse_args(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the pieces of the usage line; a required argument has no braces."""
         return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
@@ -45,6 +52,10 @@ class Command(TyperCommand):
 
 class Commands(TyperGroup):
     """A command with subcommands; the outermost one reports usage errors of all of them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with writing_results():  # the help and the version
+            return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _rename(formatter)
@@ -61,16 +72,42 @@ class Commands(TyperGroup):
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **options)
         given = sys.argv[1:] if args is None else list(args)
+        as_json = any(argument.partition("=")[0] == "--json" for argument in given)
         try:
             code = super().main(args, standalone_mode=False, **options)
+        except EmotuneError as error:
+            complain(error, as_json=as_json)
+            flush_or_discard(sys.stdout)
+            code = error.exit_code
         except Exception as error:  # Typer has brought its own exceptions, or Click's, depending on its version
+            if type(error).__name__ == "Abort":
+                sys.exit(INTERRUPTED)
             if not hasattr(error, "format_message"):
                 raise
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()  # type: ignore[attr-defined]
                 sys.exit(2)
-            context = getattr(error, "ctx", None)
-            hint = None if context is None else f"See: {context.command_path} --help"
-            complain(UsageError(error.format_message().rstrip("."), hint=hint), as_json="--json" in given)
+            complain(_usage_error(error, given), as_json=as_json)
             sys.exit(UsageError.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: Any, given: Sequence[str]) -> UsageError:
+    """Return Typer's usage error as ours, with a remedy."""
+    context, kind, name = getattr(error, "ctx", None), type(error).__name__, getattr(error, "option_name", None)
+    hint = None if context is None else f"See: {context.command_path} --help"
+    if context is not None and kind == "NoSuchOption" and (text := _dashed_text(context.command, given)) is not None:
+        hint = f"Put -- before a text that begins with a dash: {context.command_path} -- {shlex.quote(text)}"
+        return UsageError(f"no such option: {text}", hint=hint)
+    if kind == "BadOptionUsage" and any(argument.startswith(f"{name}=") for argument in given):
+        hint = f"Write it alone: {name}"
+    return UsageError(error.format_message().rstrip("."), hint=hint)
+
+
+def _dashed_text(command: Any, given: Sequence[str]) -> str | None:
+    """Return the argument of a command for texts that begins with a dash but cannot be meant as an option."""
+    if not any(parameter.metavar == "TEXT" for parameter in command.params):
+        return None
+    options = given[: given.index("--")] if "--" in given else given
+    dashed = (each for each in options if each.startswith("-") and each != "-")
+    return next((each for each in dashed if not _OPTION.fullmatch(each)), None)

@@ -20,7 +20,9 @@ Join = StrEnum("Join", ["concat", "average"])
 def features(
     data: DataArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="Output file: FILE.parquet or FILE.npz.")],
-    encoder: Annotated[str, typer.Option(help="Local directory or hub id.")] = DEFAULT_ENCODER,
+    encoder: Annotated[
+        str, typer.Option(show_default=False, help="Local directory or hub id [default: all-MiniLM-L6-v2].")
+    ] = DEFAULT_ENCODER,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the encoder on the hub.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated [default: all].")] = None,
     pooling: Annotated[Pooling, typer.Option(help="Pooling over the tokens of a text.")] = Pooling.mean,

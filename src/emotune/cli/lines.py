@@ -15,7 +15,10 @@ from typing import cast
 from emotune.errors import MissingInputError, Place, UsageError
 
 _FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
-_BOM_8, _BOMS_16 = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)  # the first begins with that of UTF-16
+_LAST_PLANE = 0x10  # of Unicode: the third byte of a character in UTF-32 is at most this
+_EXCERPT = 20
 _GZIP = b"\x1f\x8b\x08"
 _HEADER = 10_000  # characters of a first line that are looked at
 _STDIN = Path("stdin")
@@ -41,9 +44,9 @@ def stdin_size() -> int | None:
 def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block]:
     """Yield the lines of stdin as they arrive; a byte order mark is removed.
 
-    encoding: None for UTF-8, or UTF-16 after its byte order mark. warn: called once if the first line is not that of
-    plain text. Raises UsageError for an unknown encoding or, after the lines before it, a byte that it does not have;
-    MissingInputError for a stdin that cannot be read.
+    encoding: None for UTF-8, or UTF-16 or UTF-32 after its byte order mark. warn: called if the first line is not that
+    of plain text, and if the text is UTF-8 but another encoding is named. Raises UsageError for an unknown encoding or,
+    after the lines before it, a byte that it does not have; MissingInputError for a stdin that cannot be read.
     """
     if encoding is not None:
         try:
@@ -64,13 +67,15 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
         block = stream.read1(_FIRST_BLOCK)
         if encoding is None:
             _require_text(block)
-        name = encoding or ("utf-16" if block.startswith(_BOMS_16) else "utf-8")
+        name = encoding or _marked(block) or "utf-8"
         decoder = codecs.getincrementaldecoder(name)()
+        examine = _misreading(name, warn)
         while True:
             position += len(block)
-            if position == len(block) and codecs.lookup(name).name == "utf-8":
-                block = block.removeprefix(_BOM_8)
+            examine(block)
             text, bad = _decoded(decoder, block)
+            if position == len(block):
+                text = text.removeprefix("\ufeff")
             *lines, rest = text.split("\n")
             unfinished.append(lines[0] if lines else rest)
             if lines:
@@ -93,11 +98,47 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
         raise MissingInputError(f"cannot read it: {error.strerror or error}", place=Place(_STDIN)) from error
 
 
+def _marked(start: bytes) -> str | None:
+    """Return the encoding of a byte order mark other than that of UTF-8; None without one."""
+    if start.startswith(_BOMS_32):
+        return "utf-32"
+    return "utf-16" if start.startswith(_BOMS_16) else None
+
+
+def _misreading(name: str, warn: Callable[[str], None]) -> Callable[[bytes], None]:
+    """Return a function that takes the blocks of a text, and warns once if they are UTF-8 and `name` is another one.
+
+    Text of another encoding is hardly ever valid UTF-8, unless it is ASCII.
+    """
+    utf_8 = codecs.getincrementaldecoder("utf-8")()
+    done = codecs.lookup(name).name.startswith("utf-8") or "a".encode(name) != b"a"
+
+    def examine(block: bytes) -> None:
+        nonlocal done
+        text, bad = ("", b"") if done else _decoded(utf_8, block)
+        done = done or bool(bad) or not text.isascii()
+        if bad or text.isascii():
+            return
+        word = next(word for word in text.split() if not word.isascii())[:_EXCERPT]
+        misread = word.encode().decode(name, "replace")
+        warn(
+            f"stdin is valid UTF-8, but --encoding {name} reads {misread!r} where UTF-8 has {word!r}. "
+            "If that is wrong, leave out --encoding"
+        )
+
+    return examine
+
+
 def _require_text(start: bytes) -> None:
     """Raise UsageError for the first bytes of a gzip archive, or of UTF-16 without a byte order mark."""
     if start.startswith(_GZIP):
         hint = "Unpack it first: gzip -dc FILE | emotune predict"
         raise UsageError("this is a gzip archive, not text", place=Place(_STDIN, 1), hint=hint)
+    if not start.startswith(_BOMS_32) and len(start) >= 8:
+        for order, high, plane in (("le", start[3::4], start[2::4]), ("be", start[::4], start[1::4])):
+            if not any(high) and max(plane) <= _LAST_PLANE:
+                hint = f"Name the encoding: --encoding utf-32-{order}"
+                raise UsageError("this is UTF-32 text without a byte order mark", place=Place(_STDIN, 1), hint=hint)
     zeros = [start[i::2].count(0) for i in (0, 1)]
     if not start.startswith(_BOMS_16) and min(zeros) == 0 and max(zeros) > 0.4 * len(start[::2]):
         order = "le" if zeros[1] else "be"

@@ -14,7 +14,16 @@ from emotune.errors import EmotuneError
 
 INTERRUPTED = 130
 
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, …, mps.")]
+
+def _device(name: str) -> str:
+    if name != "auto":
+        from emotune.config.kinds import require_device_name
+
+        require_device_name(name)
+    return name
+
+
+DeviceOption = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, cuda:0, …, mps.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SetOption = Annotated[

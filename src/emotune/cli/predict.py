@@ -47,7 +47,7 @@ def predict(
         int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
     ] = _DEFAULT_MAX_WINDOWS,
     encoding: Annotated[
-        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or UTF-16 with its mark].")
+        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or that of its mark].")
     ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -55,11 +55,21 @@ def predict(
     """Predict the emotions of texts."""
     terminal = Terminal(quiet=quiet)
     given = [] if texts == ["-"] else texts or []
-    blocks = _given(given, terminal) if given else read_blocks(encoding, terminal.warn)
+    lines = read_blocks(encoding, terminal.warn)  # checks the encoding first
+    if given and encoding is not None:
+        terminal.warn("--encoding is ignored: it is that of stdin, and the texts are arguments")
+    blocks = _given(given, terminal) if given else lines
     from emotune.artifact.opening import open_model
-    from emotune.inference.classifier import run_model
+    from emotune.labels import mapping_to
 
-    classifier = run_model(open_model(model or _newest(terminal)), device=device, warn=terminal.warn)
+    found = open_model(model or _newest(terminal))
+    if level is not None:
+        mapping_to(level, found.decision.labels)
+    from emotune.inference.classifier import ignored_device, run_model
+
+    if (note := ignored_device(found, device)) is not None:
+        terminal.warn(note)
+    classifier = run_model(found, device=device, warn=terminal.warn)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None
@@ -87,7 +97,10 @@ def _newest(terminal: Terminal) -> str:
 
     newest = newest_model(Path("runs"))
     if newest is None:
+        unfinished = next(Path("runs").glob("*/checkpoints"), None)
         hint = "Name one with -m, or train one: emotune train starter"
+        if unfinished is not None:
+            hint = f"Name one with -m, or resume a training: emotune train --resume {unfinished.parent}"
         raise MissingInputError("no model given, and none in runs/", hint=hint)
     terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
     return str(newest)

@@ -280,7 +280,7 @@ def writing_results() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise OutputError(f"cannot write to standard output: {error.strerror or error}") from error
+        raise OutputError(f"cannot write to standard output: {error.strerror or 'it is closed'}") from error
 
 
 def flush_or_discard(stream: TextIO) -> None:

@@ -84,6 +84,7 @@ def train(
 
 def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
     """Return the source of the configuration, and the run. The first argument may be a run instead of a recipe."""
+    from emotune.artifact.manifest import nearest_run
     from emotune.config.loading import recipe_names
     from emotune.runs.layout import CONFIG
 
@@ -97,5 +98,7 @@ def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[s
     if out is not None:
         return recipe, out
     if recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
-        raise MissingInputError(f"no such run to resume: {recipe}", hint="Runs are in runs/, or where --out put them.")
+        near = nearest_run(recipe)
+        hint = f"Did you mean {near}?" if near else "Runs are in runs/, or where --out put them."
+        raise MissingInputError(f"no such run to resume: {recipe}", hint=hint)
     raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")

@@ -5,6 +5,7 @@ models (`EnsembleKind`). `KINDS` lists them. The module of a kind is imported on
 called, so reading a configuration imports no kind, and no kind makes users of another install its libraries.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
-from emotune.errors import ConfigError, did_you_mean, missing_library
+from emotune.errors import ConfigError, UsageError, did_you_mean, missing_library
 from emotune.labels import LabelSet
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -353,6 +354,12 @@ _KINDS = (
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+
+
+def require_device_name(name: str) -> None:
+    """Raise UsageError for a name that no device has; whether this machine has it is not checked."""
+    if not re.fullmatch(r"auto|(cpu|cuda|mps)(:\d{1,3})?", name):
+        raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
 
 
 def find_kind(name: object) -> Kind:

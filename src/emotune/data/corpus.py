@@ -16,11 +16,13 @@ import numpy.typing as npt
 from emotune import hub
 from emotune.config.schema import DataConfig
 from emotune.data.formats import has_labels, read_files, read_labelled_files, require_no_other_labels
-from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
+from emotune.data.formats.base import FileFormat, NoLabelsError, read_content, stem_of, suffix_of
+from emotune.data.formats.encoding import utf8_lines
 from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
 from emotune.data.records import (
     Corpus,
+    OddRow,
     Record,
     fingerprint,
     joined_note,
@@ -298,6 +300,13 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             splits[split] = records_of(reading, labels)
             odd += odd_rows(reading, labels, are_given=bool(config.labels))
             notes += reading.notes()
+    if config.encoding is not None:
+        odd += (
+            OddRow("other_encoding", Place(path, line))
+            for split in splits
+            for path in files[split]
+            for line in utf8_lines(read_content(path).raw, config.encoding)
+        )
     read = (_named(paths, alone=True) for split, paths in files.items() if split in splits)
     names = "" if path.is_file() else f" ({', '.join(read)})"
     kind = "multi-label" if labels.task is Task.MULTI_LABEL else "multi-class: one label a text"

@@ -17,7 +17,15 @@ from emotune.artifact.ensemble import combined
 from emotune.artifact.manifest import FORMAT_VERSION, Manifest
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.files import read_json
-from emotune.config.kinds import EnsembleKind, FittedKind, TextModel, TrainedKind, find_kind
+from emotune.config.kinds import (
+    KINDS,
+    EnsembleKind,
+    FittedKind,
+    TextModel,
+    TrainedKind,
+    find_kind,
+    require_device_name,
+)
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
@@ -75,7 +83,8 @@ class Prediction:
         return self.windows == 0
 
     def top(self, k: int) -> dict[str, float]:
-        """Return the k highest scores, the highest first."""
+        """Return the k highest scores, the highest first, or all of fewer. Raises UsageError for a k below 1."""
+        _require_counts(k=k)
         return dict(sorted(self.scores.items(), key=lambda item: -item[1])[:k])
 
     def to_json(self, top_k: int | None = None) -> dict[str, Any]:
@@ -145,15 +154,19 @@ class EmotionClassifier:
         chunk_size: the texts that are read before they are scored together; equal texts are scored once.
 
         Raises UsageError for a level that these labels do not have, an invalid threshold or one for a multi-class
-        model, a number below 1. Raises TypeError for anything but texts, with its position; that error, and any error
-        of the iterable, is raised after the predictions of the texts before it.
+        model, a number that is not an integer from 1 on. Raises TypeError for anything but texts, with its position;
+        that error, and any error of the iterable, is raised after the predictions of the texts before it.
         """
         if threshold is not None and self.labels.task is Task.MULTI_CLASS:
             raise UsageError("a multi-class model predicts the most probable label; it has no threshold")
-        for name, number in (("batch_size", batch_size), ("max_windows", max_windows), ("chunk_size", chunk_size)):
-            if number is not None and number < 1:
-                raise UsageError(f"{name} is at least 1, not {number}")
+        _require_counts(batch_size=batch_size, chunk_size=chunk_size)
+        if max_windows is not None:
+            _require_counts(max_windows=max_windows)
+        if not isinstance(threshold, int | float | np.number | None):
+            raise UsageError(f"threshold is a number between 0 and 1, not {threshold!r}")
         decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
+        if not isinstance(level, str | None):
+            raise UsageError(f"level is a name, such as 'ekman', not {level!r}")
         if level is not None:
             mapping_to(level, self.labels)
         chunks = _chunks(_checked(texts), chunk_size)
@@ -190,17 +203,21 @@ class EmotionClassifier:
     ) -> npt.NDArray[np.float64]:
         """Return probabilities of shape (texts, labels), columns in the order of `labels.names`.
 
-        A blank text has those that the model computes for it. Raises TypeError as `predict`.
+        A blank text has those that the model computes for it. Raises TypeError and UsageError as `predict`.
         """
         return self.decision.probabilities(self._score(list(_checked(texts)), batch_size, max_windows).logits)
 
-    def logits(self, texts: Sequence[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
-        """Return logits of shape (texts, labels), before activation and decision; texts are read whole."""
-        return self._score(texts, batch_size, None).logits
+    def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
+        """Return logits of shape (texts, labels), before activation and decision; texts are read whole.
+
+        Raises TypeError and UsageError as `predict`.
+        """
+        return self._score(list(_checked(texts)), batch_size, None).logits
 
     def _score(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
-        if batch_size < 1:
-            raise UsageError(f"batch_size is at least 1, not {batch_size}")
+        _require_counts(batch_size=batch_size)
+        if max_windows is not None:
+            _require_counts(max_windows=max_windows)
         scored = self._backend(texts, batch_size, max_windows)
         found = scored.logits.shape[1]
         if found != len(self.labels):
@@ -208,6 +225,15 @@ class EmotionClassifier:
         if not np.isfinite(scored.logits).all():
             raise ModelError("this model computes infinite or NaN scores: its weights are not valid")
         return scored
+
+
+def _require_counts(**numbers: Any) -> None:
+    """Raise UsageError for a number that is not an integer from 1 on."""
+    for name, number in numbers.items():
+        if not isinstance(number, int | np.integer) or isinstance(number, bool):
+            raise UsageError(f"{name} is an integer, not {number!r}")
+        if number < 1:
+            raise UsageError(f"{name} is at least 1, not {number}")
 
 
 def _checked(texts: Any) -> Iterator[str]:
@@ -265,13 +291,18 @@ def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
     """Load a model from a run directory, a model directory or a hub id, after checking it against its manifest.
 
     A classifier of other software has no manifest; it is used as it is, with an EmotuneWarning.
-    Raises MissingInputError for a missing model, ModelError for an invalid one.
+    Raises MissingInputError for a missing model, ModelError for an invalid one, UsageError for a device that this
+    machine does not have.
     """
 
     def warn(note: str) -> None:
         warnings.warn(note, EmotuneWarning, stacklevel=4)
 
-    return run_model(open_model(str(model)), device=device, warn=warn)
+    device = str(device)  # of a torch.device too
+    found = open_model(str(model))
+    if (note := ignored_device(found, device)) is not None:
+        warn(note)
+    return run_model(found, device=device, warn=warn)
 
 
 def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
@@ -290,6 +321,18 @@ def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) ->
     for note in found.notes:
         warn(note)
     return EmotionClassifier(backend, found.decision, manifest, directory=found.directory)
+
+
+def ignored_device(found: FoundModel, device: str) -> str | None:
+    """Return a note that the device has no effect, if one is named and PyTorch runs neither the model nor a member.
+
+    Raises UsageError for a name that no device has.
+    """
+    require_device_name(device)
+    kinds = [member.model.kind for member in found.members] or [found.kind]
+    if device in ("auto", "cpu") or any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds):
+        return None
+    return f"device {device!r} is ignored: a model of kind {found.kind} is computed on the CPU, without PyTorch"
 
 
 def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from emotune.config.kinds import require_device_name
 from emotune.data.tokens import Encoded, batches_by_length
 from emotune.errors import ModelError, UsageError
 
@@ -77,12 +78,8 @@ def pick_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda", "mps"):
-        raise UsageError(f"unknown device {name!r}", hint="Known: auto, cpu, cuda, cuda:0, …, mps.")
+    require_device_name(name)
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         message = f"no device {name!r}: PyTorch sees {torch.cuda.device_count()} GPUs here"
         raise UsageError(message, hint="Use --device cpu.")

@@ -320,7 +320,8 @@ def _interactive(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> 
     """The data of the page's script: counts of each label at each threshold, and the wrong texts.
 
     `decided_at`: the threshold of each label, if there are thresholds; `thresholds`: those of the sliders. `curves`:
-    for each panel, its threshold, its support, and for each of these the numbers of true positives and of predictions.
+    for each panel, the threshold of the model, which replaces that of the slider's position `start`, the support, and
+    for each position the numbers of true positives and of predictions.
     `errors`: for each text its place, the text, and the positions of its labels, of those predicted and of the highest
     scores. Long names and texts are cut as in the page.
     """
@@ -330,9 +331,12 @@ def _interactive(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> 
     for j in _drawn_labels(e) if e.thresholds is not None else ():
         p, t = e.probabilities[:, j], e.targets[:, j]
         passed = p[:, None] >= _THRESHOLDS
+        threshold = e.thresholds[j] if e.thresholds else 0.5
+        start = int(np.abs(_THRESHOLDS - threshold).argmin())
+        passed[:, start] = e.decided[:, j]  # at the model's own threshold, the scores are those of the tables
         found, predicted = (passed & t[:, None]).sum(axis=0), passed.sum(axis=0)
         counts = {"found": found.tolist(), "predicted": predicted.tolist(), "support": int(t.sum())}
-        curves.append({"name": names[j], "threshold": e.thresholds[j] if e.thresholds else 0.5, **counts})
+        curves.append({"name": names[j], "threshold": threshold, "start": start, **counts})
     errors = []
     for row, loss in wrong:
         case = _case(e, row, "")

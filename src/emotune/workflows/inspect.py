@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from emotune import hub
+from emotune.artifact.opening import OFFSET_POSITIONS
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import require_writable
 from emotune.config.kinds import DEFAULT_ENCODER
@@ -15,9 +16,6 @@ from emotune.data.tokens import TextEncoder
 from emotune.errors import install
 from emotune.reporter import Reporter
 from emotune.reports import inspection as report
-
-# models whose position ids begin after the padding id, so that two positions are unused
-_OFFSET_POSITIONS = ("roberta", "camembert")
 
 
 def inspect(
@@ -75,6 +73,6 @@ def _max_tokens(directory: Path) -> int:
         content = read_json(directory / name) if (directory / name).is_file() else {}
         limit, kind = content.get(key), str(content.get("model_type"))
         if isinstance(limit, int) and limit > 0:
-            offset = name == "config.json" and any(family in kind for family in _OFFSET_POSITIONS)
+            offset = name == "config.json" and any(family in kind for family in OFFSET_POSITIONS)
             limits.append(limit - 2 if offset else limit)
     return min(limits)

@@ -122,7 +122,8 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
     first = _is_first_process()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
-        require_writable(out, None if resume else "Choose another place: --out DIR")
+        copy = f"Copy the run to a place that you can write, and resume it there: cp -r {out} DIR"
+        require_writable(out, copy if resume else "Choose another place: --out DIR")
         require_unlocked(out)
         tracking.require(config.tracking)
     data = resolve_data(config.data)
@@ -237,7 +238,7 @@ def completed(out: Path, config: Config) -> bool:
     stored = layout.read_config(out)
     if config != stored:  # only then is the data needed, which may be gone
         resuming.require_same_config(out, resolved_config(config, resolve_data(config.data)))
-    if not _is_first_process():
+    if not _is_first_process() or not os.access(out, os.W_OK):  # on a read-only disk nothing can be cleaned up
         return True
     with locked(out):  # this also removes the lock of a killed process
         backup.clean_up(out)

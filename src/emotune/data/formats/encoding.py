@@ -47,6 +47,21 @@ def as_utf8(path: Path, raw: bytes, configured: str | None) -> bytes:
         raise DataError(message, place=Place(path, line), hint=hint) from None
 
 
+def utf8_lines(raw: bytes, configured: str) -> list[int]:
+    """The lines with other characters than ASCII in bytes that are UTF-8 although another encoding is configured.
+
+    Text of another encoding is hardly ever valid UTF-8. A file with a byte order mark has no such lines.
+    """
+    is_utf_8 = codecs.lookup(configured).name.startswith("utf-8")
+    if is_utf_8 or "a".encode(configured) != b"a" or raw.startswith(tuple(_MARKS)):
+        return []
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return []
+    return [number for number, line in enumerate(raw.split(b"\n"), start=1) if not line.isascii()]
+
+
 def not_text(path: Path, raw: bytes, at: int) -> DataError:
     """The error for a file whose byte `at` is not text in UTF-8."""
     start = raw[:_LOOKED_AT]

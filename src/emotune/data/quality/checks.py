@@ -73,6 +73,7 @@ def check(corpus: Corpus, keys: Mapping[str, Hashes] | None = None) -> list[Find
 
 _ODD_ROWS = {
     "header_row": "repeated headers are left out: the file was joined from several; remove them",
+    "other_encoding": "data.encoding names another encoding, but this is UTF-8; leave it out if characters are wrong",
     "respelled_label": "labels in another spelling count as the same label; data.labels=[A,B,…] sets the spelling",
 }
 

@@ -22,9 +22,10 @@
 
   // --- tables ---
 
+  const UNITS = {M: 1e6, h: 3600, min: 60, s: 1, ms: 1e-3, "µs": 1e-6, GB: 1e9, MB: 1e6, kB: 1e3};
   const number = text => {
-    const found = parseFloat(text.replace(/,/g, "").replace(/^[^\d+-]+/, ""));
-    return Number.isNaN(found) ? -Infinity : found; // "undefined" and nothing come last
+    const found = text.replace(/,/g, "").match(/([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)\s*(\p{L}*)/u);
+    return found ? Number(found[1]) * (UNITS[found[2]] ?? 1) : -Infinity; // "undefined" and nothing come last
   };
 
   const sortBy = (table, column, heading) => {
@@ -65,12 +66,13 @@
     panel.querySelector("svg").append(point);
     const words = {ariaLabel: `Threshold of ${curve.name}`, name: `threshold-${panel.dataset.panel}`};
     const slider = make("input", {type: "range", min: 1, max: data.thresholds.length, ...words});
-    slider.value = Math.round(100 * curve.threshold);
+    slider.value = curve.start + 1;
     const output = make("output");
     const move = () => {
       const i = slider.value - 1;
       const [found, predicted] = [curve.found[i], curve.predicted[i]];
-      output.textContent = `at ${data.thresholds[i].toFixed(2)}: P ${share(found, predicted)} R ${share(found, curve.support)} `
+      const threshold = i === curve.start ? curve.threshold : data.thresholds[i];
+      output.textContent = `at ${threshold.toFixed(2)}: P ${share(found, predicted)} R ${share(found, curve.support)} `
         + `F1 ${share(2 * found, predicted + curve.support)}`;
       point.setAttribute("cx", left + width * found / curve.support);
       point.setAttribute("cy", top + height * (1 - (predicted ? found / predicted : 1) / 1.02));
