@@ -26,6 +26,7 @@ from emotune.training.progress import Examples, TrainingReporter
 
 _EPOCHS, _RATE = 8, 0.01
 _PULL = 1e-4  # towards the start: half the weight of the squared distance in the loss
+_REPEATS = 3  # of rows of emoji alone
 _ROWS, _BATCHES = 16, 4  # a step has several batches: texts of one length alone are all emoji, or none
 
 
@@ -48,6 +49,7 @@ def learn(
     model: PreTrainedModel,
     encoder: TextEncoder,
     records: Sequence[Record],
+    alone: Sequence[Record],
     labels: LabelSet,
     config: Config,
     accelerator: Accelerator,
@@ -55,15 +57,20 @@ def learn(
 ) -> TextEncoder:
     """Add tokens for emoji to a trained network; return its tokenizer with them, the same if it knows all emoji.
 
-    records: the training rows, and rows of emoji alone; the tokens are learnt from those with such an emoji.
+    records: the training rows, of which those with such an emoji are used. alone: rows of emoji alone.
     """
     reading, origins = encoder.with_emoji()
-    texts = reading.cut([r.text for r in records], config.network.max_length)
-    places = np.flatnonzero(np.isin(texts.ids, list(origins)))
-    found = [records[i] for i in np.unique(np.searchsorted(texts.offsets, places, side="right") - 1)]
+
+    def with_new(rows: Sequence[Record]) -> list[Record]:
+        texts = reading.cut([r.text for r in rows], config.network.max_length)
+        places = np.flatnonzero(np.isin(texts.ids, list(origins)))
+        return [rows[i] for i in np.unique(np.searchsorted(texts.offsets, places, side="right") - 1)]
+
+    within, single = with_new(records), with_new(alone)
+    found = within + _REPEATS * single
     if not found:
         return encoder
-    reporter.info(f"learning emoji from {len(found):,} rows (model.emoji_tokens)")
+    reporter.info(f"learning emoji from {len(within):,} training rows and {len(single):,} rows of emoji alone")
     encoded = reading.cut([r.text for r in found], config.network.max_length)
     examples = Examples(encoded, targets_of(found, len(labels)), lambda i: str(found[i].place))
     known, first = model.get_input_embeddings().weight.detach(), min(origins)

@@ -109,9 +109,15 @@ class TrainedNetwork:
     def learn_emoji(self, reporter: TrainingReporter) -> None:
         """Add tokens for emoji that the tokenizer does not know (`training.emoji`)."""
         session = self.session
-        records, labels = session.train_records + session.emoji_records, session.corpus.labels
         session.encoder = emoji.learn(
-            self.model, session.encoder, records, labels, session.config, session.accelerator, reporter
+            self.model,
+            session.encoder,
+            session.train_records,
+            session.emoji_records,
+            session.corpus.labels,
+            session.config,
+            session.accelerator,
+            reporter,
         )
         session.valid = session.examples(session.corpus.splits["valid"])
 
