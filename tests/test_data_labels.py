@@ -580,7 +580,22 @@ def test_a_file_of_names_in_quotation_marks_is_refused_with_its_line(tmp_path: P
     assert (caught.value.place.path, caught.value.place.line) == (names, 2)
 
 
-@pytest.mark.parametrize("line", ["{} {}", "{}: {}", "{}\t{}", "{},{}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{} {}",
+        "{}: {}",
+        "{}\t{}",
+        "{},{}",
+        "{}. {}",
+        "({}) {}",
+        "{} - {}",
+        "{1} {0}",
+        "{1}\t{0}",
+        "{1}: {0}",
+        "{1},{0}",
+    ],
+)
 def test_ids_beside_the_names_in_labels_txt_are_read(tmp_path: Path, line: str) -> None:
     names = {7: "joy", 3: "anger", 0: "fear"}
     write(tmp_path, "".join(line.format(*pair) + "\n" for pair in names.items()), "labels.txt")
@@ -588,12 +603,31 @@ def test_ids_beside_the_names_in_labels_txt_are_read(tmp_path: Path, line: str) 
     assert labelled(read(path)[1]) == [("a", ("anger",)), ("b", ("joy",)), ("c", ("anger",))]
 
 
-def test_names_that_begin_with_numbers_are_names(tmp_path: Path) -> None:
-    write(tmp_path, "1 star\n2 stars\n3 stars\n", "labels.txt")
-    assert labelled(read(write(tmp_path, "text,label\na,0\nb,2\n"))[1]) == [("a", ("1 star",)), ("b", ("3 stars",))]
+@pytest.mark.parametrize("names", [("1 star", "2 stars", "3 stars"), ("level 1", "level 2", "level 3")])
+def test_names_with_numbers_are_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write(tmp_path, "\n".join(names), "labels.txt")
+    assert labelled(read(write(tmp_path, "text,label\na,0\nb,2\n"))[1]) == [("a", names[:1]), ("b", names[2:])]
 
 
-@pytest.mark.parametrize("content", ["emotion\nanger\njoy\n", "Label\nanger\njoy\n", "anger,joy,love\n"])
+def test_a_name_without_an_id_among_ids_is_refused_with_its_line(tmp_path: Path) -> None:
+    names = write(tmp_path, "anger 0\njoy 1\nlove\n", "labels.txt")
+    with pytest.raises(DataError, match="no id") as caught:
+        cells_of(tmp_path, ["0", "1"])
+    assert str(caught.value.place) == f"{names}:3"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "emotion\nanger\njoy\n",
+        "Label\nanger\njoy\n",
+        "anger,joy,love\n",
+        "anger joy love",
+        "id,label\n0,anger\n1,joy\n",
+        "label_id\tname\n0\tanger\n1\tjoy\n",
+        "emotion id\nanger 0\njoy 1\n",
+    ],
+)
 def test_a_header_and_several_names_a_line_in_labels_txt_are_refused(tmp_path: Path, content: str) -> None:
     write(tmp_path, content, "labels.txt")
     with pytest.raises(DataError, match=r"labels\.txt:1: ") as caught:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.formats import has_labels, read_files, read_labelled_files, require_no_other_labels
+from emotune.data.formats import has_labels, read_files, require_no_other_labels
 from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
 from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
@@ -222,7 +222,7 @@ def load_split(
         raise MissingInputError(f"neither a test nor a validation file in {path}")
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))
-    reading = read_labelled_files(files[name], config, labels.names, ids=ids)
+    reading = read_files(files[name], config, labels.names, ids=ids)
     records = records_of(reading, labels)
     described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.format.describe()}"
     return name, Corpus(labels, {name: records}, _description(source, described, *reading.notes()), reading.format)
@@ -285,7 +285,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             same = suffix_of(paths[0]) == suffix_of(files[first][0]) and main.raters is None
             known = config.labels if same else labels.names
             try:
-                reading = read_labelled_files(paths, config, known, main if same else None, label_ids(main))
+                reading = read_files(paths, config, known, main if same else None, label_ids(main))
             except NoLabelsError as error:
                 require_no_other_labels(paths, config, files[first][0])
                 if split != "test":

@@ -19,7 +19,7 @@ from emotune.data.formats.base import (
     Row,
     read_content,
 )
-from emotune.data.formats.cells import KNOWN_NAMES, WITH_BLANKS
+from emotune.data.formats.cells import KNOWN_NAMES
 from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
@@ -27,7 +27,6 @@ from emotune.errors import ConfigError, DataError, EmotuneError, Place
 _SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
-_CELLS = (table.READER.name, workbook.READER.name)
 _EXAMPLES = 3
 
 
@@ -102,8 +101,8 @@ def detect(content: Content, options: ReadOptions) -> FileFormat:
     grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
         return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
-    hint = f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…"
-    raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
+    hint = "A labelled file is a table, JSON, fastText's lines, or one text and label a line: so glad;joy."
+    raise NoLabelsError("each line is a text and nothing else", Place(content.path, 1), hint)
 
 
 def read_files(
@@ -142,52 +141,16 @@ def read_files(
     return reading.without_unlabelled() if config.unlabelled == "drop" else reading
 
 
-def read_labelled_files(
-    paths: Sequence[Path],
-    config: DataConfig,
-    label_names: Sequence[str] | None,
-    file_format: FileFormat | None = None,
-    ids: Mapping[int, str] | None = None,
-) -> Reading:
-    """`read_files` for files that are scored; raises NoLabelsError also when all label cells are blank or null."""
-    if file_format is not None and _all_null(paths, config, file_format):
-        raise _all_blank(paths, file_format)
-    reading = read_files(paths, config, label_names, file_format, ids)
-    labelled = any(row.names or row.shares for row in reading.all_rows())
-    if not labelled and (_may_be_blank(reading.format) or _all_null(paths, config, reading.format)):
-        raise _all_blank(paths, reading.format)
-    return reading
-
-
-def _all_blank(paths: Sequence[Path], file_format: FileFormat) -> NoLabelsError:
-    columns = file_format.label_columns or (str(file_format.label_column),)
-    listed = ", ".join(map(repr, columns[:_EXAMPLES])) + (", …" if len(columns) > _EXAMPLES else "")
-    what = "column" if len(columns) == 1 else "columns"
-    return NoLabelsError(f"all cells of {what} {listed} are blank", Place(paths[0]))
-
-
-def _all_null(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
-    """Whether the labels of all rows are JSON's null; an empty list is a text without a label."""
-    columns = file_format.label_columns or tuple(filter(None, [file_format.label_column]))
-    if file_format.reader != jsonl.READER.name or not columns:
-        return False
-    return all(jsonl.all_null(read_content(path, config.encoding), columns) for path in paths)
-
-
 def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
     """Whether files of a format have labels, by the first row that shows it. True for files that cannot be read."""
     try:
-        if _all_null(paths, config, file_format):
-            return False
         for path in paths:
-            for row in READERS[file_format.reader].read(read_content(path, config.encoding), file_format):
-                if not _may_be_blank(file_format) or (isinstance(row, Row) and (row.names or row.shares)):
-                    return True
+            next(iter(READERS[file_format.reader].read(read_content(path, config.encoding), file_format)), None)
     except NoLabelsError:
         return False
     except EmotuneError:
         return True
-    return False
+    return True
 
 
 def require_no_other_labels(paths: Sequence[Path], config: DataConfig, others: Path) -> None:
@@ -215,16 +178,6 @@ def _has_column(path: Path, column: str, config: DataConfig) -> bool:
         return detect(read_content(path, config.encoding), ReadOptions(named)).label_column is not None
     except EmotuneError:
         return False
-
-
-def _may_be_blank(file_format: FileFormat) -> bool:
-    """Whether rows of blanks alone are rows without labels: zeros, and empty lists in JSON, mean no emotion.
-
-    So do blanks beside marks, but not in a file without any mark.
-    """
-    if file_format.label_columns:
-        return file_format.values in WITH_BLANKS
-    return file_format.label_column is not None and file_format.reader in _CELLS
 
 
 def _merged(reading: Reading, config: DataConfig) -> Reading:

@@ -47,6 +47,7 @@ _COUNTS = {
     "1,0/0,0": "neither 0,0 nor 1,0",
 }
 WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
+_HIDDEN = {"": "blank", "-1": "-1", "-1.0": "-1", "?": "?"}
 SOFT, GRADED = "soft", "graded"
 _LEAVE_OUT = "If this column is no label, name only those that are: --set data.label_columns=[A,B,…]"
 
@@ -100,6 +101,14 @@ def grade(value: Any, values: str, place: Place) -> float:
         allowed = "not a number from 0 to 1" if values == SOFT else "not a number"
         raise DataError(f"{what} {allowed} (data.values={values})", place=place, hint=f"Correct it. {_LEAVE_OUT}")
     return found
+
+
+def hidden(value: Any) -> str | None:
+    """How a cell without a label reads: `blank`, or -1 or ?, as competitions hide labels; None for another cell."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    cell = "" if value is None or value != value else str(value).strip()
+    return _HIDDEN.get(cell)
 
 
 def form_of(columns: Iterable[Counter[Any]]) -> str:

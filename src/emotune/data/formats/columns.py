@@ -21,6 +21,7 @@ from emotune.data.formats.cells import (
     flags_in,
     form_of,
     grade,
+    hidden,
     label_format,
     number_of,
     shares_of,
@@ -43,6 +44,7 @@ _ASIDES = {"retweet", "reply", "verified", "deleted", "edited", "nsfw", "spam", 
 _Labels = tuple[tuple[str, ...], tuple[tuple[str, float], ...] | None]
 _SAMPLE = 10_000
 _SHOWN = 200
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -273,10 +275,31 @@ def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
     if has_text and all(find_column(name, grid.columns) is None for name in wanted):
         listed = ", ".join(map(repr, wanted))[:_SHOWN]
         raise NoLabelsError(f"{grid.lacks} {listed}, which the other files have", Place(grid.path, grid.line))
+    _require_labels(grid, wanted)
     rows = _rows(grid, file_format)
     if file_format.raters is None:
         return (row for _, row in rows)
     return raters.votes(grid.path, grid.columns, rows, file_format)
+
+
+def _require_labels(grid: Grid, columns: Sequence[str]) -> None:
+    """Raise NoLabelsError when the label cells of all rows are blank, null, or what hides labels, such as -1.
+
+    Zeros, and empty lists, are texts without an emotion.
+    """
+    at = [grid.columns.index(c) for c in (find_column(name, grid.columns) for name in columns) if c is not None]
+    found: dict[str, None] = {}
+    for _, row in grid.rows():
+        cells = [hidden(row[i]) for i in at]
+        if None in cells or not cells:
+            return
+        found |= dict.fromkeys(filter(None, cells))
+    what = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {_listed(columns)}"
+    raise NoLabelsError(f"all cells of {what} are {' or '.join(found)}", Place(grid.path))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:_EXAMPLES])) + (", …" if len(columns) > _EXAMPLES else "")
 
 
 def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], Row]]:

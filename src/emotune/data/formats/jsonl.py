@@ -272,11 +272,6 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
     raise DataError(f"not valid JSON: {reason}", place=Place(content.path, line), hint=_HINT)
 
 
-def all_null(content: Content, keys: Sequence[str]) -> bool:
-    """Whether all objects have these keys with null."""
-    return all(key in found and found[key] is None for _, found in _objects(content) for key in keys)
-
-
 def read(content: Content, file_format: FileFormat) -> Iterator[Row | LeftOut]:
     tool = tool_of((found for _, found in _objects(content)), file_format.label_column)
     yield from read_columns(_grid(content, file_format.label_column, tool), file_format)

@@ -14,7 +14,13 @@ from emotune.errors import DataError, Place
 from emotune.labels import GOEMOTIONS
 
 _HEADERS = {"label", "labels", "label_name", "emotion", "emotions", "name", "names", "class", "category", "sentiment"}
-_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:=,;]\s*|\s+)(\S.*)")
+_HEADERS |= {"id", "ids", "index", "no", "label_id", "class_id", "emotion_id", "value", "code"}
+_SIGN = r"(?:\s*[:=,;|]\s*|[.)\]]?\s+(?:-\s+)?)"
+# a line with the id before its name, and one with the id after it
+_NUMBERED = (
+    re.compile(rf"[(\[]?(?P<id>[0-9]{{1,9}}){_SIGN}(?P<name>\S.*)"),
+    re.compile(rf"(?P<name>\S.*?){_SIGN}[(\[]?(?P<id>[0-9]{{1,9}})[)\]]?"),
+)
 FIRST_ID_HINT = "If the ids begin at 1: --set data.first_id=1"
 
 
@@ -72,7 +78,7 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
     else:
         lines = [(number, line.strip()) for number, line in content.lines()]
         _require_plain_list(source, lines)
-        numbered = _numbered_names(lines)
+        numbered = _numbered_names(source, lines)
         names = {} if numbered else names
         listed = numbered or [(i, name, number) for i, (number, name) in enumerate(lines)]
     entries = [(i + first_id * isinstance(names, NameList), name, line) for i, name, line in listed]
@@ -91,25 +97,36 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
 
 
 def _require_plain_list(source: Path, lines: Sequence[tuple[int, str]]) -> None:
-    """Raise DataError for a header, and for several names on the only line."""
+    """Raise DataError for a header, such as `name` or `id,label`, and for several names on the only line."""
     number, first = lines[0] if lines else (1, "")
+    words = re.split(r"[\s,;:=|]+", first.casefold())
     hint = "A list of names has one a line, in the order of the ids, and no header."
-    if len(lines) > 1 and first.casefold() in _HEADERS:
+    if len(lines) > 1 and _HEADERS.issuperset(words):
         message = f"{first!r} is a header, not a label"
         raise DataError(message, place=Place(source, number), hint=f"{hint} Remove this line.")
-    if len(lines) == 1 and re.search("[,;\t]", first):
+    if len(lines) == 1 and (re.search("[,;|\t]", first) or len(words) > 2):
         raise DataError(f"several labels on one line: {first[:60]!r}", place=Place(source, number), hint=hint)
 
 
-def _numbered_names(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int | None]]:
-    """Id, name and line of each entry of `0 anger`, `0: anger` or `0<tab>anger`; empty for lines of names alone.
+def _numbered_names(source: Path, lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int | None]]:
+    """Id, name and line of each entry of `0 anger`, `0: anger` or `anger 0`; empty for lines of names alone.
 
-    Names such as `1 star`, `2 stars`, `3 stars` begin with numbers that are no ids.
+    Names such as `1 star`, `2 stars`, `3 stars`, or `level 1`, `level 2`, have numbers that are no ids. Raises
+    DataError when most lines have an id, but not all.
     """
-    found = [(number, _NUMBERED.fullmatch(line)) for number, line in lines]
-    entries: list[tuple[int, str, int | None]] = [(int(m[1]), m[2], number) for number, m in found if m is not None]
-    are_ids = len(entries) == len(found) > 1 and len({name for _, name, _ in entries}) == len(entries)
-    return entries if are_ids else []
+    for pattern in _NUMBERED:
+        found = [(number, pattern.fullmatch(line)) for number, line in lines]
+        entries: list[tuple[int, str, int | None]] = [(int(m["id"]), m["name"], n) for n, m in found if m is not None]
+        if 2 * len(entries) <= len(lines) or len({name for _, name, _ in entries}) < len(entries) or len(lines) < 2:
+            continue
+        other = next((number for number, match in found if match is None), None)
+        if other is not None:
+            hint = "Write an id and a name in every line, such as: 0 anger; or names alone, in the order of the ids."
+            raise DataError(
+                "there is no id in this line, and most lines have one", place=Place(source, other), hint=hint
+            )
+        return entries
+    return []
 
 
 def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
-from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import (
+    LABEL_ID,
+    MOST,
+    Content,
+    FileFormat,
+    NoLabelsError,
+    Reader,
+    ReadOptions,
+    Row,
+    delimiter_name,
+)
 from emotune.data.formats.cells import (
     KNOWN_NAMES,
     MARK,
@@ -105,6 +115,8 @@ def _names(marks: str, separator: str) -> list[str]:
 
 
 def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    if not content.has(MARK.encode()):
+        raise NoLabelsError(f"no line has {MARK}NAME", Place(content.path))
     reader, joined = NameReader(file_format), file_format.label_delimiter
     for number, line in content.lines():
         place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter, file_format.glued)
@@ -132,8 +144,7 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
         if options.delimiter not in (None, "\t") or options.names_columns or not content.is_text:
             return None
         rows = [line.split("\t") for line in content.sample]
-        valid = [c for c in rows if 2 <= len(c) <= 3 and all(map(LABEL_ID.fullmatch, c[1].split(",")))]
-        if len(valid) < MOST * len(rows):
+        if sum(len(row) <= 3 and _has_ids(row) for row in rows) < MOST * len(rows):
             return None
     by_tab = FileFormat("goemotions", "", delimiter="\t", label_delimiter=",")
     cells = Counter(line.split("\t")[1].strip() for line in content.sample if "\t" in line)
@@ -153,7 +164,13 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
     return replace(by_tab, shape=shape, id_names=names, notes=notes)
 
 
+def _has_ids(row: Sequence[str]) -> bool:
+    return len(row) > 1 and all(map(LABEL_ID.fullmatch, row[1].split(",")))
+
+
 def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    if not file_format.vector and not any(_has_ids(line.split("\t")) for _, line in content.lines()):
+        raise NoLabelsError("no row has label ids after a tab", Place(content.path))
     reader = NameReader(file_format)
     for number, line in content.lines():
         place, cells = Place(content.path, number), line.split("\t")
@@ -178,8 +195,7 @@ def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat 
     if options.format is None:
         # most lines end in something short that other lines end in too
         lines = content.sample if content.is_text else []
-        labels = [line.rpartition(by)[2].strip() for line in lines if by in line]
-        short = [label for label in labels if 0 < len(label) <= 40 and len(label.split()) <= 3]
+        short = _short_ends(lines, by)
         if not lines or len(short) < MOST * len(lines) or len(set(short)) > max(_FEW_LABELS, len(lines) // 2):
             return None
     cells = Counter(line.rpartition(by)[2].strip() for _, line in content.lines())
@@ -192,6 +208,12 @@ def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat 
     label = f"one {'label id' if found.id_names else 'label'} a line{joined}"
     label = f"a 0/1 vector of {found.vector} labels" if found.vector else label
     return replace(found, shape=f"one text and {label}, {delimiter_name(by)} between them, no header")
+
+
+def _short_ends(lines: Iterable[str], delimiter: str) -> list[str]:
+    """What follows the last delimiter of each line, where it is short enough for a label."""
+    ends = [line.rpartition(delimiter)[2].strip() for line in lines if delimiter in line]
+    return [end for end in ends if 0 < len(end) <= 40 and len(end.split()) <= 3]
 
 
 def _require_no_header(content: Content, cells: Counter[str], delimiter: str, options: ReadOptions) -> None:
@@ -211,13 +233,17 @@ def _require_no_header(content: Content, cells: Counter[str], delimiter: str, op
 
 
 def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    by = file_format.delimiter
+    lines = (content.sample, (line for _, line in content.lines()))  # all of them where the first have no labels
+    if not any(_short_ends(there, by) for there in lines):
+        raise NoLabelsError(f"no line ends in {by!r} and a label", Place(content.path))
     reader = NameReader(file_format)
     for number, line in content.lines():
-        text, found, label = line.rpartition(file_format.delimiter)
+        text, found, label = line.rpartition(by)
         place = Place(content.path, number)
         if not found or (file_format.several and not label.strip()):
-            message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
-            raise DataError(message, place=place)
+            message = f"a row has a text, {by!r} and a label; one of them is missing"
+            raise DataError(message, place=place, hint="Correct the line, or remove it.")
         yield Row(text, reader.names(label, place), number)
 
 
