@@ -675,3 +675,98 @@ def test_the_first_id_is_offered_only_for_a_list_of_names(tmp_path: Path, name: 
     named = "anger\njoy\n" if hinted else '{"anger": 0, "joy": 1}'
     write(tmp_path, named, name)
     assert ("first_id" in refused(tmp_path, ["0", "1", "2"], 4).hint) is hinted
+
+
+# --- columns of names, and columns of other marks -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "form"),
+    [
+        ("TRUE", "", "true/blank"),
+        ("Yes", "", "yes/blank"),
+        ("y", "", "y/blank"),
+        ("T", "", "t/blank"),
+        ("T", "F", "t/f"),
+        ("+", "-", "+/-"),
+        ("✓", "", "✓/blank"),
+        ("*", "", "✓/blank"),
+        (None, "", "name/blank"),
+    ],
+)
+@pytest.mark.parametrize("columns", [("joy", "fear"), ("Up", "Down")])
+def test_columns_of_one_mark_are_read(
+    tmp_path: Path, yes: str | None, no: str, form: str, columns: tuple[str, str]
+) -> None:
+    cells = [(1, 0), (0, 1), (1, 1), (0, 0)]
+    marks = [tuple((yes or c) if bit else no for bit, c in zip(row, columns, strict=True)) for row in cells]
+    path = write_csv(tmp_path, [("t", *row) for row in marks], ("text", *columns))
+    found, rows, labels = read(path)
+    assert (found.values, labels.names) == (form, columns)
+    assert [row.names for row in rows] == [columns[:1], columns[1:], columns, ()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ((("yes", ""), ("yes", "no"), ("no", "yes")), 2),
+        ((("true", "false"), ("true", "false"), ("", "true")), 4),
+        ((("joy", ""), ("fear", "fear"), ("joy", "")), 3),
+        ((("✓", ""), ("-", "✓"), ("", "✓")), 3),
+        ((("ja", ""), ("", "ja"), ("ja", "")), 2),
+        ((("1", "0"), ("0", "-1"), ("1", "1")), 3),
+    ],
+)
+def test_an_odd_mark_is_an_error_with_its_place_and_the_marks_that_count(
+    tmp_path: Path, rows: tuple[tuple[str, str], ...], line: int
+) -> None:
+    path = write_csv(tmp_path, [("t", *row) for row in rows], ("text", "joy", "fear"))
+    with pytest.raises(DataError, match="neither") as caught:
+        read(path)
+    assert caught.value.place is not None
+    assert (caught.value.place.line, caught.value.place.column in ("joy", "fear")) == (line, True)
+    assert caught.value.hint
+
+
+SERIES = [
+    ("label1", "label2", "label3"),
+    ("label", "label_2", "label_3"),
+    ("Emotion 1", "Emotion 2", "Emotion 3"),
+    ("primary", "secondary", "tertiary"),
+    ("emotion", "second_emotion", "third_emotion"),
+]
+
+
+@pytest.mark.parametrize("columns", SERIES)
+def test_several_columns_of_names_are_asked_about_and_then_read(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    cells = [("joy", "love", ""), ("anger", "", ""), ("fear", "anger", "joy")]
+    path = write_csv(tmp_path, [("t", *row) for row in cells], ("text", *columns))
+    with pytest.raises(DataError, match="several columns have labels") as caught:
+        read(path)
+    assert f"data.label_columns=[{','.join(columns)}]" in str(caught.value.hint)
+    assert f"data.label_column={columns[0]}" in str(caught.value.hint)
+    _, rows, labels = read(path, label_columns=list(columns))
+    assert ([row.names for row in rows], labels.task) == ([("joy", "love"), ("anger",), cells[2]], Task.MULTI_LABEL)
+    assert [row.names for row in read(path, label_column=columns[0])[1]] == [("joy",), ("anger",), ("fear",)]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "names"),
+    [
+        (("label1", "label2"), ("10", "01"), ("label1",)),
+        (("label", "other"), (("joy", "seen on Monday"), ("fear", "or later")), ("joy",)),
+        (("label", "label_id"), (("joy", "3"), ("fear", "4")), ("joy",)),
+        (("label", "first", "second"), (("joy", "Ann", "Lee"), ("fear", "Bo", "Lee")), ("joy",)),
+    ],
+)
+def test_other_columns_beside_the_labels_are_no_question(
+    tmp_path: Path, header: tuple[str, ...], rows: tuple[tuple[str, ...], ...], names: tuple[str, ...]
+) -> None:
+    path = write_csv(tmp_path, [("t", *row) for row in rows], ("text", *header))
+    assert read(path)[1][0].names == names
+
+
+def test_words_that_are_no_labels_are_not_read_as_names(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, [("t", "ja", "nein"), ("u", "nein", "ja")], ("text", "joy", "fear"))
+    with pytest.raises(DataError, match="'ja' is neither"):
+        read(path, label_columns=["joy", "fear"])

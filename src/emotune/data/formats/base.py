@@ -184,6 +184,7 @@ class FileFormat:
 
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
+    more        other columns that have labels of a row as `label_column` has: the second, the third, …
     lists       whether a label cell is a list
     glued       whether the delimiter ends a fastText label also without a blank, since the configuration names it
     vector      the number of 0/1 values in a label cell, in the order of `id_names`; 0 for other cells
@@ -206,6 +207,7 @@ class FileFormat:
     label_column: str | None = None
     label_columns: tuple[str, ...] = ()
     label_delimiter: str | None = None
+    more: tuple[str, ...] = ()
     lists: bool = False
     glued: bool = False
     vector: int = 0
@@ -231,7 +233,8 @@ class FileFormat:
         else:
             labels = "label ids" if self.id_names else "labels"
             joined = f", several joined by {self.label_delimiter!r}" if self.label_delimiter else ""
-            text += f", {'lists of ' if self.lists else ''}{labels} in column {self.label_column!r}{joined}"
+            where = ", ".join(map(repr, (self.label_column, *self.more)))
+            text += f", {'lists of ' if self.lists else ''}{labels} in column{'s' * bool(self.more)} {where}{joined}"
         if self.raters:
             rule = "labels are those that two raters or more chose"
             if self.soft:

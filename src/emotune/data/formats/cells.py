@@ -26,6 +26,7 @@ def shown(value: Any) -> str:
 # The cells of columns with one label each
 
 BINARY = "0/1"
+_OWN = "\0the name of the column"
 # The forms of 0/1 columns. The first is how people, pandas (True), JSON and Parquet write them.
 FORMS: Mapping[str, Mapping[Any, bool]] = {
     BINARY: {
@@ -34,16 +35,26 @@ FORMS: Mapping[str, Mapping[Any, bool]] = {
     },
     "yes/no": {"yes": True, "no": False},
     "y/n": {"y": True, "n": False},
+    "t/f": {"t": True, "f": False},
+    "+/-": {"+": True, "-": False},
     "x/blank": {"x": True, "": False},
+    "✓/blank": {**dict.fromkeys("✓✔☑√*•", True), "": False},
     "1/blank": {"1": True, "1.0": True, 1: True, "": False},
+    "true/blank": {"true": True, "": False},
+    "yes/blank": {"yes": True, "": False},
+    "y/blank": {"y": True, "": False},
+    "t/blank": {"t": True, "": False},
+    "name/blank": {_OWN: True, "": False},
     "1,0/0,0": {"1,0": True, "0,0": False, "1": True, "0": False},
 }
 _COUNTS = {
     BINARY: "neither 0 nor 1. Allowed are 0, 0.0, False and 1, 1.0, True",
     "yes/no": "neither yes nor no",
     "y/n": "neither y nor n",
-    "x/blank": "neither x nor blank",
-    "1/blank": "neither 1 nor blank",
+    "t/f": "neither t nor f",
+    "+/-": "neither + nor -",
+    "✓/blank": "neither a mark such as ✓ nor blank",
+    "name/blank": "neither the name of the column nor blank",
     "1,0/0,0": "neither 0,0 nor 1,0",
 }
 WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
@@ -57,6 +68,17 @@ def is_flag(value: Any, form: str = BINARY) -> bool:
     return _flag_of(value, form) is not None
 
 
+def own_name(value: Any, column: str) -> Any:
+    """The cell, or what stands for the name of its own column, where that is no mark such as `x`."""
+    same = isinstance(value, str) and value.strip().casefold() == column.casefold()
+    return _OWN if same and not is_flag_of_any_form(value) else value
+
+
+def is_flag_of_any_form(value: Any) -> bool:
+    """Whether a cell is 0 or 1, or what stands for them in any form of `FORMS`, such as a blank."""
+    return any(is_flag(value, form) for form in FORMS)
+
+
 def _flag_of(value: Any, form: str) -> bool | None:
     if isinstance(value, list | dict):
         return None
@@ -66,17 +88,20 @@ def _flag_of(value: Any, form: str) -> bool | None:
 
 def flag(value: Any, place: Place, form: str = BINARY) -> bool:
     """The value of a 0/1 cell; raises DataError for anything else."""
-    found = _flag_of(value, form)
+    found = _flag_of(value if form != "name/blank" else own_name(value, str(place.column)), form)
     if found is None:
         what = "the cell is empty," if value is None else f"{shown(value)} is"
         number = number_of(value)
         hint = "Correct the cell."
-        if number is not None and form == BINARY:
+        if hidden(value) == "-1":
+            hint = "-1 often says that a row has no labels: remove such rows."
+        elif number is not None and form == BINARY:
             hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
             hint += "data.values=graded --set data.positive_from=N."
-        elif any(is_flag(value, other) for other in FORMS):
+        elif is_flag_of_any_form(value):
             hint = "Write the cells of all label columns alike."
-        raise DataError(f"{what} {_COUNTS[form]}", place=place, hint=f"{hint} {_LEAVE_OUT}")
+        allowed = _COUNTS.get(form, f"neither {form.removesuffix('/blank')} nor blank")
+        raise DataError(f"{what} {allowed}", place=place, hint=f"{hint} {_LEAVE_OUT}")
     return found
 
 
@@ -114,12 +139,12 @@ def hidden(value: Any) -> str | None:
 def form_of(columns: Iterable[Counter[Any]]) -> str:
     """The form of `FORMS` that most of these cells have; the first of equal ones.
 
-    Blanks count only beside positives, and not beside zeros.
+    Blanks count only beside positives, and not beside what else is negative, such as 0 beside 1.
     """
     cells = sum(columns, Counter[Any]())
     found = {form: flags_in(cells, form) for form in FORMS}
-    zeros = found[BINARY][False] > 0
-    blank = {form for form in WITH_BLANKS if not found[form][True] or (zeros and form == "1/blank")}
+    negative = {mark for form in FORMS.keys() - WITH_BLANKS if found[form][False] for mark in FORMS[form]}
+    blank = {form for form in WITH_BLANKS if not found[form][True] or not negative.isdisjoint(FORMS[form])}
     return max(FORMS, key=lambda form: 0 if form in blank else found[form].total())
 
 
