@@ -677,6 +677,43 @@ def test_the_first_id_is_offered_only_for_a_list_of_names(tmp_path: Path, name: 
     assert ("first_id" in refused(tmp_path, ["0", "1", "2"], 4).hint) is hinted
 
 
+# --- cells of two kinds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["joy", "anger", '{"choices": ["joy", "love"]}'], [("joy",), ("anger",), ("joy", "love")]),
+        (['{"choices": ["joy", "love"]}', '{"choices": ["anger"]}', "joy"], [("joy", "love"), ("anger",), ("joy",)]),
+        (["joy", "['anger', 'love']", "joy, anger", ""], [("joy",), ("anger", "love"), ("joy", "anger"), ()]),
+    ],
+)
+def test_names_and_lists_in_one_column_are_read(tmp_path: Path, cells: list[str], names: list[tuple[str, ...]]) -> None:
+    assert cells_of(tmp_path, cells) == names
+
+
+@pytest.mark.parametrize("odd", ["[deleted]", "(none)", "(can't say)", '["joy", "love"'])
+def test_brackets_without_a_list_of_names_are_refused_with_their_line(tmp_path: Path, odd: str) -> None:
+    assert "Correct" in str(refused(tmp_path, ["joy", odd, "anger", "joy"], 3).hint)
+
+
+@pytest.mark.parametrize("odd", [(1, 0, 0), (1, 0, 0, 0, 1), (0, 1, 0, 2)])
+@pytest.mark.parametrize("form", ["{}", "[{}]", "digits", "json"])
+def test_of_vectors_the_one_of_another_length_is_blamed(tmp_path: Path, odd: tuple[int, ...], form: str) -> None:
+    write(tmp_path, "\n".join(NAMES), "labels.txt")
+    vectors = [odd, *VECTORS, odd]
+    if form == "json":
+        path = write(tmp_path, "".join(json.dumps({"text": "t", "label": v}) + "\n" for v in vectors), "data.jsonl")
+    else:
+        cells = ["".join(map(str, v)) if form == "digits" else form.format(", ".join(map(str, v))) for v in vectors]
+        path = write_csv(tmp_path, [("t", cell) for cell in cells])
+    with pytest.raises(DataError, match="0/1 vector of 4 values") as caught:
+        read(path)
+    assert caught.value.place is not None
+    assert caught.value.place.line == (1 if form == "json" else 2)
+    assert "most rows have 4" in str(caught.value.hint)
+
+
 # --- columns of names, and columns of other marks -----------------------------------------------------------------
 
 

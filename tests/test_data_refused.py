@@ -95,7 +95,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         ("text,Text,label\na,b,joy\n", 1, "twice: text"),
         ("text,source\na,web\nb,mail\n", 1, "no labels"),
         ("text\njust a text\n", 1, "no labels"),
-        ("just a text\nand one more\n", 1, "cannot tell"),
+        ("just a text\nand one more\n", 1, "each line is a text"),
     ],
 )
 def test_a_broken_table_is_refused(tmp_path: Path, content: str, line: int, message: str) -> None:

@@ -101,6 +101,9 @@ def detect(content: Content, options: ReadOptions) -> FileFormat:
     grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
         return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
+    if any(sign in content.sample[0] for sign in table.DELIMITERS):
+        hint = f"Name the format, one of {', '.join(READERS)}: --set data.format=NAME. It says where it cannot read on."
+        raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
     hint = "A labelled file is a table, JSON, fastText's lines, or one text and label a line: so glad;joy."
     raise NoLabelsError("each line is a text and nothing else", Place(content.path, 1), hint)
 

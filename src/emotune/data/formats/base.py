@@ -141,11 +141,18 @@ _SPELT_DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
 
 
+class Element(int):
+    """The number of an object in an array that is one line, in place of a line: `data.json:1, element 3`."""
+
+    def __str__(self) -> str:
+        return f"1, element {int(self)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as read: text and label names, not yet checked against a label set.
 
-    line      where the row starts, from 1; in a Parquet file the number of the row
+    line      where the row starts, from 1; in a Parquet file the number of the row, in JSON of one line an `Element`
     shares    soft targets: each name with its share (above 0 to 1); `names` are then those with at least a half
     merged    the number of rows in the file that this row was made from: one for each rater
     """

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, ReadOptions
-from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, names_if_ids, names_of_ids
-from emotune.data.formats.literals import choices_of, is_literal, parse_literal
+from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, Schema, names_if_ids, names_of_ids
+from emotune.data.formats.literals import choices_of, is_literal, parse_literal, quoting_error
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
@@ -165,6 +165,7 @@ _BITS: Mapping[Any, bool] = {
     **dict.fromkeys(("0", "0.", "0.0", "False", "false", 0), False),
     **dict.fromkeys(("1", "1.", "1.0", "True", "true", 1), True),
 }
+_QUOTE = re.compile(r"""[\[({:,\s]['"]""")
 _DIGITS = re.compile(r"[01]{2,}")
 _WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0*|,0+)")
 _DECIMAL_COMMA = re.compile(r"[0-9]{1,9},0+")
@@ -229,7 +230,7 @@ def label_format(
     file_format: FileFormat,
     options: ReadOptions,
     place: Place,
-    schema: tuple[str, ...] = (),
+    schema: Schema = (),
     keys: Counter[str] | None = None,
 ) -> FileFormat:
     """The format with the form of its label cells: joined names, literals, ids of names, 0/1 vectors or shares.
@@ -243,10 +244,12 @@ def label_format(
     """
     texts = Counter({cell: n for cell, n in cells.items() if isinstance(cell, str) and cell})
     literals = {cell for cell in texts if is_literal(cell)}
-    if options.config.label_delimiter is None and literals and 2 * sum(texts[c] for c in literals) >= texts.total():
-        file_format = replace(file_format, lists=True)
-    elif file_format.label_delimiter is None:
-        file_format = replace(file_format, label_delimiter=joining(texts.keys(), options))
+    if options.config.label_delimiter is None and literals:
+        most = 2 * sum(texts[c] for c in literals) >= texts.total()
+        file_format = replace(file_format, lists=most or all(map(_is_quoted, literals)))
+    if file_format.label_delimiter is None:
+        plain = texts.keys() - literals if file_format.lists else texts.keys()
+        file_format = replace(file_format, label_delimiter=joining(plain, options) if plain else None)
     if texts and options.config.label_delimiter is None and all(map(_DECIMAL_COMMA.fullmatch, texts)):
         hint = "Ids: --set data.label_delimiter=none; two values each: --set data.label_delimiter=,"
         message = f"all labels are like {shown(next(iter(texts)))}: ids with a decimal comma, or two values each?"
@@ -290,14 +293,19 @@ def _parsed(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...
     if not isinstance(value, str):
         return (_item(value, place),)
     cell = value.strip()
-    if not file_format.lists:
+    if not file_format.lists or not (is_literal(cell) or quoting_error(cell)):
         return tuple(map(_whole, pieces(cell, file_format.label_delimiter)))
     try:
-        found = parse_literal(cell) if cell else ()
+        found = parse_literal(cell)
     except ValueError as error:
-        hint = "Write one label as a list of one, as in the other rows, or set data.label_delimiter."
+        hint = "Write it as a list of names in quotation marks, or as names joined by |."
         raise DataError(f"{shown(cell)}: {error}", place=place, hint=hint) from None
     return found if isinstance(found, Mapping) else tuple(map(_whole, found))
+
+
+def _is_quoted(literal: str) -> bool:
+    """Whether a literal has names in quotation marks within brackets, as no name of a label has."""
+    return literal[0] in "[{" and _QUOTE.search(literal) is not None
 
 
 def _item(value: Any, place: Place) -> str:
@@ -332,7 +340,7 @@ def _whole(item: str) -> str:
 
 
 def vector_format(
-    cells: Counter[Any], file_format: FileFormat, options: ReadOptions, place: Place, schema: tuple[str, ...] = ()
+    cells: Counter[Any], file_format: FileFormat, options: ReadOptions, place: Place, schema: Schema = ()
 ) -> FileFormat | None:
     """The format of cells that are 0/1 vectors, one value for each label; None for other cells.
 
@@ -351,7 +359,8 @@ def vector_format(
             repeated = len(bits) > 2 or bits[0] == bits[1]
             sure = sure or (cell[0] == "0" if _is_number(cell) else repeated)
     length, number = lengths.most_common(1)[0] if lengths else (0, 0)
-    if length < 2 or number < MOST * filled:
+    # where an id would occur twice, or begin with 0, a cell is no list of ids: then most cells decide
+    if length < 2 or (number < MOST * filled and not (sure and length > 2 and 2 * number > filled)):
         return None
     by_id = names_of_ids(place.path, options, schema)
     if not sure:  # [0, 1] may be two ids, 10 and 11 are ids
@@ -378,7 +387,7 @@ def _vector(value: Any, file_format: FileFormat) -> tuple[bool, ...] | None:
     parts: Iterable[Any] = ()
     if isinstance(value, str):
         cell = value.strip()
-        if file_format.lists:
+        if file_format.lists and is_literal(cell):
             try:
                 parts = parse_literal(cell)
             except ValueError:
@@ -462,7 +471,8 @@ class NameReader:
         bits = _vector(value, self._format)
         if bits is None or len(bits) != length:
             what = "the cell is empty" if value is None or value == "" else f"{shown(value)} is here"
-            raise DataError(f"a row has a 0/1 vector of {length} values; {what}", place=place, hint="Correct it.")
+            hint = f"Correct it: most rows have {length} values of 0 and 1."
+            raise DataError(f"a row has a 0/1 vector of {length} values; {what}", place=place, hint=hint)
         return tuple(name for name, bit in zip(self._format.id_names.values(), bits, strict=True) if bit)
 
 

@@ -31,6 +31,7 @@ from emotune.data.formats.cells import (
     shown,
     unwrapped,
 )
+from emotune.data.formats.label_ids import Schema
 from emotune.data.split_files import class_names
 from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import POSITIVE
@@ -67,7 +68,7 @@ class Grid:
     columns: list[str]
     line: int
     rows: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
-    schema: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schema: Mapping[str, Schema] = field(default_factory=dict)
     kind: Literal["header", "keys", "schema"] = "header"
 
     @property
@@ -323,7 +324,7 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
             continue
     place = Place(grid.path, first, column)
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
-    return label_format(cells, file_format, options, place, tuple(schema or ()), keys)
+    return label_format(cells, file_format, options, place, schema or (), keys)
 
 
 def _cell(row: Sequence[Any], at: Sequence[int]) -> Any:

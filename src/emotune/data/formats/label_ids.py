@@ -28,9 +28,11 @@ class NameList(dict[int, str]):
     """Names by id that come from a list, whose order alone gives the ids: nothing says that they begin at 0."""
 
 
-def names_if_ids(
-    path: Path, cells: Counter[str], options: ReadOptions, schema: Sequence[str] = ()
-) -> Mapping[int, str]:
+# the names of ids in a data file itself: in order from 0, or by id
+Schema = Sequence[str] | Mapping[int, str]
+
+
+def names_if_ids(path: Path, cells: Counter[str], options: ReadOptions, schema: Schema = ()) -> Mapping[int, str]:
     """The names of the label ids when most cells are ids that have names; empty when the cells are names.
 
     A cell of another kind among ids is refused by the reader, with its line.
@@ -41,7 +43,7 @@ def names_if_ids(
     return names_of_ids(path, options, schema)
 
 
-def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -> Mapping[int, str]:
+def names_of_ids(path: Path, options: ReadOptions, schema: Schema = ()) -> Mapping[int, str]:
     """The names of the label ids in a file; empty when nothing gives them.
 
     The first of these counts: `data.labels`; `data.labels_file`; `labels.txt` or a JSON dictionary beside the data; the
@@ -64,6 +66,8 @@ def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -
         raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
     if found:
         return _read_names(found[0], config)
+    if isinstance(schema, Mapping):
+        return schema
     return dict(enumerate(schema)) if schema else options.ids
 
 
@@ -130,19 +134,23 @@ def _numbered_names(source: Path, lines: Sequence[tuple[int, str]]) -> list[tupl
 
 
 def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
+    return names_by_id(found, source)
+
+
+def names_by_id(found: Any, source: Path) -> Iterator[tuple[int, str]]:
+    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`; raises DataError for others."""
     pairs: list[tuple[Any, Any]] = list(found.items()) if isinstance(found, dict) else []
     if isinstance(found, list):
         pairs = [(name, i) for i, name in enumerate(found)]
     for key, value in pairs or [(None, None)]:
         if isinstance(key, str) and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
             yield value, key
-        elif isinstance(value, str) and LABEL_ID.fullmatch(key):
+        elif isinstance(value, str) and isinstance(key, str) and LABEL_ID.fullmatch(key):
             yield int(key), value
         else:
             hint = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'

@@ -169,8 +169,8 @@ def _has_ids(row: Sequence[str]) -> bool:
 
 
 def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
-    cells = (line.split("\t") for _, line in content.lines())
-    if not file_format.vector and not any(_has_ids(row) or row[1:2] == [""] for row in cells):
+    rows = (line.split("\t") for _, line in content.lines())
+    if not file_format.vector and not any(_has_ids(row) or row[1:2] == [""] for row in rows):
         raise NoLabelsError("no row has label ids after a tab", Place(content.path))
     reader = NameReader(file_format)
     for number, line in content.lines():

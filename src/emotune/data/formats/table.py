@@ -35,7 +35,7 @@ from emotune.data.formats.columns import (
 from emotune.data.formats.label_ids import names_of_ids
 from emotune.errors import DataError, Place
 
-_DELIMITERS = ",\t;|"
+DELIMITERS = ",\t;|"
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 _LARGEST_CELL = 1 << 30
 _SAMPLE = 1000
@@ -85,7 +85,7 @@ def require_different_names(grid: Grid) -> None:
 def best_grid(content: Content, delimiter: str | None) -> tuple[Grid, str]:
     """The table, cut by the delimiter that gives a text column, else a label column, else the most columns."""
     candidates = []
-    for by in delimiter or _DELIMITERS:
+    for by in delimiter or DELIMITERS:
         try:
             line, columns = read_header(content, by)
         except DataError:  # a quotation mark that opens a text, in a file without a header
@@ -199,7 +199,7 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
     meant = options.format == "headerless"
     if not meant and not content.is_text:
         return None
-    for by in options.delimiter or _DELIMITERS:
+    for by in options.delimiter or DELIMITERS:
         columns = _sample(content, by)
         found = _choose_columns(content, columns, options) if columns else None
         if found is None:
