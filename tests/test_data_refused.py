@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from emotune.config.schema import DataConfig
 from emotune.data.formats.base import read_content
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from hostile_files import zipped
-from label_files import labelled, read, write, write_csv
+from label_files import labelled, load_corpus, read, write, write_csv
 
 
 @pytest.fixture
@@ -53,6 +54,52 @@ def test_what_is_no_text_is_refused(tmp_path: Path, content: bytes, line: int | 
 def test_a_header_with_broken_quoting_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, 'text,"label\na,joy\n')
     refuse(path, DataError, 1, "never closed", format="table", delimiter=",")
+
+
+NAMED = "text,label\nso a,joy\nso b,anger\nso c,joy\nso d,anger\n"
+OF_IDS = "text,label\na,1\nb,0\nc,1\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "says"),
+    [
+        (NAMED, OF_IDS, "ids in valid.csv and names in train.csv"),
+        (OF_IDS, NAMED, "names in valid.csv and ids in train.csv"),
+        (NAMED, NAMED.replace(",", ";"), "valid.csv is a semicolon-separated table"),
+        (NAMED, NAMED.removeprefix("text,label\n"), "valid.csv is a comma-separated table without a header"),
+        (NAMED, NAMED + "e,joy|anger\n", "several joined by '|'; train.csv is a comma-separated table"),
+        (NAMED, "words,label\na,joy\nb,anger\n", "no column 'text'"),
+        (NAMED, "text,anger,joy\na,0,1\nb,1,0\n", "which train.csv does not have"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_files_of_two_forms_are_both_named(tmp_path: Path, train: str, valid: str, says: str, beside: bool) -> None:
+    write(tmp_path, train, "train.csv")
+    other = write(tmp_path, valid, "valid.csv")
+    if beside:
+        write(tmp_path, "anger\njoy\n", "labels.txt")
+    with pytest.raises(DataError) as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert says in caught.value.message
+    assert caught.value.place is not None
+    assert caught.value.place.path == other
+    assert "train.csv" in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "names", [("rows_1.csv", "rows_2.csv"), ("train-00000-of-00002.csv", "train-00001-of-00002.csv")]
+)
+@pytest.mark.parametrize("rows", [(NAMED, OF_IDS), (OF_IDS, NAMED)])
+def test_ids_in_one_of_several_files_and_names_in_another_are_refused(
+    tmp_path: Path, names: tuple[str, str], rows: tuple[str, str]
+) -> None:
+    for name, content in zip(names, rows, strict=True):
+        write(tmp_path, content, name)
+    with pytest.raises(DataError, match="the labels are ids in") as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert all(name in caught.value.message for name in names)
+    assert str(caught.value.hint) == "Write both files in one form."
 
 
 def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:

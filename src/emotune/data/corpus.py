@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.formats import has_labels, read_files, require_no_other_labels
+from emotune.data.formats import has_labels, of_two_forms, read_files, require_no_other_labels
 from emotune.data.formats.base import FileFormat, NoLabelsError, stem_of, suffix_of
 from emotune.data.label_names import odd_rows
 from emotune.data.published import PREFIX, DataSet, data_sets, fetched_folder, published_sets
@@ -277,7 +277,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
     splits = {first: records_of(reading, labels)}
-    notes = [*reading.notes(), *joined_note(reading, labels, config)]
+    notes = [*reading.notes(headers=False), *joined_note(reading, labels, config)]
     odd = list(odd_rows(reading, labels, are_given=bool(config.labels)))
     for split, paths in files.items():
         if split != first:
@@ -286,6 +286,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             known = config.labels if same else labels.names
             try:
                 reading = read_files(paths, config, known, main if same else None, label_ids(main))
+                splits[split] = records_of(reading, labels)
             except NoLabelsError as error:
                 require_no_other_labels(paths, config, files[first][0])
                 if split != "test":
@@ -295,9 +296,10 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
                     raise DataError(error.message, place=error.place, hint=hint) from None
                 notes.append(_without_labels(paths))
                 continue
-            splits[split] = records_of(reading, labels)
+            except DataError as error:
+                raise of_two_forms(error, paths, config, main, files[first][0], labels.names) from None
             odd += odd_rows(reading, labels, are_given=bool(config.labels))
-            notes += reading.notes()
+            notes += reading.notes(headers=False)
     read = (_named(paths, alone=True) for split, paths in files.items() if split in splits)
     names = "" if path.is_file() else f" ({', '.join(read)})"
     kind = "multi-label" if labels.task is Task.MULTI_LABEL else "multi-class: one label a text"

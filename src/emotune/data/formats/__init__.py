@@ -10,6 +10,8 @@ from pathlib import Path
 from emotune.config.schema import DataConfig
 from emotune.data.formats import arrow, jsonl, lines, parquet, raters, table, workbook
 from emotune.data.formats.base import (
+    LABEL_ID,
+    REPEATED_HEADER,
     Content,
     FileFormat,
     LeftOut,
@@ -28,6 +30,7 @@ _SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
 _EXAMPLES = 3
+_ONE_FORM = "Write both files in one form."
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,17 @@ class Reading:
             unused[path] += [LeftOut(row.line, "without a label") for row in there if not row.names and not row.shares]
         return replace(self, rows=rows, unused=unused)
 
-    def notes(self) -> list[str]:
-        """What the user should know about merged and left-out rows; empty when there are none."""
-        return [*self._notes_on_unused(), *self._notes_on_raters()]
+    def notes(self, *, headers: bool = True) -> list[str]:
+        """What the user should know about merged and left-out rows; empty when there are none.
 
-    def _notes_on_unused(self) -> Iterator[str]:
+        headers   whether repeated headers are among them; the findings of a corpus have them too
+        """
+        return [*self._notes_on_unused(headers), *self._notes_on_raters()]
+
+    def _notes_on_unused(self, headers: bool) -> Iterator[str]:
         by_reason: dict[str, list[str]] = {}
         for path, rows in self.unused.items():
-            for row in rows:
+            for row in rows if headers else [row for row in rows if row.why != REPEATED_HEADER]:
                 by_reason.setdefault(row.why, []).append(f"{path.name}:{row.line}")
         for why, places in by_reason.items():
             shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
@@ -129,19 +135,70 @@ def read_files(
     for path in paths:
         content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
-        found = list(READERS[file_format.reader].read(content, file_format))
+        try:
+            found = list(READERS[file_format.reader].read(content, file_format))
+        except DataError as error:
+            raise error if path == paths[0] else of_two_forms(error, [path], config, file_format, paths[0]) from None
         rows[path] = [row for row in found if isinstance(row, Row)]
         unused[path] = [row for row in found if isinstance(row, LeftOut)] if len(rows[path]) < len(found) else []
     assert file_format is not None, "there is at least one file"
     if config.values != "auto" and not file_format.label_columns:
         message = f"data.values={config.values} is for columns with one label each; here a column has the labels"
         raise ConfigError(message, hint="Name the columns: --set data.label_columns=[A,B,…]; or leave data.values out.")
+    if not file_format.id_names and not file_format.label_columns:
+        _require_ids_or_names(rows)
     if detected:
         published = file_format.reader == lines.GOEMOTIONS_TSV.name
         require_first_id(rows, file_format.id_names, options, published=published)
     reading = Reading(file_format, rows, {}, unused)
     reading = reading if file_format.raters is None else _merged(reading, config)
     return reading.without_unlabelled() if config.unlabelled == "drop" else reading
+
+
+def _require_ids_or_names(rows: Mapping[Path, Sequence[Row]]) -> None:
+    """Raise DataError when one file has label ids and another has names."""
+    first: dict[bool, Path] = {}
+    for path, there in rows.items() if len(rows) > 1 else ():
+        kinds = {LABEL_ID.fullmatch(name) is not None for row in there for name in row.names}
+        if len(kinds) == 1:
+            first.setdefault(kinds.pop(), path)
+    if len(first) > 1:
+        ids, names = first[True], first[False]
+        message = f"the labels are ids in {ids.name} and names in {names.name}"
+        raise DataError(message, place=Place(ids, rows[ids][0].line), hint=_ONE_FORM)
+
+
+def of_two_forms(
+    error: DataError,
+    paths: Sequence[Path],
+    config: DataConfig,
+    main: FileFormat,
+    first: Path,
+    names: Sequence[str] = (),
+) -> DataError:
+    """The error of a file that is read in the format of `first`; it names both forms where they differ.
+
+    names   the labels of `first`, where they are known
+    """
+    try:
+        own = read_files(paths, config, config.labels)
+    except EmotuneError:
+        hint = f"{first.name} is a {main.describe()}. {_ONE_FORM}"
+        return error if error.hint else DataError(error.message, place=error.place, hint=hint)
+    here, there = own.format.describe(), main.describe()
+    found = {name for row in own.all_rows() for name in row.names}
+    ids = [
+        bool(form.id_names) or (bool(known) and all(map(LABEL_ID.fullmatch, known)))
+        for form, known in ((own.format, found), (main, names or found))
+    ]
+    if ids[0] != ids[1]:
+        kinds = [("names", "ids")[are] for are in ids]
+        message = f"the labels are {kinds[0]} in {paths[0].name} and {kinds[1]} in {first.name}"
+    elif here != there:
+        message = f"the files differ: {paths[0].name} is a {here}; {first.name} is a {there}"
+    else:
+        return error
+    return DataError(f"{error.message}; {message}", place=error.place, hint=_ONE_FORM)
 
 
 def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:

@@ -277,7 +277,7 @@ def looks_joined(name: str) -> str | None:
     """The delimiter that would cut a label name into several that look like names; None without one."""
     for delimiter in (",", *_BETWEEN_NAMES):
         found = pieces(name, delimiter)
-        if len(found) > 1 and all(part[0].isalpha() and len(part) <= _LONGEST_PART for part in found):
+        if len(found) > 1 and all(part[0].isalpha() and 1 < len(part) <= _LONGEST_PART for part in found):
             return delimiter
     return None
 
