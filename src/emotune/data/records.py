@@ -144,7 +144,10 @@ def label_set(reading: Reading, config: DataConfig) -> LabelSet:
     except DataError as error:
         rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
         bad = (Place(path, row.line) for path, row in rows if any(map(_name_error, row.names)))
-        raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
+        hint = (
+            error.hint or "Add texts with other labels; if another column has the labels: --set data.label_column=NAME"
+        )
+        raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=hint) from None
 
 
 def _name_error(name: str) -> str | None:

@@ -102,7 +102,7 @@ class Content:
         if b"\0" in raw:
             raise not_text(self.path, raw, raw.index(b"\0"))
         if blank:
-            raise DataError("the file is empty", place=Place(self.path))
+            raise DataError("the file is empty", place=Place(self.path), hint="Download or save it again.")
         return raw if b"\n" in raw else raw.replace(b"\r", b"\n")
 
 

@@ -96,8 +96,11 @@ def flag(value: Any, place: Place, form: str = BINARY) -> bool:
         if hidden(value) == "-1":
             hint = "-1 often says that a row has no labels: remove such rows."
         elif number is not None and form == BINARY:
-            hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
-            hint += "data.values=graded --set data.positive_from=N."
+            hint = "Grades, positive from N on: --set data.values=graded --set data.positive_from=N."
+            if 0 <= number <= 1:
+                hint = f"Shares from 0 to 1 as soft targets: --set data.values=soft. {hint}"
+        elif hidden(value) == "blank" and form == BINARY:
+            hint = "Write 0 or 1 in it."
         elif is_flag_of_any_form(value):
             hint = "Write the cells of all label columns alike."
         allowed = _COUNTS.get(form, f"neither {form.removesuffix('/blank')} nor blank")
@@ -315,7 +318,8 @@ def _item(value: Any, place: Place) -> str:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
         return str(value)
-    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
+    hint = 'Write names or ids, such as ["joy", "love"], or shares, such as {"joy": 0.9, "love": 0.1}.'
+    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place, hint=hint)
 
 
 def _are_shares(items: tuple[str, ...]) -> bool:
@@ -486,5 +490,5 @@ def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float]
     for name, share in value.items():
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             message = f"the share of {name[:_SHOWN]!r} is a number from 0 to 1, not {str(share)[:_SHOWN]}"
-            raise DataError(message, place=place)
+            raise DataError(message, place=place, hint="Correct it; divide percentages by 100.")
     return tuple((name, float(share)) for name, share in value.items() if share)

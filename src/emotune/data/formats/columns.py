@@ -295,14 +295,16 @@ def _require_known_forms(grid: Grid, found: FileFormat) -> None:
 def _hint_of_numbers(grid: Grid, file_format: FileFormat) -> str:
     """The settings for columns of shares or grades, when there are columns of numbers."""
     columns = [c for c in grid.columns if c not in (file_format.text_column, file_format.id_column)]
-    numeric = [c for c, count in _counts(grid, columns).items() if any(map(_is_number, count))]
-    listed = ",".join(numeric)[:_SHOWN]
+    numeric = {c: count for c, count in _counts(grid, columns).items() if any(map(_is_number, count))}
+    named = f"--set data.label_columns=[{','.join(numeric)[:_SHOWN]}]"
     if not numeric:
         return ""
     if file_format.values in (SOFT, GRADED):
-        return f" Columns with numbers: --set data.label_columns=[{listed}]."
-    hint = f" If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
-    return hint + "--set data.values=graded --set data.positive_from=N."
+        return f" Columns with numbers: {named}."
+    hint = f" Grades, positive from N on: {named} --set data.values=graded --set data.positive_from=N."
+    if all(_is_share(value, SOFT) for count in numeric.values() for value in count if _is_number(value)):
+        hint = f" Shares from 0 to 1: {named} --set data.values=soft.{hint}"
+    return hint
 
 
 def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, column: str) -> FileFormat:
@@ -381,7 +383,8 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
         text, key = row[at_text], None if at_id is None or row[at_id] in (None, "") else str(row[at_id])
         if not isinstance(text, str):
             message = "there is no text" if text is None else f"the text is {shown(text)}, not a string"
-            raise DataError(message, place=Place(grid.path, line, file_format.text_column))
+            hint = "Write a text, or remove the row. If another column has the texts: --set data.text_column=NAME"
+            raise DataError(message, place=Place(grid.path, line, file_format.text_column), hint=hint)
         if at_flags:
             flags = tuple("" if row[i] is None else str(row[i]) for i, _ in at_flags)
             if flags not in known:

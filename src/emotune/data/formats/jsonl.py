@@ -105,10 +105,11 @@ def _grid(content: Content, label_column: str | None = None, tool: Tool | None =
             folded = [c.casefold() for c in columns]
             if len(set(folded)) < len(folded):
                 twice = next(c for c in columns if folded.count(c.casefold()) > 1)
-                raise DataError(f"the key {twice!r} has two spellings", place=Place(content.path, line))
+                hint = "Write it in one way in all rows."
+                raise DataError(f"the key {twice!r} has two spellings", place=Place(content.path, line), hint=hint)
     names = list(columns)
     if not names:
-        raise DataError("there are no objects with keys", place=Place(content.path, 1))
+        raise DataError("there are no objects with keys", place=Place(content.path, 1), hint=_HINT)
     label = find_column(label_column, names)
 
     def rows() -> Iterator[tuple[int, Sequence[Any]]]:
@@ -135,7 +136,8 @@ def _rows(content: Content, tool: Tool | None) -> Iterator[tuple[int, dict[str, 
         try:
             yield from ((line, row) for row in tool.rows(found))
         except ValueError as error:
-            raise DataError(str(error), place=Place(content.path, line)) from None
+            hint = "Correct the row, or remove it."
+            raise DataError(str(error), place=Place(content.path, line), hint=hint) from None
 
 
 def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -249,7 +251,8 @@ def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
         value, end = _decoded(content, number, line, 0)
         if end < len(line):
             message = f"something follows the object: {shown(line[end:].lstrip())}"
-            raise DataError(message, place=Place(content.path, number))
+            hint = "Write each object on a line of its own."
+            raise DataError(message, place=Place(content.path, number), hint=hint)
         yield number, value
 
 
@@ -305,9 +308,11 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
         return value, end
     except UnicodeEncodeError as error:
         half = ord(error.object[error.start])
-        raise DataError(f"\\u{half:04x} is half of a character", place=Place(content.path, line)) from None
+        message, hint = f"\\u{half:04x} is half of a character", "Write the whole character, or remove it."
+        raise DataError(message, place=Place(content.path, line), hint=hint) from None
     except _Refused as error:
-        raise DataError(str(error), place=Place(content.path, line)) from None
+        hint = "Write each key of a row once, and null where there is no number."
+        raise DataError(str(error), place=Place(content.path, line), hint=hint) from None
     except json.JSONDecodeError as error:
         line += text.count("\n", at, error.pos)
         reason = error.msg + (f" in column {error.pos + 1}" if error.lineno == 1 else "")

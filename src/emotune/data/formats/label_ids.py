@@ -21,6 +21,7 @@ _NUMBERED = (
     re.compile(rf"[(\[]?(?P<id>[0-9]{{1,9}}){_SIGN}(?P<name>\S.*)"),
     re.compile(rf"(?P<name>\S.*?){_SIGN}[(\[]?(?P<id>[0-9]{{1,9}})[)\]]?"),
 )
+_DICTIONARY = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
 FIRST_ID_HINT = "If the ids begin at 1: --set data.first_id=1"
 
 
@@ -92,9 +93,11 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
             hint = "A list of names has one a line, without quotation marks and commas."
             raise DataError(f"the label {name[:60]!r} {error}", place=Place(source, line), hint=hint)
         if name in seen:
-            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line))
+            hint = "Give each id another name."
+            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line), hint=hint)
         if number in names:
-            raise DataError(f"two labels have the id {number}", place=Place(source, line or 1))
+            hint = "Give each name another id."
+            raise DataError(f"two labels have the id {number}", place=Place(source, line or 1), hint=hint)
         seen.add(name)
         names[number] = name
     return names
@@ -138,7 +141,8 @@ def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
-        raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
+        message = f"not valid JSON: {getattr(error, 'msg', error)}"
+        raise DataError(message, place=Place(source, line), hint=_DICTIONARY) from None
     return names_by_id(found, source)
 
 
@@ -153,8 +157,7 @@ def names_by_id(found: Any, source: Path) -> Iterator[tuple[int, str]]:
         elif isinstance(value, str) and isinstance(key, str) and LABEL_ID.fullmatch(key):
             yield int(key), value
         else:
-            hint = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
-            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=hint)
+            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=_DICTIONARY)
 
 
 def require_first_id(

@@ -35,6 +35,7 @@ from emotune.labels import GOEMOTIONS
 # fastText: `__label__joy __label__love some text`, labels before the text or after it
 
 _BLANKS = r"[ \t]*"
+_NAME_IT = f"Write the name of a label after it, as in {MARK}joy, or remove it."
 
 
 def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | None:
@@ -49,7 +50,7 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     lines = [_marks(line, separator, glued)[1] for _, line in content.lines()]
     cells = Counter(name for names in lines for name in names if name)
     if not cells and options.format is None:
-        raise DataError(f"no line has a label ({MARK}NAME)", place=Place(content.path, 1))
+        raise DataError(f"no line has a label ({MARK}NAME)", place=Place(content.path, 1), hint=_NAME_IT)
     joined = "" if configured_delimiter(options) == "" else joining(cells.keys(), options)
     if joined == "," and configured_delimiter(options) is None and not _all_labels(cells, options):
         joined = None  # the reader refuses the comma, with its line
@@ -121,7 +122,7 @@ def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
     for number, line in content.lines():
         place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter, file_format.glued)
         if not all(marks):
-            raise DataError(f"{MARK} has no name here", place=place)
+            raise DataError(f"{MARK} has no name here", place=place, hint=_NAME_IT)
         if any(MARK in part for part in (text, *marks)):
             hint = "Labels stand before the text or after it, with blanks between them. Remove the mark from a text."
             raise DataError(f"{MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
@@ -176,7 +177,8 @@ def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]
     for number, line in content.lines():
         place, cells = Place(content.path, number), line.split("\t")
         if len(cells) < 2:
-            raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
+            message = "a row has a text, a tab and label ids; there is no tab here"
+            raise DataError(message, place=place, hint="Correct the line, or remove it.")
         if len(cells) > 3:
             message = f"a row has a text, label ids and an id; here are {len(cells)} cells"
             raise DataError(message, place=place, hint="A text in this format has no tab: replace it by a blank.")
