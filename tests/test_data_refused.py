@@ -102,6 +102,15 @@ def test_ids_in_one_of_several_files_and_names_in_another_are_refused(
     assert str(caught.value.hint) == "Write both files in one form."
 
 
+def test_some_rows_of_minus_one_are_a_fault_of_these_rows(tmp_path: Path) -> None:
+    write(tmp_path, "anger\njoy\n", "labels.txt")
+    write(tmp_path, OF_IDS, "train.csv")
+    write(tmp_path, "text,label\na,1\nb,-1\nc,-1\n", "valid.csv")
+    with pytest.raises(DataError, match=r"valid\.csv:3 .*'-1'") as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert "remove such rows" in str(caught.value.hint)
+
+
 def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:
     """Reading raises this kind of error, once, at this line of the file."""
     with pytest.raises(EmotuneError) as caught:

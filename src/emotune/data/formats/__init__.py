@@ -3,7 +3,7 @@
 To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from emotune.data.formats.base import (
     Row,
     read_content,
 )
-from emotune.data.formats.cells import KNOWN_NAMES
+from emotune.data.formats.cells import KNOWN_NAMES, hidden
 from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
@@ -146,7 +146,7 @@ def read_files(
         message = f"data.values={config.values} is for columns with one label each; here a column has the labels"
         raise ConfigError(message, hint="Name the columns: --set data.label_columns=[A,B,…]; or leave data.values out.")
     if not file_format.id_names and not file_format.label_columns:
-        _require_ids_or_names(rows)
+        _require_ids_or_names(rows, file_format)
     if detected:
         published = file_format.reader == lines.GOEMOTIONS_TSV.name
         require_first_id(rows, file_format.id_names, options, published=published)
@@ -155,17 +155,23 @@ def read_files(
     return reading.without_unlabelled() if config.unlabelled == "drop" else reading
 
 
-def _require_ids_or_names(rows: Mapping[Path, Sequence[Row]]) -> None:
+def _require_ids_or_names(rows: Mapping[Path, Sequence[Row]], file_format: FileFormat) -> None:
     """Raise DataError when one file has label ids and another has names."""
-    first: dict[bool, Path] = {}
+    first: dict[str, Path] = {}
     for path, there in rows.items() if len(rows) > 1 else ():
-        kinds = {LABEL_ID.fullmatch(name) is not None for row in there for name in row.names}
-        if len(kinds) == 1:
-            first.setdefault(kinds.pop(), path)
-    if len(first) > 1:
-        ids, names = first[True], first[False]
+        first.setdefault(_kind(file_format, {name for row in there for name in row.names}), path)
+    if {"ids", "names"} <= first.keys():
+        ids, names = first["ids"], first["names"]
         message = f"the labels are ids in {ids.name} and names in {names.name}"
         raise DataError(message, place=Place(ids, rows[ids][0].line), hint=_ONE_FORM)
+
+
+def _kind(file_format: FileFormat, names: Iterable[str]) -> str:
+    """Whether all labels of a file are `ids`, or all are `names`; else `both`."""
+    are_ids = {LABEL_ID.fullmatch(name) is not None for name in names if hidden(name) is None}
+    if file_format.id_names:
+        return "ids"
+    return "both" if len(are_ids) != 1 else "ids" if are_ids.pop() else "names"
 
 
 def of_two_forms(
@@ -187,18 +193,15 @@ def of_two_forms(
         return error if error.hint else DataError(error.message, place=error.place, hint=hint)
     here, there = own.format.describe(), main.describe()
     found = {name for row in own.all_rows() for name in row.names}
-    ids = [
-        bool(form.id_names) or (bool(known) and all(map(LABEL_ID.fullmatch, known)))
-        for form, known in ((own.format, found), (main, names or found))
-    ]
-    if ids[0] != ids[1]:
-        kinds = [("names", "ids")[are] for are in ids]
+    kinds, hint = [_kind(own.format, found), _kind(main, names)], _ONE_FORM
+    if {"names", "ids"} == set(kinds):
         message = f"the labels are {kinds[0]} in {paths[0].name} and {kinds[1]} in {first.name}"
     elif here != there:
+        hint = f"{error.hint or ''} {hint}".strip()
         message = f"the files differ: {paths[0].name} is a {here}; {first.name} is a {there}"
     else:
         return error
-    return DataError(f"{error.message}; {message}", place=error.place, hint=_ONE_FORM)
+    return DataError(f"{error.message}; {message}", place=error.place, hint=hint)
 
 
 def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:

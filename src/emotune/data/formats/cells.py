@@ -60,6 +60,7 @@ _COUNTS = {
 WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
 _HIDDEN = {"": "blank", "-1": "-1", "-1.0": "-1", "?": "?"}
 SOFT, GRADED = "soft", "graded"
+_MINUS_ONE = "-1 often says that a row has no labels: remove such rows."
 _LEAVE_OUT = "If this column is no label, name only those that are: --set data.label_columns=[A,B,…]"
 
 
@@ -70,8 +71,9 @@ def is_flag(value: Any, form: str = BINARY) -> bool:
 
 def own_name(value: Any, column: str) -> Any:
     """The cell, or what stands for the name of its own column, where that is no mark such as `x`."""
-    same = isinstance(value, str) and value.strip().casefold() == column.casefold()
-    return _OWN if same and not is_flag_of_any_form(value) else value
+    if not isinstance(value, str) or len(value) < len(column) or value.strip().casefold() != column.casefold():
+        return value
+    return value if is_flag_of_any_form(value) else _OWN
 
 
 def is_flag_of_any_form(value: Any) -> bool:
@@ -94,7 +96,7 @@ def flag(value: Any, place: Place, form: str = BINARY) -> bool:
         number = number_of(value)
         hint = "Correct the cell."
         if hidden(value) == "-1":
-            hint = "-1 often says that a row has no labels: remove such rows."
+            hint = _MINUS_ONE
         elif number is not None and form == BINARY:
             hint = "Grades, positive from N on: --set data.values=graded --set data.positive_from=N."
             if 0 <= number <= 1:
@@ -468,6 +470,8 @@ class NameReader:
         hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
         if item == str(high + 1) and low == 0 and isinstance(by_id, NameList):
             hint = f"{FIRST_ID_HINT}. Else c{hint[1:]}"
+        if hidden(item) == "-1":
+            hint = _MINUS_ONE
         raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
 
     def _vector_names(self, value: Any, place: Place) -> tuple[str, ...]:
