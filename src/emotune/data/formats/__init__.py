@@ -20,6 +20,7 @@ from emotune.data.formats.base import (
     ReadOptions,
     Row,
     read_content,
+    suffix_of,
 )
 from emotune.data.formats.cells import KNOWN_NAMES, hidden
 from emotune.data.formats.label_ids import require_first_id
@@ -193,11 +194,13 @@ def of_two_forms(
         return error if error.hint else DataError(error.message, place=error.place, hint=hint)
     here, there = own.format.describe(), main.describe()
     found = {name for row in own.all_rows() for name in row.names}
-    kinds, hint = [_kind(own.format, found), _kind(main, names)], _ONE_FORM
+    kinds = [_kind(own.format, found), _kind(main, names)]
+    hint = f"{error.hint or ''} {_ONE_FORM}".strip()
     if {"names", "ids"} == set(kinds):
+        # names for the ids help only a file whose own format counts
+        hint = _ONE_FORM if suffix_of(paths[0]) == suffix_of(first) else hint
         message = f"the labels are {kinds[0]} in {paths[0].name} and {kinds[1]} in {first.name}"
     elif here != there:
-        hint = f"{error.hint or ''} {hint}".strip()
         message = f"the files differ: {paths[0].name} is a {here}; {first.name} is a {there}"
     else:
         return error
