@@ -122,9 +122,9 @@ TEXT_FILES = [
     bad("x.csv.gz", gzip.compress(b"", mtime=0), None, "the file is empty"),
     bad("x.csv.gz", gzip.compress(gzip.compress(b"text", mtime=0), mtime=0), None, "gzip archive in an archive"),
     bad("x.csv.gz", gzip.compress(b"text,label\na\n", mtime=0), 2, "the row has 1 columns"),
-    bad("x.txt", "just a text\nand one more\n", 1, "cannot tell the format of this file"),
-    bad("x.txt", "one\ntwo\nthree\n", 1, "cannot tell the format of this file"),
-    bad("x.csv", "1\n2\n3\n", 1, "cannot tell the format of this file"),
+    bad("x.txt", "just a text\nand one more\n", 1, "each line is a text and nothing else"),
+    bad("x.txt", "one\ntwo\nthree\n", 1, "each line is a text and nothing else"),
+    bad("x.csv", "1\n2\n3\n", 1, "each line is a text and nothing else"),
 ]
 
 TABLES = [
@@ -142,7 +142,7 @@ TABLES = [
     table(GOOD + '"a" b,joy\n', 4, "not valid CSV"),
     table(GOOD + '"a""",joy"\n"\n', 5, "never closed"),
     table(GOOD + 'a,"joy"x\n', 4, "not valid CSV"),
-    bad("x.csv", 'text,"label\na,joy\n', 1, "cannot tell"),
+    bad("x.csv", 'text,"label\na,joy\n', 1, "cannot tell the format"),
     bad("x.csv", "text,label,label\na,joy,joy\n", 1, "names a column twice: label"),
     bad("x.csv", "Text,text,label\na,b,joy\n", 1, "names a column twice: text"),
     bad("x.csv", "text,joy,Joy\na,0,1\n", 1, "names a column twice: joy"),
@@ -175,7 +175,7 @@ TABLES = [
     bad("x.csv", "text,label\ra,joy\rb\r", 3, "the row has 1 columns"),
     bad("x.csv", "\ufefftext,label\na\n", 2, "the row has 1 columns"),
     listed("[joy", "'[joy'"),
-    listed("joy", "it is not a list"),
+    listed("joy]", "it is not a list"),
     listed('["joy", ["anger"]]'),
     listed("[[1, 2]]"),
     listed("['joy', {'a': 1}]"),

@@ -10,6 +10,7 @@ import pytest
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading, read_files
+from emotune.data.quality.checks import check
 from emotune.errors import DataError
 from emotune.labels import Task
 from label_files import labelled, load_corpus, read, write
@@ -212,7 +213,7 @@ def test_prodigys_yes_or_no_to_one_label_is_read(tmp_path: Path) -> None:
 def test_a_column_called_answer_is_not_prodigys(tmp_path: Path) -> None:
     rows = [{"text": "so", "label": "joy", "answer": "yes"}, {"text": "no", "label": "anger", "answer": "no"}]
     assert "Prodigy" not in reading_of(tmp_path, rows).format.describe()
-    with pytest.raises(DataError, match=r"data\.json:1: the answer is 'yes'"):
+    with pytest.raises(DataError, match=r"data\.json:1, element 2: the answer is 'yes'"):
         reading_of(tmp_path, [rows[0] | {"answer": "accept"}, rows[1] | {"answer": "yes"}])
 
 
@@ -294,6 +295,62 @@ def test_other_tables_in_json_name_the_conversion(
     assert 'orient="records", lines=True' in str(caught.value.hint)
     assert caught.value.place is not None
     assert caught.value.place.line == 1
+
+
+OF_IDS = [{"text": "so", "label": 1}, {"text": "no", "label": 0}]
+AS_NAMED = [("so", ("joy",)), ("no", ("anger",))]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"labels": ["anger", "joy"]},
+        {"label_names": ["anger", "joy"]},
+        {"labels": [{"id": 1, "name": "joy"}, {"id": 0, "name": "anger"}]},
+        {"id2label": {"0": "anger", "1": "joy"}},
+        {"label2id": {"joy": 1, "anger": 0}, "authors": [{"name": "A"}]},
+    ],
+)
+def test_names_beside_the_rows_name_the_ids(tmp_path: Path, names: dict[str, Any]) -> None:
+    for rows in (OF_IDS, [row | {"label": name} for row, (_, (name,)) in zip(OF_IDS, AS_NAMED, strict=True)]):
+        path = write(tmp_path, json.dumps(names | {"data": rows}), "data.json")
+        assert labelled(read(path)[1]) == AS_NAMED
+
+
+@pytest.mark.parametrize("kind", [{"names": ["anger", "joy"]}, {"feature": {"names": ["anger", "joy"]}}])
+def test_an_export_of_the_hubs_viewer_is_read(tmp_path: Path, kind: dict[str, Any]) -> None:
+    features = [{"name": "text", "type": {"dtype": "string"}}, {"name": "label", "type": kind}]
+    listed = [row | {"label": [row["label"]]} for row in OF_IDS] if "feature" in kind else OF_IDS
+    rows = [{"row_idx": i, "row": row, "truncated_cells": []} for i, row in enumerate(listed)]
+    assert labelled(read(write(tmp_path, json.dumps({"features": features, "rows": rows}), "a.json"))[1]) == AS_NAMED
+    rows[1]["truncated_cells"] = ["text"]
+    with pytest.raises(DataError, match=r"a\.json:1, element 2: .*cut.*'text'") as caught:
+        read(write(tmp_path, json.dumps({"features": features, "rows": rows}), "a.json"))
+    assert "Parquet" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ([*PLAIN, {"text": None, "label": "joy"}], "1, element 3"),
+        ([*PLAIN, {"text": "so", "label": 0.5}], "1, element 3"),
+        ([*PLAIN, {"text": "so", "lable": "joy"}], "1, element 3"),
+        ([PLAIN[0], "so"], "1, element 2"),
+    ],
+)
+def test_a_row_of_a_file_of_one_line_is_named_by_its_number(tmp_path: Path, rows: list[Any], place: str) -> None:
+    for content in (rows, {"data": rows}):
+        if content is rows or all(isinstance(row, dict) for row in rows):
+            with pytest.raises(DataError, match=rf"data\.json:{place}\b"):
+                read(write(tmp_path, json.dumps(content), "data.json"))
+
+
+def test_findings_in_a_file_of_one_line_name_the_element(tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": label} for i, label in enumerate(["joy", "joy", "Joy", "anger"])]
+    corpus = load_corpus(
+        DataConfig(path=str(write(tmp_path, json.dumps(rows), "data.json")), split=[1, 0, 0]), ("train",)
+    )
+    assert any("data.json:1, element 3" in str(finding) for finding in check(corpus))
 
 
 def test_several_lists_of_rows_are_asked_about(tmp_path: Path) -> None:

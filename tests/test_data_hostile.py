@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 import zipfile
 from collections import Counter
 from contextlib import suppress
@@ -18,6 +19,7 @@ from pyarrow import ipc, parquet
 from typer.testing import CliRunner
 
 from emotune.cli.app import app
+from emotune.config.loading import override_data
 from emotune.config.schema import DataConfig
 from emotune.data.formats import Reading, read_files
 from emotune.data.formats.base import FileFormat
@@ -38,6 +40,47 @@ def test_there_are_as_many_cases_as_promised() -> None:
     assert len({(case.name, case.content, tuple(case.beside.items())) for case in BROKEN}) == len(BROKEN) >= 150
 
 
+def settings_in(hint: str) -> list[list[str]]:
+    """The settings of each alternative in a hint, without those that the user completes."""
+    clauses = [
+        re.findall(r"--set (data\.\w+=(?:'[^']*'|\[[^\]]*\]|\S*\w|,))", clause) for clause in re.split(r"; |\. ", hint)
+    ]
+    chosen = [[one.replace("'", "") for one in clause] for clause in clauses if clause]
+    return [clause for clause in chosen if not any(re.search(r"=N$|NAME|PATH|…", one) for one in clause)]
+
+
+def message_of(config: DataConfig) -> str | None:
+    """The message of the error with this configuration; None without one."""
+    try:
+        load_corpus(config, ("train",))
+    except EmotuneError as error:
+        return error.message
+    return None
+
+
+ASKED = [
+    "text,label1,label2\na,joy,love\nb,anger,\n",
+    "text,joy,anger\na,0.3,0.9\nb,0.2,0.1\n",
+    "text,Up,Down\na,0.3,0.9\nb,0.2,0.1\n",
+    'text,label\na,"1,0"\nb,"2,0"\nc,"1,0"\n',
+    "__label__joy, a text\n__label__anger,b a text\n__label__joy,love a\n",
+    "Phrase;Feeling\na b;joy\nb c;anger\nc d;joy\n",
+    "text,label\na,joy\nb,\nc,anger\n",
+]
+
+
+@pytest.mark.parametrize("content", ASKED)
+def test_each_alternative_of_a_hint_that_is_followed_reads_the_file(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
+        load_corpus(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), ("train",))
+    found = settings_in(str(caught.value.hint))
+    assert found
+    for settings in found:
+        load_corpus(override_data(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), settings), ("train",))
+
+
 @pytest.mark.parametrize("case", BROKEN, ids=lambda case: f"{case.name}: {case.says}")
 def test_a_malformed_file_ends_in_one_error_with_its_place(tmp_path: Path, case: Broken) -> None:
     path = lay(tmp_path, case)
@@ -45,6 +88,11 @@ def test_a_malformed_file_ends_in_one_error_with_its_place(tmp_path: Path, case:
         load_corpus(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), ("train",))
     assert case.says in caught.value.message
     assert caught.value.place is not None
+    assert caught.value.hint
+    followed = [
+        override_data(DataConfig(path=str(path), split=[1.0, 0.0, 0.0]), s) for s in settings_in(caught.value.hint)
+    ]
+    assert caught.value.message not in map(message_of, followed)
     assert (caught.value.place.path, caught.value.place.line) == (tmp_path / (case.at or case.name), case.line)
     assert len(str(caught.value)) < 1000
 

@@ -580,7 +580,22 @@ def test_a_file_of_names_in_quotation_marks_is_refused_with_its_line(tmp_path: P
     assert (caught.value.place.path, caught.value.place.line) == (names, 2)
 
 
-@pytest.mark.parametrize("line", ["{} {}", "{}: {}", "{}\t{}", "{},{}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{} {}",
+        "{}: {}",
+        "{}\t{}",
+        "{},{}",
+        "{}. {}",
+        "({}) {}",
+        "{} - {}",
+        "{1} {0}",
+        "{1}\t{0}",
+        "{1}: {0}",
+        "{1},{0}",
+    ],
+)
 def test_ids_beside_the_names_in_labels_txt_are_read(tmp_path: Path, line: str) -> None:
     names = {7: "joy", 3: "anger", 0: "fear"}
     write(tmp_path, "".join(line.format(*pair) + "\n" for pair in names.items()), "labels.txt")
@@ -588,12 +603,31 @@ def test_ids_beside_the_names_in_labels_txt_are_read(tmp_path: Path, line: str) 
     assert labelled(read(path)[1]) == [("a", ("anger",)), ("b", ("joy",)), ("c", ("anger",))]
 
 
-def test_names_that_begin_with_numbers_are_names(tmp_path: Path) -> None:
-    write(tmp_path, "1 star\n2 stars\n3 stars\n", "labels.txt")
-    assert labelled(read(write(tmp_path, "text,label\na,0\nb,2\n"))[1]) == [("a", ("1 star",)), ("b", ("3 stars",))]
+@pytest.mark.parametrize("names", [("1 star", "2 stars", "3 stars"), ("level 1", "level 2", "level 3")])
+def test_names_with_numbers_are_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write(tmp_path, "\n".join(names), "labels.txt")
+    assert labelled(read(write(tmp_path, "text,label\na,0\nb,2\n"))[1]) == [("a", names[:1]), ("b", names[2:])]
 
 
-@pytest.mark.parametrize("content", ["emotion\nanger\njoy\n", "Label\nanger\njoy\n", "anger,joy,love\n"])
+def test_a_name_without_an_id_among_ids_is_refused_with_its_line(tmp_path: Path) -> None:
+    names = write(tmp_path, "anger 0\njoy 1\nlove\n", "labels.txt")
+    with pytest.raises(DataError, match="no id") as caught:
+        cells_of(tmp_path, ["0", "1"])
+    assert str(caught.value.place) == f"{names}:3"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "emotion\nanger\njoy\n",
+        "Label\nanger\njoy\n",
+        "anger,joy,love\n",
+        "anger joy love",
+        "id,label\n0,anger\n1,joy\n",
+        "label_id\tname\n0\tanger\n1\tjoy\n",
+        "emotion id\nanger 0\njoy 1\n",
+    ],
+)
 def test_a_header_and_several_names_a_line_in_labels_txt_are_refused(tmp_path: Path, content: str) -> None:
     write(tmp_path, content, "labels.txt")
     with pytest.raises(DataError, match=r"labels\.txt:1: ") as caught:
@@ -641,3 +675,135 @@ def test_the_first_id_is_offered_only_for_a_list_of_names(tmp_path: Path, name: 
     named = "anger\njoy\n" if hinted else '{"anger": 0, "joy": 1}'
     write(tmp_path, named, name)
     assert ("first_id" in refused(tmp_path, ["0", "1", "2"], 4).hint) is hinted
+
+
+# --- cells of two kinds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["joy", "anger", '{"choices": ["joy", "love"]}'], [("joy",), ("anger",), ("joy", "love")]),
+        (['{"choices": ["joy", "love"]}', '{"choices": ["anger"]}', "joy"], [("joy", "love"), ("anger",), ("joy",)]),
+        (["joy", "['anger', 'love']", "joy, anger", ""], [("joy",), ("anger", "love"), ("joy", "anger"), ()]),
+    ],
+)
+def test_names_and_lists_in_one_column_are_read(tmp_path: Path, cells: list[str], names: list[tuple[str, ...]]) -> None:
+    assert cells_of(tmp_path, cells) == names
+
+
+@pytest.mark.parametrize("odd", ["[deleted]", "(none)", "(can't say)", '["joy", "love"'])
+def test_brackets_without_a_list_of_names_are_refused_with_their_line(tmp_path: Path, odd: str) -> None:
+    assert "Correct" in str(refused(tmp_path, ["joy", odd, "anger", "joy"], 3).hint)
+
+
+@pytest.mark.parametrize("odd", [(1, 0, 0), (1, 0, 0, 0, 1), (0, 1, 0, 2)])
+@pytest.mark.parametrize("form", ["{}", "[{}]", "digits", "json"])
+def test_of_vectors_the_one_of_another_length_is_blamed(tmp_path: Path, odd: tuple[int, ...], form: str) -> None:
+    write(tmp_path, "\n".join(NAMES), "labels.txt")
+    vectors = [odd, *VECTORS, odd]
+    if form == "json":
+        path = write(tmp_path, "".join(json.dumps({"text": "t", "label": v}) + "\n" for v in vectors), "data.jsonl")
+    else:
+        cells = ["".join(map(str, v)) if form == "digits" else form.format(", ".join(map(str, v))) for v in vectors]
+        path = write_csv(tmp_path, [("t", cell) for cell in cells])
+    with pytest.raises(DataError, match="0/1 vector of 4 values") as caught:
+        read(path)
+    assert caught.value.place is not None
+    assert caught.value.place.line == (1 if form == "json" else 2)
+    assert "most rows have 4" in str(caught.value.hint)
+
+
+# --- columns of names, and columns of other marks -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("yes", "no", "form"),
+    [
+        ("TRUE", "", "true/blank"),
+        ("Yes", "", "yes/blank"),
+        ("y", "", "y/blank"),
+        ("T", "", "t/blank"),
+        ("T", "F", "t/f"),
+        ("+", "-", "+/-"),
+        ("✓", "", "✓/blank"),
+        ("*", "", "✓/blank"),
+        (None, "", "name/blank"),
+    ],
+)
+@pytest.mark.parametrize("columns", [("joy", "fear"), ("Up", "Down")])
+def test_columns_of_one_mark_are_read(
+    tmp_path: Path, yes: str | None, no: str, form: str, columns: tuple[str, str]
+) -> None:
+    cells = [(1, 0), (0, 1), (1, 1), (0, 0)]
+    marks = [tuple((yes or c) if bit else no for bit, c in zip(row, columns, strict=True)) for row in cells]
+    path = write_csv(tmp_path, [("t", *row) for row in marks], ("text", *columns))
+    found, rows, labels = read(path)
+    assert (found.values, labels.names) == (form, columns)
+    assert [row.names for row in rows] == [columns[:1], columns[1:], columns, ()]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ((("yes", ""), ("yes", "no"), ("no", "yes")), 2),
+        ((("true", "false"), ("true", "false"), ("", "true")), 4),
+        ((("joy", ""), ("fear", "fear"), ("joy", "")), 3),
+        ((("✓", ""), ("-", "✓"), ("", "✓")), 3),
+        ((("ja", ""), ("", "ja"), ("ja", "")), 2),
+        ((("1", "0"), ("0", "-1"), ("1", "1")), 3),
+    ],
+)
+def test_an_odd_mark_is_an_error_with_its_place_and_the_marks_that_count(
+    tmp_path: Path, rows: tuple[tuple[str, str], ...], line: int
+) -> None:
+    path = write_csv(tmp_path, [("t", *row) for row in rows], ("text", "joy", "fear"))
+    with pytest.raises(DataError, match="neither") as caught:
+        read(path)
+    assert caught.value.place is not None
+    assert (caught.value.place.line, caught.value.place.column in ("joy", "fear")) == (line, True)
+    assert caught.value.hint
+
+
+SERIES = [
+    ("label1", "label2", "label3"),
+    ("label", "label_2", "label_3"),
+    ("Emotion 1", "Emotion 2", "Emotion 3"),
+    ("primary", "secondary", "tertiary"),
+    ("emotion", "second_emotion", "third_emotion"),
+]
+
+
+@pytest.mark.parametrize("columns", SERIES)
+def test_several_columns_of_names_are_asked_about_and_then_read(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    cells = [("joy", "love", ""), ("anger", "", ""), ("fear", "anger", "joy")]
+    path = write_csv(tmp_path, [("t", *row) for row in cells], ("text", *columns))
+    with pytest.raises(DataError, match="several columns have labels") as caught:
+        read(path)
+    assert f"data.label_columns=[{','.join(columns)}]" in str(caught.value.hint)
+    assert f"data.label_column={columns[0]}" in str(caught.value.hint)
+    _, rows, labels = read(path, label_columns=list(columns))
+    assert ([row.names for row in rows], labels.task) == ([("joy", "love"), ("anger",), cells[2]], Task.MULTI_LABEL)
+    assert [row.names for row in read(path, label_column=columns[0])[1]] == [("joy",), ("anger",), ("fear",)]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "names"),
+    [
+        (("label1", "label2"), ("10", "01"), ("label1",)),
+        (("label", "other"), (("joy", "seen on Monday"), ("fear", "or later")), ("joy",)),
+        (("label", "label_id"), (("joy", "3"), ("fear", "4")), ("joy",)),
+        (("label", "first", "second"), (("joy", "Ann", "Lee"), ("fear", "Bo", "Lee")), ("joy",)),
+    ],
+)
+def test_other_columns_beside_the_labels_are_no_question(
+    tmp_path: Path, header: tuple[str, ...], rows: tuple[tuple[str, ...], ...], names: tuple[str, ...]
+) -> None:
+    path = write_csv(tmp_path, [("t", *row) for row in rows], ("text", *header))
+    assert read(path)[1][0].names == names
+
+
+def test_words_that_are_no_labels_are_not_read_as_names(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, [("t", "ja", "nein"), ("u", "nein", "ja")], ("text", "joy", "fear"))
+    with pytest.raises(DataError, match="'ja' is neither"):
+        read(path, label_columns=["joy", "fear"])

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from emotune.config.schema import DataConfig
 from emotune.data.formats.base import read_content
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from hostile_files import zipped
-from label_files import labelled, read, write, write_csv
+from label_files import labelled, load_corpus, read, write, write_csv
 
 
 @pytest.fixture
@@ -55,6 +56,61 @@ def test_a_header_with_broken_quoting_is_refused(tmp_path: Path) -> None:
     refuse(path, DataError, 1, "never closed", format="table", delimiter=",")
 
 
+NAMED = "text,label\nso a,joy\nso b,anger\nso c,joy\nso d,anger\n"
+OF_IDS = "text,label\na,1\nb,0\nc,1\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "says"),
+    [
+        (NAMED, OF_IDS, "ids in valid.csv and names in train.csv"),
+        (OF_IDS, NAMED, "names in valid.csv and ids in train.csv"),
+        (NAMED, NAMED.replace(",", ";"), "valid.csv is a semicolon-separated table"),
+        (NAMED, NAMED.removeprefix("text,label\n"), "valid.csv is a comma-separated table without a header"),
+        (NAMED, NAMED + "e,joy|anger\n", "several joined by '|'; train.csv is a comma-separated table"),
+        (NAMED, "words,label\na,joy\nb,anger\n", "no column 'text'"),
+        (NAMED, "text,anger,joy\na,0,1\nb,1,0\n", "which train.csv does not have"),
+    ],
+)
+@pytest.mark.parametrize("beside", [True, False])
+def test_files_of_two_forms_are_both_named(tmp_path: Path, train: str, valid: str, says: str, beside: bool) -> None:
+    write(tmp_path, train, "train.csv")
+    other = write(tmp_path, valid, "valid.csv")
+    if beside:
+        write(tmp_path, "anger\njoy\n", "labels.txt")
+    with pytest.raises(DataError) as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert says in caught.value.message
+    assert caught.value.place is not None
+    assert caught.value.place.path == other
+    assert "train.csv" in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "names", [("rows_1.csv", "rows_2.csv"), ("train-00000-of-00002.csv", "train-00001-of-00002.csv")]
+)
+@pytest.mark.parametrize("rows", [(NAMED, OF_IDS), (OF_IDS, NAMED)])
+def test_ids_in_one_of_several_files_and_names_in_another_are_refused(
+    tmp_path: Path, names: tuple[str, str], rows: tuple[str, str]
+) -> None:
+    for name, content in zip(names, rows, strict=True):
+        write(tmp_path, content, name)
+    with pytest.raises(DataError, match="the labels are ids in") as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert all(name in caught.value.message for name in names)
+    assert str(caught.value.hint) == "Write both files in one form."
+
+
+def test_some_rows_of_minus_one_are_a_fault_of_these_rows(tmp_path: Path) -> None:
+    write(tmp_path, "anger\njoy\n", "labels.txt")
+    write(tmp_path, OF_IDS, "train.csv")
+    write(tmp_path, "text,label\na,1\nb,-1\nc,-1\n", "valid.csv")
+    with pytest.raises(DataError, match=r"valid\.csv:3 .*'-1'") as caught:
+        load_corpus(DataConfig(path=str(tmp_path)))
+    assert "remove such rows" in str(caught.value.hint)
+
+
 def refuse(path: Path, kind: type[EmotuneError], line: int | None, message: str, **options: Any) -> EmotuneError:
     """Reading raises this kind of error, once, at this line of the file."""
     with pytest.raises(EmotuneError) as caught:
@@ -95,7 +151,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         ("text,Text,label\na,b,joy\n", 1, "twice: text"),
         ("text,source\na,web\nb,mail\n", 1, "no labels"),
         ("text\njust a text\n", 1, "no labels"),
-        ("just a text\nand one more\n", 1, "cannot tell"),
+        ("just a text\nand one more\n", 1, "each line is a text"),
     ],
 )
 def test_a_broken_table_is_refused(tmp_path: Path, content: str, line: int, message: str) -> None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from emotune.cli.app import app
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
+from emotune.data.formats.base import NoLabelsError
 from emotune.errors import DataError
 from emotune.labels import LabelSet, Task
 from label_files import load_corpus, load_split, workbook_of, write
@@ -135,6 +136,65 @@ def test_rows_of_blanks_or_null_alone_are_without_labels(tmp_path: Path, name: s
         load_corpus(DataConfig(path=str(tmp_path)), ("train", "test"))
     with pytest.raises(DataError):
         load_split(DataConfig(path=str(path)), LabelSet(("anger", "joy")), None)
+
+
+NAMED = '{"text": "a", "label": "joy"}\n{"text": "b", "label": "anger"}\n'
+IDS = "some text 1\t0\tx\nsome text 2\t1\ty\n"
+FASTTEXT = "__label__joy some text\n__label__anger other text\n"
+PAIRS = "some text;joy\nother text;anger\n" * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "test"),
+    [
+        pytest.param("csv", "text,label\na,joy\nb,anger\n", "text,label\nc,-1\nd,-1\n", id="-1 among names"),
+        pytest.param("csv", "text,label\na,0\nb,1\n", "text,label\nc,-1\nd,-1.0\n", id="-1 among ids"),
+        pytest.param("csv", "text,joy,anger\na,0,1\nb,1,0\n", "text,joy,anger\nc,-1,-1\n", id="-1 in 0/1 columns"),
+        pytest.param("csv", "text,label\na,joy\nb,anger\n", "text,label\nc,?\nd,?\n", id="?"),
+        pytest.param(
+            "csv", "some text,joy\nother text,joy\nthis one,anger\nthat one,anger\n", "a\nb\n", id="headerless"
+        ),
+        pytest.param("jsonl", NAMED, '{"text": "c", "label": -1}\n{"text": "d", "label": -1}\n', id="-1 in JSON"),
+        pytest.param("jsonl", NAMED, '{"text": "c", "label": ""}\n{"text": "d", "label": null}\n', id="blank in JSON"),
+        pytest.param("jsonl", NAMED, '{"text": "c"}\n', id="no key"),
+        pytest.param("txt", FASTTEXT, "some text\nother text\n", id="fastText"),
+        pytest.param("txt", PAIRS, "some text\nother text\n", id="text_label"),
+        pytest.param("txt", PAIRS, "some text;\nother text;\n", id="text_label, blank"),
+        pytest.param("tsv", IDS, "some text\tx\nother text\ty\n", id="GoEmotions, no ids"),
+        pytest.param("tsv", IDS, "some text\nother text\n", id="GoEmotions, texts"),
+    ],
+)
+def test_labels_may_be_hidden_or_missing_in_every_format(tmp_path: Path, name: str, train: str, test: str) -> None:
+    write(tmp_path, train, f"train.{name}")
+    path = write(tmp_path, test, f"test.{name}")
+    write(tmp_path, "anger\njoy\n", "labels.txt")
+    told = TOLD.replace("test.csv", path.name)
+    assert told in load_corpus(DataConfig(path=str(tmp_path), split=[1, 0, 0]), ("train",)).description
+    assert told in load_stored_splits(resolve_data(DataConfig(path=str(tmp_path)))).description
+    with pytest.raises(DataError, match=rf"test\.{name}.* no labels"):
+        load_corpus(DataConfig(path=str(tmp_path)), ("train", "test"))
+
+
+def test_lines_of_texts_beside_a_table_are_without_labels(tmp_path: Path) -> None:
+    write(tmp_path, TRAIN, "train.csv")
+    path = write(tmp_path, "some text\nother text\n", "test.txt")
+    assert (
+        TOLD.replace("test.csv", path.name)
+        in load_stored_splits(resolve_data(DataConfig(path=str(tmp_path)))).description
+    )
+    with pytest.raises(NoLabelsError, match="each line is a text") as caught:
+        load_corpus(DataConfig(path=str(path)))
+    assert "predicted" in str(caught.value.hint)
+
+
+def test_one_row_with_a_label_makes_a_test_file_labelled(tmp_path: Path) -> None:
+    write(tmp_path, PAIRS, "train.txt")
+    write(tmp_path, "some text\nother text;joy\n", "test.txt")
+    with pytest.raises(DataError, match=r"test\.txt:1: .* missing"):
+        load_corpus(DataConfig(path=str(tmp_path)), ("train", "test"))
+    path = write(tmp_path, "text,label\na,-1\nb,-1\n", "hidden.csv")
+    with pytest.raises(NoLabelsError, match="all cells of column 'label' are -1"):
+        load_corpus(DataConfig(path=str(path)))
 
 
 def test_empty_lists_are_texts_without_an_emotion(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_every_format_reads_back_as_written(tmp_path: Path, reader: str, task: T
     made = data.draw(records(labels.task))
     made = [r for i, r in enumerate(made) if has_room(reader, r.text, first=i == 0, labelled=bool(r.labels))]
     made = [r for i, r in enumerate(made) if has_room(reader, r.text, first=i == 0, labelled=bool(r.labels))]
-    if not made:
-        return
+    if not made or (reader in ("xlsx", "fasttext") and not any(r.labels for r in made)):
+        return  # in these, a file without any label has no labels
     back = read_back(
         tmp_path, f"made{SUFFIXES.get(reader, '.csv')}", render(made, labels, reader), **options(labels, reader)
     )

@@ -48,7 +48,9 @@ class DataConfig(Section):
     delimiter: str | None = Field(default=None, description="column delimiter; null: detected")
     text_column: str | None = None
     label_column: str | None = Field(default=None, description="column of label names")
-    label_columns: list[str] | None = Field(default=None, description="columns of 0 and 1, one per label")
+    label_columns: list[str] | None = Field(
+        default=None, description="columns of 0 and 1, one per label; or columns with names, all of which a text has"
+    )
     label_delimiter: str | None = Field(
         default=None, description="delimiter of label names within a cell; none: a cell is one name; null: detected"
     )
@@ -63,8 +65,8 @@ class DataConfig(Section):
     )
     values: Literal["auto", "soft", "graded"] = Field(
         default="auto",
-        description="cells of label_columns; auto: 0/1, yes/no, y/n or x/blank; soft: shares from 0 to 1; graded: "
-        "numbers, positive from positive_from on",
+        description="cells of label_columns; auto: 0/1, yes/no, x/blank and the like; soft: shares from 0 to 1; "
+        "graded: numbers, positive from positive_from on",
     )
     positive_from: Number | None = Field(
         default=None, validate_default=True, description="grade from which on a label is positive"

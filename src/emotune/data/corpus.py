@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.config.schema import DataConfig
-from emotune.data.formats import has_labels, read_files, read_labelled_files, require_no_other_labels
+from emotune.data.formats import has_labels, of_two_forms, read_files, require_no_other_labels
 from emotune.data.formats.base import FileFormat, NoLabelsError, read_content, stem_of, suffix_of
 from emotune.data.formats.encoding import utf8_lines
 from emotune.data.label_names import odd_rows
@@ -224,7 +224,7 @@ def load_split(
         raise MissingInputError(f"neither a test nor a validation file in {path}")
     if name not in files:
         raise MissingInputError(f"no split {name!r} in {path}", hint=did_you_mean(name, files))
-    reading = read_labelled_files(files[name], config, labels.names, ids=ids)
+    reading = read_files(files[name], config, labels.names, ids=ids)
     records = records_of(reading, labels)
     described = f"{name}: {len(records):,} rows of {_named(files[name])}, {reading.format.describe()}"
     return name, Corpus(labels, {name: records}, _description(source, described, *reading.notes()), reading.format)
@@ -279,7 +279,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
     reading = read_files(files[first], config, config.labels)
     labels, main = label_set(reading, config), reading.format
     splits = {first: records_of(reading, labels)}
-    notes = [*reading.notes(), *joined_note(reading, labels, config)]
+    notes = [*reading.notes(headers=False), *joined_note(reading, labels, config)]
     odd = list(odd_rows(reading, labels, are_given=bool(config.labels)))
     for split, paths in files.items():
         if split != first:
@@ -287,7 +287,8 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             same = suffix_of(paths[0]) == suffix_of(files[first][0]) and main.raters is None
             known = config.labels if same else labels.names
             try:
-                reading = read_labelled_files(paths, config, known, main if same else None, label_ids(main))
+                reading = read_files(paths, config, known, main if same else None, label_ids(main))
+                splits[split] = records_of(reading, labels)
             except NoLabelsError as error:
                 require_no_other_labels(paths, config, files[first][0])
                 if split != "test":
@@ -297,9 +298,10 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
                     raise DataError(error.message, place=error.place, hint=hint) from None
                 notes.append(_without_labels(paths))
                 continue
-            splits[split] = records_of(reading, labels)
+            except DataError as error:
+                raise of_two_forms(error, paths, config, main, files[first][0], labels.names) from None
             odd += odd_rows(reading, labels, are_given=bool(config.labels))
-            notes += reading.notes()
+            notes += reading.notes(headers=False)
     if config.encoding is not None:
         odd += (
             OddRow("other_encoding", Place(path, line))

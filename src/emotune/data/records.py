@@ -144,7 +144,10 @@ def label_set(reading: Reading, config: DataConfig) -> LabelSet:
     except DataError as error:
         rows = ((path, row) for path, rows in reading.rows.items() for row in rows)
         bad = (Place(path, row.line) for path, row in rows if any(map(_name_error, row.names)))
-        raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=error.hint) from None
+        hint = (
+            error.hint or "Add texts with other labels; if another column has the labels: --set data.label_column=NAME"
+        )
+        raise DataError(error.message, place=next(bad, Place(next(iter(reading.rows)))), hint=hint) from None
 
 
 def _name_error(name: str) -> str | None:
@@ -174,8 +177,8 @@ def _names_in(rows: Sequence[Row]) -> tuple[str, ...]:
         hint = "Name the column of the labels: --set data.label_column=NAME"
         raise DataError(f"there are {what}, which look like texts", hint=hint)
     if error := next(filter(None, map(_name_error, names)), None):
-        hint = "Several labels in a cell are a list in every row, or joined by one delimiter: --set "
-        raise DataError(error, hint=f"{hint}data.label_delimiter=… ('\\n' for a line break)")
+        hint = "Correct the cell. Several labels are a list such as ['joy', 'love'], or names with one delimiter "
+        raise DataError(error, hint=f"{hint}between them: --set data.label_delimiter=… ('\\n' for a line break)")
     known = known_set(spellings)
     if known is not None:
         return tuple(spellings[name] for name in KNOWN[known].names)

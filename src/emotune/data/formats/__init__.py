@@ -3,13 +3,15 @@
 To add a format: a `Reader` in a module of this folder, its line in `READERS`, its name in `DataConfig.format`, a test.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from emotune.config.schema import DataConfig
 from emotune.data.formats import arrow, jsonl, lines, parquet, raters, table, workbook
 from emotune.data.formats.base import (
+    LABEL_ID,
+    REPEATED_HEADER,
     Content,
     FileFormat,
     LeftOut,
@@ -18,8 +20,9 @@ from emotune.data.formats.base import (
     ReadOptions,
     Row,
     read_content,
+    suffix_of,
 )
-from emotune.data.formats.cells import KNOWN_NAMES, WITH_BLANKS
+from emotune.data.formats.cells import KNOWN_NAMES, hidden
 from emotune.data.formats.label_ids import require_first_id
 from emotune.errors import ConfigError, DataError, EmotuneError, Place
 
@@ -27,8 +30,8 @@ from emotune.errors import ConfigError, DataError, EmotuneError, Place
 _SPECIFIC = (parquet.READER, arrow.READER, workbook.READER, jsonl.READER, lines.FASTTEXT, lines.GOEMOTIONS_TSV)
 _IN_ORDER = (*_SPECIFIC, table.READER, lines.TEXT_LABEL, table.HEADERLESS)
 READERS: dict[str, Reader] = {reader.name: reader for reader in _IN_ORDER}
-_CELLS = (table.READER.name, workbook.READER.name)
 _EXAMPLES = 3
+_ONE_FORM = "Write both files in one form."
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,17 @@ class Reading:
             unused[path] += [LeftOut(row.line, "without a label") for row in there if not row.names and not row.shares]
         return replace(self, rows=rows, unused=unused)
 
-    def notes(self) -> list[str]:
-        """What the user should know about merged and left-out rows; empty when there are none."""
-        return [*self._notes_on_unused(), *self._notes_on_raters()]
+    def notes(self, *, headers: bool = True) -> list[str]:
+        """What the user should know about merged and left-out rows; empty when there are none.
 
-    def _notes_on_unused(self) -> Iterator[str]:
+        headers   whether repeated headers are among them; the findings of a corpus have them too
+        """
+        return [*self._notes_on_unused(headers), *self._notes_on_raters()]
+
+    def _notes_on_unused(self, headers: bool) -> Iterator[str]:
         by_reason: dict[str, list[str]] = {}
         for path, rows in self.unused.items():
-            for row in rows:
+            for row in rows if headers else [row for row in rows if row.why != REPEATED_HEADER]:
                 by_reason.setdefault(row.why, []).append(f"{path.name}:{row.line}")
         for why, places in by_reason.items():
             shown = ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
@@ -102,8 +108,11 @@ def detect(content: Content, options: ReadOptions) -> FileFormat:
     grid, delimiter = table.best_grid(content, options.delimiter)
     if len(grid.columns) > 1:
         return table.format_of(content, grid, delimiter, options)  # raises DataError for the missing column
-    hint = f"Known formats: {', '.join(READERS)}. Name one: --set data.format=…"
-    raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
+    if any(sign in content.sample[0] for sign in table.DELIMITERS):
+        hint = f"Name the format, one of {', '.join(READERS)}: --set data.format=NAME. It says where it cannot read on."
+        raise DataError("cannot tell the format of this file", place=Place(content.path, 1), hint=hint)
+    hint = "A labelled file is a table, JSON, fastText's lines, or one text and label a line: so glad;joy."
+    raise NoLabelsError("each line is a text and nothing else", Place(content.path, 1), hint)
 
 
 def read_files(
@@ -127,13 +136,18 @@ def read_files(
     for path in paths:
         content = read_content(path, config.encoding)
         file_format = file_format or detect(content, options)
-        found = list(READERS[file_format.reader].read(content, file_format))
+        try:
+            found = list(READERS[file_format.reader].read(content, file_format))
+        except DataError as error:
+            raise error if path == paths[0] else of_two_forms(error, [path], config, file_format, paths[0]) from None
         rows[path] = [row for row in found if isinstance(row, Row)]
         unused[path] = [row for row in found if isinstance(row, LeftOut)] if len(rows[path]) < len(found) else []
     assert file_format is not None, "there is at least one file"
     if config.values != "auto" and not file_format.label_columns:
         message = f"data.values={config.values} is for columns with one label each; here a column has the labels"
         raise ConfigError(message, hint="Name the columns: --set data.label_columns=[A,B,…]; or leave data.values out.")
+    if not file_format.id_names and not file_format.label_columns:
+        _require_ids_or_names(rows, file_format)
     if detected:
         published = file_format.reader == lines.GOEMOTIONS_TSV.name
         require_first_id(rows, file_format.id_names, options, published=published)
@@ -142,52 +156,67 @@ def read_files(
     return reading.without_unlabelled() if config.unlabelled == "drop" else reading
 
 
-def read_labelled_files(
+def _require_ids_or_names(rows: Mapping[Path, Sequence[Row]], file_format: FileFormat) -> None:
+    """Raise DataError when one file has label ids and another has names."""
+    first: dict[str, Path] = {}
+    for path, there in rows.items() if len(rows) > 1 else ():
+        first.setdefault(_kind(file_format, {name for row in there for name in row.names}), path)
+    if {"ids", "names"} <= first.keys():
+        ids, names = first["ids"], first["names"]
+        message = f"the labels are ids in {ids.name} and names in {names.name}"
+        raise DataError(message, place=Place(ids, rows[ids][0].line), hint=_ONE_FORM)
+
+
+def _kind(file_format: FileFormat, names: Iterable[str]) -> str:
+    """Whether all labels of a file are `ids`, or all are `names`; else `both`."""
+    are_ids = {LABEL_ID.fullmatch(name) is not None for name in names if hidden(name) is None}
+    if file_format.id_names:
+        return "ids"
+    return "both" if len(are_ids) != 1 else "ids" if are_ids.pop() else "names"
+
+
+def of_two_forms(
+    error: DataError,
     paths: Sequence[Path],
     config: DataConfig,
-    label_names: Sequence[str] | None,
-    file_format: FileFormat | None = None,
-    ids: Mapping[int, str] | None = None,
-) -> Reading:
-    """`read_files` for files that are scored; raises NoLabelsError also when all label cells are blank or null."""
-    if file_format is not None and _all_null(paths, config, file_format):
-        raise _all_blank(paths, file_format)
-    reading = read_files(paths, config, label_names, file_format, ids)
-    labelled = any(row.names or row.shares for row in reading.all_rows())
-    if not labelled and (_may_be_blank(reading.format) or _all_null(paths, config, reading.format)):
-        raise _all_blank(paths, reading.format)
-    return reading
+    main: FileFormat,
+    first: Path,
+    names: Sequence[str] = (),
+) -> DataError:
+    """The error of a file that is read in the format of `first`; it names both forms where they differ.
 
-
-def _all_blank(paths: Sequence[Path], file_format: FileFormat) -> NoLabelsError:
-    columns = file_format.label_columns or (str(file_format.label_column),)
-    listed = ", ".join(map(repr, columns[:_EXAMPLES])) + (", …" if len(columns) > _EXAMPLES else "")
-    what = "column" if len(columns) == 1 else "columns"
-    return NoLabelsError(f"all cells of {what} {listed} are blank", Place(paths[0]))
-
-
-def _all_null(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
-    """Whether the labels of all rows are JSON's null; an empty list is a text without a label."""
-    columns = file_format.label_columns or tuple(filter(None, [file_format.label_column]))
-    if file_format.reader != jsonl.READER.name or not columns:
-        return False
-    return all(jsonl.all_null(read_content(path, config.encoding), columns) for path in paths)
+    names   the labels of `first`, where they are known
+    """
+    try:
+        own = read_files(paths, config, config.labels)
+    except EmotuneError:
+        hint = f"{first.name} is a {main.describe()}. {_ONE_FORM}"
+        return error if error.hint else DataError(error.message, place=error.place, hint=hint)
+    here, there = own.format.describe(), main.describe()
+    found = {name for row in own.all_rows() for name in row.names}
+    kinds = [_kind(own.format, found), _kind(main, names)]
+    hint = f"{error.hint or ''} {_ONE_FORM}".strip()
+    if {"names", "ids"} == set(kinds):
+        # names for the ids help only a file whose own format counts
+        hint = _ONE_FORM if suffix_of(paths[0]) == suffix_of(first) else hint
+        message = f"the labels are {kinds[0]} in {paths[0].name} and {kinds[1]} in {first.name}"
+    elif here != there:
+        message = f"the files differ: {paths[0].name} is a {here}; {first.name} is a {there}"
+    else:
+        return error
+    return DataError(f"{error.message}; {message}", place=error.place, hint=hint)
 
 
 def has_labels(paths: Sequence[Path], config: DataConfig, file_format: FileFormat) -> bool:
     """Whether files of a format have labels, by the first row that shows it. True for files that cannot be read."""
     try:
-        if _all_null(paths, config, file_format):
-            return False
         for path in paths:
-            for row in READERS[file_format.reader].read(read_content(path, config.encoding), file_format):
-                if not _may_be_blank(file_format) or (isinstance(row, Row) and (row.names or row.shares)):
-                    return True
+            next(iter(READERS[file_format.reader].read(read_content(path, config.encoding), file_format)), None)
     except NoLabelsError:
         return False
     except EmotuneError:
         return True
-    return False
+    return True
 
 
 def require_no_other_labels(paths: Sequence[Path], config: DataConfig, others: Path) -> None:
@@ -215,16 +244,6 @@ def _has_column(path: Path, column: str, config: DataConfig) -> bool:
         return detect(read_content(path, config.encoding), ReadOptions(named)).label_column is not None
     except EmotuneError:
         return False
-
-
-def _may_be_blank(file_format: FileFormat) -> bool:
-    """Whether rows of blanks alone are rows without labels: zeros, and empty lists in JSON, mean no emotion.
-
-    So do blanks beside marks, but not in a file without any mark.
-    """
-    if file_format.label_columns:
-        return file_format.values in WITH_BLANKS
-    return file_format.label_column is not None and file_format.reader in _CELLS
 
 
 def _merged(reading: Reading, config: DataConfig) -> Reading:

@@ -102,7 +102,7 @@ class Content:
         if b"\0" in raw:
             raise not_text(self.path, raw, raw.index(b"\0"))
         if blank:
-            raise DataError("the file is empty", place=Place(self.path))
+            raise DataError("the file is empty", place=Place(self.path), hint="Download or save it again.")
         return raw if b"\n" in raw else raw.replace(b"\r", b"\n")
 
 
@@ -141,11 +141,18 @@ _SPELT_DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _DELIMITER_NAMES = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "blank"}
 
 
+class Element(int):
+    """The number of an object in an array that is one line, in place of a line: `data.json:1, element 3`."""
+
+    def __str__(self) -> str:
+        return f"1, element {int(self)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One row as read: text and label names, not yet checked against a label set.
 
-    line      where the row starts, from 1; in a Parquet file the number of the row
+    line      where the row starts, from 1; in a Parquet file the number of the row, in JSON of one line an `Element`
     shares    soft targets: each name with its share (above 0 to 1); `names` are then those with at least a half
     merged    the number of rows in the file that this row was made from: one for each rater
     """
@@ -184,6 +191,7 @@ class FileFormat:
 
     reader      the name of its reader, a value of `data.format`
     shape       the format in words, without the columns
+    more        other columns that have labels of a row as `label_column` has: the second, the third, …
     lists       whether a label cell is a list
     glued       whether the delimiter ends a fastText label also without a blank, since the configuration names it
     vector      the number of 0/1 values in a label cell, in the order of `id_names`; 0 for other cells
@@ -206,6 +214,7 @@ class FileFormat:
     label_column: str | None = None
     label_columns: tuple[str, ...] = ()
     label_delimiter: str | None = None
+    more: tuple[str, ...] = ()
     lists: bool = False
     glued: bool = False
     vector: int = 0
@@ -231,7 +240,8 @@ class FileFormat:
         else:
             labels = "label ids" if self.id_names else "labels"
             joined = f", several joined by {self.label_delimiter!r}" if self.label_delimiter else ""
-            text += f", {'lists of ' if self.lists else ''}{labels} in column {self.label_column!r}{joined}"
+            where = ", ".join(map(repr, (self.label_column, *self.more)))
+            text += f", {'lists of ' if self.lists else ''}{labels} in column{'s' * bool(self.more)} {where}{joined}"
         if self.raters:
             rule = "labels are those that two raters or more chose"
             if self.soft:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from emotune.data.formats.base import LABEL_ID, MOST, FileFormat, ReadOptions
-from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, names_if_ids, names_of_ids
-from emotune.data.formats.literals import choices_of, is_literal, parse_literal
+from emotune.data.formats.label_ids import FIRST_ID_HINT, NameList, Schema, names_if_ids, names_of_ids
+from emotune.data.formats.literals import choices_of, is_literal, parse_literal, quoting_error
 from emotune.errors import DataError, Place
 from emotune.labels import KNOWN
 
@@ -26,6 +26,7 @@ def shown(value: Any) -> str:
 # The cells of columns with one label each
 
 BINARY = "0/1"
+_OWN = "\0the name of the column"
 # The forms of 0/1 columns. The first is how people, pandas (True), JSON and Parquet write them.
 FORMS: Mapping[str, Mapping[Any, bool]] = {
     BINARY: {
@@ -34,26 +35,50 @@ FORMS: Mapping[str, Mapping[Any, bool]] = {
     },
     "yes/no": {"yes": True, "no": False},
     "y/n": {"y": True, "n": False},
+    "t/f": {"t": True, "f": False},
+    "+/-": {"+": True, "-": False},
     "x/blank": {"x": True, "": False},
+    "✓/blank": {**dict.fromkeys("✓✔☑√*•", True), "": False},
     "1/blank": {"1": True, "1.0": True, 1: True, "": False},
+    "true/blank": {"true": True, "": False},
+    "yes/blank": {"yes": True, "": False},
+    "y/blank": {"y": True, "": False},
+    "t/blank": {"t": True, "": False},
+    "name/blank": {_OWN: True, "": False},
     "1,0/0,0": {"1,0": True, "0,0": False, "1": True, "0": False},
 }
 _COUNTS = {
     BINARY: "neither 0 nor 1. Allowed are 0, 0.0, False and 1, 1.0, True",
     "yes/no": "neither yes nor no",
     "y/n": "neither y nor n",
-    "x/blank": "neither x nor blank",
-    "1/blank": "neither 1 nor blank",
+    "t/f": "neither t nor f",
+    "+/-": "neither + nor -",
+    "✓/blank": "neither a mark such as ✓ nor blank",
+    "name/blank": "neither the name of the column nor blank",
     "1,0/0,0": "neither 0,0 nor 1,0",
 }
 WITH_BLANKS = frozenset(form for form, values in FORMS.items() if "" in values)
+_HIDDEN = {"": "blank", "-1": "-1", "-1.0": "-1", "?": "?"}
 SOFT, GRADED = "soft", "graded"
+_MINUS_ONE = "-1 often says that a row has no labels: remove such rows."
 _LEAVE_OUT = "If this column is no label, name only those that are: --set data.label_columns=[A,B,…]"
 
 
 def is_flag(value: Any, form: str = BINARY) -> bool:
     """Whether a cell is 0 or 1, or what stands for them in a form of `FORMS`."""
     return _flag_of(value, form) is not None
+
+
+def own_name(value: Any, column: str) -> Any:
+    """The cell, or what stands for the name of its own column, where that is no mark such as `x`."""
+    if not isinstance(value, str) or len(value) < len(column) or value.strip().casefold() != column.casefold():
+        return value
+    return value if is_flag_of_any_form(value) else _OWN
+
+
+def is_flag_of_any_form(value: Any) -> bool:
+    """Whether a cell is 0 or 1, or what stands for them in any form of `FORMS`, such as a blank."""
+    return any(is_flag(value, form) for form in FORMS)
 
 
 def _flag_of(value: Any, form: str) -> bool | None:
@@ -65,17 +90,23 @@ def _flag_of(value: Any, form: str) -> bool | None:
 
 def flag(value: Any, place: Place, form: str = BINARY) -> bool:
     """The value of a 0/1 cell; raises DataError for anything else."""
-    found = _flag_of(value, form)
+    found = _flag_of(value if form != "name/blank" else own_name(value, str(place.column)), form)
     if found is None:
         what = "the cell is empty," if value is None else f"{shown(value)} is"
         number = number_of(value)
         hint = "Correct the cell."
-        if number is not None and form == BINARY:
-            hint = "Shares from 0 to 1 as soft targets: --set data.values=soft. Grades, positive from N on: --set "
-            hint += "data.values=graded --set data.positive_from=N."
-        elif any(is_flag(value, other) for other in FORMS):
+        if hidden(value) == "-1":
+            hint = _MINUS_ONE
+        elif number is not None and form == BINARY:
+            hint = "Grades, positive from N on: --set data.values=graded --set data.positive_from=N."
+            if 0 <= number <= 1:
+                hint = f"Shares from 0 to 1 as soft targets: --set data.values=soft. {hint}"
+        elif hidden(value) == "blank" and form == BINARY:
+            hint = "Write 0 or 1 in it."
+        elif is_flag_of_any_form(value):
             hint = "Write the cells of all label columns alike."
-        raise DataError(f"{what} {_COUNTS[form]}", place=place, hint=f"{hint} {_LEAVE_OUT}")
+        allowed = _COUNTS.get(form, f"neither {form.removesuffix('/blank')} nor blank")
+        raise DataError(f"{what} {allowed}", place=place, hint=f"{hint} {_LEAVE_OUT}")
     return found
 
 
@@ -102,15 +133,23 @@ def grade(value: Any, values: str, place: Place) -> float:
     return found
 
 
+def hidden(value: Any) -> str | None:
+    """How a cell without a label reads: `blank`, or -1 or ?, as competitions hide labels; None for another cell."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    cell = "" if value is None or value != value else str(value).strip()
+    return _HIDDEN.get(cell)
+
+
 def form_of(columns: Iterable[Counter[Any]]) -> str:
     """The form of `FORMS` that most of these cells have; the first of equal ones.
 
-    Blanks count only beside positives, and not beside zeros.
+    Blanks count only beside positives, and not beside what else is negative, such as 0 beside 1.
     """
     cells = sum(columns, Counter[Any]())
     found = {form: flags_in(cells, form) for form in FORMS}
-    zeros = found[BINARY][False] > 0
-    blank = {form for form in WITH_BLANKS if not found[form][True] or (zeros and form == "1/blank")}
+    negative = {mark for form in FORMS.keys() - WITH_BLANKS if found[form][False] for mark in FORMS[form]}
+    blank = {form for form in WITH_BLANKS if not found[form][True] or not negative.isdisjoint(FORMS[form])}
     return max(FORMS, key=lambda form: 0 if form in blank else found[form].total())
 
 
@@ -131,6 +170,7 @@ _BITS: Mapping[Any, bool] = {
     **dict.fromkeys(("0", "0.", "0.0", "False", "false", 0), False),
     **dict.fromkeys(("1", "1.", "1.0", "True", "true", 1), True),
 }
+_QUOTE = re.compile(r"""[\[({:,\s]['"]""")
 _DIGITS = re.compile(r"[01]{2,}")
 _WHOLE = re.compile(r"(-?[0-9]{1,9})(?:\.0*|,0+)")
 _DECIMAL_COMMA = re.compile(r"[0-9]{1,9},0+")
@@ -195,7 +235,7 @@ def label_format(
     file_format: FileFormat,
     options: ReadOptions,
     place: Place,
-    schema: tuple[str, ...] = (),
+    schema: Schema = (),
     keys: Counter[str] | None = None,
 ) -> FileFormat:
     """The format with the form of its label cells: joined names, literals, ids of names, 0/1 vectors or shares.
@@ -209,10 +249,12 @@ def label_format(
     """
     texts = Counter({cell: n for cell, n in cells.items() if isinstance(cell, str) and cell})
     literals = {cell for cell in texts if is_literal(cell)}
-    if options.config.label_delimiter is None and literals and 2 * sum(texts[c] for c in literals) >= texts.total():
-        file_format = replace(file_format, lists=True)
-    elif file_format.label_delimiter is None:
-        file_format = replace(file_format, label_delimiter=joining(texts.keys(), options))
+    if options.config.label_delimiter is None and literals:
+        most = 2 * sum(texts[c] for c in literals) >= texts.total()
+        file_format = replace(file_format, lists=most or all(map(_is_quoted, literals)))
+    if file_format.label_delimiter is None:
+        plain = texts.keys() - literals if file_format.lists else texts.keys()
+        file_format = replace(file_format, label_delimiter=joining(plain, options) if plain else None)
     if texts and options.config.label_delimiter is None and all(map(_DECIMAL_COMMA.fullmatch, texts)):
         hint = "Ids: --set data.label_delimiter=none; two values each: --set data.label_delimiter=,"
         message = f"all labels are like {shown(next(iter(texts)))}: ids with a decimal comma, or two values each?"
@@ -240,7 +282,7 @@ def looks_joined(name: str) -> str | None:
     """The delimiter that would cut a label name into several that look like names; None without one."""
     for delimiter in (",", *_BETWEEN_NAMES):
         found = pieces(name, delimiter)
-        if len(found) > 1 and all(part[0].isalpha() and len(part) <= _LONGEST_PART for part in found):
+        if len(found) > 1 and all(part[0].isalpha() and 1 < len(part) <= _LONGEST_PART for part in found):
             return delimiter
     return None
 
@@ -256,14 +298,19 @@ def _parsed(value: Any, file_format: FileFormat, place: Place) -> tuple[str, ...
     if not isinstance(value, str):
         return (_item(value, place),)
     cell = value.strip()
-    if not file_format.lists:
+    if not file_format.lists or not (is_literal(cell) or quoting_error(cell)):
         return tuple(map(_whole, pieces(cell, file_format.label_delimiter)))
     try:
-        found = parse_literal(cell) if cell else ()
+        found = parse_literal(cell)
     except ValueError as error:
-        hint = "Write one label as a list of one, as in the other rows, or set data.label_delimiter."
+        hint = "Write it as a list of names in quotation marks, or as names joined by |."
         raise DataError(f"{shown(cell)}: {error}", place=place, hint=hint) from None
     return found if isinstance(found, Mapping) else tuple(map(_whole, found))
+
+
+def _is_quoted(literal: str) -> bool:
+    """Whether a literal has names in quotation marks within brackets, as no name of a label has."""
+    return literal[0] in "[{" and _QUOTE.search(literal) is not None
 
 
 def _item(value: Any, place: Place) -> str:
@@ -273,7 +320,8 @@ def _item(value: Any, place: Place) -> str:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
         return str(value)
-    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place)
+    hint = 'Write names or ids, such as ["joy", "love"], or shares, such as {"joy": 0.9, "love": 0.1}.'
+    raise DataError(f"a label is a name or an id, not {shown(value)}", place=place, hint=hint)
 
 
 def _are_shares(items: tuple[str, ...]) -> bool:
@@ -298,7 +346,7 @@ def _whole(item: str) -> str:
 
 
 def vector_format(
-    cells: Counter[Any], file_format: FileFormat, options: ReadOptions, place: Place, schema: tuple[str, ...] = ()
+    cells: Counter[Any], file_format: FileFormat, options: ReadOptions, place: Place, schema: Schema = ()
 ) -> FileFormat | None:
     """The format of cells that are 0/1 vectors, one value for each label; None for other cells.
 
@@ -317,7 +365,8 @@ def vector_format(
             repeated = len(bits) > 2 or bits[0] == bits[1]
             sure = sure or (cell[0] == "0" if _is_number(cell) else repeated)
     length, number = lengths.most_common(1)[0] if lengths else (0, 0)
-    if length < 2 or number < MOST * filled:
+    # where an id would occur twice, or begin with 0, a cell is no list of ids: then most cells decide
+    if length < 2 or (number < MOST * filled and not (sure and length > 2 and 2 * number > filled)):
         return None
     by_id = names_of_ids(place.path, options, schema)
     if not sure:  # [0, 1] may be two ids, 10 and 11 are ids
@@ -344,7 +393,7 @@ def _vector(value: Any, file_format: FileFormat) -> tuple[bool, ...] | None:
     parts: Iterable[Any] = ()
     if isinstance(value, str):
         cell = value.strip()
-        if file_format.lists:
+        if file_format.lists and is_literal(cell):
             try:
                 parts = parse_literal(cell)
             except ValueError:
@@ -421,6 +470,8 @@ class NameReader:
         hint = "Correct it, or give the names of the ids: --set data.labels_file=PATH"
         if item == str(high + 1) and low == 0 and isinstance(by_id, NameList):
             hint = f"{FIRST_ID_HINT}. Else c{hint[1:]}"
+        if hidden(item) == "-1":
+            hint = _MINUS_ONE
         raise DataError(f"label id {shown(item)} is not one of {ids}", place=place, hint=hint)
 
     def _vector_names(self, value: Any, place: Place) -> tuple[str, ...]:
@@ -428,7 +479,8 @@ class NameReader:
         bits = _vector(value, self._format)
         if bits is None or len(bits) != length:
             what = "the cell is empty" if value is None or value == "" else f"{shown(value)} is here"
-            raise DataError(f"a row has a 0/1 vector of {length} values; {what}", place=place, hint="Correct it.")
+            hint = f"Correct it: most rows have {length} values of 0 and 1."
+            raise DataError(f"a row has a 0/1 vector of {length} values; {what}", place=place, hint=hint)
         return tuple(name for name, bit in zip(self._format.id_names.values(), bits, strict=True) if bit)
 
 
@@ -442,5 +494,5 @@ def shares_of(value: Mapping[str, Any], place: Place) -> tuple[tuple[str, float]
     for name, share in value.items():
         if not isinstance(share, int | float) or not 0 <= share <= 1:
             message = f"the share of {name[:_SHOWN]!r} is a number from 0 to 1, not {str(share)[:_SHOWN]}"
-            raise DataError(message, place=place)
+            raise DataError(message, place=place, hint="Correct it; divide percentages by 100.")
     return tuple((name, float(share)) for name, share in value.items() if share)

@@ -1,5 +1,6 @@
 """Named columns of any kind of file: the choice of the text and label columns, and the rows that they give."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,12 +22,16 @@ from emotune.data.formats.cells import (
     flags_in,
     form_of,
     grade,
+    hidden,
+    is_flag_of_any_form,
     label_format,
     number_of,
+    own_name,
     shares_of,
     shown,
     unwrapped,
 )
+from emotune.data.formats.label_ids import Schema
 from emotune.data.split_files import class_names
 from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import POSITIVE
@@ -37,12 +42,16 @@ LABEL_COLUMNS += ("class", "category", "sentiment", "target")
 # The first that exists is the id. None of them is a label; pandas writes row numbers under the last three.
 ID_COLUMNS = ("id", "comment_id", "text_id", "tweet_id", "uid", "index", "unnamed: 0", "")
 # 0/1 columns that describe the row, not an emotion in it
+_WORDS = re.compile(r"[^\W\d_]+|[0-9]+")
+_RANKS_ALONE = {"primary", "secondary", "tertiary"}
+_RANKS = _RANKS_ALONE | {"first", "second", "third", "main", "other"}
 _ASIDE = ("is_", "has_", "was_", "contains_", "example_", "num_", "n_")
 _ASIDES = {"retweet", "reply", "verified", "deleted", "edited", "nsfw", "spam", "split", "fold", "valid", "test"}
 # the names of a row's labels, and its shares where it has soft targets
 _Labels = tuple[tuple[str, ...], tuple[tuple[str, float], ...] | None]
 _SAMPLE = 10_000
 _SHOWN = 200
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Grid:
     columns: list[str]
     line: int
     rows: Callable[[], Iterator[tuple[int, Sequence[Any]]]]
-    schema: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schema: Mapping[str, Schema] = field(default_factory=dict)
     kind: Literal["header", "keys", "schema"] = "header"
 
     @property
@@ -103,11 +112,15 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     file_format = replace(file_format, text_column=text_column, id_column=grid.find(ID_COLUMNS))
     if config.label_columns:
         flags = tuple(grid.configured(c, "label_columns") for c in config.label_columns)
-        file_format = flag_format(grid, flags, options, file_format)
+        if config.values == "auto" and len(flags) > 1 and _have_names(grid, flags):
+            file_format = _label_column(grid, options, replace(file_format, more=flags[1:]), flags[0])
+        else:
+            file_format = flag_format(grid, flags, options, file_format)
     elif config.label_column:
         file_format = _label_column(grid, options, file_format, grid.configured(config.label_column, "label_column"))
     else:
         label_column = grid.find(LABEL_COLUMNS)
+        _require_one_column(grid)
         found = _flag_columns(grid, options, file_format)
         flags = found.label_columns
         # two columns named like emotions, or one like a known label, are the labels although there is a label column
@@ -119,6 +132,38 @@ def recognise_columns(grid: Grid, options: ReadOptions, file_format: FileFormat)
     return raters.recognise(grid.columns, options, file_format)
 
 
+def _rank(column: str) -> str | None:
+    """What a numbered column such as `label2` or `second_emotion` has, in one word; None for another column."""
+    words = _WORDS.findall(column.casefold())
+    rest = [word for word in words if not word.isdecimal() and word not in _RANKS]
+    if not rest:
+        return "label" if words and words[0] in _RANKS_ALONE else None
+    return rest[0] if len(rest) == 1 < len(words) and rest[0] in LABEL_COLUMNS else None
+
+
+def _have_names(grid: Grid, columns: Sequence[str]) -> bool:
+    """Whether each of these columns has names of labels in its cells, not 0/1 or what stands for them."""
+    numbered = all(map(_rank, columns[1:]))
+    for cells in _counts(grid, columns).values():
+        filled = {cell: n for cell, n in cells.items() if hidden(cell) is None}
+        names = {cell: n for cell, n in filled.items() if isinstance(cell, str) and not is_flag_of_any_form(cell)}
+        known = {cell: n for cell, n in names.items() if cell.strip().casefold() in KNOWN_NAMES}
+        if 2 * sum((names if numbered else known).values()) <= sum(filled.values()):
+            return False
+    return True
+
+
+def _require_one_column(grid: Grid) -> None:
+    """Raise DataError when several numbered columns have names of labels: a choice that only the user can make."""
+    for kind in LABEL_COLUMNS:
+        columns = [c for c in grid.columns if _rank(c) == kind or c.casefold() == kind]
+        if len(columns) > 1 and _have_names(grid, columns):
+            message = f"several columns have labels: {', '.join(columns)[:_SHOWN]}"
+            hint = f"If a text has the labels of all: --set data.label_columns=[{','.join(columns)}]; "
+            hint += f"if one column counts: --set data.label_column={columns[0]}"
+            raise DataError(message, place=Place(grid.path, grid.line), hint=hint)
+
+
 def _counts(grid: Grid, columns: Sequence[str]) -> dict[str, Counter[Any]]:
     """How often each value occurs in the first rows of these columns; lists and objects are left out."""
     at = [grid.columns.index(column) for column in columns]
@@ -126,7 +171,7 @@ def _counts(grid: Grid, columns: Sequence[str]) -> dict[str, Counter[Any]]:
     for _, row in islice(grid.rows(), _SAMPLE):
         for i, count in zip(at, counts, strict=True):
             if not isinstance(row[i], list | dict):
-                count[row[i]] += 1
+                count[own_name(row[i], grid.columns[i])] += 1
     return dict(zip(columns, counts, strict=True))
 
 
@@ -219,6 +264,7 @@ def _complete(grid: Grid, label_names: Sequence[str] | None, found: FileFormat) 
     """The format with 0/1 columns; raises DataError when there are none, or a known label has none."""
     place = Place(grid.path, grid.line)
     if not found.label_columns:
+        _require_known_forms(grid, found)
         why = f"neither 0/1 columns nor a column named 'label' among {', '.join(grid.columns)[:_SHOWN]}"
         hint = "If it has: --set data.label_column=NAME, or --set data.label_columns=[A,B,…]."
         raise NoLabelsError(why, place, hint + _hint_of_numbers(grid, found))
@@ -231,27 +277,44 @@ def _complete(grid: Grid, label_names: Sequence[str] | None, found: FileFormat) 
     return found
 
 
+def _require_known_forms(grid: Grid, found: FileFormat) -> None:
+    """Raise DataError for columns named like emotions whose cells are words of no form of `FORMS`."""
+    columns = [c for c in grid.columns if _is_emotion(c) and c != found.text_column]
+    at = [grid.columns.index(c) for c in columns] if len(columns) > 1 else []
+    for line, row in grid.rows() if at else ():
+        i = next((i for i in at if hidden(row[i]) is None), None)
+        if i is None:
+            continue
+        if not isinstance(row[i], str) or _is_number(row[i]):
+            return
+        message = f"{shown(row[i])} is neither 0 nor 1, in a column that is named like an emotion"
+        hint = f"Write the cells of all label columns in one of these ways: {', '.join(FORMS)}."
+        raise DataError(message, place=Place(grid.path, line, grid.columns[i]), hint=hint)
+
+
 def _hint_of_numbers(grid: Grid, file_format: FileFormat) -> str:
     """The settings for columns of shares or grades, when there are columns of numbers."""
     columns = [c for c in grid.columns if c not in (file_format.text_column, file_format.id_column)]
-    numeric = [c for c, count in _counts(grid, columns).items() if any(map(_is_number, count))]
-    listed = ",".join(numeric)[:_SHOWN]
+    numeric = {c: count for c, count in _counts(grid, columns).items() if any(map(_is_number, count))}
+    named = f"--set data.label_columns=[{','.join(numeric)[:_SHOWN]}]"
     if not numeric:
         return ""
     if file_format.values in (SOFT, GRADED):
-        return f" Columns with numbers: --set data.label_columns=[{listed}]."
-    hint = f" If {listed} are shares from 0 to 1: --set data.values=soft; if they are grades: "
-    return hint + "--set data.values=graded --set data.positive_from=N."
+        return f" Columns with numbers: {named}."
+    hint = f" Grades, positive from N on: {named} --set data.values=graded --set data.positive_from=N."
+    if all(_is_share(value, SOFT) for count in numeric.values() for value in count if _is_number(value)):
+        hint = f" Shares from 0 to 1: {named} --set data.values=soft.{hint}"
+    return hint
 
 
 def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, column: str) -> FileFormat:
     """The format of a file with one label column."""
     file_format = replace(file_format, label_column=column)
-    at, first = grid.columns.index(column), grid.line
+    at, first = [grid.columns.index(c) for c in (column, *file_format.more)], grid.line
     cells: Counter[Any] = Counter()
     keys: Counter[str] = Counter()
     for line, row in grid.rows():
-        value = unwrapped(row[at])
+        value = _cell(row, at)
         first = first if cells or keys else line
         if isinstance(value, dict):
             keys.update(list(value))
@@ -263,20 +326,48 @@ def _label_column(grid: Grid, options: ReadOptions, file_format: FileFormat, col
             continue
     place = Place(grid.path, first, column)
     schema = grid.schema.get(column) or class_names(grid.path.parent, column)
-    return label_format(cells, file_format, options, place, tuple(schema or ()), keys)
+    return label_format(cells, file_format, options, place, schema or (), keys)
+
+
+def _cell(row: Sequence[Any], at: Sequence[int]) -> Any:
+    """The label cell of a row; of several columns, the list of their cells that are not blank."""
+    if len(at) == 1:
+        return unwrapped(row[at[0]])
+    return [row[i] for i in at if row[i] is not None and str(row[i]).strip()]
 
 
 def read_columns(grid: Grid, file_format: FileFormat) -> Iterator[Row]:
     """The rows of a grid, each a `Vote` in a file of raters; raises DataError with the line of the first fault."""
-    wanted = [*file_format.label_columns, *([file_format.label_column] if file_format.label_column else [])]
+    wanted = [*file_format.label_columns, *filter(None, [file_format.label_column]), *file_format.more]
     has_text = find_column(file_format.text_column, grid.columns) is not None
     if has_text and all(find_column(name, grid.columns) is None for name in wanted):
         listed = ", ".join(map(repr, wanted))[:_SHOWN]
         raise NoLabelsError(f"{grid.lacks} {listed}, which the other files have", Place(grid.path, grid.line))
+    _require_labels(grid, wanted)
     rows = _rows(grid, file_format)
     if file_format.raters is None:
         return (row for _, row in rows)
     return raters.votes(grid.path, grid.columns, rows, file_format)
+
+
+def _require_labels(grid: Grid, columns: Sequence[str]) -> None:
+    """Raise NoLabelsError when the label cells of all rows are blank, null, or what hides labels, such as -1.
+
+    Zeros, and empty lists, are texts without an emotion.
+    """
+    at = [grid.columns.index(c) for c in (find_column(name, grid.columns) for name in columns) if c is not None]
+    found: dict[str, None] = {}
+    for _, row in grid.rows():
+        cells = [hidden(row[i]) for i in at]
+        if None in cells or not cells:
+            return
+        found |= dict.fromkeys(filter(None, cells))
+    what = f"column {columns[0]!r}" if len(columns) == 1 else f"columns {_listed(columns)}"
+    raise NoLabelsError(f"all cells of {what} are {' or '.join(found)}", Place(grid.path))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(map(repr, columns[:_EXAMPLES])) + (", …" if len(columns) > _EXAMPLES else "")
 
 
 def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], Row]]:
@@ -285,22 +376,23 @@ def _rows(grid: Grid, file_format: FileFormat) -> Iterator[tuple[Sequence[Any], 
     id_column = find_column(file_format.id_column, grid.columns)
     at_id = None if id_column is None else grid.columns.index(id_column)
     at_flags = [(_position(grid, c), c) for c in file_format.label_columns]
-    at_label = None if at_flags else _position(grid, str(file_format.label_column))
+    at_label = [] if at_flags else [_position(grid, str(c)) for c in (file_format.label_column, *file_format.more)]
     reader = NameReader(file_format)
     known: dict[tuple[str, ...], _Labels] = {}  # rows of flags repeat: equal ones are read once
     for line, row in grid.rows():
         text, key = row[at_text], None if at_id is None or row[at_id] in (None, "") else str(row[at_id])
         if not isinstance(text, str):
             message = "there is no text" if text is None else f"the text is {shown(text)}, not a string"
-            raise DataError(message, place=Place(grid.path, line, file_format.text_column))
-        if at_label is None:
+            hint = "Write a text, or remove the row. If another column has the texts: --set data.text_column=NAME"
+            raise DataError(message, place=Place(grid.path, line, file_format.text_column), hint=hint)
+        if at_flags:
             flags = tuple("" if row[i] is None else str(row[i]) for i, _ in at_flags)
             if flags not in known:
                 known[flags] = _flagged([(c, row[i], Place(grid.path, line, c)) for i, c in at_flags], file_format)
             names, shares = known[flags]
         else:
             place = Place(grid.path, line, file_format.label_column)
-            found = reader.read(unwrapped(row[at_label]), place)
+            found = reader.read(_cell(row, at_label), place)
             names, shares = _shared(shares_of(found, place)) if isinstance(found, Mapping) else (found, None)
         yield row, Row(text, names, line, key, shares)
 

@@ -2,20 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from emotune.data.formats.annotations import Tool, is_task, tool_of
-from emotune.data.formats.base import MOST, Content, FileFormat, LeftOut, Reader, ReadOptions, Row
+from emotune.data.formats.base import MOST, Content, Element, FileFormat, LeftOut, Reader, ReadOptions, Row
 from emotune.data.formats.cells import shown
 from emotune.data.formats.columns import TEXT_COLUMNS, Grid, find_column, read_columns, recognise_columns
+from emotune.data.formats.label_ids import NameList, Schema, names_by_id
 from emotune.errors import DataError, Place
 
 _SUFFIXES = (".jsonl", ".ndjson", ".json")
 _BLANKS = re.compile(r"[ \t\r\n]*")
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")
 _SHOWN = 200
+_NAMES_KEYS = {"labels", "label_names", "names", "classes", "class_names", "categories", "id2label", "label2id"}
 _CONVERSION = 'Write an object for each row; in pandas: df.to_json("data.jsonl", orient="records", lines=True)'
 _HINT = 'Each row looks like {"text": "so glad", "labels": ["joy"]}.'
 
@@ -38,7 +40,10 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     kind = "a JSON array of objects" if _is_array(content) else "JSON lines"
     shape = kind if key is None else f"JSON rows under the key {key!r}"
     if tool is None:
-        return recognise_columns(_grid(content), options, FileFormat("jsonl", shape))
+        grid = _grid(content)
+        schema = _names_beside(content, whole or {}, options) if key is not None else {}
+        grid = replace(grid, schema={c: schema.get(c, schema.get("", ())) for c in grid.columns})
+        return recognise_columns(grid, options, FileFormat("jsonl", shape))
     chosen = {"text_column": config.text_column or tool.text_column}
     if not config.label_columns:
         chosen["label_column"] = config.label_column or tool.label_column
@@ -47,6 +52,33 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     found = recognise_columns(grid, options, FileFormat("jsonl", f"{tool.name}'s JSON", notes=tool.notes))
     one_each = not found.label_columns and _has_one_each(grid, str(found.label_column), tool)
     return replace(found, several=False, lists=False) if one_each else found
+
+
+def _names_beside(content: Content, whole: Mapping[str, Any], options: ReadOptions) -> dict[str, Schema]:
+    """The names of label ids that stand beside the rows, by column; those of any column under an empty name.
+
+    These are the hub's `features`, and lists or dictionaries of names such as `labels` and `id2label`.
+    """
+    found: dict[str, Schema] = {}
+    for feature in whole.get("features") or () if isinstance(whole.get("features"), list) else ():
+        kind = feature.get("type") if isinstance(feature, dict) else None
+        kind = kind.get("feature", kind) if isinstance(kind, dict) else None
+        if isinstance(kind, dict) and _all_are(str, kind.get("names")):
+            found[str(feature.get("name"))] = tuple(kind["names"])
+    for key in (key for key in whole if key.casefold() in _NAMES_KEYS):
+        value = whole[key]
+        if _all_are(dict, value):
+            value = {str(one.get("name", one.get("label"))): one.get("id", i) for i, one in enumerate(value)}
+        try:
+            pairs = list(names_by_id(value, content.path))
+        except DataError:
+            continue
+        names = NameList(pairs) if isinstance(value, list) else dict(pairs)
+        if isinstance(value, list) and options.config.first_id:
+            names = NameList((i + options.config.first_id, name) for i, name in pairs)
+        if len(set(names.values())) == len(pairs) == len(names):
+            found.setdefault("", names)
+    return found
 
 
 def _has_one_each(grid: Grid, label_column: str, tool: Tool) -> bool:
@@ -73,10 +105,11 @@ def _grid(content: Content, label_column: str | None = None, tool: Tool | None =
             folded = [c.casefold() for c in columns]
             if len(set(folded)) < len(folded):
                 twice = next(c for c in columns if folded.count(c.casefold()) > 1)
-                raise DataError(f"the key {twice!r} has two spellings", place=Place(content.path, line))
+                hint = "Write it in one way in all rows."
+                raise DataError(f"the key {twice!r} has two spellings", place=Place(content.path, line), hint=hint)
     names = list(columns)
     if not names:
-        raise DataError("there are no objects with keys", place=Place(content.path, 1))
+        raise DataError("there are no objects with keys", place=Place(content.path, 1), hint=_HINT)
     label = find_column(label_column, names)
 
     def rows() -> Iterator[tuple[int, Sequence[Any]]]:
@@ -103,7 +136,8 @@ def _rows(content: Content, tool: Tool | None) -> Iterator[tuple[int, dict[str, 
         try:
             yield from ((line, row) for row in tool.rows(found))
         except ValueError as error:
-            raise DataError(str(error), place=Place(content.path, line)) from None
+            hint = "Correct the row, or remove it."
+            raise DataError(str(error), place=Place(content.path, line), hint=hint) from None
 
 
 def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -111,6 +145,12 @@ def _objects(content: Content) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, value in _items(content):
         if isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict) and "cats" in value[1]:
             value = {"text": value[0], **value[1]}  # spaCy's pairs
+        if isinstance(value, dict) and "row_idx" in value and isinstance(value.get("row"), dict):
+            if value.get("truncated_cells"):
+                listed, place = shown(value["truncated_cells"]), Place(content.path, line)
+                hint = "Download the data set's Parquet files instead."
+                raise DataError(f"the viewer of the hub cut cells of this row short: {listed}", place=place, hint=hint)
+            value = value["row"]  # an export of the hub's viewer
         if not isinstance(value, dict):
             place = Place(content.path, line)
             raise DataError(f"a row is a JSON object, this is {shown(value)}", place=place, hint=_HINT)
@@ -164,10 +204,10 @@ def _key_of_rows(content: Content, whole: dict[str, Any]) -> str | None:
 
     Raises DataError for an object that holds a table in another way.
     """
-    has_text = any(isinstance(value, str) and key.casefold() in TEXT_COLUMNS for key, value in whole.items())
-    if has_text or is_task(whole):
+    if any(isinstance(value, str) and key.casefold() in TEXT_COLUMNS for key, value in whole.items()) or is_task(whole):
         return None
     keys = [key for key, value in whole.items() if _all_are(dict, value)]
+    keys = [key for key in keys if _has_text(whole[key][0])] or keys
     if len(keys) == 1:
         return keys[0]
     place = Place(content.path, 1)
@@ -180,6 +220,12 @@ def _key_of_rows(content: Content, whole: dict[str, Any]) -> str | None:
         message = f"this is one object with a whole table in it ({orient}), not an object for each row"
         raise DataError(message, place=place, hint=_CONVERSION)
     return None
+
+
+def _has_text(row: Mapping[str, Any]) -> bool:
+    """Whether an object is a row with a text, also as the hub's viewer and annotation tools have them."""
+    inner = [value for key, value in row.items() if key in ("row", "data") and isinstance(value, dict)]
+    return any(key.casefold() in TEXT_COLUMNS for one in (row, *inner) for key in one)
 
 
 def _orient(whole: dict[str, Any]) -> str | None:
@@ -205,19 +251,22 @@ def _line_items(content: Content) -> Iterator[tuple[int, Any]]:
         value, end = _decoded(content, number, line, 0)
         if end < len(line):
             message = f"something follows the object: {shown(line[end:].lstrip())}"
-            raise DataError(message, place=Place(content.path, number))
+            hint = "Write each object on a line of its own."
+            raise DataError(message, place=Place(content.path, number), hint=hint)
         yield number, value
 
 
 def _array_items(content: Content, text: str, start: int) -> Iterator[tuple[int, Any]]:
     """The items of the array at `start` with their lines. One by one, so that an error has its line."""
     alone = text[:start].isspace() or not start
+    one_line, number = "\n" not in text.rstrip(), 0
     at = _skip_blanks(text, start + 1)
     line = text.count("\n", 0, at) + 1
     more = at < len(text) and text[at] != "]"
     while more:
         value, end = _decoded(content, line, text, at)
-        yield line, value
+        number += 1
+        yield Element(number) if one_line else line, value
         after = _skip_blanks(text, end)
         more = text[after : after + 1] == ","
         after = _skip_blanks(text, after + 1) if more else after
@@ -259,9 +308,11 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
         return value, end
     except UnicodeEncodeError as error:
         half = ord(error.object[error.start])
-        raise DataError(f"\\u{half:04x} is half of a character", place=Place(content.path, line)) from None
+        message, hint = f"\\u{half:04x} is half of a character", "Write the whole character, or remove it."
+        raise DataError(message, place=Place(content.path, line), hint=hint) from None
     except _Refused as error:
-        raise DataError(str(error), place=Place(content.path, line)) from None
+        hint = "Write each key of a row once, and null where there is no number."
+        raise DataError(str(error), place=Place(content.path, line), hint=hint) from None
     except json.JSONDecodeError as error:
         line += text.count("\n", at, error.pos)
         reason = error.msg + (f" in column {error.pos + 1}" if error.lineno == 1 else "")
@@ -270,11 +321,6 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
     except RecursionError:
         reason = "it is nested too deeply"
     raise DataError(f"not valid JSON: {reason}", place=Place(content.path, line), hint=_HINT)
-
-
-def all_null(content: Content, keys: Sequence[str]) -> bool:
-    """Whether all objects have these keys with null."""
-    return all(key in found and found[key] is None for _, found in _objects(content) for key in keys)
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row | LeftOut]:

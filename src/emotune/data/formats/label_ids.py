@@ -14,7 +14,14 @@ from emotune.errors import DataError, Place
 from emotune.labels import GOEMOTIONS
 
 _HEADERS = {"label", "labels", "label_name", "emotion", "emotions", "name", "names", "class", "category", "sentiment"}
-_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:=,;]\s*|\s+)(\S.*)")
+_HEADERS |= {"id", "ids", "index", "no", "label_id", "class_id", "emotion_id", "value", "code"}
+_SIGN = r"(?:\s*[:=,;|]\s*|[.)\]]?\s+(?:-\s+)?)"
+# a line with the id before its name, and one with the id after it
+_NUMBERED = (
+    re.compile(rf"[(\[]?(?P<id>[0-9]{{1,9}}){_SIGN}(?P<name>\S.*)"),
+    re.compile(rf"(?P<name>\S.*?){_SIGN}[(\[]?(?P<id>[0-9]{{1,9}})[)\]]?"),
+)
+_DICTIONARY = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
 FIRST_ID_HINT = "If the ids begin at 1: --set data.first_id=1"
 
 
@@ -22,9 +29,11 @@ class NameList(dict[int, str]):
     """Names by id that come from a list, whose order alone gives the ids: nothing says that they begin at 0."""
 
 
-def names_if_ids(
-    path: Path, cells: Counter[str], options: ReadOptions, schema: Sequence[str] = ()
-) -> Mapping[int, str]:
+# the names of ids in a data file itself: in order from 0, or by id
+Schema = Sequence[str] | Mapping[int, str]
+
+
+def names_if_ids(path: Path, cells: Counter[str], options: ReadOptions, schema: Schema = ()) -> Mapping[int, str]:
     """The names of the label ids when most cells are ids that have names; empty when the cells are names.
 
     A cell of another kind among ids is refused by the reader, with its line.
@@ -35,7 +44,7 @@ def names_if_ids(
     return names_of_ids(path, options, schema)
 
 
-def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -> Mapping[int, str]:
+def names_of_ids(path: Path, options: ReadOptions, schema: Schema = ()) -> Mapping[int, str]:
     """The names of the label ids in a file; empty when nothing gives them.
 
     The first of these counts: `data.labels`; `data.labels_file`; `labels.txt` or a JSON dictionary beside the data; the
@@ -58,6 +67,8 @@ def names_of_ids(path: Path, options: ReadOptions, schema: Sequence[str] = ()) -
         raise DataError(f"several files may name the label ids: {listed}", place=Place(folder), hint=hint)
     if found:
         return _read_names(found[0], config)
+    if isinstance(schema, Mapping):
+        return schema
     return dict(enumerate(schema)) if schema else options.ids
 
 
@@ -72,7 +83,7 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
     else:
         lines = [(number, line.strip()) for number, line in content.lines()]
         _require_plain_list(source, lines)
-        numbered = _numbered_names(lines)
+        numbered = _numbered_names(source, lines)
         names = {} if numbered else names
         listed = numbered or [(i, name, number) for i, (number, name) in enumerate(lines)]
     entries = [(i + first_id * isinstance(names, NameList), name, line) for i, name, line in listed]
@@ -82,54 +93,71 @@ def _read_names(source: Path, config: DataConfig) -> Mapping[int, str]:
             hint = "A list of names has one a line, without quotation marks and commas."
             raise DataError(f"the label {name[:60]!r} {error}", place=Place(source, line), hint=hint)
         if name in seen:
-            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line))
+            hint = "Give each id another name."
+            raise DataError(f"the label {name!r} occurs twice", place=Place(source, line), hint=hint)
         if number in names:
-            raise DataError(f"two labels have the id {number}", place=Place(source, line or 1))
+            hint = "Give each name another id."
+            raise DataError(f"two labels have the id {number}", place=Place(source, line or 1), hint=hint)
         seen.add(name)
         names[number] = name
     return names
 
 
 def _require_plain_list(source: Path, lines: Sequence[tuple[int, str]]) -> None:
-    """Raise DataError for a header, and for several names on the only line."""
+    """Raise DataError for a header, such as `name` or `id,label`, and for several names on the only line."""
     number, first = lines[0] if lines else (1, "")
+    words = re.split(r"[\s,;:=|]+", first.casefold())
     hint = "A list of names has one a line, in the order of the ids, and no header."
-    if len(lines) > 1 and first.casefold() in _HEADERS:
+    if len(lines) > 1 and _HEADERS.issuperset(words):
         message = f"{first!r} is a header, not a label"
         raise DataError(message, place=Place(source, number), hint=f"{hint} Remove this line.")
-    if len(lines) == 1 and re.search("[,;\t]", first):
+    if len(lines) == 1 and (re.search("[,;|\t]", first) or len(words) > 2):
         raise DataError(f"several labels on one line: {first[:60]!r}", place=Place(source, number), hint=hint)
 
 
-def _numbered_names(lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int | None]]:
-    """Id, name and line of each entry of `0 anger`, `0: anger` or `0<tab>anger`; empty for lines of names alone.
+def _numbered_names(source: Path, lines: Sequence[tuple[int, str]]) -> list[tuple[int, str, int | None]]:
+    """Id, name and line of each entry of `0 anger`, `0: anger` or `anger 0`; empty for lines of names alone.
 
-    Names such as `1 star`, `2 stars`, `3 stars` begin with numbers that are no ids.
+    Names such as `1 star`, `2 stars`, `3 stars`, or `level 1`, `level 2`, have numbers that are no ids. Raises
+    DataError when most lines have an id, but not all.
     """
-    found = [(number, _NUMBERED.fullmatch(line)) for number, line in lines]
-    entries: list[tuple[int, str, int | None]] = [(int(m[1]), m[2], number) for number, m in found if m is not None]
-    are_ids = len(entries) == len(found) > 1 and len({name for _, name, _ in entries}) == len(entries)
-    return entries if are_ids else []
+    for pattern in _NUMBERED:
+        found = [(number, pattern.fullmatch(line)) for number, line in lines]
+        entries: list[tuple[int, str, int | None]] = [(int(m["id"]), m["name"], n) for n, m in found if m is not None]
+        if 2 * len(entries) <= len(lines) or len({name for _, name, _ in entries}) < len(entries) or len(lines) < 2:
+            continue
+        other = next((number for number, match in found if match is None), None)
+        if other is not None:
+            hint = "Write an id and a name in every line, such as: 0 anger; or names alone, in the order of the ids."
+            raise DataError(
+                "there is no id in this line, and most lines have one", place=Place(source, other), hint=hint
+            )
+        return entries
+    return []
 
 
 def _json_names(source: Path, text: str) -> Iterator[tuple[int, str]]:
-    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
-        raise DataError(f"not valid JSON: {getattr(error, 'msg', error)}", place=Place(source, line)) from None
+        message = f"not valid JSON: {getattr(error, 'msg', error)}"
+        raise DataError(message, place=Place(source, line), hint=_DICTIONARY) from None
+    return names_by_id(found, source)
+
+
+def names_by_id(found: Any, source: Path) -> Iterator[tuple[int, str]]:
+    """Id and name of each entry of `{"name": id}`, `{"id": "name"}` or `["name", …]`; raises DataError for others."""
     pairs: list[tuple[Any, Any]] = list(found.items()) if isinstance(found, dict) else []
     if isinstance(found, list):
         pairs = [(name, i) for i, name in enumerate(found)]
     for key, value in pairs or [(None, None)]:
         if isinstance(key, str) and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
             yield value, key
-        elif isinstance(value, str) and LABEL_ID.fullmatch(key):
+        elif isinstance(value, str) and isinstance(key, str) and LABEL_ID.fullmatch(key):
             yield int(key), value
         else:
-            hint = 'Label ids are named as {"anger": 0, "joy": 1}, {"0": "anger", "1": "joy"} or ["anger", "joy"].'
-            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=hint)
+            raise DataError("this is not a dictionary of label ids", place=Place(source, 1), hint=_DICTIONARY)
 
 
 def require_first_id(

@@ -6,7 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
-from emotune.data.formats.base import LABEL_ID, MOST, Content, FileFormat, Reader, ReadOptions, Row, delimiter_name
+from emotune.data.formats.base import (
+    LABEL_ID,
+    MOST,
+    Content,
+    FileFormat,
+    NoLabelsError,
+    Reader,
+    ReadOptions,
+    Row,
+    delimiter_name,
+)
 from emotune.data.formats.cells import (
     KNOWN_NAMES,
     MARK,
@@ -25,6 +35,7 @@ from emotune.labels import GOEMOTIONS
 # fastText: `__label__joy __label__love some text`, labels before the text or after it
 
 _BLANKS = r"[ \t]*"
+_NAME_IT = f"Write the name of a label after it, as in {MARK}joy, or remove it."
 
 
 def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | None:
@@ -39,7 +50,7 @@ def _recognise_fasttext(content: Content, options: ReadOptions) -> FileFormat | 
     lines = [_marks(line, separator, glued)[1] for _, line in content.lines()]
     cells = Counter(name for names in lines for name in names if name)
     if not cells and options.format is None:
-        raise DataError(f"no line has a label ({MARK}NAME)", place=Place(content.path, 1))
+        raise DataError(f"no line has a label ({MARK}NAME)", place=Place(content.path, 1), hint=_NAME_IT)
     joined = "" if configured_delimiter(options) == "" else joining(cells.keys(), options)
     if joined == "," and configured_delimiter(options) is None and not _all_labels(cells, options):
         joined = None  # the reader refuses the comma, with its line
@@ -105,11 +116,13 @@ def _names(marks: str, separator: str) -> list[str]:
 
 
 def _read_fasttext(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    if not content.has(MARK.encode()):
+        raise NoLabelsError(f"no line has {MARK}NAME", Place(content.path))
     reader, joined = NameReader(file_format), file_format.label_delimiter
     for number, line in content.lines():
         place, (text, marks) = Place(content.path, number), _marks(line, file_format.delimiter, file_format.glued)
         if not all(marks):
-            raise DataError(f"{MARK} has no name here", place=place)
+            raise DataError(f"{MARK} has no name here", place=place, hint=_NAME_IT)
         if any(MARK in part for part in (text, *marks)):
             hint = "Labels stand before the text or after it, with blanks between them. Remove the mark from a text."
             raise DataError(f"{MARK} is within a text or a label: {shown(line)}", place=place, hint=hint)
@@ -132,8 +145,7 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
         if options.delimiter not in (None, "\t") or options.names_columns or not content.is_text:
             return None
         rows = [line.split("\t") for line in content.sample]
-        valid = [c for c in rows if 2 <= len(c) <= 3 and all(map(LABEL_ID.fullmatch, c[1].split(",")))]
-        if len(valid) < MOST * len(rows):
+        if sum(len(row) <= 3 and _has_ids(row) for row in rows) < MOST * len(rows):
             return None
     by_tab = FileFormat("goemotions", "", delimiter="\t", label_delimiter=",")
     cells = Counter(line.split("\t")[1].strip() for line in content.sample if "\t" in line)
@@ -153,12 +165,20 @@ def _recognise_goemotions(content: Content, options: ReadOptions) -> FileFormat 
     return replace(by_tab, shape=shape, id_names=names, notes=notes)
 
 
+def _has_ids(row: Sequence[str]) -> bool:
+    return len(row) > 1 and all(map(LABEL_ID.fullmatch, row[1].split(",")))
+
+
 def _read_goemotions(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    rows = (line.split("\t") for _, line in content.lines())
+    if not file_format.vector and not any(_has_ids(row) or row[1:2] == [""] for row in rows):
+        raise NoLabelsError("no row has label ids after a tab", Place(content.path))
     reader = NameReader(file_format)
     for number, line in content.lines():
         place, cells = Place(content.path, number), line.split("\t")
         if len(cells) < 2:
-            raise DataError("a row has a text, a tab and label ids; there is no tab here", place=place)
+            message = "a row has a text, a tab and label ids; there is no tab here"
+            raise DataError(message, place=place, hint="Correct the line, or remove it.")
         if len(cells) > 3:
             message = f"a row has a text, label ids and an id; here are {len(cells)} cells"
             raise DataError(message, place=place, hint="A text in this format has no tab: replace it by a blank.")
@@ -178,8 +198,7 @@ def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat 
     if options.format is None:
         # most lines end in something short that other lines end in too
         lines = content.sample if content.is_text else []
-        labels = [line.rpartition(by)[2].strip() for line in lines if by in line]
-        short = [label for label in labels if 0 < len(label) <= 40 and len(label.split()) <= 3]
+        short = _short_ends(lines, by)
         if not lines or len(short) < MOST * len(lines) or len(set(short)) > max(_FEW_LABELS, len(lines) // 2):
             return None
     cells = Counter(line.rpartition(by)[2].strip() for _, line in content.lines())
@@ -192,6 +211,12 @@ def _recognise_text_label(content: Content, options: ReadOptions) -> FileFormat 
     label = f"one {'label id' if found.id_names else 'label'} a line{joined}"
     label = f"a 0/1 vector of {found.vector} labels" if found.vector else label
     return replace(found, shape=f"one text and {label}, {delimiter_name(by)} between them, no header")
+
+
+def _short_ends(lines: Iterable[str], delimiter: str) -> list[str]:
+    """What follows the last delimiter of each line, where it is short enough for a label."""
+    ends = [line.rpartition(delimiter)[2].strip() for line in lines if delimiter in line]
+    return [end for end in ends if 0 < len(end) <= 40 and len(end.split()) <= 3]
 
 
 def _require_no_header(content: Content, cells: Counter[str], delimiter: str, options: ReadOptions) -> None:
@@ -211,13 +236,17 @@ def _require_no_header(content: Content, cells: Counter[str], delimiter: str, op
 
 
 def _read_text_label(content: Content, file_format: FileFormat) -> Iterator[Row]:
+    by = file_format.delimiter
+    lines = (content.sample, (line for _, line in content.lines()))  # all of them where the first have no labels
+    if not any(_short_ends(there, by) for there in lines):
+        raise NoLabelsError(f"no line ends in {by!r} and a label", Place(content.path))
     reader = NameReader(file_format)
     for number, line in content.lines():
-        text, found, label = line.rpartition(file_format.delimiter)
+        text, found, label = line.rpartition(by)
         place = Place(content.path, number)
         if not found or (file_format.several and not label.strip()):
-            message = f"a row has a text, {file_format.delimiter!r} and a label; one of them is missing"
-            raise DataError(message, place=place)
+            message = f"a row has a text, {by!r} and a label; one of them is missing"
+            raise DataError(message, place=place, hint="Correct the line, or remove it.")
         yield Row(text, reader.names(label, place), number)
 
 

@@ -76,7 +76,7 @@ def rows_of(
 def require_rows(path: Path, number: int) -> None:
     """Raise DataError for a file without rows."""
     if not number:
-        raise DataError("there are no rows", place=Place(path, 1))
+        raise DataError("there are no rows", place=Place(path, 1), hint="Give another file.")
 
 
 def libraries(path: Path, kind: str = "Parquet") -> tuple[Any, Any]:

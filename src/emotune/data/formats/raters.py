@@ -66,7 +66,7 @@ def votes(
         unclear = _TRUTHS.get(cell.strip().casefold())
         if unclear is None:
             place = Place(path, row.line, file_format.unclear)
-            raise DataError(f"{cell[:60]!r} is neither true nor false", place=place)
+            raise DataError(f"{cell[:60]!r} is neither true nor false", place=place, hint="Write true or false.")
         yield Vote(row.text, row.names, row.line, row.id, row.shares, rater=rater or None, unclear=unclear)
 
 
@@ -84,9 +84,11 @@ def merged(rows: Mapping[Path, Sequence[Row]], *, soft: bool, one_each: bool) ->
             text, place = texts.setdefault(key, _Text(path, vote)), Place(path, vote.line)
             if text.first.text != vote.text:
                 where = f"line {text.first.line}" + ("" if text.path == path else f" of {text.path.name}")
-                raise DataError(f"the id {vote.id!r} has another text in {where}", place=place)
+                hint = "Give each text an id of its own, and the rows of one text the same text."
+                raise DataError(f"the id {vote.id!r} has another text in {where}", place=place, hint=hint)
             if vote.shares is not None:
-                raise DataError("the row of a rater has labels, this one has shares", place=place)
+                hint = "Write the labels that this rater chose; or remove the column of the raters."
+                raise DataError("the row of a rater has labels, this one has shares", place=place, hint=hint)
             rater = vote.rater if vote.rater is not None else f"\0{place}"  # a rater without a name is nobody else
             text.rows += 1
             text.raters.add(rater)

@@ -35,7 +35,7 @@ from emotune.data.formats.columns import (
 from emotune.data.formats.label_ids import names_of_ids
 from emotune.errors import DataError, Place
 
-_DELIMITERS = ",\t;|"
+DELIMITERS = ",\t;|"
 _QUOTED_CELL = re.compile(r'"(?:[^"]|"")*"')
 _LARGEST_CELL = 1 << 30
 _SAMPLE = 1000
@@ -79,13 +79,14 @@ def require_different_names(grid: Grid) -> None:
     """Raise DataError for a header that has a name twice, whatever its case."""
     twice = [name for name, n in Counter(c.casefold() for c in grid.columns if c).items() if n > 1]
     if twice:
-        raise DataError(f"the header names a column twice: {', '.join(twice)}", place=Place(grid.path, grid.line))
+        message = f"the header names a column twice: {', '.join(twice)}"
+        raise DataError(message, place=Place(grid.path, grid.line), hint="Rename or remove one of them.")
 
 
 def best_grid(content: Content, delimiter: str | None) -> tuple[Grid, str]:
     """The table, cut by the delimiter that gives a text column, else a label column, else the most columns."""
     candidates = []
-    for by in delimiter or _DELIMITERS:
+    for by in delimiter or DELIMITERS:
         try:
             line, columns = read_header(content, by)
         except DataError:  # a quotation mark that opens a text, in a file without a header
@@ -122,11 +123,13 @@ def _grid(
                 row += [""] * (width - len(row))  # the header ends in a delimiter
             if len(row) != width:
                 message = f"the row has {len(row)} columns, the {'first' if header is None else 'header'} has {width}"
-                hint = None if len(row) < width else "Put a cell that contains the delimiter in quotation marks."
+                hint = "Put a cell that contains the delimiter in quotation marks."
+                hint = "Add the cells that are missing, or remove the row." if len(row) < width else hint
                 raise DataError(message, place=Place(content.path, line), hint=hint)
             yield line, row
         if not line:
-            raise DataError("there are no rows below the header", place=Place(content.path, header or 1))
+            hint = "Add rows, or give another file."
+            raise DataError("there are no rows below the header", place=Place(content.path, header or 1), hint=hint)
 
     return Grid(content.path, columns, header or 1, rows)
 
@@ -199,7 +202,7 @@ def recognise_headerless(content: Content, options: ReadOptions) -> FileFormat |
     meant = options.format == "headerless"
     if not meant and not content.is_text:
         return None
-    for by in options.delimiter or _DELIMITERS:
+    for by in options.delimiter or DELIMITERS:
         columns = _sample(content, by)
         found = _choose_columns(content, columns, options) if columns else None
         if found is None:

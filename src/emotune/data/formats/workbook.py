@@ -44,7 +44,8 @@ def _grid(content: Content, rows: Rows) -> Grid:
                 raise DataError(message, place=Place(content.path, number), hint="Give each column a name.")
             yield number, cells[: len(columns)] + [""] * (len(columns) - len(cells))
         if len(rows) == 1:
-            raise DataError("there are no rows below the header", place=Place(content.path, line))
+            hint = "Add rows, or give another file."
+            raise DataError("there are no rows below the header", place=Place(content.path, line), hint=hint)
 
     return Grid(content.path, columns, line, below, kind="schema")
 
@@ -81,14 +82,15 @@ def _named(content: Content, book: Any, sheet: str) -> Any:
         hint = did_you_mean(sheet, [one.title for one in book.worksheets])
         raise DataError(f"the workbook has no sheet {sheet!r}", place=Place(content.path), hint=hint)
     if next(_rows(content, found), None) is None:
-        raise DataError(f"the sheet {sheet!r} is empty", place=Place(content.path))
+        hint = "Name another sheet: --set data.sheet=NAME"
+        raise DataError(f"the sheet {sheet!r} is empty", place=Place(content.path), hint=hint)
     return found
 
 
 def _only_filled(content: Content, book: Any) -> Any:
     filled = [one for one in book.worksheets if next(_rows(content, one), None) is not None]
     if not filled:
-        raise DataError("the workbook is empty", place=Place(content.path))
+        raise DataError("the workbook is empty", place=Place(content.path), hint="Download or save it again.")
     if len(filled) > 1:
         listed = ", ".join(repr(one.title) for one in filled)[:200]
         hint = f"Name the one with the texts: --set data.sheet={filled[0].title!r}"
@@ -102,7 +104,8 @@ def _rows(content: Content, sheet: Any) -> Iterator[tuple[int, list[str]]]:
     """The cells of each row that is not blank, up to the last filled one, with the number of the row."""
     for number, row in enumerate(sheet.iter_rows(), start=1):
         if number > _MOST_ROWS:
-            raise DataError(f"the sheet has more than {_MOST_ROWS:,} rows", place=Place(content.path))
+            message = f"the sheet has more than {_MOST_ROWS:,} rows"
+            raise DataError(message, place=Place(content.path), hint="Save it as CSV, in UTF-8.")
         values = []
         for cell in row:
             if cell.data_type == _FORMULA_ERROR:
