@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 import tiny
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer
 from emotune.cli.app import app
-from emotune.config.kinds import KINDS, CheckpointConfig
+from emotune.config.kinds import KINDS
 from emotune.config.loading import config_from, load_config
+from emotune.config.settings import CheckpointConfig
 from emotune.data import emoji
 from emotune.inference.classifier import load
 from emotune.reporter import NullReporter

@@ -1,6 +1,5 @@
 """emotune: emotion classifiers for text. The public Python interface; heavy libraries are imported on use."""
 
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,10 +8,14 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import load as load
 
 __all__ = ["EmotionClassifier", "Prediction", "__version__", "load"]
-__version__ = metadata.version("emotune")
+__version__: str
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("emotune")
     if name in __all__:
         from emotune.inference import classifier
 

@@ -83,7 +83,7 @@ def predict(
 
 
 def _newest(terminal: Terminal) -> str:
-    from emotune.runs.layout import newest_model
+    from emotune.artifact.manifest import newest_model
 
     newest = newest_model(Path("runs"))
     if newest is None:
