@@ -121,6 +121,7 @@ def test_a_prediction_holds_labels_and_all_scores(classifier: EmotionClassifier)
         "scores": said.scores,
         "windows": 1,
         "unread": 0,
+        "foreign": False,
         "blank": False,
     }
 
