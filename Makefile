@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check bench clean
+.PHONY: demo test test-slow check base bench clean
 
 demo: .venv/.train
 	$(BIN)/emotune train starter --out runs/starter --overwrite
@@ -32,6 +32,10 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floors.py
 	$(BIN)/python scripts/check_starter.py
+
+# the install without extras, in an environment of its own
+base: .venv/.dev
+	$(BIN)/python scripts/check_base_install.py
 
 # make bench DATA=folder-with-GoEmotions
 bench: .venv/.dev

@@ -28,9 +28,9 @@ from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArgum
 from transformers import Trainer as TheirTrainer
 
 from emotune import hub
-from emotune.config.kinds import EncoderConfig
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
+from emotune.config.settings import EncoderConfig
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, targets_of
 from emotune.models import encoder as encoders

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import write_json
-from emotune.config.kinds import FitData, FittedKind, KindConfig
+from emotune.config.kinds import FitData, FittedKind
+from emotune.config.settings import KindConfig
 
 NAME = "cues"
 
@@ -49,5 +50,9 @@ def load(directory: Path, device: str) -> Cues:
 
 
 KIND = FittedKind(
-    name=NAME, about="words that a label's texts hold", settings=CueConfig, portability="emotune", module="cue_kind"
+    name=NAME,
+    about="words that a label's texts hold",
+    settings_class="CueConfig",
+    portability="emotune",
+    module="cue_kind",
 )

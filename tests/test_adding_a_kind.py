@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import tiny
 from emotune import models
 from emotune.cli.app import app
-from emotune.config import kinds
+from emotune.config import kinds, settings
 
 TEXT = (Path(__file__).parent.parent / "docs" / "adding-a-kind.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,13 +23,13 @@ ENTRY = re.compile(r"^<!-- entry -->\n```python\n(.*?)^```$", re.MULTILINE | re.
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The files of the page, importable; its settings and its entry in `emotune.config.kinds`."""
+    """The files of the page, importable; its settings and its entry in `emotune.config`."""
     for name, content in FILE.findall(TEXT):
         (tmp_path / name).write_text(content, encoding="utf-8")
-    known = vars(kinds) | {}
+    known = vars(settings) | {}
     exec(SETTINGS.findall(TEXT)[0], known)
-    monkeypatch.setattr(kinds, "NaiveBayesConfig", known["NaiveBayesConfig"], raising=False)
-    for name, kind in eval("{" + ENTRY.findall(TEXT)[0] + "}", known).items():
+    monkeypatch.setattr(settings, "NaiveBayesConfig", known["NaiveBayesConfig"], raising=False)
+    for name, kind in eval("{" + ENTRY.findall(TEXT)[0] + "}", vars(kinds) | {}).items():
         monkeypatch.setitem(kinds.KINDS, name, kind)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def edit_manifest(model: Path, **changes: Any) -> None:
 def test_a_sealed_model_verifies(model: Path) -> None:
     manifest = verify(model)
     assert set(manifest.files) == set(FILES)
-    assert manifest.model_dump(include=set(DESCRIBED)) == DESCRIBED
+    assert asdict(manifest).items() >= DESCRIBED.items()
     assert manifest.format_version == FORMAT_VERSION
     assert read_decision(model) == Decision.default(LabelSet(("joy", "fear")))
     assert not [name for name in contents(model) if "part" in name]

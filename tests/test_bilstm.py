@@ -22,7 +22,8 @@ import tiny
 from emotune.artifact.manifest import verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
-from emotune.config.kinds import BilstmConfig, find_kind
+from emotune.config.kinds import find_kind
+from emotune.config.settings import BilstmConfig
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet

@@ -208,7 +208,7 @@ def test_texts_as_arguments(run: Path) -> None:
     assert [one["text"] for one in found] == [HAPPY, FURIOUS, BLAND]
     assert [one["labels"] for one in found] == [["joy"], ["anger"], []]
     for one in found:
-        assert set(one) == {"text", "labels", "scores", "windows", "unread", "blank"}
+        assert set(one) == {"text", "labels", "scores", "windows", "unread", "foreign", "blank"}
         assert list(one["scores"]) == ["anger", "fear", "joy"]
         assert all(0 <= score <= 1 for score in one["scores"].values())
 

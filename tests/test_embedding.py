@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoModel, AutoTokenizer
 
 from conftest import FILLERS
-from emotune.config.kinds import EmbeddingConfig
+from emotune.config.settings import EmbeddingConfig
 from emotune.data.published import CACHE_VARIABLE
 from emotune.errors import ConfigError, ModelError
 from emotune.models.embedding import FOLDER, Embedder, EmbeddingCache, embed_texts, text_digest

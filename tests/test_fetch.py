@@ -550,14 +550,14 @@ def test_the_card_cites_what_a_model_was_trained_on(
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert known.citation in card
     assert "Licence: none stated. Terms: its makers ask" in card
-    assert "datasets:\n- dair-ai/emotion\n" in card
+    assert "language: en\ndatasets:\n- dair-ai/emotion\n" in card
     again = tiny.copy(tmp_path / "run", tmp_path / "again")
     args = ["ensemble", str(tmp_path / "run"), str(again), "--out", str(tmp_path / "both")]
     together = CliRunner().invoke(app, args)
     assert together.exit_code == 0, together.output
     of_both = (tmp_path / "both" / "model" / "README.md").read_text()
     assert of_both.count(known.citation) == 1
-    assert "datasets:\n- dair-ai/emotion\n" in of_both
+    assert "language: en\ndatasets:\n- dair-ai/emotion\n" in of_both
 
 
 def test_a_card_of_anybody_names_no_published_set() -> None:

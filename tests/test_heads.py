@@ -13,8 +13,8 @@ from scipy.special import erf, expit
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from emotune.config.kinds import EncoderConfig
 from emotune.config.schema import OptimizerConfig
+from emotune.config.settings import EncoderConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders

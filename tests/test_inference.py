@@ -24,7 +24,7 @@ from emotune.artifact import manifest
 from emotune.artifact.manifest import DECISION, reseal, verify
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import json_text, write_json
-from emotune.config.kinds import EncoderConfig
+from emotune.config.settings import EncoderConfig
 from emotune.data import tokens
 from emotune.decision import Decision
 from emotune.errors import EmotuneError, MissingInputError, ModelError, UsageError
@@ -122,6 +122,7 @@ def test_a_prediction_holds_labels_and_all_scores(classifier: EmotionClassifier)
         "scores": said.scores,
         "windows": 1,
         "unread": 0,
+        "foreign": False,
         "blank": False,
     }
 

@@ -185,3 +185,18 @@ def test_errors_name_no_package_that_is_not_on_the_index() -> None:
     package = Path(errors.__file__).parent
     for path in package.rglob("*.py"):
         assert not re.search(r"pip install (--upgrade )?.?emotune", path.read_text()), path
+
+
+def test_a_command_imports_only_what_it_uses(base: Path, fitted: tuple[Path, Path], tmp_path: Path) -> None:
+    """Each of these libraries takes a tenth of a second or more, which everybody would wait for at every command."""
+    report = "import sys; from emotune.cli.app import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+
+    def imported(*args: object) -> set[str]:
+        command = [sys.executable, "-c", report, *map(str, args)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+        return set(done.stderr.split())
+
+    slow = {"yaml", "rich.console", "jinja2", "huggingface_hub", "numpy.random", "emotune.config.schema"}
+    assert not imported("--version") & (slow | {"numpy", "pydantic", "emotune.cli.train"})
+    assert not imported("--help") & (slow | {"pydantic", "emotune.workflows.train"})
+    assert not imported("predict", "-m", fitted[0], "happy") & slow

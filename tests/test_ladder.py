@@ -17,8 +17,9 @@ from emotune import hub
 from emotune.cli.app import app
 from emotune.cli.terminal import Terminal
 from emotune.config import kinds
-from emotune.config.kinds import CheckpointConfig, EncoderConfig, TrainedKind, find_kind
+from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import Config
+from emotune.config.settings import CheckpointConfig, EncoderConfig
 from emotune.errors import TrainingError
 from emotune.hub import Source
 from emotune.labels import Task

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 
-from emotune.config.kinds import LogisticConfig
+from emotune.config.settings import LogisticConfig
 from emotune.decision import probabilities
 from emotune.labels import Task
 from emotune.models.linear import Linear, fit

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 
-from emotune.config.kinds import EncoderConfig
+from emotune.config.settings import EncoderConfig
 from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
 from emotune.labels import LabelSet, Task

@@ -19,9 +19,9 @@ from typer.testing import CliRunner
 
 import tiny
 from emotune.cli.app import app
-from emotune.config.kinds import EncoderConfig
 from emotune.config.loading import load_config
 from emotune.config.schema import OptimizerConfig
+from emotune.config.settings import EncoderConfig
 from emotune.errors import ConfigError
 from emotune.labels import LabelSet
 from emotune.models import encoder as encoders

@@ -390,7 +390,7 @@ def test_a_blank_line_has_no_labels(run: Path) -> None:
     assert result.stdout.splitlines()[1:] == ["(a blank text has no labels)\t ", "(a blank text has no labels)\t"]
     assert result.stderr == "2 texts are blank, without labels\n"
     (found,) = answers(call("-m", run, "--json", ""))
-    assert found == {"text": "", "labels": [], "scores": {}, "windows": 0, "unread": 0, "blank": True}
+    assert found == {"text": "", "labels": [], "scores": {}, "windows": 0, "unread": 0, "foreign": False, "blank": True}
 
 
 def test_without_a_label_the_best_three_scores_are_shown(run: Path) -> None:

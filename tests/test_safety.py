@@ -18,7 +18,8 @@ from emotune.artifact.safety.directory import require_safe_model, weight_files
 from emotune.artifact.safety.files import read_header, read_json, require_finite
 from emotune.artifact.safety.tokenizer import require_safe_tokenizer, why_slow
 from emotune.cli.terminal import emit_json, on_one_line, printable
-from emotune.config.kinds import DEFAULT_ENCODER, EncoderConfig
+from emotune.config.kinds import DEFAULT_ENCODER
+from emotune.config.settings import EncoderConfig
 from emotune.errors import DataError, ModelError
 from emotune.hub import resolve_encoder
 from emotune.labels import EKMAN, LabelSet

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config.kinds import EncoderConfig
+from emotune.config.settings import EncoderConfig
 from emotune.labels import LabelSet
 from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders

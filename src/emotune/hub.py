@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +269,8 @@ def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator
 
 def _from_wheel() -> Path | None:
     """Return the folder of the default encoder in the pip package (its code is never imported); None without it."""
+    from importlib import metadata
+
     try:
         package = metadata.distribution(_WHEEL)
     except metadata.PackageNotFoundError:

@@ -15,11 +15,10 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib import metadata
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
+from types import NoneType
+from typing import Any, get_args
 
 from emotune.artifact.safety.directory import (
     CONFIG,
@@ -32,7 +31,7 @@ from emotune.artifact.safety.directory import (
     require_classifier,
     shard_names,
 )
-from emotune.artifact.safety.files import read_json, readable, validated
+from emotune.artifact.safety.files import read_json, readable
 from emotune.atomic import (
     how_to_restore,
     json_text,
@@ -43,6 +42,7 @@ from emotune.atomic import (
     write_file,
     writing,
 )
+from emotune.config.kinds import Portability
 from emotune.decision import Decision
 from emotune.errors import UPDATE, MissingInputError, ModelError, OutputError, Place
 from emotune.hub import fetch_model, file_digest, local_path
@@ -61,23 +61,25 @@ _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
 _LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
 
-class FileEntry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+@dataclass(frozen=True)
+class FileEntry:
+    """The sha256 and the size of a file of a model."""
+
     sha256: str
     bytes: int
 
 
-class Manifest(BaseModel):
+@dataclass(frozen=True)
+class Manifest:
     """The content of `emotune.json`: the provenance of a model and the sha256 of its files.
 
     max_tokens: the maximum number of tokens of a window; None for a kind that reads a text whole. digest: the sha256 of
     this file without the digest; None in models of older versions.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     format_version: int
     kind: str
-    portability: Literal["transformers", "emotune"]
+    portability: Portability
     encoder: str
     max_tokens: int | None
     versions: dict[str, str]
@@ -86,10 +88,10 @@ class Manifest(BaseModel):
     digest: str | None = None
 
 
-def seal(directory: Path, **fields: Any) -> Manifest:
-    """Write the manifest of all files in a directory, as the last file; `fields` are the other fields of Manifest."""
+def seal(directory: Path, **described: Any) -> Manifest:
+    """Write the manifest of all files in a directory, as the last file; `described` has its other fields."""
     files = {name: _entry(path) for name, path in _files(directory).items()}
-    manifest = _with_digest(Manifest(format_version=FORMAT_VERSION, files=files, **fields))
+    manifest = _with_digest(Manifest(format_version=FORMAT_VERSION, files=files, **described))
     write_file(directory / MANIFEST, _manifest_text(manifest))
     return manifest
 
@@ -106,12 +108,12 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _with_digest(manifest: Manifest) -> Manifest:
-    content = _manifest_text(manifest.model_copy(update={"digest": None}))
-    return manifest.model_copy(update={"digest": hashlib.sha256(content.encode()).hexdigest()})
+    content = _manifest_text(replace(manifest, digest=None))
+    return replace(manifest, digest=hashlib.sha256(content.encode()).hexdigest())
 
 
 def _manifest_text(manifest: Manifest) -> str:
-    return json_text(manifest.model_dump(mode="json"))
+    return json_text(asdict(manifest))
 
 
 def find_model(name: str) -> Path:
@@ -205,6 +207,12 @@ def _find_in(path: Path) -> Path:
     raise ModelError(f"neither {MANIFEST} nor {CONFIG}: this is not a model directory", place=Place(path))
 
 
+def newest_model(parent: Path) -> Path | None:
+    """Return the run under `parent` whose model was written last; None without one."""
+    manifests = list(parent.glob(f"*/model/{MANIFEST}"))
+    return max(manifests, key=lambda path: path.stat().st_mtime).parent.parent if manifests else None
+
+
 def run_of(model: Path) -> Path | None:
     """Return the run directory of a model directory; None for a model outside a run."""
     if model.name != "model":
@@ -243,7 +251,7 @@ def read_manifest(directory: Path) -> Manifest:
         newer = isinstance(version, int) and version > FORMAT_VERSION
         message = f"format version {version!r}; this emotune reads version {FORMAT_VERSION}"
         raise ModelError(message, place=place, hint=UPDATE if newer else None)
-    manifest = validated(Manifest, content, place)
+    manifest = _parsed(content, place)
     folded: dict[str, str] = {}
     for name in manifest.files:
         if Path(name).suffix.casefold() in _PICKLES:
@@ -261,6 +269,46 @@ def read_manifest(directory: Path) -> Manifest:
     if manifest.digest is not None and (directory / MANIFEST).read_bytes() != expected:
         raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)
     return manifest
+
+
+def _parsed(content: dict[str, Any], place: Place) -> Manifest:
+    """Return the manifest of a file's content; raises ModelError with the first wrong key."""
+
+    def require(fits: bool, key: str, fault: str) -> None:
+        if not fits:
+            raise ModelError(f"{key[:60]}: {fault}", place=place)
+
+    def typed(key: str, value: Any, *types: type) -> None:
+        allowed = " or ".join("null" if each is NoneType else each.__name__ for each in types)
+        require(type(value) in types, key, f"{allowed} is expected, not {type(value).__name__}")
+
+    known = [field.name for field in fields(Manifest)]
+    for key in content:
+        require(key in known, key, "it is no key of a manifest")
+    for key in known[:-1]:  # models of older versions have no digest
+        require(key in content, key, "it is missing")
+    typed("format_version", content["format_version"], int)
+    typed("kind", content["kind"], str)
+    require(
+        content["portability"] in get_args(Portability), "portability", f"one of {get_args(Portability)} is expected"
+    )
+    typed("encoder", content["encoder"], str)
+    typed("max_tokens", content["max_tokens"], int, NoneType)
+    typed("digest", content.get("digest"), str, NoneType)
+    for key in ("versions", "data", "files"):
+        typed(key, content[key], dict)
+    for name, version in content["versions"].items():
+        typed(f"versions.{name}", version, str)
+    for split, described in content["data"].items():
+        typed(f"data.{split}", described, dict)
+        for key, value in described.items():
+            typed(f"data.{split}.{key}", value, str, int)
+    for name, entry in content["files"].items():
+        typed(f"files.{name}", entry, dict)
+        require(entry.keys() == {"sha256", "bytes"}, f"files.{name}", "the keys are not sha256 and bytes")
+        typed(f"files.{name}.sha256", entry["sha256"], str)
+        typed(f"files.{name}.bytes", entry["bytes"], int)
+    return Manifest(**content | {"files": {name: FileEntry(**entry) for name, entry in content["files"].items()}})
 
 
 def read_decision(directory: Path) -> Decision:
@@ -290,7 +338,7 @@ def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | byte
         for name, content in changed.items():
             write_file(stage / name, content)
         files = manifest.files | {name: _entry(stage / name) for name in changed}
-        write_file(stage / MANIFEST, _manifest_text(_with_digest(manifest.model_copy(update={"files": files}))))
+        write_file(stage / MANIFEST, _manifest_text(_with_digest(replace(manifest, files=files))))
 
 
 def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: bool = False) -> None:
@@ -303,6 +351,8 @@ def copy_files(directory: Path, target: Path, names: Iterable[str], *, link: boo
 
 def versions(libraries: Sequence[str] = _LIBRARIES) -> dict[str, str]:
     """Return the versions of emotune and of those libraries that are installed; the default: those of its models."""
+    from importlib import metadata
+
     found = {"emotune": metadata.version("emotune")}
     for name in libraries:
         with suppress(metadata.PackageNotFoundError):

@@ -30,6 +30,10 @@ from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 
 ENSEMBLE = "ensemble"  # the name of the kind
 WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
+CARD, _CARD_BYTES = "README.md", 1 << 16
+_FRONT_MATTER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
+# a single language, alone or as a list of one
+_LANGUAGE = re.compile(r"^language:\s*(?:-[ ]*)?['\"]?([a-z]{2,3})['\"]?[ ]*\r?$(?!\n[ ]*-)", re.MULTILINE)
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
 # models whose position ids begin after the padding id, so that two positions are unused
@@ -62,6 +66,18 @@ class FoundModel:
     rule: str | None = None
     unnamed: bool = False
     members: tuple[Member, ...] = ()
+
+    @property
+    def language(self) -> str | None:
+        """The only language of its texts, as its card has it (`language: en`); None if the card names none, or more."""
+        try:
+            with (self.directory / CARD).open("rb") as file:
+                card = file.read(_CARD_BYTES).decode("utf-8", "replace")
+        except OSError:
+            return None
+        matter = _FRONT_MATTER.match(card)
+        found = _LANGUAGE.search(matter[1]) if matter else None
+        return found[1] if found else None
 
     @property
     def kind(self) -> str:

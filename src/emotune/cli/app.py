@@ -3,28 +3,58 @@
 import io
 import os
 import sys
-from importlib import metadata
-from typing import Annotated, TextIO, cast
+from collections.abc import Callable
+from importlib import import_module
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
 from emotune.cli.commands import Command, Commands
-from emotune.cli.compare import compare
-from emotune.cli.ensemble import ensemble
-from emotune.cli.evaluate import evaluate
-from emotune.cli.features import features
-from emotune.cli.fetch import fetch
-from emotune.cli.inspect import inspect
-from emotune.cli.ladder import ladder
-from emotune.cli.predict import predict
-from emotune.cli.recipes import recipes
 from emotune.cli.terminal import UnfailingStream
-from emotune.cli.train import train
-from emotune.cli.tune import tune
+
+# each is the function, or the Typer app, in the module of its name
+VERBS = (
+    "fetch",
+    "inspect",
+    "train",
+    "tune",
+    "ensemble",
+    "evaluate",
+    "compare",
+    "ladder",
+    "predict",
+    "features",
+    "recipes",
+)
+
+
+class Verbs(Commands):
+    """The subcommands. The module of a verb is imported when the verb runs, or when the help lists it."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 -- the same in every context
+        """Return the names in the order of the help."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a subcommand; None for an unknown name, after loading all, from which Typer suggests the nearest."""
+        for name in [cmd_name] if cmd_name in VERBS else VERBS:
+            if name not in self.commands:
+                self.commands[name] = _command(getattr(import_module(f"emotune.cli.{name}"), name))
+        return super().get_command(ctx, cmd_name)
+
+
+def _command(found: typer.Typer | Callable[..., None]) -> Any:
+    """Return the command of a function or a Typer app."""
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(cls=Command)(found)
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="emotune",
-    cls=Commands,
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,13 +62,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
-    app.command(cls=Command)(command)
-app.add_typer(recipes, name="recipes")
-
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         typer.echo(f"emotune {metadata.version('emotune')}")  # echo flushes, so a closed pipe shows here
         raise typer.Exit
 

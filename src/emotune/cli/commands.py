@@ -63,9 +63,11 @@ class Commands(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the subcommands with their whole first sentences, however narrow the terminal is."""
-        found = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in found if not each.hidden])
+            formatter.write_dl(
+                [(name, each.get_short_help_str(1000)) for name, each in found if each and not each.hidden]
+            )
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **options: Any) -> Any:  # type: ignore[override]
         """Run the command line; a usage error gets our form, as JSON where the arguments hold `--json`."""

@@ -48,9 +48,9 @@ def features(
     A frozen encoder computes them, for use elsewhere. A row has the text's id, text, labels, split and embedding. Read
     an .npz file with allow_pickle=False.
     """
-    from emotune.config.kinds import EmbeddingConfig
     from emotune.config.loading import override_data
     from emotune.config.schema import DataConfig
+    from emotune.config.settings import EmbeddingConfig
     from emotune.workflows.features import FeaturesRequest, write_features
 
     terminal = Terminal(quiet=quiet)

@@ -6,7 +6,6 @@ from functools import wraps
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
-from rich.console import Console
 
 from emotune.cli.columns import wrap
 from emotune.cli.terminal import flush_or_discard, json_line, printable, writing_results
@@ -85,5 +84,7 @@ def complain(error: EmotuneError | str, *, as_json: bool = False, exit_code: int
         return
     lines = printable(f"error: {error}").split("\n")
     if sys.stderr.isatty():
+        from rich.console import Console
+
         lines = [part for line in lines for part in wrap(line, Console(stderr=True).width, others="  ")]
     sys.stderr.write("\n".join(lines) + "\n")

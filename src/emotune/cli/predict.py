@@ -93,7 +93,7 @@ def predict(
 
 
 def _newest(terminal: Terminal) -> str:
-    from emotune.runs.layout import newest_model
+    from emotune.artifact.manifest import newest_model
 
     newest = newest_model(Path("runs"))
     if newest is None:
@@ -158,16 +158,21 @@ def _count(prediction: "Prediction", counts: Counter[str]) -> None:
     counts["long"] += prediction.windows > 1
     counts["cut"] += prediction.unread > 0
     counts["unread"] += prediction.unread
+    counts["foreign"] += prediction.foreign
 
 
 def _tell(counts: Counter[str], max_windows: int, terminal: Terminal) -> None:
-    """Tell how blank and long texts were read."""
+    """Tell how blank and long texts were read, and of texts in another language than the model's."""
 
     def texts(number: int) -> str:
         return "1 text is" if number == 1 else f"{number:,} texts are"
 
     if counts["blank"]:
         terminal.info(f"{texts(counts['blank'])} blank, without labels")
+    if counts["foreign"]:
+        whose = "its" if counts["foreign"] == 1 else "their"
+        language = "probably not English, the only language of this model"
+        terminal.warn(f"{texts(counts['foreign'])} {language}: {whose} labels may be wrong")
     if counts["long"]:
         how = "read in overlapping windows, which are averaged"
         terminal.warn(f"{texts(counts['long'])} longer than the model's input: {how}")

@@ -8,7 +8,14 @@ from emotune.cli.commands import Command, Commands
 from emotune.cli.options import JsonOption, SetOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
-recipes = typer.Typer(cls=Commands, help="List the shipped recipes, or show one.", invoke_without_command=True)
+recipes = typer.Typer(
+    name="recipes",
+    cls=Commands,
+    help="List the shipped recipes, or show one.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 
 @recipes.callback()

@@ -6,29 +6,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.text import Text
 
 from emotune.cli.columns import table_lines, wrap
 from emotune.errors import OutputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
     from emotune.reports.tables import Table
     from emotune.training.progress import EpochReport, StepReport
 
@@ -50,21 +38,21 @@ def json_line(content: Any) -> str:
     return _IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-_NARROW, _WIDE = 80, 105  # columns of the terminal from which progress has a bar, and that of a training all its parts
-_BAR = 16
-
-
 def flush_results() -> None:
     """Send what is printed to the reader of stdout."""
     with writing_results():
         sys.stdout.flush()
 
 
-class _Results(Console):
-    """A console on stdout that raises BrokenPipeError when the reader has closed the pipe."""
+def _results(*, soft_wrap: bool = False) -> "Console":
+    """Return a console on stdout that raises BrokenPipeError when the reader has closed the pipe."""
+    from rich.console import Console
 
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
+    class Results(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Results(highlight=False, soft_wrap=soft_wrap)
 
 
 class Terminal:
@@ -74,7 +62,6 @@ class Terminal:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -82,22 +69,41 @@ class Terminal:
         self._quarter = 0
         self._seen = 0
 
+    @cached_property
+    def _console(self) -> "Console":
+        from rich.console import Console
+
+        return Console(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def _decorated(self) -> bool:
+        """Whether stderr may be a terminal; otherwise rich, which takes long to import, is not needed."""
+        return sys.stderr.isatty() or bool(os.environ.keys() & {"FORCE_COLOR", "TTY_COMPATIBLE"})
+
     def info(self, message: str) -> None:
         """Print a message."""
         if not self._quiet:
-            self._print(Text(printable(message)))
+            self._print(printable(message))
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._print(Text.assemble(("warning:", "yellow"), " ", printable(message)))
+        self._print(printable(message), "warning: ")
 
-    def _print(self, text: Text) -> None:
-        """Print on stderr; a terminal's lines break at blanks, a file's not at all."""
+    def _print(self, message: str, head: str = "") -> None:
+        """Print on stderr, with a coloured head; a terminal's lines break at blanks, a file's not at all."""
+        if not self._decorated:
+            sys.stderr.write(f"{head}{message}\n")
+            return
+        from rich.text import Text
+
+        text = Text.assemble((head, "yellow"), message)
         self._console.print(text, soft_wrap=not self._console.is_terminal)
 
     @property
     def width(self) -> int:
         """Columns of the terminal on stdout; 80, or COLUMNS, without a terminal."""
+        from rich.console import Console
+
         return Console().width
 
     @property
@@ -111,13 +117,17 @@ class Terminal:
 
     def heading(self, title: str) -> None:
         """Print a heading on stdout."""
+        from rich.text import Text
+
         with writing_results():
-            console = _Results(highlight=False)
+            console = _results()
             console.print(Text(printable(title), style="bold"), soft_wrap=not console.is_terminal)
 
     def table(self, table: "Table", title: str = "") -> None:
         """Print a table on stdout. On a terminal it is fitted to the columns; a pipe or a file gets it as it is."""
-        console = _Results(highlight=False, soft_wrap=True)
+        from rich.text import Text
+
+        console = _results(soft_wrap=True)
         if title:
             self.heading(title)
         shown = [tuple(map(on_one_line, row)) for row in (table.header, *table.rows)]
@@ -134,29 +144,16 @@ class Terminal:
         pictures = ("pictures",) if any(folder.glob("*.svg")) else ()
         self.info(f"written to {folder}: {', '.join((*names, *pictures))}")
 
-    def _bars(self, *columns: ProgressColumn, shown: bool = True) -> Progress:
-        """Return progress bars with these columns; a narrow terminal gets no bar, only the figures."""
-        shown = shown and self._console.is_terminal and not self._quiet
-        fitting = [c for c in columns if self._console.width >= _NARROW or not isinstance(c, BarColumn)]
-        # without redirect_stdout=False, results that are printed meanwhile would go to stderr
-        return Progress(*fitting, console=self._console, disable=not shown, transient=True, redirect_stdout=False)
+    @property
+    def _shows_bars(self) -> bool:
+        return not self._quiet and self._decorated and self._console.is_terminal
 
     @contextmanager
     def training(self) -> Iterator[None]:
         """Show a progress bar of the training while entered, on a terminal only."""
-        width = self._console.width
-        columns: list[ProgressColumn] = [
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(_BAR),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            *([TextColumn("rate {task.fields[rate]:.1e}")] if width >= _WIDE else []),
-            *([TextColumn("{task.fields[speed]}")] if width >= _NARROW else []),
-            *([TimeElapsedColumn()] if width >= _WIDE else []),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-        ]
-        self._progress = self._bars(*columns)
+        from emotune.cli.bars import training_bars
+
+        self._progress = training_bars(self._console, shown=self._shows_bars)
         with self._progress:
             yield
         self._progress = self._task = None
@@ -164,9 +161,10 @@ class Terminal:
     @contextmanager
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
         """Show progress bars of downloads; yields a function of a file's name, its bytes so far and in total."""
+        from emotune.cli.bars import download_bars
+
         tasks: dict[str, TaskID] = {}
-        columns = (TextColumn("{task.description}"), BarColumn(_BAR), DownloadColumn(), TransferSpeedColumn())
-        with self._bars(*columns) as bars:
+        with download_bars(self._console, shown=self._shows_bars) as bars:
 
             def move(name: str, done: int, whole: int | None) -> None:
                 if name not in tasks:
@@ -178,8 +176,9 @@ class Terminal:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a progress bar; yields a function of the number done and the total."""
-        columns = (TextColumn(what), BarColumn(_BAR), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with self._bars(*columns) as bars:
+        from emotune.cli.bars import counting_bars
+
+        with counting_bars(self._console, what, shown=self._shows_bars) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
 
@@ -189,10 +188,12 @@ class Terminal:
 
         total: all units, such as bytes of a file; None if unknown.
         """
-        columns = (BarColumn(), TaskProgressColumn(show_speed=False), TimeElapsedColumn(), TimeRemainingColumn())
-        with self._bars(
-            TextColumn("{task.fields[texts]:,} texts"), *columns, shown=shown and not sys.stdout.isatty()
-        ) as bars:
+        if not shown or sys.stdout.isatty() or not self._shows_bars:
+            yield lambda texts, done: None  # noqa: ARG005
+            return
+        from emotune.cli.bars import predicting_bars
+
+        with predicting_bars(self._console) as bars:
             task = bars.add_task("", total=total, texts=0)
             yield lambda texts, done: bars.update(task, completed=done, texts=texts)
 

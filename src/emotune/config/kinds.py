@@ -1,9 +1,12 @@
-"""The kinds of models: their settings (the section `model`), and the table of them.
+"""The table of the kinds of models. `settings` has their settings, the section `model` of a configuration.
 
 A kind is fitted by one call (`FittedKind`), trained by the training loop (`TrainedKind`), or an ensemble of trained
 models (`EnsembleKind`). `KINDS` lists them. The module of a kind is imported only when one of its functions is
-called, so reading a configuration imports no kind, and no kind makes users of another install its libraries.
+called, so reading a configuration imports no kind, and no kind makes users of another install its libraries. The
+settings are imported only where a configuration is read: a prediction needs none.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,222 +14,20 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
-from pydantic.fields import FieldInfo
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from emotune.errors import ConfigError, UsageError, did_you_mean, missing_library
-from emotune.labels import LabelSet
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from emotune.labels import LabelSet
+
+    Floats = npt.NDArray[np.float32]
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-Floats = npt.NDArray[np.float32]
 Portability = Literal["transformers", "emotune"]
-
-
-def _number(value: Any) -> Any:
-    """Return the number that a string holds, because YAML 1.1 reads `1e-4` as a string; other values as they are."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-Number = Annotated[float, BeforeValidator(_number)]
-
-
-class Section(BaseModel):
-    """A section of the configuration. Unknown keys and wrong types are errors; an empty section means the defaults."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _empty_is_default(cls, values: Any) -> Any:
-        return {} if values is None else values
-
-    @classmethod
-    def keys(cls) -> dict[str, FieldInfo]:
-        """Return the fields by the keys that YAML uses."""
-        return {field.alias or name: field for name, field in cls.model_fields.items()}
-
-
-class KindConfig(Section):
-    """The settings that every kind of model has."""
-
-    kind: str
-
-    @property
-    def takes_thresholds(self) -> bool:
-        """Whether thresholds are tuned. False for a model whose scores are already decisions."""
-        return True
-
-
-class CheckpointConfig(KindConfig):
-    """The settings of a kind that starts from a pretrained checkpoint, or uses only its tokenizer."""
-
-    encoder: str = Field(default=DEFAULT_ENCODER, min_length=1, description="local directory or hub id")
-    revision: str | None = Field(default=None, description="hub revision: branch, tag or commit")
-    max_length: int = Field(default=128, ge=8, description="tokens of a training text; longer texts are cut")
-    emoji_tokens: bool = Field(default=True, description="add tokens for the emoji that the tokenizer does not know")
-
-
-class NetworkConfig(CheckpointConfig):
-    """The settings of a network that the training loop trains."""
-
-    dropout: Number = Field(default=0.1, ge=0, lt=1)
-    freeze: Literal["none", "all", "last_n"] = Field(
-        default="none", description="frozen part of the encoder; last_n: all but the top layers"
-    )
-    last_n: int = Field(default=2, ge=1, description="number of top layers that freeze last_n trains")
-    freeze_word_embeddings: bool = True
-    freeze_epochs: int = Field(default=0, ge=0, description="first epochs, in which the whole encoder is frozen")
-    train_only: list[str] | None = Field(
-        default=None,
-        description="names or patterns (*.bias) of the trained parameters; replaces freeze and freeze_word_embeddings",
-    )
-    freeze_parameters: list[str] = Field(
-        default=[], description="names or patterns of parameters that are always frozen"
-    )
-
-
-class EncoderConfig(NetworkConfig):
-    """A pretrained encoder with a new head."""
-
-    kind: Literal["encoder"] = "encoder"
-    layers: int | None = Field(default=None, ge=1, description="number of encoder layers, from the bottom; null: all")
-    pooling: Literal["class", "mean"] = Field(
-        default="class",
-        description="input of the head; class: as the transformers class has it, mostly the first token; "
-        "mean: the mean of all tokens, as one more layer (BERT-like encoders)",
-    )
-    head: Literal["linear", "mlp"] = Field(
-        default="linear",
-        description="linear: a new layer on the pooling of the transformers class; mlp: a new hidden layer instead",
-    )
-    head_hidden: int | None = Field(
-        default=None, ge=1, description="units of an mlp head, at most the encoder's width; null: that width"
-    )
-    head_activation: Literal["auto", "tanh", "relu", "gelu"] = Field(
-        default="auto", description="activation of an mlp head; auto: that of the transformers class, mostly fixed"
-    )
-    head_init: Literal["auto", "checkpoint", "identity"] = Field(
-        default="auto", description="initial pooling layer of a linear head; auto: identity for sentence encoders"
-    )
-    attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
-
-
-class BilstmConfig(NetworkConfig):
-    """Word embeddings, bidirectional LSTM layers, pooling and a linear head; `encoder` names the tokenizer."""
-
-    kind: Literal["bilstm"] = "bilstm"
-    embedding_size: int = Field(default=128, ge=1)
-    hidden_size: int = Field(default=256, ge=1, description="units of each direction")
-    layers: int = Field(default=3, ge=1)
-    pooling: Literal["max", "last"] = Field(
-        default="max", description="max: maximum over the tokens; last: the last state of each direction"
-    )
-    dropout: Number = Field(default=0.25, ge=0, lt=1, description="dropout of embeddings and of each layer's outputs")
-    freeze_word_embeddings: bool = False
-
-
-class LogisticConfig(KindConfig):
-    """The settings of a kind that ends in logistic regression: one for each label, or one over all classes."""
-
-    C: Number = Field(default=1.0, gt=0, description="inverse strength of the L2 penalty")
-    max_iter: int = Field(default=1000, ge=1, description="maximum number of L-BFGS iterations")
-    class_weight: Literal["none", "balanced"] = Field(
-        default="none", description="balanced: equal weight for positives and negatives of a label, or for all classes"
-    )
-
-
-_Range = list[Annotated[int, Field(ge=1, le=10)]]
-
-
-class TfidfConfig(LogisticConfig):
-    """Word and character n-grams with logistic regression."""
-
-    kind: Literal["tfidf"] = "tfidf"
-    word_ngrams: _Range | None = Field(default=[1, 2], description="[shortest, longest] n-gram of words; null: none")
-    char_ngrams: _Range | None = Field(
-        default=[3, 4], description="[shortest, longest] n-gram of characters within a word; null: none"
-    )
-    min_df: int = Field(default=2, ge=1, description="minimum number of training texts that contain an n-gram")
-    max_features: int | None = Field(
-        default=30_000, ge=1, le=500_000, description="maximum number of word and of character n-grams; null: no limit"
-    )
-    sublinear_tf: bool = Field(default=True, description="count an n-gram that occurs n times as 1 + ln n")
-    lowercase: bool = True
-    C: Number = Field(default=2.0, gt=0, description="inverse strength of the L2 penalty")
-
-    @field_validator("word_ngrams", "char_ngrams")
-    @classmethod
-    def _is_range(cls, found: list[int] | None) -> list[int] | None:
-        if found is not None and (len(found) != 2 or found[0] > found[1]):
-            raise ValueError("needs two numbers, the smaller one first")
-        return found
-
-    @model_validator(mode="after")
-    def _has_terms(self) -> "TfidfConfig":
-        if self.word_ngrams is None and self.char_ngrams is None:
-            raise ValueError("needs word_ngrams or char_ngrams")
-        return self
-
-
-class EmbeddingConfig(Section):
-    """How the outputs of an encoder become an embedding: each layer is pooled over the tokens, the layers are joined.
-
-    Special tokens are pooled, padding is not.
-    """
-
-    pooling: Literal["cls", "mean", "max"] = Field(
-        default="mean", description="pooling over tokens: the first token, the mean, or the maximum"
-    )
-    layers: list[int] = Field(
-        default=[-1], min_length=1, description="0: word embeddings, 1: first layer, …; -1: top layer"
-    )
-    layer_join: Literal["concat", "average"] = "concat"
-    max_length: int = Field(
-        default=128, ge=8, description="tokens of a window; longer texts are read in windows, averaged by tokens"
-    )
-
-
-class FeaturesConfig(EmbeddingConfig, LogisticConfig, CheckpointConfig):
-    """Embeddings of a frozen encoder with logistic regression."""
-
-    kind: Literal["features"] = "features"
-    standardise: bool = Field(
-        default=True, description="fit on embeddings of mean 0 and variance 1; saved weights take raw embeddings"
-    )
-    cache: bool = Field(default=True, description="keep the embeddings of training texts in the user's cache folder")
-
-
-class DummyConfig(KindConfig):
-    """The same scores for every text."""
-
-    kind: Literal["dummy"] = "dummy"
-    strategy: Literal["prior", "most_frequent"] = Field(
-        default="prior",
-        description="prior: the frequency of each label in the training rows; most_frequent: the most frequent "
-        "labels only (no thresholds are tuned)",
-    )
-    num_labels: int = Field(
-        default=1, ge=1, description="labels of a text with strategy most_frequent; 1 for multi-class data"
-    )
-
-    @property
-    def takes_thresholds(self) -> bool:
-        """False for the most frequent labels: a threshold would add others."""
-        return self.strategy == "prior"
-
-
-class EnsembleConfig(KindConfig):
-    """An ensemble of trained models."""
-
-    kind: Literal["ensemble"] = "ensemble"
-    members: list[str] = Field(default=[], description="runs or models that the ensemble was made of")
 
 
 @dataclass(frozen=True)
@@ -268,17 +69,23 @@ class TextModel(Protocol):
 class Kind:
     """A kind of model: its name in `model.kind`, one line of help, its settings, and who can load its models.
 
-    module: the name of its module, if that is not `emotune.models.NAME`. extra: the extra of emotune that trains it.
-    needs: the modules of that extra that training imports.
+    settings_class: the name of its settings in `emotune.config.settings`. module: the name of its module, if that is
+    not `emotune.models.NAME`. extra: the extra of emotune that trains it. needs: the modules of that extra that
+    training imports.
     """
 
     name: str
     about: str
-    settings: type[KindConfig]
+    settings_class: str
     portability: Portability
     module: str | None = None
     extra: str = "train"
     needs: tuple[str, ...] = ("torch", "transformers", "accelerate")
+
+    @property
+    def settings(self) -> Any:
+        """The class of its settings, a `KindConfig`."""
+        return getattr(import_module("emotune.config.settings"), self.settings_class)
 
     def require_libraries(self) -> None:
         """Raise EmotuneError with the command that installs the extra, unless training can import what it needs."""
@@ -294,7 +101,7 @@ class Kind:
 class FittedKind(Kind):
     """A kind that is fitted by one call. Its module has `fit` and `load`; both raise ImportError for a library."""
 
-    def fit(self, data: FitData, settings: KindConfig) -> TextModel:
+    def fit(self, data: FitData, settings: Any) -> TextModel:
         """Fit a model."""
         model: TextModel = self._module().fit(data, settings)
         return model
@@ -312,7 +119,7 @@ class TrainedKind(Kind):
     Its module has `build` and `load`; both raise ImportError for a library. The tokenizer is that of the checkpoint.
     """
 
-    def build(self, source: Path, settings: KindConfig, labels: LabelSet, device: Any) -> Any:
+    def build(self, source: Path, settings: Any, labels: LabelSet, device: Any) -> Any:
         """Return a new network from a checkpoint's folder, to be trained on the torch device."""
         return self._module().build(source, settings, labels, device)
 
@@ -328,29 +135,32 @@ class EnsembleKind(Kind):
 
 _KINDS = (
     FittedKind(
-        "dummy", "the same scores for every text, those of the labels' frequencies", DummyConfig, "emotune", needs=()
+        "dummy", "the same scores for every text, those of the labels' frequencies", "DummyConfig", "emotune", needs=()
     ),
     FittedKind(
         "tfidf",
         "word and character n-grams with logistic regression",
-        TfidfConfig,
+        "TfidfConfig",
         "emotune",
         extra="ngrams",
         needs=("sklearn",),
     ),
     TrainedKind(
-        "encoder", "a pretrained encoder, frozen or fine-tuned, with a new head", EncoderConfig, "transformers"
+        "encoder", "a pretrained encoder, frozen or fine-tuned, with a new head", "EncoderConfig", "transformers"
     ),
     FittedKind(
         "features",
         "embeddings of a frozen encoder with logistic regression",
-        FeaturesConfig,
+        "FeaturesConfig",
         "emotune",
         needs=("torch", "transformers", "sklearn"),
     ),
-    EnsembleKind("ensemble", "an ensemble: the mean of its members' logits", EnsembleConfig, "emotune"),
+    EnsembleKind("ensemble", "an ensemble: the mean of its members' logits", "EnsembleConfig", "emotune"),
     TrainedKind(
-        "bilstm", "a bidirectional LSTM with word embeddings of its own, trained from scratch", BilstmConfig, "emotune"
+        "bilstm",
+        "a bidirectional LSTM with word embeddings of its own, trained from scratch",
+        "BilstmConfig",
+        "emotune",
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}

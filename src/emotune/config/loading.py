@@ -17,8 +17,9 @@ from pydantic import ValidationError, create_model
 from pydantic.fields import FieldInfo
 from yaml.reader import ReaderError
 
-from emotune.config.kinds import KINDS, Kind, Section, find_kind
+from emotune.config.kinds import KINDS, Kind, find_kind
 from emotune.config.schema import Config, DataConfig
+from emotune.config.settings import Section
 from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 
 _MAX_BYTES = 1 << 20

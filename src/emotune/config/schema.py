@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
-from emotune.config.kinds import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
+from emotune.config.settings import CheckpointConfig, EncoderConfig, KindConfig, NetworkConfig, Number, Section
 
 # settings of the loss that apply only with one choice of another setting
 _USED_WITH = {"beta": ("weights", "effective_number"), "focal_gamma": ("name", "focal")}

@@ -53,7 +53,11 @@ class DataFile:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A published data set; terms: what its makers allow, when that is less than the licence, else empty."""
+    """A published data set.
+
+    language: the code of its texts' language. terms: what its makers allow, when that is less than the licence, else
+    empty.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -63,6 +67,7 @@ class DataSet:
     hub_id: str
     licence: str
     files: tuple[DataFile, ...]
+    language: str
     citation: str = field(repr=False)
     terms: str = ""
 

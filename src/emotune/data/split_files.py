@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from emotune.errors import DataError, MissingInputError, Place, did_you_mean
 
 SPLIT_NAMES = {"train": "train", **dict.fromkeys(("dev", "val", "valid", "validation"), "valid"), "test": "test"}
@@ -145,6 +143,8 @@ def choose_files(names: Sequence[str], card: str | None, subset: str | None, sou
 
 
 def _front_matter(card: str | None) -> Mapping[str, Any]:
+    import yaml
+
     match = None if card is None else _FRONT_MATTER.match(card.lstrip("\ufeff"))
     try:
         found = yaml.safe_load(match[1]) if match else None

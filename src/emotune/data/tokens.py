@@ -216,7 +216,7 @@ def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
         start += size
 
 
-def shuffled_buckets(lengths: Ints, batch_size: int, rng: np.random.Generator) -> list[Ints]:
+def shuffled_buckets(lengths: Ints, batch_size: int, rng: "np.random.Generator") -> list[Ints]:
     """All rows once, in shuffled batches of texts of similar length: for training.
 
     Rows are shuffled, sorted by length within chunks of 50 batches, and cut into batches. The batches are shuffled;

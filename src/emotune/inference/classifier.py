@@ -26,6 +26,7 @@ from emotune.config.kinds import (
     find_kind,
     require_device_name,
 )
+from emotune.data.language import is_foreign
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
@@ -67,8 +68,9 @@ class Prediction:
     """The predicted labels of a text (most probable first), and the probability of every label.
 
     windows: the number of windows in which the text was read; 1 unless it is longer than the model's maximum. unread:
-    the number of characters at its end that were cut (`max_windows`). A blank text is not read: it has no labels, no
-    scores and no windows.
+    the number of characters at its end that were cut (`max_windows`). foreign: whether the text is probably not
+    English, the language that the model's card names; False for a model whose card names no language, or another. A
+    blank text is not read: it has no labels, no scores and no windows.
     """
 
     text: str
@@ -76,6 +78,7 @@ class Prediction:
     scores: dict[str, float]
     windows: int = 1
     unread: int = 0
+    foreign: bool = False
 
     @property
     def blank(self) -> bool:
@@ -88,9 +91,9 @@ class Prediction:
         return dict(sorted(self.scores.items(), key=lambda item: -item[1])[:k])
 
     def to_json(self, top_k: int | None = None) -> dict[str, Any]:
-        """Return a JSON object: text, labels, scores (all, or the `top_k` highest), windows, unread, blank."""
+        """Return a JSON object: text, labels, scores (all, or the `top_k` highest), windows, unread, foreign, blank."""
         scores = self.scores if top_k is None else self.top(top_k)
-        read = {"windows": self.windows, "unread": self.unread, "blank": self.blank}
+        read = {"windows": self.windows, "unread": self.unread, "foreign": self.foreign, "blank": self.blank}
         return {"text": self.text, "labels": list(self.labels), "scores": scores, **read}
 
 
@@ -98,10 +101,16 @@ class EmotionClassifier:
     """A loaded model. Call it with one text or many; it always returns a list of predictions."""
 
     def __init__(
-        self, backend: Backend, decision: Decision, manifest: Manifest, *, directory: Path | None = None
+        self,
+        backend: Backend,
+        decision: Decision,
+        manifest: Manifest,
+        *,
+        directory: Path | None = None,
+        language: str | None = None,
     ) -> None:
         self._backend = backend
-        self.decision, self.manifest, self.directory = decision, manifest, directory
+        self.decision, self.manifest, self.directory, self.language = decision, manifest, directory, language
 
     def __repr__(self) -> str:
         names = ", ".join(self.labels.names[:3]) + (", …" if len(self.labels) > 3 else "")
@@ -191,7 +200,9 @@ class EmotionClassifier:
         found: dict[str, Prediction] = {}
         for i, text in enumerate(readable):
             scores = dict(zip(labels.names, map(float, probabilities[i]), strict=True))
-            found[text] = Prediction(text, tuple(names[i]), scores, int(scored.windows[i]), int(scored.unread[i]))
+            foreign = self.language == "en" and is_foreign(text)
+            read = int(scored.windows[i]), int(scored.unread[i])
+            found[text] = Prediction(text, tuple(names[i]), scores, *read, foreign)
         return [found.get(text) or Prediction(text, (), {}, windows=0) for text in texts]
 
     def predict_proba(
@@ -320,7 +331,7 @@ def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) ->
     )
     for note in found.notes:
         warn(note)
-    return EmotionClassifier(backend, found.decision, manifest, directory=found.directory)
+    return EmotionClassifier(backend, found.decision, manifest, directory=found.directory, language=found.language)
 
 
 def ignored_device(found: FoundModel, device: str) -> str | None:

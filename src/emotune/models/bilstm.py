@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from emotune.config.kinds import BilstmConfig
+from emotune.config.settings import BilstmConfig
 from emotune.labels import LabelSet
 from emotune.models import encoder
 

@@ -5,16 +5,20 @@ model.safetensors   bias (labels,): the logits of every text
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.safety.directory import WEIGHTS
 from emotune.artifact.safety.files import read_arrays
-from emotune.config.kinds import DummyConfig, FitData
+from emotune.config.kinds import FitData
 from emotune.errors import ConfigError
 from emotune.labels import Task
 from emotune.models.linear import HALF_A_ROW, write_arrays
+
+if TYPE_CHECKING:
+    from emotune.config.settings import DummyConfig
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,7 +42,7 @@ class DummyModel:
         write_arrays(directory / WEIGHTS, {"bias": self._bias})
 
 
-def fit(data: FitData, config: DummyConfig) -> DummyModel:
+def fit(data: FitData, config: "DummyConfig") -> DummyModel:
     """Return the log-odds of each label's frequency (multi-label), or the log-frequencies (multi-class).
 
     Raises ConfigError for more labels than a text can have.

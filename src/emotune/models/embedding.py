@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from emotune.config.kinds import EmbeddingConfig
+from emotune.config.settings import EmbeddingConfig
 from emotune.data.published import cache_directory
 from emotune.data.tokens import batches_by_length
 from emotune.errors import ConfigError, UsageError

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from emotune.config.kinds import EncoderConfig, NetworkConfig
+from emotune.config.settings import EncoderConfig, NetworkConfig
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from emotune.artifact.safety.files import read_arrays, read_json, validated
 from emotune.atomic import write_json
-from emotune.config.kinds import EmbeddingConfig, FeaturesConfig, FitData
+from emotune.config.kinds import FitData
+from emotune.config.settings import EmbeddingConfig, FeaturesConfig
 from emotune.errors import ConfigError, ModelError, Place
 from emotune.models import linear
 from emotune.models.embedding import Embedder, embed_texts

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from emotune.config.kinds import EncoderConfig
+from emotune.config.settings import EncoderConfig
 from emotune.errors import ConfigError
 
 _FIXED_ACTIVATION = {

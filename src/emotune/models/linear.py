@@ -10,15 +10,17 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
-from emotune.config.kinds import LogisticConfig
 from emotune.errors import ModelError, Place
 from emotune.labels import Task
+
+if TYPE_CHECKING:
+    from emotune.config.settings import LogisticConfig
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -65,7 +67,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     path.write_bytes(save(dict(arrays)))
 
 
-def fit(matrix: Any, targets: Floats, task: Task, config: LogisticConfig, info: Callable[[str], None]) -> Linear:
+def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info: Callable[[str], None]) -> Linear:
     """Fit logistic regression to features (n, features), a dense array or a sparse CSR matrix.
 
     targets: shape (n, labels), 0/1 or soft. A soft target counts as a share of a row with the label and the rest of a
@@ -92,7 +94,7 @@ def fit(matrix: Any, targets: Floats, task: Task, config: LogisticConfig, info: 
     return Linear(weights, bias)
 
 
-def _fit_classes(matrix: Any, targets: Floats, config: LogisticConfig, info: Callable[[str], None]) -> Linear:
+def _fit_classes(matrix: Any, targets: Floats, config: "LogisticConfig", info: Callable[[str], None]) -> Linear:
     shares = targets.astype(np.float64)
     seen = np.flatnonzero(shares.sum(axis=0))
     weights, bias = np.zeros((matrix.shape[1], shares.shape[1])), np.zeros(shares.shape[1])
@@ -113,7 +115,7 @@ def _fit_classes(matrix: Any, targets: Floats, config: LogisticConfig, info: Cal
     return Linear(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def _regression(matrix: Any, shares: Doubles, config: LogisticConfig) -> Any:
+def _regression(matrix: Any, shares: Doubles, config: "LogisticConfig") -> Any:
     """Fit scikit-learn's regression to the share of each row in each class, shape (n, classes); no class is empty."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from emotune.artifact.safety.directory import VOCABULARY, WEIGHTS
 from emotune.artifact.safety.files import read_arrays, read_json, read_vocabulary, validated
 from emotune.atomic import write_json
-from emotune.config.kinds import FitData, TfidfConfig
+from emotune.config.kinds import FitData
+from emotune.config.settings import TfidfConfig
 from emotune.errors import ConfigError, ModelError, Place
 from emotune.models import linear
 from emotune.models.linear import Linear, write_arrays

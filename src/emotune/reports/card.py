@@ -50,6 +50,7 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
     origin += "" if plain else f": {escape(facts.kind)}"
     front = {
         "library_name": "transformers" if plain else "emotune",
+        "language": _language(facts.published),
         # the hub refuses a card whose base model is not one of its own
         "base_model": facts.encoder if facts.encoder_on_hub else None,
         "datasets": [data_set.hub_id for data_set in facts.published],
@@ -69,10 +70,15 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
     )
 
 
-def adopted_card(name: str, decision: Decision, licence: str | None) -> str:
-    """The card of a classifier that emotune did not train; `licence` as in the card of its source."""
+def adopted_card(name: str, decision: Decision, licence: str | None, language: str | None) -> str:
+    """The card of a classifier that emotune did not train; licence and language as in the card of its source."""
     on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
-    front = {"library_name": "transformers", "base_model": name if on_hub else None, "license": licence}
+    front = {
+        "library_name": "transformers",
+        "language": language,
+        "base_model": name if on_hub else None,
+        "license": licence,
+    }
     source = f"`{name}`" if on_hub else "a local model"
     about = f"The weights are those of {source}; emotune did not train them. Its licence and limits apply."
     return _card(front, f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune", about, decision)
@@ -83,12 +89,23 @@ def ensemble_card(
 ) -> str:
     """The card of an ensemble: a table of its members with their scores, and notes."""
     hub_ids = [data_set.hub_id for data_set in published]
-    front = {"library_name": "emotune", "datasets": hub_ids, "tags": ["ensemble"]}
+    front = {
+        "library_name": "emotune",
+        "language": _language(published),
+        "datasets": hub_ids,
+        "tags": ["ensemble"],
+    }
     about = (
         "The model is an ensemble: the mean of the logits of the models in `members/`, which have cards of their own. "
         "Portability: emotune."
     )
     return _card(front, name, about, decision, members=members, notes=notes, published=published)
+
+
+def _language(published: Sequence[DataSet]) -> str | None:
+    """The language of all these data sets; None without any. `predict` tells of texts in other languages."""
+    found = {data_set.language for data_set in published}
+    return found.pop() if len(found) == 1 else None
 
 
 def _card(front: Mapping[str, Any], title: str, about: str, decision: Decision, **parts: Any) -> str:

@@ -26,7 +26,6 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from emotune.artifact.manifest import MANIFEST
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import write_file, write_json
 from emotune.config.loading import load_config, override_data
@@ -52,12 +51,6 @@ def next_free(parent: Path, name: str) -> Path:
     """Return `parent/name`, with the first number appended that is not taken."""
     candidates = (parent / (name if i == 1 else f"{name}-{i}") for i in range(1, 100_000))
     return next(path for path in candidates if not path.exists())
-
-
-def newest_model(parent: Path) -> Path | None:
-    """Return the run under `parent` whose model was written last; None without one."""
-    manifests = list(parent.glob(f"*/model/{MANIFEST}"))
-    return max(manifests, key=lambda path: path.stat().st_mtime).parent.parent if manifests else None
 
 
 # The configuration and the data

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from emotune import hub
 from emotune.atomic import replaced, require_writable
-from emotune.config.kinds import EmbeddingConfig
 from emotune.config.schema import DataConfig
+from emotune.config.settings import EmbeddingConfig
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.records import Record, targets_of
 from emotune.errors import OutputError, Place, UsageError, missing_library

@@ -281,7 +281,7 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
     card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if ours is None:
         licence = _LICENCE.search(card[:20_000])
-        card = adopted_card(found.name, decision, licence[1] if licence else None)
+        card = adopted_card(found.name, decision, licence[1] if licence else None, found.language)
     else:
         card = update_card(card, decision)
     if calibration is not None:

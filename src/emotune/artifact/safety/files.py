@@ -11,16 +11,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load_file
 
 from emotune.errors import ModelError, Place
 
-Model = TypeVar("Model", bound=BaseModel)
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Model = TypeVar("Model", bound="BaseModel")
 _MAX_BYTES = 8 << 20
 _MAX_VALUES = 400_000
 # the largest that emotune writes, with a million terms, has 14 MB
@@ -89,6 +91,8 @@ def read_vocabulary(path: Path) -> dict[str, Any]:
 
 def validated(model: type[Model], content: Any, place: Place, hint: str | None = None) -> Model:
     """Return a file's content as a pydantic model; raises ModelError with the first wrong key."""
+    from pydantic import ValidationError
+
     try:
         return model.model_validate(content)
     except ValidationError as error:

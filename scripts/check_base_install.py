@@ -1,0 +1,89 @@
+"""Install emotune without extras in a new virtual environment, and predict there as in this environment.
+
+Prints the size of each package. Exits with 1 for a heavy library, a base install above the budget, or another answer.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BUDGET = 180.0  # MB of 10^6 bytes, without byte code, which `pip install --no-compile` leaves out
+HEAVY = {"torch", "transformers", "scikit-learn", "scipy", "onnx", "matplotlib"}
+# what pip itself needs, and every virtual environment has
+INSTALLERS = {"pip", "setuptools"}
+HERE = (sys.executable,)
+TEXTS = ("I can't believe I got the job!!", "he left without a word", "")
+
+
+def install(folder: Path) -> Sequence[str]:
+    """Create a virtual environment with the base install; return the command of its Python, which sees nothing else."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    python = next(path for path in (folder / "bin" / "python", folder / "Scripts" / "python.exe") if path.exists())
+    quiet = ("--quiet", "--disable-pip-version-check")
+    command = [python, "-m", "pip", "install", *quiet, "-c", ROOT / "constraints.txt", ROOT]
+    subprocess.run(list(map(str, command)), check=True)
+    return (str(python), "-I")
+
+
+def sizes(folder: Path) -> tuple[Counter[str], Counter[str]]:
+    """Return the bytes of each installed package, and those of its byte code."""
+    files, compiled = Counter[str](), Counter[str]()
+    for package in metadata.distributions(path=[str(path) for path in folder.rglob("site-packages")]):
+        for file in package.files or ():
+            path = Path(str(package.locate_file(file)))
+            if path.is_file() and package.name not in INSTALLERS:
+                (compiled if path.suffix == ".pyc" else files)[package.name] += path.stat().st_size
+    return files, compiled
+
+
+def models(folder: Path) -> dict[str, str]:
+    """Make a model of each kind that the base install runs; return them by name."""
+    run = folder / "ngrams"
+    emotune(HERE, folder, "train", "emotion-tfidf", "--data", "emotune:starter", "--out", str(run))
+    return {"n-grams": str(run)}
+
+
+def emotune(python: Sequence[str], folder: Path, *args: str) -> str:
+    """Run a command line of emotune in a folder; return what it prints."""
+    command = [*python, "-m", "emotune", *args, "--quiet"]
+    return subprocess.run(command, cwd=folder, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def answers(python: Sequence[str], folder: Path, model: str) -> list[dict[str, Any]]:
+    """Return the predictions of a model, their scores rounded."""
+    lines = emotune(python, folder, "predict", "-m", model, "--json", *TEXTS).splitlines()
+    found: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    return [each | {"scores": {name: round(score, 4) for name, score in each["scores"].items()}} for each in found]
+
+
+def main() -> None:
+    """Check the base install."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        python = install(folder / "venv")
+        files, compiled = sizes(folder / "venv")
+        for package, size in files.most_common():
+            print(f"{size / 1e6:8.1f} MB  {package}")
+        total = files.total() / 1e6
+        print(f"{total:8.1f} MB  in all, and {compiled.total() / 1e6:.1f} MB of byte code")
+        faults = [f"the base install has {package}" for package in sorted(HEAVY & files.keys())]
+        if total > BUDGET:
+            faults.append(f"the base install takes {total:.1f} MB; the budget is {BUDGET:.0f} MB")
+        for kind, model in models(folder).items():
+            here, there = answers(HERE, folder, model), answers(python, folder, model)
+            if here != there:
+                faults.append(f"the model of {kind} answers {there} in the base install, but {here} here")
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
