@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from emotune.artifact.exported import require_current
 from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, read_manifest, verify
 from emotune.artifact.safety.directory import (
     CONFIG,
+    GRAPH,
     entries,
     label_names,
     require_classifier,
@@ -23,12 +25,13 @@ from emotune.artifact.safety.directory import (
     require_safe_parts,
 )
 from emotune.artifact.safety.files import read_json
+from emotune.artifact.safety.graph import require_safe_graph
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 
-ENSEMBLE = "ensemble"  # the name of the kind
+ENSEMBLE, ONNX = "ensemble", "onnx"  # the names of the kinds
 WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
 _MEMBER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _TASKS = {"multi_label_classification": Task.MULTI_LABEL, "single_label_classification": Task.MULTI_CLASS}
@@ -98,8 +101,11 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
             raise ModelError(f"config.json and decision.json of {directory} do not name the same labels")
     elif not within:
         require_safe_parts(directory)
+    if manifest.kind == ONNX:
+        require_safe_graph(directory / GRAPH, len(decision.labels))
+    notes = () if within else require_current(directory, manifest)
     members = _members(directory, manifest, decision.labels) if manifest.kind == ENSEMBLE else ()
-    return FoundModel(name, directory, manifest, decision, members=members)
+    return FoundModel(name, directory, manifest, decision, notes, members=members)
 
 
 def _members(directory: Path, manifest: Manifest, labels: LabelSet) -> tuple[Member, ...]:

@@ -11,6 +11,7 @@ from emotune.cli.commands import Command, Commands
 from emotune.cli.compare import compare
 from emotune.cli.ensemble import ensemble
 from emotune.cli.evaluate import evaluate
+from emotune.cli.export import export
 from emotune.cli.features import features
 from emotune.cli.fetch import fetch
 from emotune.cli.inspect import inspect
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
+for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, export, predict, features):
     app.command(cls=Command)(command)
 app.add_typer(recipes, name="recipes")
 

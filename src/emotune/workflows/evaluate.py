@@ -62,6 +62,7 @@ def evaluate(
     level: str | None = None,
     out: Path | None = None,
     device: str = "auto",
+    threads: int | None = None,
     batch_size: int = 64,
     overrides: Sequence[str] = (),
     texts: int = MOST_TEXTS,
@@ -78,7 +79,7 @@ def evaluate(
     run = run_of(directory)
     if (place := run / "eval" if run is not None and out is None else out) is not None:
         require_writable(place, "Name a folder for the reports: --out DIR")
-    classifier = run_model(model, device=device, warn=reporter.warn)
+    classifier = run_model(model, device=device, warn=reporter.warn, threads=threads)
     mapping = None if level is None else mapping_to(level, classifier.labels)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]
