@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner, Result
 
 import hostile
@@ -268,6 +269,33 @@ def test_an_ensemble_is_exported_by_its_members(run: Path, base: Path, tmp_path:
     ours, theirs = load(tmp_path / "out"), load(tmp_path / "mean")
     np.testing.assert_allclose(ours.logits(TEXTS), theirs.logits(TEXTS), atol=CLOSE, rtol=0)
     assert emotune("tune", tmp_path / "out").exit_code == 0
+
+
+def test_a_profile_compresses_the_graph_by_typical_texts(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compression itself is tested in test_quantize.py; here it moves a bias, so that scores differ."""
+    seen: list[Any] = []
+
+    def compressed(graph: onnx.ModelProto, profile: str, samples: list[Any]) -> onnx.ModelProto:
+        seen.extend([profile, samples])
+        changed = onnx.ModelProto.FromString(graph.SerializeToString())
+        bias = next(t for t in changed.graph.initializer if t.dims == [3])
+        bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.1), bias.name))
+        return changed
+
+    monkeypatch.setitem(sys.modules, "emotune.models.quantize", SimpleNamespace(compressed=compressed))
+    done = emotune("export", run, "--out", tmp_path / "out", "--profile", "compact", "--max-flipped", 1, "--json")
+    assert done.exit_code in (0, 65)
+    profile, samples = seen
+    assert profile == "compact"
+    assert sum(map(len, samples)) == tiny.SPLITS["train"]
+    assert all(rows.ndim == 2 and rows.dtype == np.int64 for rows in samples)
+    loose = ["--max-difference", 1, "--max-flipped", 1, "--max-f1-loss", 1]
+    done = emotune("export", run, "--out", tmp_path / "loose", "--profile", "fast", "--json", *loose)
+    assert done.exit_code == 0, done.output
+    parity = json.loads((tmp_path / "loose" / EXPORT).read_text())["parity"]
+    assert 0.001 < parity["largest_difference"] < 0.03
 
 
 # What is refused

@@ -5,6 +5,7 @@ open the model → trace its graph → compress it → tokenizer, decision → s
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from emotune.artifact.ensemble import write_weights
 from emotune.artifact.exported import EXPORT, ExportRecord, source_of
@@ -21,10 +23,20 @@ from emotune.artifact.safety.directory import GRAPH, TOKENIZER
 from emotune.atomic import require_writable, staged, write_file, write_json
 from emotune.config.kinds import find_kind
 from emotune.config.schema import DataConfig
-from emotune.data.corpus import STARTER, hub_id, load_stored_splits, locate, resolve_data
+from emotune.data.corpus import STARTER, hub_id, load_corpus, load_stored_splits, locate, resolve_data
 from emotune.data.records import Record, targets_of
+from emotune.data.tokens import TextEncoder, batches_of_one_length
 from emotune.decision import Bools, Floats
-from emotune.errors import DataError, MissingInputError, ModelError, OutputError, Place, UsageError, missing_library
+from emotune.errors import (
+    DataError,
+    EmotuneError,
+    MissingInputError,
+    ModelError,
+    OutputError,
+    Place,
+    UsageError,
+    missing_library,
+)
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import positives
 from emotune.reporter import Reporter
@@ -42,6 +54,7 @@ PROFILES = {
 }
 OPTIONS = {"largest_difference": "--max-difference", "flipped": "--max-flipped", "macro_f1_lost": "--max-f1-loss"}
 _CHUNK = 256
+_TYPICAL = 512  # texts on which a compressed graph measures its ranges
 _BATCHES, _BATCH, _SEED = 50, 32, 0  # the random batches of one text
 _LIBRARIES = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -173,8 +186,7 @@ def _rows(request: ExportRequest, found: FoundModel) -> _Rows:
         own = records_of(run, "valid", labels, str(noted["sha256"]))
         if own is not None:
             return replace(_labelled("the validation rows of the run", own, len(labels)), own=own)
-    corpus = load_stored_splits(resolve_data(DataConfig(path=STARTER)))
-    return _Rows("the starter corpus", [record.text for records in corpus.splits.values() for record in records])
+    return _Rows("the starter corpus", _starter_texts())
 
 
 def _labelled(name: str, records: Sequence[Record], num_labels: int) -> _Rows:
@@ -200,14 +212,15 @@ def _lines(path: Path) -> list[str]:
 
 def _write_parts(found: FoundModel, stage: Path, profile: str) -> None:
     """Write graph, tokenizer and decision, of an ensemble those of its members, and a manifest."""
+    typical = [] if profile == "exact" else _typical_texts(found)
     if not found.members:
-        _write_single(found, stage, profile)
+        _write_single(found, stage, profile, typical)
         return
     for member in found.members:
         target = stage / MEMBERS / member.name
         if "torch" in find_kind(member.model.kind).needs:
             target.mkdir(parents=True)
-            _write_single(member.model, target, profile)
+            _write_single(member.model, target, profile, typical)
         else:
             assert member.model.manifest is not None, "members are models of ours"
             copy_files(member.model.directory, target, [*member.model.manifest.files, MANIFEST])
@@ -216,13 +229,36 @@ def _write_parts(found: FoundModel, stage: Path, profile: str) -> None:
     _seal(found, stage, ENSEMBLE, None)
 
 
-def _write_single(found: FoundModel, stage: Path, profile: str) -> None:
+def _typical_texts(found: FoundModel) -> list[str]:
+    """Return texts on which a compressed graph measures its ranges: training rows of the run, else the starter's."""
+    run = None if found.manifest is None else run_of(found.directory)
+    if run is not None:
+        with suppress(EmotuneError, OSError):  # the data is gone
+            corpus = load_corpus(resolve_data(layout.read_config(run).data), ("train",))
+            return [record.text for record in corpus.splits["train"][:_TYPICAL]]
+    return _starter_texts()[:_TYPICAL]
+
+
+def _starter_texts() -> list[str]:
+    corpus = load_stored_splits(resolve_data(DataConfig(path=STARTER)))
+    return [record.text for records in corpus.splits.values() for record in records]
+
+
+def _token_ids(encoder: TextEncoder, texts: Sequence[str], max_tokens: int) -> list[npt.NDArray[np.int64]]:
+    """Return the token ids of texts in batches of rows of one length, shape (rows, tokens) each."""
+    encoded = encoder.windows(texts, max_tokens)
+    batches = batches_of_one_length(encoded.lengths, _BATCH)
+    return [ids for batch in batches if (ids := encoded.padded(batch, 0)[0]).size]
+
+
+def _write_single(found: FoundModel, stage: Path, profile: str, typical: Sequence[str]) -> None:
     from emotune.models import export
 
     made = export.make_graph(found)
     graph = made.graph
     if profile != "exact":
-        graph = import_module("emotune.models.quantize").compressed(graph, profile)
+        samples = _token_ids(made.encoder, typical, made.max_tokens)
+        graph = import_module("emotune.models.quantize").compressed(graph, profile, samples)
     write_file(stage / GRAPH, export.serialized(graph))
     made.encoder.save(stage / TOKENIZER)
     write_json(stage / DECISION, found.decision.to_json())
