@@ -145,6 +145,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
         "compare": (["compare", *fitted, "--out", "compared"], ""),
         "features": (["features", data, "--encoder", encoder, "--out", "rows.npz"], "train"),
         "features parquet": (["features", data, "--encoder", encoder, "--out", "rows.parquet"], "train,parquet"),
+        "export": (["export", network, "--out", "exported"], "export"),
         "ladder": (["ladder", data, "--encoder", encoder, "--approaches", "dummy", "--out", "ladder"], "train"),
     }
 

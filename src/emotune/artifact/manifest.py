@@ -22,6 +22,7 @@ from typing import Any, get_args
 
 from emotune.artifact.safety.directory import (
     CONFIG,
+    GRAPH,
     TOKENIZER,
     WEIGHTS,
     WEIGHTS_INDEX,
@@ -57,6 +58,11 @@ _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy"
 _READ_UNASKED = {".json", ".safetensors", ".py"}
 _TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"]
 _TOKENIZER_FILES += ["vocab.txt", "vocab.json", "merges.txt", "spiece.model", "spm.model", "sentencepiece.bpe.model"]
+# files without which a model of a kind cannot be opened
+_REQUIRED = {
+    "encoder": (CONFIG, WEIGHTS, TOKENIZER, DECISION),
+    "onnx": (GRAPH, TOKENIZER, DECISION),
+}
 _FEWEST_TOKENS, _MOST_TOKENS = 8, 1 << 20
 _LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "scikit-learn")
 
@@ -262,9 +268,11 @@ def read_manifest(directory: Path) -> Manifest:
     if manifest.max_tokens is not None and not _FEWEST_TOKENS <= manifest.max_tokens <= _MOST_TOKENS:
         message = f"max_tokens is {manifest.max_tokens}; allowed are {_FEWEST_TOKENS} to {_MOST_TOKENS:,}"
         raise ModelError(message, place=place)
-    for required in (CONFIG, WEIGHTS, TOKENIZER, DECISION):
-        if manifest.kind == "encoder" and required not in manifest.files:
+    for required in _REQUIRED.get(manifest.kind, ()):
+        if required not in manifest.files:
             raise ModelError(f"the manifest does not list {required}", place=place)
+    if manifest.kind == "onnx" and manifest.max_tokens is None:
+        raise ModelError("max_tokens is missing: the number of tokens of a window", place=place)
     expected = _manifest_text(_with_digest(manifest)).encode()
     if manifest.digest is not None and (directory / MANIFEST).read_bytes() != expected:
         raise ModelError("the manifest differs from its own sha256: damaged or changed", place=place)

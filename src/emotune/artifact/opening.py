@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from emotune.artifact.exported import require_current
 from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, read_manifest, verify
 from emotune.artifact.safety.directory import (
     CONFIG,
+    GRAPH,
     entries,
     label_names,
     require_classifier,
@@ -23,12 +25,13 @@ from emotune.artifact.safety.directory import (
     require_safe_parts,
 )
 from emotune.artifact.safety.files import read_json
+from emotune.artifact.safety.graph import require_safe_graph
 from emotune.config.kinds import TrainedKind, find_kind
 from emotune.decision import Decision, Floats
 from emotune.errors import ConfigError, DataError, MissingInputError, ModelError, Place, UsageError
 from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 
-ENSEMBLE = "ensemble"  # the name of the kind
+ENSEMBLE, ONNX = "ensemble", "onnx"  # the names of the kinds
 WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
 CARD, _CARD_BYTES = "README.md", 1 << 16
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
@@ -117,8 +120,11 @@ def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = Fa
         _require_fitting_tokens(directory, manifest, config)
     elif not within:
         require_safe_parts(directory)
+    if manifest.kind == ONNX:
+        require_safe_graph(directory / GRAPH, len(decision.labels))
+    notes = () if within else require_current(directory, manifest)
     members = _members(directory, manifest, decision.labels) if manifest.kind == ENSEMBLE else ()
-    return FoundModel(name, directory, manifest, decision, members=members)
+    return FoundModel(name, directory, manifest, decision, notes, members=members)
 
 
 def _require_fitting_tokens(directory: Path, manifest: Manifest, config: dict[str, Any]) -> None:

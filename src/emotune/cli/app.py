@@ -22,6 +22,7 @@ VERBS = (
     "evaluate",
     "compare",
     "ladder",
+    "export",
     "predict",
     "features",
     "recipes",

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.options import (
+    DataSetOption,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    ThreadsOption,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
@@ -24,6 +32,7 @@ def evaluate(
     ] = 30,
     override: DataSetOption = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -45,6 +54,7 @@ def evaluate(
         level=level,
         out=out,
         device=device,
+        threads=threads,
         batch_size=batch_size,
         overrides=override or [],
         texts=texts,

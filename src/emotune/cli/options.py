@@ -23,6 +23,9 @@ def _device(name: str) -> str:
 
 
 DeviceOption = Annotated[str, typer.Option(callback=_device, help="auto, cpu, cuda, cuda:0, …, mps.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads that score [default: the CPUs that this process may use].")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 SetOption = Annotated[

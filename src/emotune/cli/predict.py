@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotune.cli.lines import Block, read_blocks, stdin_size
-from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.options import DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
 from emotune.errors import MissingInputError
 
@@ -42,6 +42,7 @@ def predict(
     ] = None,
     level: Annotated[str | None, typer.Option(help="Predict at a coarser level: ekman, sentiment, …")] = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     max_windows: Annotated[
         int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
@@ -69,7 +70,7 @@ def predict(
 
     if (note := ignored_device(found, device)) is not None:
         terminal.warn(note)
-    classifier = run_model(found, device=device, warn=terminal.warn)
+    classifier = run_model(found, device=device, warn=terminal.warn, threads=threads)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None

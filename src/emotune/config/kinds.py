@@ -1,9 +1,10 @@
 """The table of the kinds of models. `settings` has their settings, the section `model` of a configuration.
 
-A kind is fitted by one call (`FittedKind`), trained by the training loop (`TrainedKind`), or an ensemble of trained
-models (`EnsembleKind`). `KINDS` lists them. The module of a kind is imported only when one of its functions is
-called, so reading a configuration imports no kind, and no kind makes users of another install its libraries. The
-settings are imported only where a configuration is read: a prediction needs none.
+A kind is fitted by one call (`FittedKind`), trained by the training loop (`TrainedKind`), an ensemble of trained models
+(`EnsembleKind`), or made from a trained model by `emotune export` (`ExportedKind`). `KINDS` lists them. The module of a
+kind is imported only when one of its functions is called, so reading a configuration imports no kind, and no kind makes
+users of another install its libraries. The settings are imported only where a configuration is read: a prediction needs
+none.
 """
 
 from __future__ import annotations
@@ -133,6 +134,21 @@ class EnsembleKind(Kind):
     """A kind that combines models of other kinds (`emotune.artifact.ensemble`) and is never trained itself."""
 
 
+@dataclass(frozen=True)
+class ExportedKind(Kind):
+    """A kind that `emotune export` makes from a trained model, to be scored without PyTorch; it is never trained.
+
+    Its module has `load`, which raises ImportError for a library.
+    """
+
+    def load(self, directory: Path, device: str, threads: int | None) -> Any:
+        """Return the scorer of a model directory (`emotune.models.onnx.Scorer`); raises ModelError, UsageError.
+
+        threads: the threads that score; None for the CPUs that this process may use.
+        """
+        return self._module().load(directory, device, threads)
+
+
 _KINDS = (
     FittedKind(
         "dummy", "the same scores for every text, those of the labels' frequencies", "DummyConfig", "emotune", needs=()
@@ -161,6 +177,9 @@ _KINDS = (
         "a bidirectional LSTM with word embeddings of its own, trained from scratch",
         "BilstmConfig",
         "emotune",
+    ),
+    ExportedKind(
+        "onnx", "a trained model exported for ONNX Runtime", "OnnxConfig", "emotune", extra="export", needs=()
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}

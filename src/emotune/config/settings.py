@@ -209,3 +209,9 @@ class EnsembleConfig(KindConfig):
 
     kind: Literal["ensemble"] = "ensemble"
     members: list[str] = Field(default=[], description="runs or models that the ensemble was made of")
+
+
+class OnnxConfig(KindConfig):
+    """An exported model."""
+
+    kind: Literal["onnx"] = "onnx"

@@ -216,6 +216,14 @@ def batches_by_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
         start += size
 
 
+def batches_of_one_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
+    """Batches of rows that all have the same length, for scoring without padding; sizes as in `batches_by_length`."""
+    order = np.argsort(-lengths, kind="stable")
+    for same in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        for batch in batches_by_length(lengths[same], batch_size):
+            yield same[batch]
+
+
 def shuffled_buckets(lengths: Ints, batch_size: int, rng: "np.random.Generator") -> list[Ints]:
     """All rows once, in shuffled batches of texts of similar length: for training.
 

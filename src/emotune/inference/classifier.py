@@ -16,10 +16,12 @@ import numpy.typing as npt
 from emotune.artifact.ensemble import combined
 from emotune.artifact.manifest import FORMAT_VERSION, Manifest
 from emotune.artifact.opening import FoundModel, open_model
+from emotune.artifact.safety.directory import TOKENIZER
 from emotune.artifact.safety.files import read_json
 from emotune.config.kinds import (
     KINDS,
     EnsembleKind,
+    ExportedKind,
     FittedKind,
     TextModel,
     TrainedKind,
@@ -33,6 +35,7 @@ from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Plac
 from emotune.labels import LabelSet, Task, in_order, mapping_to
 
 if TYPE_CHECKING:
+    from emotune.models import onnx
     from emotune.models.scoring import Scorer
 
 Floats = npt.NDArray[np.float32]
@@ -298,9 +301,10 @@ def _is_blank(text: str) -> bool:
     return all(category(character) in _INVISIBLE for character in text)
 
 
-def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
+def load(model: str | Path, *, device: str = "auto", threads: int | None = None) -> EmotionClassifier:
     """Load a model from a run directory, a model directory or a hub id, after checking it against its manifest.
 
+    threads: the threads that score; None for the CPUs that this process may use (in PyTorch: its own setting).
     A classifier of other software has no manifest; it is used as it is, with an EmotuneWarning.
     Raises MissingInputError for a missing model, ModelError for an invalid one, UsageError for a device that this
     machine does not have.
@@ -313,12 +317,14 @@ def load(model: str | Path, *, device: str = "auto") -> EmotionClassifier:
     found = open_model(str(model))
     if (note := ignored_device(found, device)) is not None:
         warn(note)
-    return run_model(found, device=device, warn=warn)
+    return run_model(found, device=device, warn=warn, threads=threads)
 
 
-def run_model(found: FoundModel, *, device: str, warn: Callable[[str], None]) -> EmotionClassifier:
-    """Return the classifier of a valid model; `warn` is called with notes for its user."""
-    backend, max_tokens = _open_backend(found, device)
+def run_model(
+    found: FoundModel, *, device: str, warn: Callable[[str], None], threads: int | None = None
+) -> EmotionClassifier:
+    """Return the classifier of a valid model; `warn` is called with notes for its user, `threads` as for `load`."""
+    backend, max_tokens = _open_backend(found, device, threads)
     manifest = found.manifest or Manifest(
         format_version=FORMAT_VERSION,
         kind=found.kind,
@@ -346,7 +352,7 @@ def ignored_device(found: FoundModel, device: str) -> str | None:
     return f"device {device!r} is ignored: a model of kind {found.kind} is computed on the CPU, without PyTorch"
 
 
-def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
+def _open_backend(found: FoundModel, device: str, threads: int | None) -> tuple[Backend, int | None]:
     """Return the backend of a valid model, and the tokens of a window; None for a model that reads texts whole.
 
     Raises ModelError for a kind that this version does not know, EmotuneError for a missing library.
@@ -357,10 +363,14 @@ def _open_backend(found: FoundModel, device: str) -> tuple[Backend, int | None]:
         message = f"a model of kind {found.kind[:40]!r}, which this version of emotune does not know"
         raise ModelError(message, place=Place(found.directory), hint=UPDATE) from None
     if isinstance(kind, EnsembleKind):
-        return _ensemble(found, [_open_backend(member.model, device)[0] for member in found.members]), None
+        return _ensemble(found, [_open_backend(member.model, device, threads)[0] for member in found.members]), None
     try:
-        if isinstance(kind, TrainedKind):
-            return _windowed(found, kind, device)
+        if threads is not None and "torch" in kind.needs:
+            import torch
+
+            torch.set_num_threads(threads)
+        if isinstance(kind, TrainedKind | ExportedKind):
+            return _windowed(found, kind, device, threads)
         assert isinstance(kind, FittedKind)
         model = kind.load(found.directory, device)
     except ImportError as error:
@@ -381,9 +391,13 @@ def _fitted(model: TextModel) -> Backend:
     return scored
 
 
-def _windowed(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backend, int]:
+def _windowed(
+    found: FoundModel, kind: TrainedKind | ExportedKind, device: str, threads: int | None
+) -> tuple[Backend, int]:
     """Return the backend of a network, and the tokens of a window. It averages windows, weighted by tokens."""
-    network, encoder = _network(found, kind, device)
+    network, encoder = (
+        _exported(found, kind, device, threads) if isinstance(kind, ExportedKind) else _network(found, kind, device)
+    )
 
     def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         unread = np.zeros(len(texts), dtype=np.int64)
@@ -396,6 +410,17 @@ def _windowed(found: FoundModel, kind: TrainedKind, device: str) -> tuple[Backen
         return Scored(encoded.averaged(rows, len(texts)), windows, unread)
 
     return scored, encoder.max_tokens
+
+
+def _exported(
+    found: FoundModel, kind: ExportedKind, device: str, threads: int | None
+) -> tuple["onnx.Scorer", TextEncoder]:
+    """Return the scorer of an exported model and its tokenizer."""
+    assert found.manifest is not None
+    assert found.manifest.max_tokens is not None, "the manifest was checked"
+    with _tokenizing():
+        encoder = TextEncoder.from_file(found.directory / TOKENIZER, found.manifest.max_tokens, pad_id=0)
+    return kind.load(found.directory, device, threads), encoder
 
 
 def _network(found: FoundModel, kind: TrainedKind, device: str) -> tuple["Scorer", TextEncoder]:

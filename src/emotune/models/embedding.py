@@ -53,14 +53,14 @@ class Embedder:
         emoji_tokens: add a token for each emoji that the tokenizer does not know, with the mean embedding of its name.
         """
         self.config, self._source = config, source
-        self._model = encoders.load_body(source)
-        self._text_encoder = encoders.text_encoder(source, self._model)
+        self.network = encoders.load_body(source)
+        self.encoder = encoders.text_encoder(source, self.network)
         if emoji_tokens:
-            self._text_encoder, origins = self._text_encoder.with_emoji()
-            known = self._model.get_input_embeddings().weight
+            self.encoder, origins = self.encoder.with_emoji()
+            known = self.network.get_input_embeddings().weight
             new = {number: known[origin.words].mean(dim=0) for number, origin in origins.items()}
-            encoders.add_embeddings(self._model, new)
-        top = len(encoders.layer_names(self._model))
+            encoders.add_embeddings(self.network, new)
+        top = len(encoders.layer_names(self.network))
         for layer in config.layers:
             if not -top - 1 <= layer <= top:
                 hint = f"0 is its word embeddings, {top} or -1 its top layer."
@@ -71,30 +71,35 @@ class Embedder:
         # counted from the bottom, the top one as -1
         self._layers = tuple(-1 if layer == top else layer for layer in layers)
         self._device = pick_device(device)
-        self._model.to(self._device)
-        hidden = int(self._model.config.hidden_size)
+        self.network.to(self._device)
+        hidden = int(self.network.config.hidden_size)
         self.width = hidden * (len(self._layers) if config.layer_join == "concat" else 1)
+
+    @property
+    def max_tokens(self) -> int:
+        """The maximum number of tokens of a window."""
+        return min(self.config.max_length, self.encoder.max_tokens)
 
     def within(self, texts: Sequence[str], max_windows: int) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
-        return self._text_encoder.within(texts, max_windows, self.config.max_length)
+        return self.encoder.within(texts, max_windows, self.config.max_length)
 
     def embed(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return embeddings of shape (texts, width); batches have texts of similar length."""
-        encoded = self._text_encoder.windows(texts, self.config.max_length)
-        require_known(encoded, self._model.get_input_embeddings().num_embeddings)
+        encoded = self.encoder.windows(texts, self.config.max_length)
+        require_known(encoded, self.network.get_input_embeddings().num_embeddings)
         out = np.zeros((len(encoded), self.width), dtype=np.float32)
         read = np.flatnonzero(encoded.lengths)  # a text without tokens keeps zeros
         with torch.inference_mode():
             for rows in batches_by_length(encoded.lengths[read], batch_size):
-                padded = encoded.padded(read[rows], self._text_encoder.pad_id)
+                padded = encoded.padded(read[rows], self.encoder.pad_id)
                 ids, mask = (torch.from_numpy(each).to(self._device) for each in padded)
-                out[read[rows]] = self._pooled(ids, mask).float().cpu().numpy()
+                out[read[rows]] = self.pooled(ids, mask).float().cpu().numpy()
         return encoded.averaged(out, len(texts))
 
-    def _pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the embeddings of one batch. Shapes: (rows, tokens) each → (rows, width)."""
-        output = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=self._layers != (-1,))
+        output = self.network(input_ids=ids, attention_mask=mask, output_hidden_states=self._layers != (-1,))
         # not hidden_states[-1]: some classes normalise the top layer afterwards
         states = [output.last_hidden_state if i == -1 else output.hidden_states[i] for i in self._layers]
         pooled = [_pool(state, mask, self.config.pooling) for state in states]
@@ -102,15 +107,14 @@ class Embedder:
 
     def about(self) -> dict[str, Any]:
         """Return all that an embedding depends on besides the text; weights and tokenizer as one sha256."""
-        digest = hashlib.sha256(self._text_encoder.to_json().encode())
-        for name, tensor in sorted(self._model.state_dict().items()):
+        digest = hashlib.sha256(self.encoder.to_json().encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
             if not name.startswith("pooler."):
                 digest.update(name.encode())
                 digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
-        network = {key: value for key, value in self._model.config.to_dict().items() if key not in _INCIDENTAL}
+        network = {key: value for key, value in self.network.config.to_dict().items() if key not in _INCIDENTAL}
         digest.update(repr(sorted(network.items())).encode())
-        max_length = min(self.config.max_length, self._text_encoder.max_tokens)
-        settings = self.config.model_dump() | {"layers": self._layers, "max_length": max_length}
+        settings = self.config.model_dump() | {"layers": self._layers, "max_length": self.max_tokens}
         return {"format": _FORMAT, "encoder": digest.hexdigest(), "dtype": "float32", **settings}
 
     def save(self, directory: Path) -> None:
@@ -118,7 +122,7 @@ class Embedder:
         if directory.resolve() == self._source.resolve():
             return
         directory.mkdir(exist_ok=True)
-        encoders.save(self._model, self._source, self._text_encoder, directory)
+        encoders.save(self.network, self._source, self.encoder, directory)
 
 
 def _pool(states: Tensor, mask: Tensor, pooling: str) -> Tensor:

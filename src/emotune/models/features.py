@@ -32,29 +32,29 @@ class FeaturesModel:
     """An encoder, and a linear head on its embeddings."""
 
     def __init__(self, embedder: Embedder, linear: Linear) -> None:
-        self._embedder, self._linear = embedder, linear
+        self.embedder, self.linear = embedder, linear
 
     def within(self, texts: Sequence[str], max_windows: int) -> tuple[list[str], npt.NDArray[np.int64]]:
         """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
-        return self._embedder.within(texts, max_windows)
+        return self.embedder.within(texts, max_windows)
 
     def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return logits of shape (texts, labels)."""
-        out = np.zeros((len(texts), len(self._linear.bias)), dtype=np.float32)
+        out = np.zeros((len(texts), len(self.linear.bias)), dtype=np.float32)
         for start in range(0, len(texts), _CHUNK):
-            rows = self._embedder.embed(texts[start : start + _CHUNK], batch_size)
-            out[start : start + len(rows)] = rows @ self._linear.weights + self._linear.bias
+            rows = self.embedder.embed(texts[start : start + _CHUNK], batch_size)
+            out[start : start + len(rows)] = rows @ self.linear.weights + self.linear.bias
         return out
 
     def divide_logits(self, temperatures: Doubles) -> None:
         """Divide the logits by one temperature per label, shape (labels,), from now on."""
-        self._linear.divide(temperatures)
+        self.linear.divide(temperatures)
 
     def save(self, directory: Path) -> None:
         """Write encoder, settings and head."""
-        self._embedder.save(directory / _ENCODER)
-        write_json(directory / _SETTINGS, self._embedder.config.model_dump())
-        write_arrays(directory / _HEAD, self._linear.tensors())
+        self.embedder.save(directory / _ENCODER)
+        write_json(directory / _SETTINGS, self.embedder.config.model_dump())
+        write_arrays(directory / _HEAD, self.linear.tensors())
 
 
 def fit(data: FitData, config: FeaturesConfig) -> FeaturesModel:

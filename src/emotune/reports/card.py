@@ -18,6 +18,7 @@ from emotune.scoring.metrics import metric_name
 
 # the marks by which the sections of a card are found again, also in cards of earlier versions
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
+_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
 _BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"
 
 
@@ -108,6 +109,19 @@ def _language(published: Sequence[DataSet]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def export_card(name: str, source: str, facts: Sequence[str], parity: Table, decision: Decision) -> str:
+    """The card of an exported model: facts of the export, its parity report; `source` is the trained model's card."""
+    published = published_of(source)
+    front = {
+        "library_name": "emotune",
+        "datasets": [data_set.hub_id for data_set in published],
+        "license": licence_of(source),
+        "tags": ["onnx"],
+    }
+    about = "The model is exported for ONNX Runtime and runs without PyTorch. Portability: emotune."
+    return _card(front, name, about, decision, export=facts, parity=parity, published=published)
+
+
 def _card(front: Mapping[str, Any], title: str, about: str, decision: Decision, **parts: Any) -> str:
     """A card as Markdown with the YAML front matter that the hub reads, without its empty values.
 
@@ -131,7 +145,9 @@ def _card(front: Mapping[str, Any], title: str, about: str, decision: Decision, 
         "plain": front["library_name"] == "transformers",
         "decision": Markup(_decision_section(decision)),  # noqa: S704 (escaped where it comes from outside)
     }
-    return render_markdown("card.md", **{"facts": None, "members": None, "published": (), **common, **parts})
+    return render_markdown(
+        "card.md", **{"facts": None, "members": None, "export": (), "published": (), **common, **parts}
+    )
 
 
 def _decision_section(decision: Decision) -> str:
@@ -168,6 +184,12 @@ def published_of(card: str) -> list[DataSet]:
         return []
     named = content.get("datasets") if isinstance(content, dict) else None
     return [data_set for data_set in data_sets().values() if isinstance(named, list) and data_set.hub_id in named]
+
+
+def licence_of(card: str) -> str | None:
+    """The licence that a card's front matter names."""
+    found = _LICENCE.search(card[:20_000])
+    return found[1] if found else None
 
 
 def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> str:

@@ -187,6 +187,33 @@ def members_table(kinds: Mapping[str, str], scores: Mapping[str, Mapping[str, fl
     return Table(("member", "kind", *map(metric_name, shown)), tuple(rows))
 
 
+_PARITY = {
+    "texts": ("texts", "{:,}"),
+    "largest_difference": ("largest difference of a probability", "{:.2g}"),
+    "mean_difference": ("mean difference", "{:.2g}"),
+    "flipped": ("decisions that differ", "{:.3%}"),
+    "flipped_texts": ("texts with one of them", "{:.3%}"),
+    "macro_f1_lost": ("macro-F1 lost", "{:.4f}"),
+    "batch_dependence": ("batch dependence", "{:.2g}"),
+}
+
+
+def parity_table(parity: Mapping[str, float | None], limits: Mapping[str, float]) -> Table:
+    """The differences between a trained and an exported model, with their limits."""
+    rows = []
+    for name, (what, form) in _PARITY.items():
+        value, limit = parity[name], limits.get(name)
+        shown = "no labels" if value is None else form.format(value)
+        rows.append((what, shown, "" if limit is None else form.format(limit)))
+    return Table(("trained and exported", "value", "limit"), tuple(rows))
+
+
+def beyond_limit(name: str, value: float, limit: float) -> str:
+    """A value of the parity report, in words, with the limit that it exceeds."""
+    what, form = _PARITY[name]
+    return f"{what} {form.format(value)} (allowed {form.format(limit)})"
+
+
 def duration(seconds: float | None) -> str:
     """A duration in h, min, s, ms or µs; empty when not known."""
     if seconds is None:

@@ -62,6 +62,7 @@ def evaluate(
     level: str | None = None,
     out: Path | None = None,
     device: str = "auto",
+    threads: int | None = None,
     batch_size: int = 64,
     overrides: Sequence[str] = (),
     texts: int = MOST_TEXTS,
@@ -81,7 +82,7 @@ def evaluate(
     mapping = None if level is None else mapping_to(level, model.decision.labels)
     if (note := ignored_device(model, device)) is not None:
         reporter.warn(note)
-    classifier = run_model(model, device=device, warn=reporter.warn)
+    classifier = run_model(model, device=device, warn=reporter.warn, threads=threads)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]
     for line in corpus.description:

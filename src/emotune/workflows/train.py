@@ -18,7 +18,7 @@ from emotune import hub
 from emotune.artifact.manifest import DECISION, seal, versions
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
-from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
+from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
@@ -118,6 +118,9 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
     if isinstance(kind, EnsembleKind):
         hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
         raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    if isinstance(kind, ExportedKind):
+        hint = "Train another kind, then: emotune export RUN --out DIR"
+        raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
     kind.require_libraries()
     first = _is_first_process()
     if first:

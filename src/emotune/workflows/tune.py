@@ -4,7 +4,6 @@ In place, only the decision changes. With `out`, a whole model is written and th
 classifier that emotune did not write becomes an emotune model.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from emotune.artifact import ensemble
 from emotune.artifact.manifest import DECISION, copy_files, require_changeable, reseal, run_of, seal, versions
 from emotune.artifact.opening import FoundModel, open_model, read_label_names
 from emotune.atomic import json_text, require_writable, staged, write_file, write_json
-from emotune.config.kinds import EnsembleKind, FittedKind, TrainedKind, find_kind
+from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
 from emotune.config.schema import TuningConfig
 from emotune.data.corpus import hub_id, locate
 from emotune.data.records import fingerprint
@@ -24,7 +23,7 @@ from emotune.decision import Decision
 from emotune.errors import MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
-from emotune.reports.card import adopted_card, update_card, with_calibration
+from emotune.reports.card import adopted_card, licence_of, update_card, with_calibration
 from emotune.runs import layout
 from emotune.runs.layout import CachedRows, cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
@@ -33,7 +32,6 @@ from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned,
 from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune_decision
 
 _CARD = "README.md"
-_LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -184,6 +182,9 @@ def _require_possible(request: TuneRequest, found: FoundModel, config: TuningCon
     if out is None and found.manifest is None:
         message = f"emotune did not write {found.name}, and does not change it"
         raise UsageError(message, hint="Write an emotune model made from it: --out DIR")
+    if request.temperatures != "none" and isinstance(find_kind(found.kind), ExportedKind):
+        hint = "Calibrate the trained model, then export that: emotune tune RUN --calibrate --out DIR"
+        raise UsageError("a temperature changes the weights, which an exported model does not allow", hint=hint)
     if out is None and request.temperatures != "none":
         raise UsageError("a temperature changes the weights of the model", hint="Write a new model: --out DIR")
     if out is None:
@@ -241,8 +242,10 @@ def _rows(
         return None
     run = None if found.manifest is None else run_of(found.directory)
     if request.data is None:
-        if run is not None and found.manifest is not None:
-            for cached in cached_rows(run, found.manifest.data, labels).values():
+        places = [] if found.manifest is None else [found.directory, *([] if run is None else [run])]
+        for place in places:  # an exported model has cached logits of its own
+            assert found.manifest is not None
+            for cached in cached_rows(place, found.manifest.data, labels).values():
                 return cached
         lacking = f"{found.directory} is not in a run, so it has" if run is None else f"{run} has"
         raise MissingInputError(f"{lacking} no validation logits", hint="Name data to tune on: --data PATH")
@@ -280,8 +283,7 @@ def _write_model(found: FoundModel, out: Path, decision: Decision, calibration: 
     ours, path = found.manifest, found.directory / _CARD
     card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     if ours is None:
-        licence = _LICENCE.search(card[:20_000])
-        card = adopted_card(found.name, decision, licence[1] if licence else None, found.language)
+        card = adopted_card(found.name, decision, licence_of(card), found.language)
     else:
         card = update_card(card, decision)
     if calibration is not None:

@@ -25,6 +25,7 @@ from emotune.errors import ModelError, Place
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 VOCABULARY = "vocabulary.json"
+GRAPH = "model.onnx"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 _MIN_SPARSE, _SPARSE_RATIO = 64 << 20, 10
 _MAX_ENTRIES = 10_000

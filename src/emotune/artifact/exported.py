@@ -1,0 +1,94 @@
+"""The record of an export: the model it was made from, its profile, and its parity with that model. No torch.
+
+export.json   profile, source, parity, limits, bytes, made_with
+
+`source` has digests of the weights and of the decision of the trained model, and its place relative to the export where
+both are in the same folder or in neighbouring ones. There, an export is compared with its source when it is opened.
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from emotune.artifact.manifest import DECISION, Manifest, read_manifest
+from emotune.artifact.safety.files import read_json, validated
+from emotune.errors import EmotuneError, ModelError, Place
+
+EXPORT = "export.json"
+_CARD = "README.md"
+_NEAR = 2  # folders up: a place further away would reveal names of folders to whoever gets the export
+
+
+class Source(BaseModel):
+    """The trained model of an export; digests are None for a model that emotune did not write, place if it is far."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    kind: str
+    weights: str | None = None
+    decision: str | None = None
+    place: str | None = None
+
+
+class ExportRecord(BaseModel):
+    """The content of `export.json`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    profile: str
+    source: Source
+    parity: dict[str, Any]
+    limits: dict[str, float]
+    bytes: dict[str, int]
+    made_with: dict[str, str]
+
+
+def source_of(directory: Path, manifest: Manifest | None, kind: str, out: Path) -> Source:
+    """Return the record of a model that is exported to `out`."""
+    if manifest is None:
+        return Source(kind=kind)
+    return Source(
+        kind=kind,
+        weights=_weights_digest(manifest),
+        decision=manifest.files[DECISION].sha256,
+        place=_relative(directory, out),
+    )
+
+
+def _relative(directory: Path, out: Path) -> str | None:
+    try:
+        place = Path(os.path.relpath(directory.resolve(), out.resolve()))
+    except ValueError:  # another drive
+        return None
+    return place.as_posix() if place.parts.count("..") <= _NEAR else None
+
+
+def _weights_digest(manifest: Manifest) -> str:
+    """Return one sha256 of all files of a model, except those that `emotune tune` changes."""
+    lines = (f"{name} {entry.sha256}\n" for name, entry in sorted(manifest.files.items()))
+    return hashlib.sha256("".join(x for x in lines if x.split(" ")[0] not in (DECISION, _CARD)).encode()).hexdigest()
+
+
+def require_current(directory: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Raise ModelError for an export whose source, where it is at hand, has been tuned since; return notes about it."""
+    if EXPORT not in manifest.files:
+        return ()
+    source = validated(ExportRecord, read_json(directory / EXPORT), Place(directory / EXPORT)).source
+    found: Manifest | None = None
+    place = directory / (source.place or "")
+    with suppress(EmotuneError, OSError, ValueError):
+        found = read_manifest(place) if source.place is not None else None
+    if found is None:
+        return ()
+    if _weights_digest(found) != source.weights:
+        return (f"{directory} was exported from another model than the one that is now in {place}",)
+    decision = found.files[DECISION].sha256
+    if decision not in (source.decision, manifest.files[DECISION].sha256):
+        raise ModelError(
+            f"this export is stale: the model that it was made from ({place}) has been tuned since",
+            place=Place(directory),
+            hint=f"Export it again: emotune export {place} --out {directory} --overwrite",
+        )
+    return ()

@@ -1,0 +1,85 @@
+"""Scoring exported models with ONNX Runtime: no PyTorch, no transformers, no onnx package.
+
+A graph has one input, `input_ids` of shape (rows, tokens), and one output, `logits` of shape (rows, labels). It has no
+padding: the rows of a batch have the same length, so the logits of a text do not depend on the texts beside it.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from emotune.artifact.safety.directory import GRAPH
+from emotune.data.tokens import Encoded, batches_of_one_length
+from emotune.errors import ModelError, Place, UsageError
+
+INPUT, OUTPUT = "input_ids", "logits"
+_FATAL_ONLY = 4  # ONNX Runtime prints errors that it also raises
+
+
+class Scorer:
+    """The graph of a model directory in an ONNX Runtime session on the CPU."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Open the graph, which `emotune.artifact.safety.graph` has checked; raises ModelError for an invalid one."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = _FATAL_ONLY
+        # the export optimised the graph; the memory pattern of every shape would be kept
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_mem_pattern = False
+        # threads that wait for the next text must not use a processor
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._path = path
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the library raises nothing narrower
+            message = f"ONNX Runtime cannot open this graph: {_reason(error)}"
+            raise ModelError(message, place=Place(path)) from error
+
+    def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
+        """Return logits of shape (rows, labels). Equal rows are computed once; a row without tokens is one `pad_id`.
+
+        Raises ModelError for token ids that the graph does not take.
+        """
+        distinct: dict[bytes, int] = {}
+        tokens = [encoded.ids[start:end] for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+        which = [distinct.setdefault(row.tobytes(), len(distinct)) for row in tokens]
+        rows = [np.frombuffer(row, dtype=np.int32) if row else np.array([pad_id], np.int32) for row in distinct]
+        found: list[npt.NDArray[np.float32]] = []
+        order: list[npt.NDArray[np.int64]] = []
+        for batch in batches_of_one_length(np.array([len(row) for row in rows], np.int64), batch_size):
+            order.append(batch)
+            found.append(self._run(np.stack([rows[i] for i in batch]).astype(np.int64)))
+        if not found:
+            return np.zeros((0, self._session.get_outputs()[0].shape[1]), dtype=np.float32)
+        places = np.empty(len(rows), dtype=np.int64)
+        places[np.concatenate(order)] = np.arange(len(rows))
+        return np.asarray(np.concatenate(found)[places[which]], dtype=np.float32)
+
+    def _run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Shapes: (rows, tokens) → (rows, labels)."""
+        try:
+            logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: ids})[0]
+        except Exception as error:  # the library raises nothing narrower
+            message = f"the graph fails on a text of {ids.shape[1]:,} tokens: {_reason(error)}"
+            raise ModelError(message, place=Place(self._path)) from error
+        return logits
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def load(directory: Path, device: str, threads: int | None) -> Scorer:
+    """Open a model directory; raises ModelError, or UsageError for a device other than the CPU."""
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"an exported model runs on the CPU, not on {device!r}", hint="Use --device cpu.")
+    return Scorer(directory / GRAPH, available_cpus() if threads is None else threads)
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
