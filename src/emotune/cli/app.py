@@ -7,6 +7,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
+from emotune.cli.check import check
 from emotune.cli.commands import Command, Commands
 from emotune.cli.compare import compare
 from emotune.cli.ensemble import ensemble
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (fetch, inspect, train, tune, ensemble, evaluate, compare, ladder, predict, features):
+for command in (fetch, inspect, train, tune, ensemble, evaluate, check, compare, ladder, predict, features):
     app.command(cls=Command)(command)
 app.add_typer(recipes, name="recipes")
 
