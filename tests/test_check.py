@@ -156,7 +156,7 @@ def test_the_page_about_suites_is_right(tmp_path: Path) -> None:
     assert example is not None
     assert len(read_suite(suite(tmp_path, example[1]), GOEMOTIONS)) == 8
     assert f"{len(read_suite(None, GOEMOTIONS))} cases" in page
-    assert all(f"`{key}`" in page for key in CaseConfig.keys())
+    assert all(f"`{key}`" in page for key in CaseConfig.model_fields)
 
 
 # --- judging -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from emotune.cli.commands import Command, Commands
 from emotune.cli.compare import compare
 from emotune.cli.ensemble import ensemble
 from emotune.cli.evaluate import evaluate
+from emotune.cli.explain import explain
 from emotune.cli.features import features
 from emotune.cli.fetch import fetch
 from emotune.cli.inspect import inspect
@@ -32,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (fetch, inspect, train, tune, ensemble, evaluate, check, compare, ladder, predict, features):
+for command in (fetch, inspect, train, tune, ensemble, evaluate, check, compare, ladder, predict, explain, features):
     app.command(cls=Command)(command)
 app.add_typer(recipes, name="recipes")
 

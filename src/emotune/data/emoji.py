@@ -54,6 +54,9 @@ _EMOTICONS = (
 )
 
 
+EMOTICON = "|".join(f"(?:{pattern})" for _, pattern in _EMOTICONS)  # a regular expression for all of them
+
+
 @cache
 def words() -> Mapping[str, str]:
     """Return the words for each emoji, a single character; none for one that is removed."""
