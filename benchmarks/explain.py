@@ -165,7 +165,8 @@ def main() -> None:
     classifier = emotune.load(options.model, device="cpu")
     found = speed(classifier, texts[: options.timed]) if options.timed else {}
     print(found, flush=True)
-    print(json.dumps(found | faithfulness(classifier, texts[: options.rows])))
+    faithful = faithfulness(classifier, texts[: options.rows]) if options.rows else {}
+    print(json.dumps(found | faithful))
 
 
 if __name__ == "__main__":

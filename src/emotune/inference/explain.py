@@ -172,6 +172,8 @@ def _groups(words: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 def removed(text: str, start: int, end: int) -> str:
     """Return the text without a span; no blanks are doubled and no words joined."""
     left, right = text[:start], text[end:]
-    if not left or not right or (left[-1].isspace() and right[0].isspace()):
-        return left.rstrip() + right.lstrip() if not left or not right else left + right.lstrip()
+    if not left or not right:
+        return (left + right).strip()
+    if left[-1].isspace() and right[0].isspace():
+        return left + right.lstrip()
     return f"{left} {right}" if left[-1].isalnum() and right[0].isalnum() else left + right

@@ -100,8 +100,9 @@ def check(
 
     Raises ConfigError for an invalid suite, UsageError if none of its cases applies to the model's labels.
     """
-    classifier = run_model(open_model(model), device=device, warn=reporter.warn)
-    cases = read_suite(suite, classifier.labels)
+    found = open_model(model)
+    cases = read_suite(suite, found.decision.labels)
+    classifier = run_model(found, device=device, warn=reporter.warn)
     results = run_cases(classifier, cases, batch_size)
     if all(result.passed is None for result in results):
         hint = f"Write cases for the model's labels: {', '.join(classifier.labels.names[:10])} (docs/check.md)."
