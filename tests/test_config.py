@@ -198,7 +198,7 @@ def test_a_word_that_yaml_reads_as_a_boolean_is_explained(write, text: str, plac
         ("name: a\nabout: !!python/object/apply:os.system [ls]\n", "own.yaml:2: not valid YAML: could not determine"),
         ("name: a\nabout: 2024-13-45\n", "own.yaml:2: cannot read '2024-13-45'"),
         ("about: !!bool perhaps\n", "own.yaml:1: cannot read 'perhaps'"),
-        ("[" * 5000, "own.yaml: not a configuration: nested too deeply"),
+        ("[" * 5000, "own.yaml: nested too deeply"),
         (b"name: a\nabout: \xff\xfe\n", "own.yaml:2: not UTF-8 text"),
         (b"name: a\nabout: b\x00\n", "own.yaml:2: not valid YAML: the character U+0000 is not allowed"),
         (b"\x89PNG\r\n\x1a\n\x00\x00", "own.yaml:1: not UTF-8 text"),

@@ -20,10 +20,12 @@ VERBS = (
     "tune",
     "ensemble",
     "evaluate",
+    "check",
     "compare",
     "ladder",
     "export",
     "predict",
+    "explain",
     "features",
     "recipes",
 )

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +122,19 @@ class Terminal:
         with writing_results():
             console = _results()
             console.print(Text(printable(title), style="bold"), soft_wrap=not console.is_terminal)
+
+    @property
+    def colored(self) -> bool:
+        """Whether stdout is a terminal that shows colours."""
+        console = _results()
+        return console.is_terminal and not console.no_color and console.color_system is not None
+
+    def styled(self, parts: Iterable[tuple[str, str]]) -> None:
+        """Print a line on stdout in parts, each a text with its style; the colours are for a terminal only."""
+        from rich.text import Text
+
+        with writing_results():
+            _results().print(Text.assemble(*((printable(text), style) for text, style in parts)))
 
     def table(self, table: "Table", title: str = "") -> None:
         """Print a table on stdout. On a terminal it is fitted to the columns; a pipe or a file gets it as it is."""

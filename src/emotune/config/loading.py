@@ -25,6 +25,7 @@ from emotune.errors import ConfigError, MissingInputError, Place, did_you_mean
 _MAX_BYTES = 1 << 20
 _RECIPES = resources.files("emotune") / "recipes"
 _DEFAULT_KIND, _KIND = "encoder", "model.kind"
+_CONFIGURATION = "a configuration is a mapping of sections (data:, model:, training:, …)"
 Key = tuple[str | int, ...]
 Places = dict[Key, Place | None]
 
@@ -52,24 +53,27 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def read_tree(path: Path) -> Tree:
-    """Read a YAML file of at most 1 MiB; raises ConfigError with the line unless it is a mapping in plain YAML."""
+def read_tree(path: Path, content: str = _CONFIGURATION) -> Tree:
+    """Read a YAML file of at most 1 MiB; raises ConfigError with the line unless it is a mapping in plain YAML.
+
+    content: what the file has to be, for the error.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
+            found = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror}", place=Place(path)) from error
-    if len(content) > _MAX_BYTES:
-        raise ConfigError(f"larger than {_MAX_BYTES} bytes: not a configuration", place=Place(path))
+    if len(found) > _MAX_BYTES:
+        raise ConfigError(f"larger than {_MAX_BYTES} bytes: {content}", place=Place(path))
     try:
-        text = content.decode()
+        text = found.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = found.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"not UTF-8 text: {error.reason}", place=Place(path, line)) from error
-    return parse_tree(text, path)
+    return parse_tree(text, path, content)
 
 
-def parse_tree(text: str, path: Path) -> Tree:
+def parse_tree(text: str, path: Path, content: str = _CONFIGURATION) -> Tree:
     """Read YAML text; errors and places name `path`. Raises ConfigError as `read_tree`."""
     try:
         loader = _Loader(text, path)
@@ -85,9 +89,9 @@ def parse_tree(text: str, path: Path) -> Tree:
         fault = "put quotes around a text that begins with *" if starred else error.problem
         raise ConfigError(f"not valid YAML: {fault}", place=Place(path, line)) from error
     except RecursionError as error:
-        raise ConfigError("not a configuration: nested too deeply", place=Place(path)) from error
+        raise ConfigError(f"nested too deeply: {content}", place=Place(path)) from error
     if not isinstance(values, dict):
-        raise ConfigError("a configuration is a mapping of sections (data:, model:, training:, …)", place=Place(path))
+        raise ConfigError(content, place=Place(path))
     return Tree(values, loader.places)
 
 

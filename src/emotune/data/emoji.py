@@ -55,7 +55,7 @@ def with_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, Origin]]:
         own = [] if tokenizer.normalizer is None else [tokenizer.normalizer]
         reading.normalizer = normalizers.Sequence([normalizers.Replace(Regex(f"[{removed}]"), ""), *own])
     said = {char: words()[char] for char in unknown if words()[char]}
-    said |= {each: each for _, (_, symbols) in _rows(_ROWS) for each in symbols.split() if not _is_emoji(each)}
+    said |= {each: each for each in emoticons()}
     reading.add_tokens([AddedToken(each, normalized=False, single_word=not _is_emoji(each)) for each in said])
     numbers, old = reading.get_vocab(), tokenizer.get_vocab()
 
@@ -63,6 +63,12 @@ def with_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, Origin]]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
     return reading, {numbers[each]: Origin(ids(each), ids(name)) for each, name in said.items() if each not in old}
+
+
+def emoticons() -> list[str]:
+    """Return the emoticons of the table of rows, the longest first."""
+    found = (each for _, (_, symbols) in _rows(_ROWS) for each in symbols.split() if not _is_emoji(each))
+    return sorted(found, key=len, reverse=True)
 
 
 def _is_emoji(text: str) -> bool:

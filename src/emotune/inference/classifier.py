@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from unicodedata import category
 
 import numpy as np
@@ -32,6 +32,7 @@ from emotune.data.language import is_foreign
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Decision
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
+from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, occlude
 from emotune.labels import LabelSet, Task, in_order, mapping_to
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+_T = TypeVar("_T")
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_MAX_WINDOWS = 64  # about 50 pages for a model of 512 tokens
 CHUNK = 256  # texts that `stream` reads and scores together
+_EXPLAINED = 64  # texts that are explained together; each is scored once for each of its words
 SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
 _FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
@@ -221,6 +224,33 @@ class EmotionClassifier:
         """
         return self.decision.probabilities(self._score(list(_checked(texts)), batch_size, max_windows).logits)
 
+    def explain(
+        self,
+        texts: str | Iterable[str],
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        max_windows: int | None = DEFAULT_MAX_WINDOWS,
+        max_passes: int = DEFAULT_MAX_PASSES,
+    ) -> list[Explanation]:
+        """Return which words speak for which label, in the order of the texts: see `Explanation` for the shapes.
+
+        Each word is removed in turn, and the text scored again. max_passes: the most variants of a text, about; in a
+        text of more words, several words in a row are removed together. max_windows: as in `stream`.
+
+        Raises TypeError as `predict`, UsageError for a number below 1.
+        """
+        _require_counts(max_passes=max_passes)
+        predictions = self.predict(texts, batch_size=batch_size, max_windows=max_windows)
+        found: dict[str, Explanation] = {}
+        for chunk in _chunks(iter({p.text: p for p in predictions}.values()), _EXPLAINED):
+            plans = [occlude(p.text[: len(p.text) - p.unread], p.windows, max_passes) for p in chunk]
+            variants = list(dict.fromkeys(text for plan in plans for text in plan.texts))
+            logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
+            for p, plan in zip(chunk, plans, strict=True):
+                contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
+                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions)
+        return [found[p.text] for p in predictions]
+
     def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
         """Return logits of shape (texts, labels), before activation and decision; texts are read whole.
 
@@ -279,11 +309,11 @@ def _shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _chunks(texts: Iterator[str], size: int) -> Iterator[list[str]]:
+def _chunks(texts: Iterator[_T], size: int) -> Iterator[list[_T]]:
     """Yield lists of `size` texts; an error of the iterator is raised after the texts before it."""
     error: Exception | None = None
 
-    def until_error() -> Iterator[str]:
+    def until_error() -> Iterator[_T]:
         nonlocal error
         try:
             yield from texts

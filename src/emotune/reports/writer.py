@@ -131,6 +131,26 @@ class Cases(Block):
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A piece of a text. `level`: how strongly it is highlighted, from 1 to 4, below 0 as against; 0: not."""
+
+    text: str
+    level: int = 0
+
+    @property
+    def style(self) -> str:
+        """The name of its style in the page; empty for none."""
+        return f"{'for' if self.level > 0 else 'against'}-{abs(self.level)}" if self.level else ""
+
+
+@dataclass(frozen=True)
+class Highlights(Block):
+    """One text several times, with other pieces highlighted for each name (such as a label and its score)."""
+
+    rows: tuple[tuple[str, tuple[Piece, ...]], ...]
+
+
+@dataclass(frozen=True)
 class Errors(Block):
     """Wrong predictions. The page shows the first `few` and the others on demand; its script puts filters on them."""
 
@@ -273,7 +293,7 @@ def write_report(report: Report, folder: Path, warn: Callable[[str], None]) -> P
     write_json(folder / report.data_name, report.data)
     for name, text in report.attachments.items():
         write_file(folder / name, text)
-    report = replace(report, edition=f"{datetime.now().astimezone():%Y-%m-%d %H:%M} · emotune {version('emotune')}")
+    report = _dated(report)
     svgs = _write_pictures(report, folder, warn)
     shown = report.with_pictures(svgs)
     write_file(folder / TEXT, report_markdown(shown))
@@ -281,6 +301,15 @@ def write_report(report: Report, folder: Path, warn: Callable[[str], None]) -> P
         return folder / TEXT
     write_file(folder / PAGE, report_html(shown, svgs))
     return folder / PAGE
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page of a report without pictures, alone."""
+    write_file(path, report_html(_dated(report).with_pictures(()), {}))
+
+
+def _dated(report: Report) -> Report:
+    return replace(report, edition=f"{datetime.now().astimezone():%Y-%m-%d %H:%M} · emotune {version('emotune')}")
 
 
 def _write_pictures(report: Report, folder: Path, warn: Callable[[str], None]) -> dict[str, bytes]:

@@ -1,0 +1,93 @@
+"""`emotune check`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line
+from emotune.errors import EmotuneError
+
+if TYPE_CHECKING:
+    from emotune.reports.tables import Table
+    from emotune.workflows.check import CheckOutcome, Result, Tally
+
+_LONGEST = 300  # characters of a text that are shown
+
+
+@reported
+def check(
+    model: ModelArgument,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="FILE.yaml", help="A suite of your own [default: that of emotune]."),
+    ] = None,
+    min_pass_rate: Annotated[
+        float | None, typer.Option(min=0, max=1, help="The least pass rate; below it, the exit code is 1.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every case, not only the failed ones.")] = False,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a behaviour test suite on a model.
+
+    Shows pass rates for negation, emoji, slang, typos, group names swapped and more, and the failed cases. A suite is a
+    YAML file. Cases whose labels the model does not have are skipped.
+    """
+    from emotune.workflows.check import check as run_check
+
+    terminal = Terminal(quiet=quiet)
+    outcome = run_check(model, file, reporter=terminal, device=device, batch_size=batch_size)
+    if as_json:
+        emit_json(outcome.to_json() | {"min_pass_rate": min_pass_rate})
+    else:
+        _show(outcome, terminal, everything=everything)
+    rate = outcome.total.rate
+    if min_pass_rate is not None and rate is not None and rate < min_pass_rate:
+        raise EmotuneError(f"the pass rate {rate:.3f} is below {min_pass_rate:g}")
+
+
+def _show(outcome: "CheckOutcome", terminal: Terminal, *, everything: bool) -> None:
+    terminal.table(_table(outcome), f"{outcome.suite} on {outcome.model}")
+    failed = [result for result in outcome.results if result.passed is False]
+    _list("Failed", failed, terminal)
+    if everything:
+        _list("Passed", (result for result in outcome.results if result.passed), terminal)
+        _list("Skipped", (result for result in outcome.results if result.passed is None), terminal)
+
+
+def _table(outcome: "CheckOutcome") -> "Table":
+    from emotune.reports.tables import Table
+
+    tallies = {**outcome.capabilities, "all": outcome.total}
+    skips = outcome.total.skipped > 0
+
+    def row(name: str, tally: "Tally") -> tuple[str, ...]:
+        rate = "" if tally.rate is None else f"{100 * tally.rate:.1f} %"
+        return (name, f"{tally.passed}", f"{tally.cases}", rate, *([f"{tally.skipped}"] if skips else []))
+
+    header = ("capability", "passed", "cases", "pass rate", *(["skipped"] if skips else []))
+    return Table(header, tuple(row(name, tally) for name, tally in tallies.items()))
+
+
+def _list(title: str, results: "Iterable[Result]", terminal: Terminal) -> None:
+    """Print cases: the place and the text, then what was expected and what the model said."""
+    from emotune.workflows.check import expectation
+
+    results = list(results)
+    if not results:
+        return
+    emit("")
+    terminal.heading(f"{title} ({len(results)})")
+    for result in results:
+        case = result.case
+        text = on_one_line(case.texts[0])
+        shown = text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
+        terminal.paragraph(f"{case.place} ({case.capability})  {shown!r}", others="  ")
+        terminal.paragraph(f"expected: {expectation(case)}", first="    ", others="      ")
+        said = f"skipped: {case.skipped}" if result.passed is None else f"model: {on_one_line(result.found)}"
+        terminal.paragraph(said, first="    ", others="      ")

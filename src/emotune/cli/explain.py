@@ -1,0 +1,125 @@
+"""`emotune explain`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from emotune.cli.lines import read_blocks
+from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.predict import _given, _newest
+from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
+from emotune.errors import MissingInputError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from emotune.inference.explain import Explanation
+    from emotune.labels import LabelSet
+
+_MAX_PASSES, _MAX_WINDOWS = 128, 64  # those of the classifier, whose module is imported later
+# by level: from barely to strongly for, and against
+_FOR = ("", "green", "bold green", "black on green", "bold black on green")
+_AGAINST = ("", "red", "bold red", "white on red", "bold white on red")
+
+
+@reported
+def explain(
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            envvar="EMOTUNE_MODEL",
+            help="Run directory, model directory or hub id [default: the newest run in runs/].",
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL,…", help="The labels to explain [default: those predicted; with --json, all]."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Words to print for each label.")] = 5,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with the highlighted texts to this file.")
+    ] = None,
+    device: DeviceOption = "auto",
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    max_windows: Annotated[
+        int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
+    ] = _MAX_WINDOWS,
+    max_passes: Annotated[
+        int, typer.Option(min=1, help="How often a text is scored; in longer texts, several words count as one.")
+    ] = _MAX_PASSES,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or UTF-16 with its mark].")
+    ] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which words of a text speak for which emotion.
+
+    Each word is removed in turn. Its contribution to a label is the label's probability minus that without the word.
+    """
+    from emotune.artifact.opening import open_model
+    from emotune.atomic import require_writable
+    from emotune.inference.classifier import run_model
+
+    terminal = Terminal(quiet=quiet)
+    given = [] if texts == ["-"] else texts or []
+    blocks = _given(given, terminal) if given else read_blocks(encoding, terminal.warn)
+    if html is not None:
+        require_writable(html.parent, "Name another file: --html FILE")
+    name = model or _newest(terminal)
+    classifier = run_model(open_model(name), device=device, warn=terminal.warn)
+    wanted = [] if labels is None else _known(labels, classifier.labels)
+    number, kept = 0, list["Explanation"]()
+    for block in blocks:
+        found = classifier.explain(block.lines, batch_size=batch_size, max_windows=max_windows, max_passes=max_passes)
+        for explanation in found:
+            emit_json(explanation.to_json(wanted or None)) if as_json else _show(explanation, wanted, top, terminal)
+        flush_results()
+        number += len(found)
+        kept += found if html is not None else []
+    if not number:
+        raise MissingInputError("no text given", hint='Try: emotune explain "I did not see that coming!"')
+    if html is not None:
+        from emotune.reports.explanation import explanation_report
+        from emotune.reports.writer import write_page
+
+        write_page(explanation_report(kept, wanted, name), html)
+        terminal.info(f"written to {html}")
+
+
+def _known(labels: str, known: "LabelSet") -> list[str]:
+    """Return the labels of a list of names; raises UsageError for an unknown one."""
+    names = [name for part in labels.split(",") if (name := part.strip())]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--labels: this model has no label {name!r}", hint=did_you_mean(name, known.names))
+    return names
+
+
+def _show(explanation: "Explanation", wanted: Sequence[str], top: int, terminal: Terminal) -> None:
+    """Print a text and, for each label, its words with the largest contributions; in colour, the text again."""
+    from emotune.reports.explanation import level, pieces, shown_labels
+
+    emit(on_one_line(explanation.text))
+    if not explanation.scores:
+        emit("  (a blank text has no labels)")
+    elif not explanation.labels and not wanted:
+        emit("  (no label passes its threshold; the highest:)")
+    for label in shown_labels(explanation, wanted):
+        name = f"{label} {explanation.scores[label]:.2f}"
+        if terminal.colored:
+            text = ((on_one_line(piece.text), _style(piece.level)) for piece in pieces(explanation, label))
+            terminal.styled([(f"  {name}  ", "bold"), *text])
+        words = [
+            f"{on_one_line(word.word)} {value:+.2f}" for word, value in explanation.top(label, top) if level(value)
+        ]
+        terminal.paragraph(f"{name}: {', '.join(words) or 'no word matters alone'}", first="  ", others="    ")
+
+
+def _style(level: int) -> str:
+    return _FOR[level] if level >= 0 else _AGAINST[-level]
