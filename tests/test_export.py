@@ -23,7 +23,7 @@ from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import DECISION, MANIFEST, verify
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.cli.app import app
-from emotune.config.kinds import BilstmConfig, EncoderConfig
+from emotune.config.settings import BilstmConfig, EncoderConfig
 from emotune.data.tokens import TextEncoder, batches_of_one_length
 from emotune.errors import ModelError, UsageError
 from emotune.hub import file_digest
