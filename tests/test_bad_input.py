@@ -141,10 +141,9 @@ CONFIG = [
 ]
 
 MODEL = [
-    Case("no such model", "predict -m nowhere x", MISSING, "no model 'nowhere'\n  MODEL is a run directory"),
+    Case("no such model", "predict -m nowhere x", MISSING, "no model 'nowhere'\n  MODEL is `default`, a run directory"),
     Case("a file as a model", "predict -m data/train.csv x", BAD_DATA, "a model is a directory, not a file"),
     Case("a folder that is no model", "predict -m data x", BAD_DATA, r"data: neither emotune.json nor config.json"),
-    Case("no model at all", "predict x", MISSING, "no model given, and none in runs/\n  .*emotune train starter"),
     Case("no text", "predict -m {run}", MISSING, "no text given\n  Try: emotune predict"),
     Case(
         "stdin is not UTF-8",

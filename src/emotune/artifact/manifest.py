@@ -49,6 +49,8 @@ from emotune.errors import UPDATE, MissingInputError, ModelError, OutputError, P
 from emotune.hub import fetch_model, file_digest, local_path
 
 MANIFEST = "emotune.json"
+DEFAULT = "default"  # the name of the model that the package contains
+_BUNDLED = Path(__file__).parents[1] / DEFAULT
 DECISION = "decision.json"
 FORMAT_VERSION = 1
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
@@ -123,11 +125,15 @@ def _manifest_text(manifest: Manifest) -> str:
 
 
 def find_model(name: str) -> Path:
-    """Return the directory of a MODEL argument: a run directory, a model directory, or a hub id.
+    """Return the directory of a MODEL argument: `default`, a run directory, a model directory, or a hub id.
 
     A directory without a manifest is a classifier of other software. Raises MissingInputError if nothing is found,
     ModelError for a directory that is not a model, or an incomplete model of emotune.
     """
+    if name == DEFAULT:
+        if not (_BUNDLED / MANIFEST).is_file():
+            raise MissingInputError("this install of emotune has no model", hint="Install it again, or name a model.")
+        return _BUNDLED
     path = local_path(name)
     if path is None or not (path / MANIFEST).is_file():
         with suppress(OSError, ValueError, RuntimeError):  # not a path
@@ -149,7 +155,7 @@ def find_model(name: str) -> Path:
         known = (
             f"{run}/ has {listed}."
             if others
-            else "MODEL is a run directory, a model directory or a hub id (owner/name)."
+            else "MODEL is `default`, a run directory, a model directory or a hub id (owner/name)."
         )
         raise MissingInputError(f"no model {name!r}", hint=suggested or known)
     # the list of the model's files, then those files and nothing else of the repository

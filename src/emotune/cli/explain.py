@@ -33,7 +33,7 @@ def explain(
             "--model",
             "-m",
             envvar="EMOTUNE_MODEL",
-            help="Run directory, model directory or hub id [default: the newest run in runs/].",
+            help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
         ),
     ] = None,
     labels: Annotated[

@@ -36,7 +36,9 @@ DataSetOption = Annotated[
     typer.Option("--set", metavar="DATA.B=C", help="Set how the data is read, by a data.* key; may be repeated."),
 ]
 TuneSplit = Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A run directory, a model directory or a hub id.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A run directory, a model directory, a hub id, or default.")
+]
 DataArgument = Annotated[
     str,
     typer.Argument(

@@ -33,7 +33,7 @@ def predict(
             "--model",
             "-m",
             envvar="EMOTUNE_MODEL",
-            help="Run directory, model directory or hub id [default: the newest run in runs/].",
+            help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
         ),
     ] = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show the k highest scores.")] = None,
@@ -94,17 +94,16 @@ def predict(
 
 
 def _newest(terminal: Terminal) -> str:
-    from emotune.artifact.manifest import newest_model
+    from emotune.artifact.manifest import DEFAULT, newest_model
 
     newest = newest_model(Path("runs"))
-    if newest is None:
-        unfinished = next(Path("runs").glob("*/checkpoints"), None)
-        hint = "Name one with -m, or train one: emotune train starter"
-        if unfinished is not None:
-            hint = f"Name one with -m, or resume a training: emotune train --resume {unfinished.parent}"
-        raise MissingInputError("no model given, and none in runs/", hint=hint)
-    terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
-    return str(newest)
+    if newest is not None:
+        terminal.info(f"model: {newest} (the newest in runs/; choose with -m)")
+        return str(newest)
+    terminal.info("model: default, which is part of emotune (28 labels of GoEmotions; choose with -m)")
+    if (unfinished := next(Path("runs").glob("*/checkpoints"), None)) is not None:
+        terminal.info(f"a training is unfinished: emotune train --resume {unfinished.parent}")
+    return DEFAULT
 
 
 def _given(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emotune.artifact.ensemble import combined
-from emotune.artifact.manifest import FORMAT_VERSION, Manifest
+from emotune.artifact.manifest import DEFAULT, FORMAT_VERSION, Manifest
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.directory import TOKENIZER
 from emotune.artifact.safety.files import read_json
@@ -331,8 +331,10 @@ def _is_blank(text: str) -> bool:
     return all(category(character) in _INVISIBLE for character in text)
 
 
-def load(model: str | Path, *, device: str = "auto", threads: int | None = None) -> EmotionClassifier:
-    """Load a model from a run directory, a model directory or a hub id, after checking it against its manifest.
+def load(model: str | Path = DEFAULT, *, device: str = "auto", threads: int | None = None) -> EmotionClassifier:
+    """Load a model by its run directory, model directory or hub id, after checking it against its manifest.
+
+    Without one: the model that is part of emotune, of GoEmotions' 28 labels.
 
     threads: the threads that score; None for the CPUs that this process may use (in PyTorch: its own setting).
     A classifier of other software has no manifest; it is used as it is, with an EmotuneWarning.

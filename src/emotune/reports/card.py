@@ -109,12 +109,15 @@ def _language(published: Sequence[DataSet]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
-def export_card(name: str, source: str, facts: Sequence[str], parity: Table, decision: Decision) -> str:
+def export_card(
+    name: str, source: str, language: str | None, facts: Sequence[str], parity: Table, decision: Decision
+) -> str:
     """The card of an exported model: facts of the export, its parity report; `source` is the trained model's card."""
     published = published_of(source)
     front = {
         "library_name": "emotune",
         "datasets": [data_set.hub_id for data_set in published],
+        "language": language,
         "license": licence_of(source),
         "tags": ["onnx"],
     }

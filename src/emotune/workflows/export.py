@@ -308,7 +308,8 @@ def _finish(
     path = found.directory / "README.md"
     card = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     table = parity_table(parity.to_json(), asdict(limits))
-    write_file(stage / "README.md", export_card(request.out.resolve().name, card, facts, table, found.decision))
+    name = request.out.resolve().name
+    write_file(stage / "README.md", export_card(name, card, found.language, facts, table, found.decision))
     sealed = read_manifest(stage)
     _seal(found, stage, sealed.kind, sealed.max_tokens)
     return record
