@@ -285,16 +285,14 @@ def test_a_profile_compresses_the_graph_by_typical_texts(
         return changed
 
     monkeypatch.setitem(sys.modules, "emotune.models.quantize", SimpleNamespace(compressed=compressed))
-    done = emotune("export", run, "--out", tmp_path / "out", "--profile", "compact", "--max-flipped", 1, "--json")
-    assert done.exit_code in (0, 65)
+    loose = ["--max-difference", 1, "--max-flipped", 1, "--max-f1-loss", 1]
+    done = emotune("export", run, "--out", tmp_path / "out", "--profile", "fast", *loose)
+    assert done.exit_code == 0, done.output
     profile, samples = seen
-    assert profile == "compact"
+    assert profile == "fast"
     assert sum(map(len, samples)) == tiny.SPLITS["train"]
     assert all(rows.ndim == 2 and rows.dtype == np.int64 for rows in samples)
-    loose = ["--max-difference", 1, "--max-flipped", 1, "--max-f1-loss", 1]
-    done = emotune("export", run, "--out", tmp_path / "loose", "--profile", "fast", "--json", *loose)
-    assert done.exit_code == 0, done.output
-    parity = json.loads((tmp_path / "loose" / EXPORT).read_text())["parity"]
+    parity = json.loads((tmp_path / "out" / EXPORT).read_text())["parity"]
     assert 0.001 < parity["largest_difference"] < 0.03
 
 
