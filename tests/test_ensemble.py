@@ -16,6 +16,7 @@ import tiny
 from emotune.artifact.manifest import read_decision, seal, verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
+from emotune.config import settings
 from emotune.config.kinds import KINDS
 from emotune.errors import ModelError
 from emotune.inference.classifier import load
@@ -349,6 +350,7 @@ def test_in_the_cache_of_the_hub_which_is_made_of_links_it_is_read(joined: Path,
 @pytest.fixture
 def cues(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Options that train a kind of model that is fitted at once."""
+    monkeypatch.setattr(settings, "CueConfig", cue_kind.CueConfig, raising=False)
     monkeypatch.setitem(KINDS, cue_kind.NAME, cue_kind.KIND)
     return ["--set", f"model.kind={cue_kind.NAME}"]
 
