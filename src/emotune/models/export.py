@@ -2,7 +2,8 @@
 
 The rows of a batch have the same length, so the graphs have no attention mask and no padding. Transformers are traced
 by `torch.onnx`; where the head reads only the first token, the last layer computes no other. ONNX Runtime's fusions for
-transformers are not applied: they made MiniLM slower (4.1 instead of 3.6 ms for a text on one core).
+transformers are not applied: on one core they made MiniLM slower (16 texts of 16 tokens in 28.3 instead of 24.8 ms, one
+in 3.85 instead of 3.69).
 """
 
 import logging
