@@ -33,21 +33,25 @@ def install(folder: Path) -> Sequence[str]:
 
 
 def sizes(folder: Path) -> tuple[Counter[str], Counter[str]]:
-    """Return the bytes of each installed package, and those of its byte code."""
+    """Return the bytes of each installed package, the model of emotune aside, and those of its byte code."""
     files, compiled = Counter[str](), Counter[str]()
     for package in metadata.distributions(path=[str(path) for path in folder.rglob("site-packages")]):
         for file in package.files or ():
             path = Path(str(package.locate_file(file)))
-            if path.is_file() and package.name not in INSTALLERS:
+            if path.is_file() and package.name not in INSTALLERS and "default" not in path.parts:
                 (compiled if path.suffix == ".pyc" else files)[package.name] += path.stat().st_size
     return files, compiled
 
 
 def models(folder: Path) -> dict[str, str]:
     """Make a model of each kind that the base install runs; return them by name."""
-    run = folder / "ngrams"
+    run, network, export = folder / "ngrams", folder / "network", folder / "export"
     emotune(HERE, folder, "train", "emotion-tfidf", "--data", "emotune:starter", "--out", str(run))
-    return {"n-grams": str(run)}
+    small = ("model.layers=1", "model.hidden_size=16", "model.embedding_size=16", "training.max_steps=2")
+    options = [part for each in small for part in ("--set", each)]
+    emotune(HERE, folder, "train", "goemotions-bilstm-max", "--data", "emotune:starter", "--out", str(network), *options)
+    emotune(HERE, folder, "export", str(network), "--out", str(export))
+    return {"n-grams": str(run), "an export": str(export), "the package": "default"}
 
 
 def emotune(python: Sequence[str], folder: Path, *args: str) -> str:

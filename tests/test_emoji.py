@@ -149,7 +149,8 @@ def test_rows_of_emoji_have_labels_of_the_data() -> None:
     labels = LabelSet(("Anger", "joy", "confusing"), Task.MULTI_LABEL)
     rows = emoji.training_rows(labels, 10_000)
     found = {text: labels.names[label] for text, label, _ in rows}
-    assert len(found) == len(rows)
+    assert sum(text == "😡" for text, *_ in rows) == 1
+    assert sum(text == ">:(" for text, *_ in rows) == 3
     assert found["😡😡"] == found[">:("] == found["🙄"] == "Anger"
     assert found["😂😂😂"] == found[":)"] == "joy"
     assert ":):)" not in found
@@ -160,7 +161,7 @@ def test_rows_of_emoji_have_labels_of_the_data() -> None:
 
 
 def test_training_tells_of_the_rows_of_emoji(tmp_path: Path) -> None:
-    rows = "".join(f"text number {i},{('joy', 'anger')[i % 2]}\n" for i in range(2000))
+    rows = "".join(f"text number {i},{('joy', 'anger')[i % 2]}\n" for i in range(4000))
     (tmp_path / "data.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
     said: list[str] = []
     for value, out in (("true", "with"), ("false", "without")):
@@ -172,7 +173,7 @@ def test_training_tells_of_the_rows_of_emoji(tmp_path: Path) -> None:
     assert re.search(told, " ".join(said[0].split()))
     assert "emoji" not in said[1]
     joy, anger = (load(tmp_path / "with").predict_proba(["😂", "😡"])[i] for i in range(2))
-    assert joy[1] > 0.7 > 0.3 > anger[1]  # the labels are anger, joy
+    assert joy[1] > 0.7 > anger[1]  # the labels are anger, joy
 
 
 def test_inspect_names_the_characters_that_are_still_unknown(tmp_path: Path, base: Path) -> None:

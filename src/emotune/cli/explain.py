@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotune.cli.lines import read_blocks
-from emotune.cli.options import DeviceOption, JsonOption, QuietOption, reported
-from emotune.cli.predict import _given, _newest
+from emotune.cli.options import DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
+from emotune.cli.predict import given_blocks, newest_or_default
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
 from emotune.errors import MissingInputError, UsageError, did_you_mean
 
@@ -45,6 +45,7 @@ def explain(
         Path | None, typer.Option(metavar="FILE", help="Write a page with the highlighted texts to this file.")
     ] = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     max_windows: Annotated[
         int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
@@ -68,11 +69,11 @@ def explain(
 
     terminal = Terminal(quiet=quiet)
     given = [] if texts == ["-"] else texts or []
-    blocks = _given(given, terminal) if given else read_blocks(encoding, terminal.warn)
+    blocks = given_blocks(given, terminal) if given else read_blocks(encoding, terminal.warn)
     if html is not None:
         require_writable(html.parent, "Name another file: --html FILE")
-    name = model or _newest(terminal)
-    classifier = run_model(open_model(name), device=device, warn=terminal.warn)
+    name = model or newest_or_default(terminal)
+    classifier = run_model(open_model(name), device=device, warn=terminal.warn, threads=threads)
     wanted = [] if labels is None else _known(labels, classifier.labels)
     number, kept = 0, list["Explanation"]()
     for block in blocks:

@@ -59,11 +59,11 @@ def predict(
     lines = read_blocks(encoding, terminal.warn)  # checks the encoding first
     if given and encoding is not None:
         terminal.warn("--encoding is ignored: it is that of stdin, and the texts are arguments")
-    blocks = _given(given, terminal) if given else lines
+    blocks = given_blocks(given, terminal) if given else lines
     from emotune.artifact.opening import open_model
     from emotune.labels import mapping_to
 
-    found = open_model(model or _newest(terminal))
+    found = open_model(model or newest_or_default(terminal))
     if level is not None:
         mapping_to(level, found.decision.labels)
     from emotune.inference.classifier import ignored_device, run_model
@@ -93,7 +93,8 @@ def predict(
     _tell(counts, max_windows, terminal)
 
 
-def _newest(terminal: Terminal) -> str:
+def newest_or_default(terminal: Terminal) -> str:
+    """Return the model of a command that names none: the newest in runs/, or that of the package; tell which."""
     from emotune.artifact.manifest import DEFAULT, newest_model
 
     newest = newest_model(Path("runs"))
@@ -106,7 +107,7 @@ def _newest(terminal: Terminal) -> str:
     return DEFAULT
 
 
-def _given(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
+def given_blocks(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
     """Return the texts of the arguments in blocks; warn of names of files."""
     warned = next(filter(None, map(_mistaken, texts)), None)
     if warned is not None:

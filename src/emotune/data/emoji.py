@@ -18,7 +18,7 @@ from emotune.labels import LabelSet, label_key
 
 _FILES = resources.files("emotune") / "data"
 _ROWS = "emoji_rows.tsv"
-_REPEATS = (1, 2, 3)  # 😂, 😂😂 and 😂😂😂 are rows of their own; an emoticon is one
+_REPEATS = (1, 2, 3)  # rows of a symbol: 😂, 😂😂 and 😂😂😂, or an emoticon three times
 _SHARE = 0.1  # of the training rows: more rows of emoji than that are not added
 
 
@@ -76,9 +76,9 @@ def _is_emoji(text: str) -> bool:
 
 
 def training_rows(labels: LabelSet, num_texts: int) -> list[tuple[str, int, Place]]:
-    """Return emoji and emoticons, and emoji repeated, each with the position of its label and its place in the table.
+    """Return emoji, single and repeated, and emoticons, each with the position of its label and its place in the table.
 
-    num_texts: the training rows, of which they are at most a tenth; repeated emoji are left out first.
+    num_texts: the training rows, of which they are at most a tenth; repetitions are left out first.
     """
     names = {label_key(name): i for i, name in enumerate(labels.names)}
     found: list[tuple[str, int, Place]] = []
@@ -86,7 +86,7 @@ def training_rows(labels: LabelSet, num_texts: int) -> list[tuple[str, int, Plac
         more = []
         for line, (wanted, symbols) in _rows(_ROWS):
             label = next((names[key] for name in wanted.split(", ") if (key := label_key(name)) in names), None)
-            texts = [each * repeats for each in symbols.split() if repeats == 1 or _is_emoji(each)]
+            texts = [each * repeats if _is_emoji(each) else each for each in symbols.split()]
             if label is not None:
                 more += [(text, label, Place(Path(_ROWS), line)) for text in texts]
         if len(found) + len(more) > _SHARE * num_texts:

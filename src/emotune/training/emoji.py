@@ -98,7 +98,7 @@ def _fit(
     encoded, targets, rng = examples.encoded, torch.from_numpy(examples.targets), np.random.default_rng(seed)
     batches = [rows for _ in range(_EPOCHS) for rows in shuffled_buckets(encoded.lengths, _ROWS, rng)]
     steps = [batches[i : i + _BATCHES] for i in range(0, len(batches), _BATCHES)]
-    start = words.new.detach().clone()
+    start, whole = words.new.detach().clone(), _EPOCHS * len(encoded)
     optimizer = torch.optim.Adam([words.new], lr=_RATE)
     with _replaced(model, words):
         for done, step in enumerate(steps, start=1):
@@ -112,7 +112,7 @@ def _fit(
             optimizer.step()
             optimizer.zero_grad()
             optimizer.param_groups[0]["lr"] = _RATE * (1 - done / len(steps))
-            reporter.on_progress(done, len(steps))
+            reporter.on_progress(min(done * _ROWS * _BATCHES, whole), whole)
 
 
 @contextmanager
