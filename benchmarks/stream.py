@@ -1,12 +1,12 @@
 """Many lines through `emotune predict --json`: time of the first answer, memory over time, texts per second.
 
-    python benchmarks/stream.py --model MODEL --data FILE [--lines 100000] [--sample 2000]
+    python benchmarks/stream.py --model MODEL --data FILE [--pipeline DIR] [--lines 100000] [--sample 2000]
 
 FILE has one text per line, or is a TSV file with the text in its first column (GoEmotions); it is repeated until there
 are enough lines. The command reads them from a file and writes to a pipe. Memory is the resident memory of the command,
 sampled 10 times a second: the peak until a tenth of the answers has arrived, and the peak afterwards. Then the Python
 interface and the pipeline of transformers score a sample of the same texts in this process, in turns, at batch 32 and
-one by one. The last line of the output is one JSON object.
+one by one. The pipeline runs MODEL or, for an export, the trained model in DIR. The last line is one JSON object.
 """
 
 import argparse
@@ -35,12 +35,12 @@ def read_texts(path: Path, number: int) -> list[str]:
     return list(itertools.islice(itertools.cycle([line for line in lines if line]), number))
 
 
-def run_command(model: Path, texts: Sequence[str]) -> dict[str, float]:
+def run_command(model: str, texts: Sequence[str]) -> dict[str, float]:
     """Measure `emotune predict --json` on the texts; its answers must be those of the texts, in order."""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
         file.writelines(f"{text}\n" for text in texts)
         file.seek(0)
-        command = [sys.executable, "-m", "emotune", "predict", "-m", str(model), "--json"]
+        command = [sys.executable, "-m", "emotune", "predict", "-m", model, "--json"]
         started = time.perf_counter()
         with subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
             memory = Memory(process.pid)
@@ -85,14 +85,14 @@ class Memory:
             time.sleep(1 / SAMPLES_PER_SECOND)
 
 
-def compare(model: Path, texts: Sequence[str]) -> dict[str, float]:
+def compare(model: str, trained: Path | None, texts: Sequence[str]) -> dict[str, float]:
     """Measure the Python interface and the pipeline of transformers, in turns; the median of the turns counts."""
     from transformers import pipeline
 
     import emotune
 
     classifier = emotune.load(model, device="cpu")
-    directory = str(classifier.directory)
+    directory = str(trained or classifier.directory)
     theirs = pipeline("text-classification", model=directory, device="cpu", top_k=None)
     sides: dict[str, Callable[[Sequence[str], int], Any]] = {
         "emotune": lambda some, batch: list(classifier.stream(some, batch_size=batch)),
@@ -118,7 +118,8 @@ def compare(model: Path, texts: Sequence[str]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--pipeline", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--sample", type=int, default=2000)
@@ -126,7 +127,7 @@ def main() -> None:
     texts = read_texts(options.data, options.lines)
     found = run_command(options.model, texts)
     print(json.dumps(found, indent=2), flush=True)
-    print(json.dumps(found | compare(options.model, texts[: options.sample])))
+    print(json.dumps(found | compare(options.model, options.pipeline, texts[: options.sample])))
 
 
 if __name__ == "__main__":
