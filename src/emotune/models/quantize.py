@@ -3,7 +3,8 @@
 `compact` stores the weights as int8 and computes in fp32. `fast` also multiplies in int8. Dynamic quantization of ONNX
 Runtime has one scale for a whole batch, so a text's score depends on the texts beside it. Here the scale is a constant
 after a layer normalization, where the range hardly varies, and one per token elsewhere. Channels with large values
-are scaled down before rounding, and their weights up (SmoothQuant, https://arxiv.org/abs/2211.10438).
+are scaled down before rounding, and their weights up (SmoothQuant, https://arxiv.org/abs/2211.10438). The rounding
+errors of weights compensate each other on typical texts (GPTQ, https://arxiv.org/abs/2210.17323).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,8 @@ _CONTRIB = "com.microsoft"  # operators that ONNX Runtime has built in
 _MIN_SIZE = 1024  # elements of a constant that is worth the operators to compress it
 _MOST = 127.0  # of an int8
 _SMOOTHING = 0.9  # 1: all channels get the same range; 0: all rows of the weights do
+_DAMPING = 0.05  # of the mean square of a channel: what few samples cannot show keeps ordinary rounding
+_BLOCK = 128  # rows of weights whose errors are passed on together
 _FLOOR = 1e-6  # of a scale: a token whose values are all 0 has one too
 _GELU_MIN = 0.17  # no value of a GELU is less than -0.17
 _GELU_ZERO = 16  # its code: 239 of 255 codes are for positive values
@@ -40,15 +43,25 @@ class _Linear:
 
 
 @dataclass(frozen=True)
-class _Range:
-    """The smallest and the largest value of each channel, shape (in,)."""
+class _Measured:
+    """The values of a tensor on the samples: the least and the largest of each channel, shape (in,).
+
+    `moment`: sums of the products of two channels, shape (in, in).
+    """
 
     low: Floats
     high: Floats
+    moment: npt.NDArray[np.float64]
 
-    def joined(self, low: Floats, high: Floats) -> "_Range":
-        """Return the range of these values too."""
-        return _Range(np.minimum(self.low, low), np.maximum(self.high, high))
+    @classmethod
+    def of(cls, values: Floats) -> "_Measured":
+        """Measure values of shape (tokens, in)."""
+        return cls(values.min(axis=0), values.max(axis=0), (values.T @ values).astype(np.float64))
+
+    def joined(self, other: "_Measured") -> "_Measured":
+        """Return the measurement of both."""
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return _Measured(low, high, self.moment + other.moment)
 
 
 @dataclass(frozen=True)
@@ -73,15 +86,13 @@ def compressed(
     Embedding tables have one scale per row, weights one per output channel. The layer that computes an output of the
     graph, biases, and constants with few elements stay fp32. `fast` leaves recurrent layers as they are.
 
-    samples: token ids of typical texts, an array of shape (rows, tokens) for each run. `fast` measures ranges on
-    them; without samples it quantizes every input per token, which is slower and less accurate.
+    samples: token ids of typical texts, an array of shape (rows, tokens) for each run. The inputs of layers are
+    measured on them. Without samples the graph is less accurate, and `fast` is slower: it quantizes all per token.
     """
     source = _Source(model)
-    if profile == "compact":
-        return _Compact(source).rewritten()
-    inputs = {layer.input for layer in source.linears.values()}
-    normalized = sorted(name for name in inputs if source.origin(name) == "LayerNormalization")
-    return _Fast(source, _ranges(model, normalized, samples)).rewritten()
+    inputs = sorted({layer.input for layer in source.linears.values()})
+    measured = _measured(model, inputs, samples)
+    return (_Compact if profile == "compact" else _Fast)(source, measured).rewritten()
 
 
 class _Source:
@@ -160,8 +171,9 @@ class _Source:
 class _Rewriter:
     """Writes a graph anew, node by node."""
 
-    def __init__(self, source: _Source) -> None:
+    def __init__(self, source: _Source, measured: Mapping[str, _Measured]) -> None:
         self._source = source
+        self._measured = measured
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[str, onnx.TensorProto] = {}
 
@@ -215,34 +227,31 @@ class _Compact(_Rewriter):
 
     def write(self, node: onnx.NodeProto) -> bool:
         """Replace the weights among the inputs of a node."""
-        inputs = list(node.input)
-        for position in self._weights_of(node):
-            value = self._source.constant(inputs[position])
-            if value is not None and value.ndim >= 2 and value.size >= _MIN_SIZE:
-                inputs[position] = self._stored(inputs[position], value, axis=self._axis(node))
-        if inputs == list(node.input):
+        layer = self._source.linears.get(node.output[0])
+        stored: dict[int, str] = {}
+        if layer is not None:
+            measured = self._measured.get(layer.input)
+            codes, scales = _rounded_product(layer.weights, None if measured is None else measured.moment)
+            if any(attribute.name == "transB" and attribute.i for attribute in node.attribute):
+                codes, scales = codes.T, scales.T
+            stored[1] = self._stored(node.input[1], codes, scales)
+        elif node.op_type in _RECURRENT:
+            for position in (1, 2):
+                value = self._source.constant(node.input[position])
+                if value is not None and value.size >= _MIN_SIZE:
+                    stored[position] = self._stored(node.input[position], *_rounded(value, axis=-1))
+        if not stored:
             return False
         new = onnx.NodeProto()
         new.CopyFrom(node)
-        new.input[:] = inputs
+        for position, name in stored.items():
+            new.input[position] = name
         self._nodes.append(new)
         return True
 
-    def _weights_of(self, node: onnx.NodeProto) -> tuple[int, ...]:
-        if node.op_type in _RECURRENT:
-            return (1, 2)
-        return (1,) if node.output[0] in self._source.linears else ()
-
-    @staticmethod
-    def _axis(node: onnx.NodeProto) -> int:
-        """Return the axis of the weights over which an output sums."""
-        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
-        return -1 if transposed or node.op_type in _RECURRENT else -2
-
-    def _stored(self, name: str, value: Floats, axis: int) -> str:
+    def _stored(self, name: str, codes: npt.NDArray[np.int8], scales: Floats) -> str:
         output = f"{name}.float"
         if f"{name}.int8" not in self._constants:
-            codes, scales = _rounded(value, axis)
             cast = self.node("Cast", [self.constant(f"{name}.int8", codes)], f"{name}.cast", to=TensorProto.FLOAT)
             self.node("Mul", [cast, self.constant(f"{name}.scale", scales)], output)
         return output
@@ -251,9 +260,8 @@ class _Compact(_Rewriter):
 class _Fast(_Rewriter):
     """Multiplies in int8: activations are uint8 and weights int8, which all processors with VNNI multiply fastest."""
 
-    def __init__(self, source: _Source, ranges: Mapping[str, _Range]) -> None:
-        super().__init__(source)
-        self._ranges = ranges
+    def __init__(self, source: _Source, measured: Mapping[str, _Measured]) -> None:
+        super().__init__(source, measured)
         self._codes: dict[str, _Codes] = {}
         self._written: set[str] = set()
 
@@ -270,8 +278,12 @@ class _Fast(_Rewriter):
 
     def _write_product(self, layer: _Linear, codes: _Codes) -> None:
         name, output = f"{layer.output}.weights", layer.output
-        rows = layer.weights if codes.factors is None else layer.weights * codes.factors[:, None]
-        weights, scales = _rounded(rows, axis=0)
+        measured = self._measured.get(layer.input)
+        moment = None if measured is None else measured.moment
+        rows = layer.weights
+        if codes.factors is not None and moment is not None:
+            rows, moment = rows * codes.factors[:, None], moment / np.outer(codes.factors, codes.factors)
+        weights, scales = _rounded_product(rows, moment)
         inputs = [codes.tensor, self.constant(name, weights), codes.scale]
         inputs += [self.constant(f"{name}.scale", scales[0]), codes.zero]
         bias = None if layer.bias is None else self.constant(f"{output}.bias", layer.bias)
@@ -286,13 +298,14 @@ class _Fast(_Rewriter):
 
     def _quantized(self, name: str) -> _Codes:
         """Quantize the input of linear layers, once for all of them."""
-        if name in self._ranges:
-            return self._quantized_in_range(name, self._ranges[name])
-        if self._source.origin(name) == "Gelu":
+        origin = self._source.origin(name)
+        if name in self._measured and origin == "LayerNormalization":
+            return self._quantized_in_range(name, self._measured[name])
+        if origin == "Gelu":
             return self._quantized_by_token(name, _GELU_ZERO, 255 - _GELU_ZERO)
         return self._quantized_by_token(name, 128, 127)
 
-    def _quantized_in_range(self, name: str, found: _Range) -> _Codes:
+    def _quantized_in_range(self, name: str, found: _Measured) -> _Codes:
         """Quantize with one scale for all tokens, after division of each channel by its factor."""
         layers = [layer for layer in self._source.linears.values() if layer.input == name]
         largest = np.max([np.abs(layer.weights).max(axis=1) for layer in layers], axis=0)
@@ -337,11 +350,35 @@ def _rounded(values: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
     return np.rint(values / scales).astype(np.int8), scales.astype(np.float32)
 
 
-def _ranges(
+def _rounded_product(weights: Floats, moment: npt.NDArray[np.float64] | None) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Round weights of shape (in, out) as `_rounded` does along `in`, for inputs with second moments (in, in).
+
+    The error of each row is passed on to the rows after it, so that the product with typical inputs changes least.
+    """
+    codes, scales = _rounded(weights, axis=0)
+    if moment is None:
+        return codes, scales
+    size = len(weights)
+    damping = max(_DAMPING * float(np.trace(moment)) / size, _FLOOR)
+    inverse = np.linalg.inv(moment + damping * np.eye(size))
+    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    left = weights.astype(np.float64)
+    for start in range(0, size, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, size))
+        errors = np.zeros_like(left[rows])
+        for i in range(rows.start, rows.stop):
+            codes[i] = np.clip(np.rint(left[i] / scales[0]), -_MOST, _MOST)
+            errors[i - start] = (left[i] - codes[i] * scales[0]) / upper[i, i]
+            left[i : rows.stop] -= np.outer(upper[i, i : rows.stop], errors[i - start])
+        left[rows.stop :] -= upper[rows, rows.stop :].T @ errors
+    return codes, scales
+
+
+def _measured(
     model: onnx.ModelProto, names: Sequence[str], samples: Iterable[npt.NDArray[np.int64]]
-) -> dict[str, _Range]:
-    """Return the ranges of tensors by name; empty without samples."""
-    found: dict[str, _Range] = {}
+) -> dict[str, _Measured]:
+    """Return what the samples show of tensors, by name; empty without samples."""
+    found: dict[str, _Measured] = {}
     if not names:
         return found
     probe = onnx.ModelProto()
@@ -352,8 +389,6 @@ def _ranges(
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for ids in samples:
         for name, values in zip(names, session.run(list(names), {session.get_inputs()[0].name: ids}), strict=True):
-            axes = tuple(range(values.ndim - 1))
-            low, high = values.min(axis=axes), values.max(axis=axes)
-            before = found.get(name)
-            found[name] = before.joined(low, high) if before else _Range(low, high)
+            measured = _Measured.of(values.reshape(-1, values.shape[-1]))
+            found[name] = found[name].joined(measured) if name in found else measured
     return found
