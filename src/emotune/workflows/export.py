@@ -7,7 +7,6 @@ open the model → trace its graph → compress it → tokenizer, decision → s
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -253,12 +252,13 @@ def _token_ids(encoder: TextEncoder, texts: Sequence[str], max_tokens: int) -> l
 
 def _write_single(found: FoundModel, stage: Path, profile: str, typical: Sequence[str]) -> None:
     from emotune.models import export
+    from emotune.models.quantize import compressed
 
     made = export.make_graph(found)
     graph = made.graph
     if profile != "exact":
         samples = _token_ids(made.encoder, typical, made.max_tokens)
-        graph = import_module("emotune.models.quantize").compressed(graph, profile, samples)
+        graph = compressed(graph, "compact" if profile == "compact" else "fast", samples)
     write_file(stage / GRAPH, export.serialized(graph))
     made.encoder.save(stage / TOKENIZER)
     write_json(stage / DECISION, found.decision.to_json())
