@@ -27,6 +27,7 @@ from emotune.training.progress import Examples, TrainingReporter
 _EPOCHS, _RATE = 8, 0.01
 _PULL = 1e-4  # towards the start: half the weight of the squared distance in the loss
 _REPEATS = 3  # of rows of emoji alone
+_SCALE = 1024.0  # of the loss: in fp16, small gradients would be 0; a power of two changes nothing else
 _ROWS, _BATCHES = 16, 4  # a step has several batches: texts of one length alone are all emoji, or none
 
 
@@ -106,8 +107,9 @@ def _fit(
                 with accelerator.autocast():
                     logits = model(**model_inputs(encoded, rows, pad_id, accelerator.device)).logits.float()
                 part: Tensor = loss(logits, targets[rows].to(accelerator.device)) / sum(map(len, step))
-                part.backward()  # type: ignore[no-untyped-call]
+                (part * _SCALE).backward()  # type: ignore[no-untyped-call]
             assert words.new.grad is not None
+            words.new.grad /= _SCALE
             words.new.grad += _PULL * (words.new.detach() - start)
             optimizer.step()
             optimizer.zero_grad()
