@@ -49,7 +49,9 @@ def models(folder: Path) -> dict[str, str]:
     emotune(HERE, folder, "train", "emotion-tfidf", "--data", "emotune:starter", "--out", str(run))
     small = ("model.layers=1", "model.hidden_size=16", "model.embedding_size=16", "training.max_steps=2")
     options = [part for each in small for part in ("--set", each)]
-    emotune(HERE, folder, "train", "goemotions-bilstm-max", "--data", "emotune:starter", "--out", str(network), *options)
+    emotune(
+        HERE, folder, "train", "goemotions-bilstm-max", "--data", "emotune:starter", "--out", str(network), *options
+    )
     emotune(HERE, folder, "export", str(network), "--out", str(export))
     return {"n-grams": str(run), "an export": str(export), "the package": "default"}
 

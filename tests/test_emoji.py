@@ -15,6 +15,7 @@ from emotune.artifact.safety.tokenizer import require_safe_tokenizer
 from emotune.cli.app import app
 from emotune.config.loading import config_from, load_config
 from emotune.data import emoji
+from emotune.data.tokens import TextEncoder
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet, Task
 from emotune.reporter import NullReporter
@@ -96,6 +97,26 @@ def test_a_tokenizer_that_knows_them_keeps_them(plain: Tokenizer) -> None:
     assert reading.token_to_id("😂") == some.token_to_id("😂")
     assert some.token_to_id("😂") not in origins
     assert tokens(reading, "😂😡") == ["😂", "😡"]
+
+
+@pytest.mark.parametrize("scheme", ["always", "never"])
+def test_a_sentencepiece_tokenizer_gets_those_that_it_lacks(scheme: str) -> None:
+    """As in DeBERTa-v3 and XLM-R: the unknown token has an id, and no token of its name is ever returned."""
+    pieces = dict.fromkeys(["<unk>", "▁", "▁so", "😂", *"abcdefghijklmnopqrstuvwxyz:()"])
+    model = models.Unigram([(piece, -float(i)) for i, piece in enumerate(pieces)], unk_id=0)
+    of_pieces = Tokenizer(model)
+    of_pieces.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    reading, origins = emoji.with_tokens(of_pieces)
+    assert [token for token in tokens(reading, "so 😡❤️ :) 👍🏽😂") if token != "▁"][-5:] == [
+        "😡",
+        "❤",
+        ":)",
+        "👍",
+        "😂",
+    ]
+    assert 0 in origins[reading.token_to_id("😡")].before
+    assert reading.token_to_id("😂") == 3
+    assert TextEncoder(of_pieces, 8, 0).unknown(["so", "so ǝ😂"]) == {1: "ǝ"}
 
 
 def test_the_saved_tokenizer_passes_the_checks_of_a_model(reading: Tokenizer, tmp_path: Path) -> None:

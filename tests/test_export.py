@@ -19,13 +19,13 @@ from typer.testing import CliRunner, Result
 
 import hostile
 import tiny
-from emotune.artifact.exported import EXPORT
-from emotune.artifact.manifest import DECISION, MANIFEST, verify
+from emotune.artifact.exported import EXPORT, require_current
+from emotune.artifact.manifest import DECISION, MANIFEST, read_manifest, verify
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.cli.app import app
 from emotune.config.settings import BilstmConfig, EncoderConfig
 from emotune.data.tokens import TextEncoder, batches_of_one_length
-from emotune.errors import ModelError, UsageError
+from emotune.errors import EmotuneWarning, ModelError, UsageError
 from emotune.hub import file_digest
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
@@ -185,14 +185,23 @@ def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, mo
     assert asked == [available_cpus(), 3, 2]
 
 
+@pytest.mark.parametrize("source", [None, {}, {"kind": "encoder", "place": 3}, {"kind": "encoder", "code": "x"}])
+def test_a_record_without_a_valid_source_is_refused(exported: Path, tmp_path: Path, source: object) -> None:
+    (tmp_path / EXPORT).write_text(json.dumps({"source": source}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"export\.json: source"):
+        require_current(tmp_path, read_manifest(exported))
+
+
 def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
-    with pytest.raises(UsageError, match="runs on the CPU"):
+    with pytest.warns(EmotuneWarning, match="device 'cuda' is ignored"):
         load(exported, device="cuda")
+    with pytest.raises(UsageError, match="unknown device"):
+        load(exported, device="tpu")
 
 
 def test_predicting_loads_no_library_of_training(exported: Path) -> None:
     code = "import sys, emotune; print(*emotune.load(sys.argv[1])('happy tea')[0].top(1));"
-    code += "print(*sorted({'torch', 'transformers', 'onnx', 'sklearn'} & set(sys.modules)))"
+    code += "print(*sorted({'torch', 'transformers', 'onnx', 'sklearn', 'pydantic'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, str(exported)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["joy", ""]
 
@@ -424,6 +433,13 @@ def custom_opset(found: onnx.ModelProto) -> None:
     found.opset_import.append(helper.make_opsetid("evil.ops", 1))
 
 
+def with_sparse_constant(found: onnx.ModelProto) -> None:
+    node = helper.make_node("Constant", [], ["c"], name="c")
+    attribute = node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
+    attribute.sparse_tensor.values.data_location = TensorProto.EXTERNAL
+    found.graph.node.append(node)
+
+
 def with_loop(found: onnx.ModelProto) -> None:
     body = helper.make_graph([], "body", [], [])
     found.graph.node.append(helper.make_node("Loop", ["", ""], ["x"], name="loop", body=body))
@@ -461,6 +477,7 @@ INVALID = {
     "a custom operator": (graph(custom), "custom operator evil.ops:"),
     "custom operators": (graph(custom_opset), "custom operators (domain 'evil.ops')"),
     "a loop": (graph(with_loop), "'loop' (Loop) has a graph of its own"),
+    "a sparse constant": (graph(with_sparse_constant), "'c' (Constant) has sparse weights"),
     "functions": (graph(with_function), "functions of its own"),
     "another input": (graph(another_input), "has the inputs input_ids, attention_mask"),
     "an input of another name": (graph(renamed_input), "has the inputs ids"),

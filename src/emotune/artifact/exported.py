@@ -9,13 +9,12 @@ both are in the same folder or in neighbouring ones. There, an export is compare
 import hashlib
 import os
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from emotune.artifact.manifest import DECISION, Manifest, read_manifest
-from emotune.artifact.safety.files import read_json, validated
+from emotune.artifact.safety.files import read_json
 from emotune.errors import EmotuneError, ModelError, Place
 
 EXPORT = "export.json"
@@ -23,20 +22,20 @@ _CARD = "README.md"
 _NEAR = 2  # folders up: a place further away would reveal names of folders to whoever gets the export
 
 
-class Source(BaseModel):
+@dataclass(frozen=True)
+class Source:
     """The trained model of an export; digests are None for a model that emotune did not write, place if it is far."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     kind: str
     weights: str | None = None
     decision: str | None = None
     place: str | None = None
 
 
-class ExportRecord(BaseModel):
-    """The content of `export.json`."""
+@dataclass(frozen=True)
+class ExportRecord:
+    """The content of `export.json`. parity: `Parity.to_json`; limits: those of its figures; bytes: of both models."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     profile: str
     source: Source
     parity: dict[str, Any]
@@ -71,11 +70,22 @@ def _weights_digest(manifest: Manifest) -> str:
     return hashlib.sha256("".join(x for x in lines if x.split(" ")[0] not in (DECISION, _CARD)).encode()).hexdigest()
 
 
+def _read_source(path: Path) -> Source:
+    """Return the source that an `export.json` names; raises ModelError for an invalid one."""
+    content = read_json(path).get("source")
+    known = {field.name for field in fields(Source)}
+    if not isinstance(content, dict) or not isinstance(content.get("kind"), str) or not content.keys() <= known:
+        raise ModelError("source: its kind and digests are expected", place=Place(path))
+    if key := next((key for key, value in content.items() if not isinstance(value, str | None)), None):
+        raise ModelError(f"source.{key}: str or null is expected", place=Place(path))
+    return Source(**content)
+
+
 def require_current(directory: Path, manifest: Manifest) -> tuple[str, ...]:
     """Raise ModelError for an export whose source, where it is at hand, has been tuned since; return notes about it."""
     if EXPORT not in manifest.files:
         return ()
-    source = validated(ExportRecord, read_json(directory / EXPORT), Place(directory / EXPORT)).source
+    source = _read_source(directory / EXPORT)
     found: Manifest | None = None
     place = directory / (source.place or "")
     with suppress(EmotuneError, OSError, ValueError):

@@ -232,14 +232,8 @@ def _task(config: dict[str, Any], names: tuple[str, ...], place: Place) -> tuple
 
 
 def read_label_names(path: Path) -> list[str]:
-    """Read label names from a file, one per line; raises MissingInputError, or DataError with the line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise MissingInputError(f"cannot read the label names: {error.strerror}", place=Place(path)) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: byte {error.start}", place=Place(path)) from None
-    names = [line.strip() for line in lines]
+    """Read label names from a file, one per line; raises as `read_lines`, and DataError with the line."""
+    names = [line.strip() for line in read_lines(path, "the label names")]
     while names and not names[-1]:
         names.pop()
     seen: set[str] = set()
@@ -249,3 +243,13 @@ def read_label_names(path: Path) -> list[str]:
             raise DataError(fault, place=Place(path, number))
         seen.add(name)
     return names
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """Return the lines of a text file; raises MissingInputError that names `what` they are, DataError if not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise MissingInputError(f"cannot read {what}: {error.strerror}", place=Place(path)) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: byte {error.start}", place=Place(path)) from None

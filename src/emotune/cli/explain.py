@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotune.cli.lines import read_blocks
-from emotune.cli.options import DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
-from emotune.cli.predict import given_blocks, newest_or_default
+from emotune.cli.options import (
+    DEFAULT_MAX_WINDOWS,
+    DeviceOption,
+    EncodingOption,
+    JsonOption,
+    MaxWindowsOption,
+    ModelOption,
+    QuietOption,
+    TextsArgument,
+    ThreadsOption,
+    reported,
+)
+from emotune.cli.predict import newest_or_default, text_blocks
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
 from emotune.errors import MissingInputError, UsageError, did_you_mean
 
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
     from emotune.inference.explain import Explanation
     from emotune.labels import LabelSet
 
-_MAX_PASSES, _MAX_WINDOWS = 128, 64  # those of the classifier, whose module is imported later
+_MAX_PASSES = 128  # that of the classifier, whose module is imported later
 # by level: from barely to strongly for, and against
 _FOR = ("", "green", "bold green", "black on green", "bold black on green")
 _AGAINST = ("", "red", "bold red", "white on red", "bold white on red")
@@ -24,18 +34,8 @@ _AGAINST = ("", "red", "bold red", "white on red", "bold white on red")
 
 @reported
 def explain(
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            envvar="EMOTUNE_MODEL",
-            help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
-        ),
-    ] = None,
+    texts: TextsArgument = None,
+    model: ModelOption = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="LABEL,…", help="The labels to explain [default: those predicted; with --json, all]."),
@@ -47,15 +47,11 @@ def explain(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    max_windows: Annotated[
-        int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
-    ] = _MAX_WINDOWS,
+    max_windows: MaxWindowsOption = DEFAULT_MAX_WINDOWS,
     max_passes: Annotated[
         int, typer.Option(min=1, help="How often a text is scored; in longer texts, several words count as one.")
     ] = _MAX_PASSES,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or UTF-16 with its mark].")
-    ] = None,
+    encoding: EncodingOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,8 +64,7 @@ def explain(
     from emotune.inference.classifier import run_model
 
     terminal = Terminal(quiet=quiet)
-    given = [] if texts == ["-"] else texts or []
-    blocks = given_blocks(given, terminal) if given else read_blocks(encoding, terminal.warn)
+    _, blocks = text_blocks(texts, encoding, terminal)
     if html is not None:
         require_writable(html.parent, "Name another file: --html FILE")
     name = model or newest_or_default(terminal)

@@ -39,6 +39,23 @@ TuneSplit = Annotated[str | None, typer.Option(help="With --data: the split to t
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A run directory, a model directory, a hub id, or default.")
 ]
+TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="EMOTUNE_MODEL",
+        help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
+    ),
+]
+MaxWindowsOption = Annotated[
+    int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or that of its mark].")
+]
+DEFAULT_MAX_WINDOWS = 64  # that of the classifier, whose module is imported later
 DataArgument = Annotated[
     str,
     typer.Argument(

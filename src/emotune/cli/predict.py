@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from emotune.cli.lines import Block, read_blocks, stdin_size
-from emotune.cli.options import DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
+from emotune.cli.options import (
+    DEFAULT_MAX_WINDOWS,
+    DeviceOption,
+    EncodingOption,
+    JsonOption,
+    MaxWindowsOption,
+    ModelOption,
+    QuietOption,
+    TextsArgument,
+    ThreadsOption,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
 from emotune.errors import MissingInputError
 
@@ -19,23 +30,12 @@ if TYPE_CHECKING:
 
 _BLOCK = 256  # arguments that are scored together
 _BEST = 3  # scores that are shown when no label passes its threshold
-_DEFAULT_MAX_WINDOWS = 64  # that of the classifier, whose module is imported later
 
 
 @reported
 def predict(
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            envvar="EMOTUNE_MODEL",
-            help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
-        ),
-    ] = None,
+    texts: TextsArgument = None,
+    model: ModelOption = None,
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show the k highest scores.")] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, max=1, help="Use this threshold for all labels, instead of the tuned ones.")
@@ -44,32 +44,22 @@ def predict(
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    max_windows: Annotated[
-        int, typer.Option(min=1, help="Windows of the model's input that are read of a long text.")
-    ] = _DEFAULT_MAX_WINDOWS,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of stdin, such as cp1252 [default: UTF-8, or that of its mark].")
-    ] = None,
+    max_windows: MaxWindowsOption = DEFAULT_MAX_WINDOWS,
+    encoding: EncodingOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Predict the emotions of texts."""
     terminal = Terminal(quiet=quiet)
-    given = [] if texts == ["-"] else texts or []
-    lines = read_blocks(encoding, terminal.warn)  # checks the encoding first
-    if given and encoding is not None:
-        terminal.warn("--encoding is ignored: it is that of stdin, and the texts are arguments")
-    blocks = given_blocks(given, terminal) if given else lines
+    given, blocks = text_blocks(texts, encoding, terminal)
     from emotune.artifact.opening import open_model
     from emotune.labels import mapping_to
 
     found = open_model(model or newest_or_default(terminal))
     if level is not None:
         mapping_to(level, found.decision.labels)
-    from emotune.inference.classifier import ignored_device, run_model
+    from emotune.inference.classifier import run_model
 
-    if (note := ignored_device(found, device)) is not None:
-        terminal.warn(note)
     classifier = run_model(found, device=device, warn=terminal.warn, threads=threads)
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
@@ -78,8 +68,8 @@ def predict(
     if typed:
         terminal.info("reading one text a line; end with Ctrl-D")
     counts: Counter[str] = Counter()
-    brief = typed or 0 < len(given) <= _BLOCK
-    with terminal.predicting(len(given) or stdin_size(), shown=not brief) as move:
+    brief = typed or 0 < given <= _BLOCK
+    with terminal.predicting(given or stdin_size(), shown=not brief) as move:
         for block in blocks:
             for prediction in classifier.stream(
                 block.lines, threshold=threshold, level=level, batch_size=batch_size, max_windows=max_windows
@@ -107,7 +97,16 @@ def newest_or_default(terminal: Terminal) -> str:
     return DEFAULT
 
 
-def given_blocks(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
+def text_blocks(texts: list[str] | None, encoding: str | None, terminal: Terminal) -> tuple[int, Iterator[Block]]:
+    """Return the number of texts that are arguments, and their blocks; without any, or for `-`, the lines of stdin."""
+    given = [] if texts == ["-"] else texts or []
+    lines = read_blocks(encoding, terminal.warn)  # checks the encoding first
+    if given and encoding is not None:
+        terminal.warn("--encoding is ignored: it is that of stdin, and the texts are arguments")
+    return len(given), _given_blocks(given, terminal) if given else lines
+
+
+def _given_blocks(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
     """Return the texts of the arguments in blocks; warn of names of files."""
     warned = next(filter(None, map(_mistaken, texts)), None)
     if warned is not None:

@@ -141,12 +141,12 @@ class ExportedKind(Kind):
     Its module has `load`, which raises ImportError for a library.
     """
 
-    def load(self, directory: Path, device: str, threads: int | None) -> Any:
-        """Return the scorer of a model directory (`emotune.models.onnx.Scorer`); raises ModelError, UsageError.
+    def load(self, directory: Path, threads: int | None) -> Any:
+        """Return the scorer of a model directory (`emotune.models.onnx.Scorer`); raises ModelError.
 
         threads: the threads that score; None for the CPUs that this process may use.
         """
-        return self._module().load(directory, device, threads)
+        return self._module().load(directory, threads)
 
 
 _KINDS = (

@@ -46,9 +46,9 @@ def with_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, Origin]]:
 
     The tokenizer itself if it knows every emoji.
     """
-    token = unknown_token(tokenizer)
-    unknown = [char for char in words() if not knows(tokenizer, char, token)]
-    if not unknown:
+    number = unknown_id(tokenizer)
+    unknown = [] if number is None else [char for char in words() if not knows(tokenizer, char, number)]
+    if number is None or not unknown:
         return tokenizer, {}
     reading = Tokenizer.from_str(tokenizer.to_str())
     if removed := "".join(char for char in unknown if not words()[char]):
@@ -60,7 +60,7 @@ def with_tokens(tokenizer: Tokenizer) -> tuple[Tokenizer, dict[int, Origin]]:
     numbers, old = reading.get_vocab(), tokenizer.get_vocab()
 
     def ids(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+        return list(tokenizer.encode(text, add_special_tokens=False).ids) or [number]
 
     return reading, {numbers[each]: Origin(ids(each), ids(name)) for each, name in said.items() if each not in old}
 
@@ -95,14 +95,14 @@ def training_rows(labels: LabelSet, num_texts: int) -> list[tuple[str, int, Plac
     return found
 
 
-def unknown_token(tokenizer: Tokenizer) -> str | None:
-    """Return the token for what is not in the vocabulary; None for a tokenizer that has none."""
+def unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token for what is not in the vocabulary; None for a tokenizer that has none."""
     if (token := getattr(tokenizer.model, "unk_token", None)) is not None:
-        return str(token)
-    number = json.loads(tokenizer.to_str())["model"].get("unk_id")
-    return None if number is None else tokenizer.id_to_token(number)
+        return tokenizer.token_to_id(str(token))
+    number: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")
+    return number
 
 
-def knows(tokenizer: Tokenizer, char: str, unknown: str | None) -> bool:
-    """Whether the tokenizer has a token for a character, or removes it; `unknown`: its `unknown_token`."""
-    return unknown not in tokenizer.encode(char, add_special_tokens=False).tokens
+def knows(tokenizer: Tokenizer, char: str, unknown: int) -> bool:
+    """Whether the tokenizer has a token for a character, or removes it; `unknown`: its `unknown_id`."""
+    return unknown not in tokenizer.encode(char, add_special_tokens=False).ids  # Unigram names such a token by its text

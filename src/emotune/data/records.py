@@ -34,7 +34,6 @@ _BLANKS = re.compile(r"\s+")
 _SHOWN = 60
 _MOST_LABELS = 1000
 _LONGEST_LABEL = 200
-_EXAMPLES = 3
 _SEVERAL = "If texts may have any number of labels: --set data.task=multi_label"
 _NONE = "To leave out rows without a label: --set data.unlabelled=drop"
 

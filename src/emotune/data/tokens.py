@@ -165,16 +165,13 @@ class TextEncoder:
 
     def unknown(self, texts: Sequence[str]) -> dict[int, str]:
         """The characters, ASCII aside, that the tokenizer has no token for, each once, by the number of the text."""
-        token = emoji.unknown_token(self._tokenizer)
-        number = None if token is None else self._tokenizer.token_to_id(token)
-        found: dict[int, str] = {}
-        for start, chunk in self._encodings(texts) if number is not None else ():
-            for i, encoding in enumerate(chunk, start=start):
-                if number in encoding.ids:
-                    found[i] = texts[i]
-        if token is None or not found:
+        number = emoji.unknown_id(self._tokenizer)
+        if number is None:
             return {}
-        knows = cache(lambda char: emoji.knows(self._tokenizer, char, token))
+        found: dict[int, str] = {}
+        for start, chunk in self._encodings(texts):
+            found |= {i: texts[i] for i, encoding in enumerate(chunk, start=start) if number in encoding.ids}
+        knows = cache(lambda char: emoji.knows(self._tokenizer, char, number))
         characters = {
             i: "".join(dict.fromkeys(c for c in text if not c.isascii() and not knows(c))) for i, text in found.items()
         }

@@ -345,17 +345,15 @@ def load(model: str | Path = DEFAULT, *, device: str = "auto", threads: int | No
     def warn(note: str) -> None:
         warnings.warn(note, EmotuneWarning, stacklevel=4)
 
-    device = str(device)  # of a torch.device too
-    found = open_model(str(model))
-    if (note := ignored_device(found, device)) is not None:
-        warn(note)
-    return run_model(found, device=device, warn=warn, threads=threads)
+    return run_model(open_model(str(model)), device=str(device), warn=warn, threads=threads)
 
 
 def run_model(
     found: FoundModel, *, device: str, warn: Callable[[str], None], threads: int | None = None
 ) -> EmotionClassifier:
-    """Return the classifier of a valid model; `warn` is called with notes for its user, `threads` as for `load`."""
+    """Return the classifier of a valid model; `warn` is called with notes for its user, the rest as for `load`."""
+    if (note := _ignored_device(found, device)) is not None:
+        warn(note)
     backend, max_tokens = _open_backend(found, device, threads)
     manifest = found.manifest or Manifest(
         format_version=FORMAT_VERSION,
@@ -372,7 +370,7 @@ def run_model(
     return EmotionClassifier(backend, found.decision, manifest, directory=found.directory, language=found.language)
 
 
-def ignored_device(found: FoundModel, device: str) -> str | None:
+def _ignored_device(found: FoundModel, device: str) -> str | None:
     """Return a note that the device has no effect, if one is named and PyTorch runs neither the model nor a member.
 
     Raises UsageError for a name that no device has.
@@ -428,7 +426,7 @@ def _windowed(
 ) -> tuple[Backend, int]:
     """Return the backend of a network, and the tokens of a window. It averages windows, weighted by tokens."""
     network, encoder = (
-        _exported(found, kind, device, threads) if isinstance(kind, ExportedKind) else _network(found, kind, device)
+        _exported(found, kind, threads) if isinstance(kind, ExportedKind) else _network(found, kind, device)
     )
 
     def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
@@ -444,15 +442,13 @@ def _windowed(
     return scored, encoder.max_tokens
 
 
-def _exported(
-    found: FoundModel, kind: ExportedKind, device: str, threads: int | None
-) -> tuple["onnx.Scorer", TextEncoder]:
+def _exported(found: FoundModel, kind: ExportedKind, threads: int | None) -> tuple["onnx.Scorer", TextEncoder]:
     """Return the scorer of an exported model and its tokenizer."""
     assert found.manifest is not None
     assert found.manifest.max_tokens is not None, "the manifest was checked"
     with _tokenizing():
         encoder = TextEncoder.from_file(found.directory / TOKENIZER, found.manifest.max_tokens, pad_id=0)
-    return kind.load(found.directory, device, threads), encoder
+    return kind.load(found.directory, threads), encoder
 
 
 def _network(found: FoundModel, kind: TrainedKind, device: str) -> tuple["Scorer", TextEncoder]:

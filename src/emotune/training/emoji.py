@@ -27,20 +27,21 @@ from emotune.training.progress import Examples, TrainingReporter
 _EPOCHS, _RATE = 8, 0.01
 _PULL = 1e-4  # towards the start: half the weight of the squared distance in the loss
 _REPEATS = 3  # of rows of emoji alone
+_SCALE = 1024.0  # of the loss: in fp16, small gradients would be 0; a power of two changes nothing else
 _ROWS, _BATCHES = 16, 4  # a step has several batches: texts of one length alone are all emoji, or none
 
 
 class _Words(nn.Module):
-    """Word embeddings of the vocabulary, which are fixed, and of new tokens behind it, which are learnt."""
+    """Word embeddings of the vocabulary, which are fixed, and of new tokens, which are learnt; `first`: their ids."""
 
-    def __init__(self, known: Tensor, new: Tensor) -> None:
+    def __init__(self, known: Tensor, new: Tensor, first: int) -> None:
         super().__init__()
         self.register_buffer("known", known, persistent=False)
-        self.new = nn.Parameter(new)
+        self.new, self._first = nn.Parameter(new), first
 
     def forward(self, ids: Tensor) -> Tensor:
         """Shapes: (batch, tokens) → (batch, tokens, width)."""
-        known, behind = self.get_buffer("known"), ids - len(self.get_buffer("known"))
+        known, behind = self.get_buffer("known"), ids - self._first
         new = F.embedding(behind.clamp(min=0), self.new)
         return torch.where((behind < 0)[..., None], F.embedding(ids.clamp(max=len(known) - 1), known), new)
 
@@ -77,7 +78,7 @@ def learn(
     learnt = set(encoded.ids.tolist())
     starts = (origin.before if number in learnt else origin.words for number, origin in sorted(origins.items()))
     start = torch.stack([known[ids].mean(dim=0) for ids in starts])
-    words = _Words(known[:first], start).to(accelerator.device)
+    words = _Words(known, start, first)
     loss = losses.bce if labels.task is Task.MULTI_LABEL else losses.cross_entropy
     _fit(model, words, examples, loss, reading.pad_id, config.training.seed, accelerator, reporter)
     encoders.add_embeddings(model, dict(enumerate(words.new.detach(), start=first)))
@@ -98,16 +99,17 @@ def _fit(
     encoded, targets, rng = examples.encoded, torch.from_numpy(examples.targets), np.random.default_rng(seed)
     batches = [rows for _ in range(_EPOCHS) for rows in shuffled_buckets(encoded.lengths, _ROWS, rng)]
     steps = [batches[i : i + _BATCHES] for i in range(0, len(batches), _BATCHES)]
-    start, whole = words.new.detach().clone(), _EPOCHS * len(encoded)
-    optimizer = torch.optim.Adam([words.new], lr=_RATE)
-    with _replaced(model, words):
+    with _replaced(model, words, accelerator.device):
+        start, whole = words.new.detach().clone(), _EPOCHS * len(encoded)
+        optimizer = torch.optim.Adam([words.new], lr=_RATE)
         for done, step in enumerate(steps, start=1):
             for rows in step:
                 with accelerator.autocast():
                     logits = model(**model_inputs(encoded, rows, pad_id, accelerator.device)).logits.float()
                 part: Tensor = loss(logits, targets[rows].to(accelerator.device)) / sum(map(len, step))
-                part.backward()  # type: ignore[no-untyped-call]
+                (part * _SCALE).backward()  # type: ignore[no-untyped-call]
             assert words.new.grad is not None
+            words.new.grad /= _SCALE
             words.new.grad += _PULL * (words.new.detach() - start)
             optimizer.step()
             optimizer.zero_grad()
@@ -116,15 +118,16 @@ def _fit(
 
 
 @contextmanager
-def _replaced(model: PreTrainedModel, words: nn.Module) -> Iterator[None]:
-    """Use other word embeddings, with everything else fixed and without dropout."""
+def _replaced(model: PreTrainedModel, words: nn.Module, device: torch.device) -> Iterator[None]:
+    """Use other word embeddings on that device, with everything else fixed and without dropout; go back to the CPU."""
     before, trained = model.get_input_embeddings(), [p for p in model.parameters() if p.requires_grad]
     model.requires_grad_(False).eval()
     model.set_input_embeddings(words)
+    model.to(device)
     try:
         with torch.backends.cudnn.flags(enabled=False):  # it has no backward pass of an LSTM outside of training
             yield
     finally:
-        model.set_input_embeddings(before)
+        model.to("cpu").set_input_embeddings(before)
         for parameter in trained:
             parameter.requires_grad_(True)

@@ -21,7 +21,7 @@ from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_k
 from emotune.data.split_files import find_splits, split_named
 from emotune.decision import Decision
 from emotune.errors import DataError, EmotuneError, MissingInputError
-from emotune.inference.classifier import EmotionClassifier, ignored_device, run_model
+from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, in_order, levels, mapping_to, positives
 from emotune.reporter import Reporter
 from emotune.reports.evaluation import MOST_TEXTS, Evaluation, evaluation_report
@@ -80,8 +80,6 @@ def evaluate(
     if (place := run / "eval" if run is not None and out is None else out) is not None:
         require_writable(place, "Name a folder for the reports: --out DIR")
     mapping = None if level is None else mapping_to(level, model.decision.labels)
-    if (note := ignored_device(model, device)) is not None:
-        reporter.warn(note)
     classifier = run_model(model, device=device, warn=reporter.warn, threads=threads)
     found, corpus = _read(run, classifier.labels, mapping, data, split, overrides)
     records = corpus.splits[found]

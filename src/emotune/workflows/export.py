@@ -17,7 +17,7 @@ import numpy.typing as npt
 from emotune.artifact.ensemble import write_weights
 from emotune.artifact.exported import EXPORT, ExportRecord, source_of
 from emotune.artifact.manifest import DECISION, MANIFEST, copy_files, read_manifest, run_of, seal, versions
-from emotune.artifact.opening import ENSEMBLE, MEMBERS, ONNX, FoundModel, open_model
+from emotune.artifact.opening import ENSEMBLE, MEMBERS, ONNX, FoundModel, open_model, read_lines
 from emotune.artifact.safety.directory import GRAPH, TOKENIZER
 from emotune.atomic import require_writable, staged, write_file, write_json
 from emotune.config.kinds import find_kind
@@ -29,7 +29,6 @@ from emotune.decision import Bools, Floats
 from emotune.errors import (
     DataError,
     EmotuneError,
-    MissingInputError,
     ModelError,
     OutputError,
     Place,
@@ -97,7 +96,7 @@ class ExportOutcome:
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune export --json` prints."""
         return {"model": str(self.out), "source": str(self.source.directory), "rows": self.rows} | {
-            key: value for key, value in self.record.model_dump().items() if key != "source"
+            key: value for key, value in asdict(self.record).items() if key != "source"
         }
 
 
@@ -193,14 +192,8 @@ def _labelled(name: str, records: Sequence[Record], num_labels: int) -> _Rows:
 
 
 def _lines(path: Path) -> list[str]:
-    """Return the lines of a file that are not blank; raises MissingInputError, or DataError with the place."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise MissingInputError(f"cannot read the texts: {error.strerror}", place=Place(path)) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: byte {error.start}", place=Place(path)) from None
-    texts = [line for line in lines if line.strip()]
+    """Return the lines of a file that are not blank; raises as `read_lines`, and DataError for a file without any."""
+    texts = [line for line in read_lines(path, "the texts") if line.strip()]
     if not texts:
         raise DataError("it has no texts: every line is blank", place=Place(path))
     return texts
@@ -297,7 +290,7 @@ def _finish(
         bytes=sizes,
         made_with=versions(_LIBRARIES),
     )
-    write_json(stage / EXPORT, record.model_dump())
+    write_json(stage / EXPORT, asdict(record))
     if rows.own is not None:
         save_rows(stage / layout.VALID, logits.astype(np.float32), targets_of(rows.own, len(found.decision.labels)))
     facts = [

@@ -14,7 +14,7 @@ from emotune.artifact.safety.files import readable
 from emotune.errors import ModelError, Place
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-_MAX_NODES, _MAX_DEPTH, _MAX_NAME = 200_000, 4, 200
+_MAX_NODES, _MAX_NAME = 200_000, 200
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}  # wire types of 64 and 32 bits
 _FLOAT, _INT64 = 1, 7
@@ -23,6 +23,7 @@ _MODEL_GRAPH, _MODEL_OPSET, _MODEL_FUNCTIONS = 7, 8, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _NODE_NAME, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 3, 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+_ATTRIBUTE_SPARSE = (22, 23)
 _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _VALUE_NAME, _VALUE_TYPE = 1, 2
 _DEFAULT = 0  # of data_location: in the file
@@ -137,6 +138,8 @@ def _check_node(node: bytes) -> None:
         for part in _parts(attribute):
             if part.number in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
                 raise _InvalidError(f"the node {name!r} ({kind}) has a graph of its own, such as a loop; not allowed")
+            if part.number in _ATTRIBUTE_SPARSE:
+                raise _InvalidError(f"the node {name!r} ({kind}) has sparse weights, which are not allowed")
             if part.number in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS) and part.size >= 0:
                 _check_tensor(BytesIO(attribute), part)
 
