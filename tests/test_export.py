@@ -25,7 +25,7 @@ from emotune.artifact.opening import FoundModel, open_model
 from emotune.cli.app import app
 from emotune.config.settings import BilstmConfig, EncoderConfig
 from emotune.data.tokens import TextEncoder, batches_of_one_length
-from emotune.errors import ModelError, UsageError
+from emotune.errors import EmotuneWarning, ModelError
 from emotune.hub import file_digest
 from emotune.inference.classifier import load
 from emotune.labels import LabelSet
@@ -186,8 +186,12 @@ def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, mo
 
 
 def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
-    with pytest.raises(UsageError, match="runs on the CPU"):
-        load(exported, device="cuda")
+    result = emotune("predict", "-m", exported, "--device", "cuda", "I love it")
+    assert result.exit_code == 0
+    assert "device 'cuda' is ignored: a model of kind onnx" in result.stderr
+    with pytest.warns(EmotuneWarning, match="device 'cuda' is ignored"):
+        on_cuda = load(exported, device="cuda")("I love it")[0]
+    assert on_cuda.labels == load(exported)("I love it")[0].labels
 
 
 def test_predicting_loads_no_library_of_training(exported: Path) -> None:

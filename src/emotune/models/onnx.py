@@ -13,7 +13,7 @@ import onnxruntime
 
 from emotune.artifact.safety.directory import GRAPH
 from emotune.data.tokens import Encoded, batches_of_one_length
-from emotune.errors import ModelError, Place, UsageError
+from emotune.errors import ModelError, Place
 
 INPUT, OUTPUT = "input_ids", "logits"
 _FATAL_ONLY = 4  # ONNX Runtime prints errors that it also raises
@@ -75,10 +75,8 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def load(directory: Path, device: str, threads: int | None) -> Scorer:
-    """Open a model directory; raises ModelError, or UsageError for a device other than the CPU."""
-    if device not in ("auto", "cpu"):
-        raise UsageError(f"an exported model runs on the CPU, not on {device!r}", hint="Use --device cpu.")
+def load(directory: Path, device: str, threads: int | None) -> Scorer:  # noqa: ARG001 -- it runs on the CPU alone
+    """Open a model directory; raises ModelError."""
     return Scorer(directory / GRAPH, available_cpus() if threads is None else threads)
 
 
