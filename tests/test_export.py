@@ -193,8 +193,12 @@ def test_a_record_without_a_valid_source_is_refused(exported: Path, tmp_path: Pa
 
 
 def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
+    result = emotune("predict", "-m", exported, "--device", "cuda", "I love it")
+    assert result.exit_code == 0
+    assert "device 'cuda' is ignored: a model of kind onnx" in result.stderr
     with pytest.warns(EmotuneWarning, match="device 'cuda' is ignored"):
-        load(exported, device="cuda")
+        on_cuda = load(exported, device="cuda")("I love it")[0]
+    assert on_cuda.labels == load(exported)("I love it")[0].labels
     with pytest.raises(UsageError, match="unknown device"):
         load(exported, device="tpu")
 

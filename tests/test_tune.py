@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from typer.testing import CliRunner, Result
 
 import tiny
+from emotune.artifact import manifest
 from emotune.artifact.manifest import DECISION, MANIFEST, verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
@@ -236,6 +237,18 @@ def test_classes_are_calibrated_and_not_tuned(multi_class_run: Path, tmp_path: P
     old, new = (load(d, device="cpu") for d in (multi_class_run, tmp_path / "new"))
     scaled = old.logits(TEXTS) / said["calibration"]["temperatures"]["joy"]
     np.testing.assert_allclose(new.predict_proba(TEXTS), probabilities(scaled, Task.MULTI_CLASS), atol=1e-5)
+
+
+def test_the_model_of_the_package_is_changed_in_a_copy_alone(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "_BUNDLED", run / "model")
+    before = (run / "model" / DECISION).read_bytes()
+    for named in ("default", run):
+        result = call("tune", named, "--data", "emotune:starter", code=73)
+        assert "part of it" in result.stderr
+        assert "--out DIR" in result.stderr
+    assert (run / "model" / DECISION).read_bytes() == before
 
 
 def test_a_place_that_is_taken_is_refused(multi_label_run: Path, tmp_path: Path) -> None:

@@ -331,7 +331,13 @@ def read_decision(directory: Path) -> Decision:
 
 
 def require_changeable(directory: Path) -> None:
-    """Raise OutputError for a model that cannot be changed in place: in the hub's cache, or on a read-only disk."""
+    """Raise OutputError for a model that is not changed in place.
+
+    Such a model is part of emotune, in the hub's cache, or on a read-only disk.
+    """
+    if directory.resolve() == _BUNDLED.resolve():
+        hint = "Write a new model: --out DIR"
+        raise OutputError("emotune does not change the model that is part of it", place=Place(directory), hint=hint)
     if in_hub_cache(directory):
         hint = "Copy it to a folder of your own, and name that."
         raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)

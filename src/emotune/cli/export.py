@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -77,4 +78,4 @@ def export(
     sizes = outcome.record.bytes
     terminal.info(f"{sizes['export'] / 1e6:.1f} MB, of the trained model {sizes['source'] / 1e6:.1f} MB")
     emit(f"model: {out}")
-    terminal.info(f'next: emotune predict -m {out} "…"')
+    terminal.info(f'next: emotune predict -m {quote(str(out))} "…"')
