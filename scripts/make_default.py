@@ -2,9 +2,9 @@
 
     python scripts/make_default.py --data DATA --runs runs/default
 
-Trains the recipe goemotions with three seeds (about 12 minutes each on one core), takes the one with the best macro-F1
-on the development rows, out of fold, exports it with the profile fast, and writes its card. Runs that exist are used.
-DATA is a folder with GoEmotions' train.tsv and dev.tsv. The test rows are not read.
+Trains the recipe goemotions with three seeds (about 12 minutes each on one core), takes the one with the best sum of
+macro-F1 and micro-F1 on the development rows, out of fold, exports it with the profile fast, and writes its card.
+Runs that exist are used. DATA is a folder with GoEmotions' train.tsv and dev.tsv. The test rows are not read.
 """
 
 import argparse
@@ -44,8 +44,8 @@ def main() -> None:
                 load_config(RECIPE, [f"data.path={args.data}", f"training.seed={seed}"]), run, reporter=NullReporter()
             )
         scores[run] = out_of_fold(run, run)
-        print(f"seed {seed}: macro-F1 {scores[run].overall['macro_f1']:.4f}")
-    best = max(scores, key=lambda run: scores[run].overall["macro_f1"])
+        print(f"seed {seed}: {figures(scores[run])}")
+    best = max(scores, key=lambda run: scores[run].overall["macro_f1"] + scores[run].overall["micro_f1"])
     out = args.runs / "export"
     exported = export_model(ExportRequest(str(best), out, PROFILE, overwrite=True), NullReporter())
     bundle(out, best, [scores[run] for run in scores], out_of_fold(best, exported.out))
@@ -59,6 +59,11 @@ def out_of_fold(run: Path, place: Path) -> Scores:
     start = start_decision(labels, config.decision)
     decided = decide_out_of_fold(logits, targets, start, config.tuning)
     return score(targets, decided, start.probabilities(logits), labels)
+
+
+def figures(scores: Scores) -> str:
+    """Return macro-F1 and micro-F1."""
+    return f"{scores.overall['macro_f1']:.3f} / {scores.overall['micro_f1']:.3f}"
 
 
 def bundle(export: Path, run: Path, seeds: list[Scores], scores: Scores) -> None:
@@ -97,13 +102,12 @@ def card(run: Path, seeds: list[Scores], scores: Scores, behaviour: CheckOutcome
     labels = read_decision(find_model(str(run))).labels
     parity = record["parity"]
     assert isinstance(parity, dict)
-    each = ", ".join(f"{s.overall['macro_f1']:.3f} / {s.overall['micro_f1']:.3f}" for s in seeds)
     rates = [
         (name, f"{tally.passed} of {tally.cases}", f"{tally.rate:.0%}" if tally.rate is not None else "")
         for name, tally in (*behaviour.capabilities.items(), ("all", behaviour.total))
     ]
     parts = {
-        "seeds": each,
+        "seeds": ", ".join(map(figures, seeds)),
         "flipped": f"{parity['flipped']:.2%}",
         "largest": f"{parity['largest_difference']:.3f}",
         "lost": f"{max(parity['macro_f1_lost'], 0):.4f}",
