@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def as_json(*args: object) -> dict:
 def resealed(run: Path, change: Callable[[dict], object]) -> None:
     """Change the record of the data in the manifest of the run's model."""
     model = run / "model"
-    fields = verify(model).model_dump(exclude={"files", "digest", "format_version"})
+    fields = {k: v for k, v in asdict(verify(model)).items() if k not in ("files", "digest", "format_version")}
     change(fields["data"])
     seal(model, **fields)
 

@@ -236,7 +236,9 @@ def test_the_export_is_a_model_of_every_verb(run: Path, base: Path, tmp_path: Pa
     assert ours.predict(LONG)[0].windows == theirs.predict(LONG)[0].windows > 1
     evaluated = emotune("evaluate", out, "--data", data, "--split", "test", "--json")
     assert evaluated.exit_code == 0, evaluated.output
-    scores = json.loads(emotune("evaluate", run, "--split", "test", "--json").stdout)["metrics"]
+    scores = json.loads(emotune("evaluate", run, "--split", "test", "--out", tmp_path / "eval", "--json").stdout)[
+        "metrics"
+    ]
     assert json.loads(evaluated.stdout)["metrics"]["macro_f1"] == scores["macro_f1"]
     assert emotune("compare", run, out, "--data", data, "--split", "test", "--out", tmp_path / "c").exit_code == 0
     tuned = emotune("tune", out, "--method", "global", "--json")

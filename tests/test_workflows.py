@@ -230,7 +230,7 @@ def test_ctrl_c_in_the_first_epoch_leaves_a_checkpoint_and_no_model(base: Path, 
     said = json.loads(result.stdout)
     assert (said["model"], said["interrupted"], said["epochs"], said["best_epoch"]) == (None, True, [], 0)
     assert not Path("run/model").exists()
-    assert "incomplete" in call("predict", "-m", "run", "happy", code=65).stderr
+    assert "no model yet" in call("predict", "-m", "run", "happy", code=65).stderr
     assert "resuming from step 1 of 40" in call("train", "--resume", "run").stderr
     call("train", "starter", *options, "--out", "whole")
     assert tiny.contents(Path("run/model")) == tiny.contents(Path("whole/model"))

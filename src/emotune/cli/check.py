@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, reported
-from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line
+from emotune.cli.options import DeviceOption, JsonOption, ModelArgument, QuietOption, ThreadsOption, reported
+from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line, shortened
 from emotune.errors import EmotuneError
 
 if TYPE_CHECKING:
     from emotune.reports.tables import Table
     from emotune.workflows.check import CheckOutcome, Result, Tally
-
-_LONGEST = 300  # characters of a text that are shown
 
 
 @reported
@@ -29,6 +27,7 @@ def check(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show every case, not only the failed ones.")] = False,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -41,7 +40,7 @@ def check(
     from emotune.workflows.check import check as run_check
 
     terminal = Terminal(quiet=quiet)
-    outcome = run_check(model, file, reporter=terminal, device=device, batch_size=batch_size)
+    outcome = run_check(model, file, reporter=terminal, device=device, threads=threads, batch_size=batch_size)
     if as_json:
         emit_json(outcome.to_json() | {"min_pass_rate": min_pass_rate})
     else:
@@ -85,8 +84,7 @@ def _list(title: str, results: "Iterable[Result]", terminal: Terminal) -> None:
     terminal.heading(f"{title} ({len(results)})")
     for result in results:
         case = result.case
-        text = on_one_line(case.texts[0])
-        shown = text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
+        shown = shortened(on_one_line(case.texts[0]))
         terminal.paragraph(f"{case.place} ({case.capability})  {shown!r}", others="  ")
         terminal.paragraph(f"expected: {expectation(case)}", first="    ", others="      ")
         said = f"skipped: {case.skipped}" if result.passed is None else f"model: {on_one_line(result.found)}"

@@ -1,6 +1,7 @@
 """`emotune ensemble`."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -60,4 +61,4 @@ def ensemble(
     if outcome.tuned is not None:
         terminal.info(chosen_thresholds(outcome.tuned))
     emit(f"model: {out / 'model'}")
-    terminal.info(f'next: emotune evaluate {out}    or: emotune predict -m {out} "…"')
+    terminal.info(f'next: emotune evaluate {quote(str(out))}    or: emotune predict -m {quote(str(out))} "…"')

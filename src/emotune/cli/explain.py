@@ -19,7 +19,7 @@ from emotune.cli.options import (
     reported,
 )
 from emotune.cli.predict import newest_or_default, text_blocks
-from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
+from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line, shortened
 from emotune.errors import MissingInputError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _show(explanation: "Explanation", wanted: Sequence[str], top: int, terminal:
     """Print a text and, for each label, its words with the largest contributions; in colour, the text again."""
     from emotune.reports.explanation import level, pieces, shown_labels
 
-    emit(on_one_line(explanation.text))
+    emit(shortened(on_one_line(explanation.text)))
     if not explanation.scores:
         emit("  (a blank text has no labels)")
     elif not explanation.labels and not wanted:
@@ -114,7 +114,7 @@ def _show(explanation: "Explanation", wanted: Sequence[str], top: int, terminal:
         words = [
             f"{on_one_line(word.word)} {value:+.2f}" for word, value in explanation.top(label, top) if level(value)
         ]
-        terminal.paragraph(f"{name}: {', '.join(words) or 'no word matters alone'}", first="  ", others="    ")
+        terminal.paragraph(f"{name}: {', '.join(words) or 'no word changes it by itself'}", first="  ", others="    ")
 
 
 def _style(level: int) -> str:

@@ -250,12 +250,18 @@ class Terminal:
 # change the direction of the text after them. All are printed as escapes.
 _CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069"
 _IN_LINES = re.compile(f"[{_CONTROLS}]")
+_LONGEST = 300  # characters of a text beside what is said of it
 _IN_ONE_LINE = re.compile(f"[{_CONTROLS}\t\n]")
 
 
 def printable(text: str) -> str:
     """Return the text with control characters and direction marks as escapes, except line breaks and tabs."""
     return _IN_LINES.sub(_escape, text)
+
+
+def shortened(text: str) -> str:
+    """Return the text, or the start of a long one."""
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
 
 
 def on_one_line(text: str) -> str:

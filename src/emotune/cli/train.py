@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -77,7 +78,7 @@ def train(
     elif content["model"]:
         emit(f"model: {run / 'model'}")
         if not finished:
-            terminal.info(f'next: emotune evaluate {run}    or: emotune predict -m {run} "…"')
+            terminal.info(f'next: emotune evaluate {quote(str(run))}    or: emotune predict -m {quote(str(run))} "…"')
     if content.get("interrupted"):
         raise typer.Exit(INTERRUPTED)
 

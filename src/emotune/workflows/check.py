@@ -94,7 +94,13 @@ class CheckOutcome:
 
 
 def check(
-    model: str, suite: Path | None, *, reporter: Reporter, device: str = "auto", batch_size: int = 64
+    model: str,
+    suite: Path | None,
+    *,
+    reporter: Reporter,
+    device: str = "auto",
+    threads: int | None = None,
+    batch_size: int = 64,
 ) -> CheckOutcome:
     """Run a suite on a model; without a path, the one of the package.
 
@@ -102,7 +108,7 @@ def check(
     """
     found = open_model(model)
     cases = read_suite(suite, found.decision.labels)
-    classifier = run_model(found, device=device, warn=reporter.warn)
+    classifier = run_model(found, device=device, warn=reporter.warn, threads=threads)
     results = run_cases(classifier, cases, batch_size)
     if all(result.passed is None for result in results):
         hint = f"Write cases for the model's labels: {', '.join(classifier.labels.names[:10])} (docs/check.md)."
