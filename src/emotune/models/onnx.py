@@ -24,7 +24,10 @@ class Scorer:
     """The graph of a model directory in an ONNX Runtime session on the CPU."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        """Open the graph, which `emotune.artifact.safety.graph` has checked; raises ModelError for an invalid one."""
+        """Open the graph, which `emotune.artifact.safety.graph` has checked; raises ModelError for an invalid one.
+
+        threads: the batches that are scored at the same time.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # threads take a batch each: faster than several threads for one batch
         options.log_severity_level = _FATAL_ONLY
