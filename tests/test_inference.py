@@ -593,3 +593,16 @@ def test_without_torch_the_error_names_the_extra(multi_label_run: Path, monkeypa
     monkeypatch.setitem(sys.modules, "emotune.models.bert", None)
     with pytest.raises(EmotuneError, match=r"pip install '\.\[train\]'"):
         load(multi_label_run)
+
+
+def test_scores_are_those_of_predict_as_arrays(run: Path) -> None:
+    classifier = load(run)
+    texts = ["what a day", "", "so sad", "what a day"]
+    scores = classifier.scores(texts)
+    for i, prediction in enumerate(classifier.predict(texts)):
+        assert tuple(scores.names()[i]) == prediction.labels
+        assert scores.windows[i] == prediction.windows
+        if prediction.blank:
+            assert np.isnan(scores.probabilities[i]).all()
+        else:
+            assert dict(zip(scores.labels.names, scores.probabilities[i], strict=True)) == prediction.scores
