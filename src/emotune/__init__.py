@@ -6,8 +6,9 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import EmotionClassifier as EmotionClassifier
     from emotune.inference.classifier import Prediction as Prediction
     from emotune.inference.classifier import load as load
+    from emotune.workflows.predict import predict_files as predict_files
 
-__all__ = ["EmotionClassifier", "Prediction", "__version__", "load"]
+__all__ = ["EmotionClassifier", "Prediction", "__version__", "load", "predict_files"]
 __version__: str
 
 
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata
 
         return metadata.version("emotune")
+    if name == "predict_files":
+        from emotune.workflows import predict
+
+        return predict.predict_files
     if name in __all__:
         from emotune.inference import classifier
 
