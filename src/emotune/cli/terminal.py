@@ -214,10 +214,11 @@ class Terminal:
             yield lambda texts, done: bars.update(task, completed=done, texts=texts)
 
     @contextmanager
-    def predicting_files(self, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    def predicting_files(self, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
         """Show the progress of a prediction of files: a bar on a terminal, else a line every 30 seconds.
 
-        Yields a function of the texts and the bytes that are done. total: all bytes; None if unknown.
+        Yields a function of the texts and the bytes that are done. total: all bytes; None if unknown. shown: False if
+        the results are on the terminal.
         """
         started = said = time.monotonic()
 
@@ -233,6 +234,9 @@ class Terminal:
             left = f", {(said - started) * (total / done - 1) / 60:.0f} min left" if total and done else ""
             self.info(f"{texts:,} texts{share}, {speed(texts):,.0f} texts/s{left}")
 
+        if not shown:
+            yield lambda texts, done: None  # noqa: ARG005
+            return
         if not self._shows_bars:
             yield line
             return
