@@ -14,7 +14,7 @@ from pathlib import Path
 from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import find_model, read_decision, read_manifest, seal, verify
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import write_file, write_json
+from emotune.atomic import staged, write_file, write_json
 from emotune.config.loading import load_config
 from emotune.reporter import NullReporter
 from emotune.reports.tables import Table, label_table, markdown, overall_table
@@ -88,8 +88,8 @@ def bundle(export: Path, run: Path, seeds: list[Scores], scores: Scores) -> None
     verify(stage)
     if (found := size(stage)) > MOST_BYTES:
         raise SystemExit(f"{stage} has {found:,} bytes, more than {MOST_BYTES:,}")
-    shutil.rmtree(PACKAGE / "default", ignore_errors=True)
-    shutil.copytree(stage, PACKAGE / "default")
+    with staged(PACKAGE / "default") as place:
+        shutil.copytree(stage, place, dirs_exist_ok=True)
 
 
 def size(folder: Path) -> int:

@@ -175,7 +175,9 @@ def test_equal_texts_are_computed_once(exported: Path, monkeypatch: pytest.Monke
     assert sum(rows) == 2
 
 
-def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(
+    exported: Path, run: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     begin = Scorer.__init__
     monkeypatch.setattr(Scorer, "__init__", lambda self, path, threads: asked.append(threads) or begin(self, path, 1))
@@ -183,6 +185,13 @@ def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, mo
     load(exported, threads=3)
     assert emotune("predict", "-m", exported, "--threads", 2, "happy").exit_code == 0
     assert asked == [available_cpus(), 3, 2]
+    asked.clear()
+    data = ("--data", tiny.multi_label(base), "--split", "valid", "--threads", 1)
+    tiny.copy(exported, tmp_path / "copy")
+    assert emotune("compare", exported, tmp_path / "copy", *data).exit_code == 0
+    assert emotune("tune", exported, "--out", tmp_path / "tuned", *data).exit_code == 0
+    assert emotune("export", run, "--out", tmp_path / "out", "--threads", 1).exit_code == 0
+    assert asked == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("source", [None, {}, {"kind": "encoder", "place": 3}, {"kind": "encoder", "code": "x"}])
@@ -258,6 +267,7 @@ def test_a_classifier_of_other_software_is_exported(checkpoint: Callable[[str], 
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["parity"]["texts"] == 2
     assert json.loads(done.stdout)["parity"]["macro_f1_lost"] is None
+    assert "2 of 2 texts" in done.stderr  # without a terminal, progress is lines
     np.testing.assert_allclose(load(tmp_path / "out").logits(TEXTS), load(directory).logits(TEXTS), atol=CLOSE, rtol=0)
 
 

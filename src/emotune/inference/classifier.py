@@ -248,7 +248,8 @@ class EmotionClassifier:
             logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
             for p, plan in zip(chunk, plans, strict=True):
                 contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
-                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions)
+                read = p.windows, p.unread, p.foreign
+                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions, *read)
         return [found[p.text] for p in predictions]
 
     def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:

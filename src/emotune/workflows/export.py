@@ -75,6 +75,7 @@ class ExportRequest:
     overrides: Sequence[str] = ()
     limits: Mapping[str, float] | None = None
     overwrite: bool = False
+    threads: int | None = None
     batch_size: int = 64
 
 
@@ -130,8 +131,10 @@ def export_model(request: ExportRequest, reporter: Reporter, progress: Progress 
         reporter.info(f"making the graph of {found.directory}, profile {request.profile}")
         _write_parts(found, stage, request.profile)
         reporter.info(f"comparing it with the trained model on {len(rows.texts):,} texts: {rows.name}")
-        exported = run_model(open_model(str(stage)), device="cpu", warn=reporter.warn)
-        trained = run_model(replace(found, notes=()), device="cpu", warn=reporter.warn)
+        models = (replace(found, notes=()), open_model(str(stage)))
+        trained, exported = (
+            run_model(each, device="cpu", warn=reporter.warn, threads=request.threads) for each in models
+        )
         logits = _logits(trained, exported, rows.texts, request.batch_size, progress)
         before, after = (found.decision.probabilities(each) for each in logits)
         dependence = _batch_dependence(exported, rows.texts, after)
