@@ -160,6 +160,8 @@ def _require_exportable(found: FoundModel) -> None:
 def _require_place(request: ExportRequest, found: FoundModel) -> None:
     out, hint = request.out, "Choose another place: --out DIR"
     require_writable(out.parent, hint)
+    if out.is_dir():
+        require_writable(out, hint)
     if out.resolve().is_relative_to(found.directory.resolve()):
         raise OutputError("this is within the source model, which must not change", place=Place(out), hint=hint)
     if out.is_symlink() or (out.exists() and not out.is_dir()):
