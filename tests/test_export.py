@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -201,6 +202,13 @@ def test_a_record_without_a_valid_source_is_refused(exported: Path, tmp_path: Pa
         require_current(tmp_path, read_manifest(exported))
 
 
+def test_texts_that_are_not_utf_8_are_named_by_their_line(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_bytes(b"fine\ncaf\xe9\n")
+    done = emotune("export", run, "--out", tmp_path / "out", "--texts", tmp_path / "texts.txt")
+    assert done.exit_code == 65
+    assert f"{tmp_path / 'texts.txt'}:2: not UTF-8" in done.stderr
+
+
 def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
     result = emotune("predict", "-m", exported, "--device", "cuda", "I love it")
     assert result.exit_code == 0
@@ -374,16 +382,19 @@ def test_only_an_earlier_export_is_overwritten(model: Path, run: Path, tmp_path:
 
 
 def test_an_export_is_stale_once_its_model_is_tuned(run: Path, tmp_path: Path) -> None:
-    source, out = tiny.copy(run, tmp_path / "run"), tmp_path / "run" / "onnx"
-    assert emotune("export", source, "--out", out).exit_code == 0
+    source, out = tiny.copy(run, tmp_path / "my run"), tmp_path / "my run" / "on nx"
+    compact = ("--profile", "compact", "--max-difference", 1)
+    assert emotune("export", source, "--out", out, *compact).exit_code == 0
     assert load(out).predict("happy tea")
     assert emotune("tune", source, "--method", "global", "--objective", "f_beta", "--beta", 3).exit_code == 0
     done = emotune("predict", "-m", out, "happy tea")
     assert done.exit_code == 65
     assert "stale" in done.stderr
     command = next(line for line in done.stderr.splitlines() if "Export it again: " in line).partition(": ")[2]
-    again = emotune(*command.split()[1:])
+    assert ".." not in command
+    again = emotune(*shlex.split(command)[1:])
     assert again.exit_code == 0, again.output
+    assert json.loads((out / EXPORT).read_text())["profile"] == "compact"
     assert load(out).decision == load(source).decision
     tiny.copy(out, tmp_path / "far" / "away" / "out")
     assert emotune("tune", source, "--method", "global").exit_code == 0
