@@ -305,6 +305,7 @@ def test_the_page_is_one_file_that_shows_texts_as_text(multi_label_run: Path, tm
     assert "default-src &#39;none&#39;" in html
     assert '<span class="for-' in html
     assert PAYLOADS[-1] not in html
+    assert "<nav" not in html  # a page of one part needs no list of parts
     assert "<meta http-equiv=refresh" not in html
     blocked = explained("-m", str(multi_label_run), "so happy", "--html", str(page / "below.html"))
     assert blocked.exit_code == 73
