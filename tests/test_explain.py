@@ -231,8 +231,8 @@ def test_the_command_names_labels_and_words(multi_label_run: Path) -> None:
     assert ": happy +" in lines[1]
     assert "blank" in done.stdout
     assert "\x1b" not in done.stdout
-    shown = explained(*model, "the dog was happy", "--labels", "fear, anger").stdout
-    assert "fear" in shown
+    shown = explained(*model, "the dog was happy", "--labels", "fear, anger,fear").stdout
+    assert shown.count("fear") == 1
     assert "joy" not in shown
 
 
@@ -307,8 +307,10 @@ def test_the_page_is_one_file_that_shows_texts_as_text(multi_label_run: Path, tm
     assert PAYLOADS[-1] not in html
     assert "<nav" not in html  # a page of one part needs no list of parts
     assert "<meta http-equiv=refresh" not in html
-    blocked = explained("-m", str(multi_label_run), "so happy", "--html", str(page / "below.html"))
-    assert blocked.exit_code == 73
+    for place in (page / "below.html", page.parent, "."):
+        blocked = explained("-m", str(multi_label_run), "so happy", "--html", str(place))
+        assert (blocked.exit_code, blocked.stdout) == (73, ""), "the place is checked first"
+        assert "--html FILE" in blocked.stderr
 
 
 @pytest.mark.slow

@@ -288,7 +288,9 @@ def test_features_are_exported(base: Path, tmp_path: Path, monkeypatch: pytest.M
     done = emotune("export", run, "--out", out)
     assert done.exit_code == 0, done.output
     texts = [*TEXTS, LONG]
-    np.testing.assert_allclose(load(out).predict_proba(texts), load(run).predict_proba(texts), atol=CLOSE, rtol=0)
+    ours, theirs = load(out), load(run)
+    np.testing.assert_allclose(ours.predict_proba(texts), theirs.predict_proba(texts), atol=CLOSE, rtol=0)
+    assert ours.predict(LONG)[0].windows == theirs.predict(LONG)[0].windows > 1
 
 
 def test_an_ensemble_is_exported_by_its_members(run: Path, base: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from emotune.cli.options import (
 )
 from emotune.cli.predict import count_text, newest_or_default, tell_counts, tell_if_typed, text_blocks
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line, shortened
-from emotune.errors import MissingInputError, UsageError, did_you_mean
+from emotune.errors import MissingInputError, OutputError, Place, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from emotune.inference.explain import Explanation
@@ -68,7 +68,10 @@ def explain(
     terminal = Terminal(quiet=quiet)
     given, blocks = text_blocks(texts, encoding, terminal, "explain")
     if html is not None:
-        require_writable(html.parent, "Name another file: --html FILE")
+        hint = "Name another file: --html FILE"
+        require_writable(html.parent, hint)
+        if html.is_dir():
+            raise OutputError("cannot write a page: there is a folder of this name", place=Place(html), hint=hint)
     name = model or newest_or_default(terminal)
     classifier = run_model(open_model(name), device=device, warn=terminal.warn, threads=threads)
     wanted = [] if labels is None else _known(labels, classifier.labels)
@@ -98,7 +101,7 @@ def explain(
 
 def _known(labels: str, known: "LabelSet") -> list[str]:
     """Return the labels of a list of names; raises UsageError for an unknown one."""
-    names = [name for part in labels.split(",") if (name := part.strip())]
+    names = list(dict.fromkeys(name for part in labels.split(",") if (name := part.strip())))
     for name in names:
         if name not in known:
             raise UsageError(f"--labels: this model has no label {name!r}", hint=did_you_mean(name, known.names))
