@@ -296,7 +296,8 @@ class EmotionClassifier:
             logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
             for p, plan in zip(chunk, plans, strict=True):
                 contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
-                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions)
+                read = p.windows, p.unread, p.foreign
+                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions, *read)
         return [found[p.text] for p in predictions]
 
     def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
@@ -469,14 +470,16 @@ def _open_backend(found: FoundModel, device: str, threads: int | None) -> tuple[
 
 
 def _fitted(model: TextModel) -> Backend:
-    """Return the backend of a fitted model. A kind that reads windows has the method `within`, as `TextEncoder` has."""
+    """Return the backend of a fitted model. A kind that reads windows has the methods `within` and `num_windows`."""
     within = getattr(model, "within", None)
+    num_windows = getattr(model, "num_windows", None)
 
     def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         unread = np.zeros(len(texts), dtype=np.int64)
         if within is not None and max_windows is not None:
             texts, unread = within(texts, max_windows)
-        return Scored(model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64), unread)
+        windows = np.ones(len(texts), dtype=np.int64) if num_windows is None else num_windows(texts)
+        return Scored(model.logits(texts, batch_size), windows, unread)
 
     return scored
 
