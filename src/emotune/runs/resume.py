@@ -1,6 +1,7 @@
 """Resuming a training: whether a run may be resumed, from which checkpoint, and the training from there."""
 
 import hashlib
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from emotune.errors import ConfigError, DataError, MissingInputError, ModelError
 from emotune.reporter import NullReporter
 from emotune.runs import layout, log
 from emotune.runs.tracking import RunObserver
+from emotune.training import processes
 from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
 
 if TYPE_CHECKING:
@@ -49,15 +51,18 @@ def train_network(
     """
     trainer = session.trainer(observer or NullReporter())
     settings = settings_of(session, config, trainer)
+    _require_equal_processes(settings)
     folder, checkpoints = run / layout.CHECKPOINTS, None
     steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
     if steps or minutes:
         checkpoints = Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
-    found = newest(folder) if resume else None
-    if found is not None:
-        require_same(found, settings)
+    with processes.together():
+        found = newest(folder) if resume and observer is not None else None
+        if found is not None:
+            require_same(found, settings)
+    if processes.from_first(found is not None):
         trainer.resume_from(found)
-        if checkpoints is not None:
+        if checkpoints is not None and found is not None:
             checkpoints.resume_from(found, trainer.kept_epoch)
     if observer is not None:
         log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
@@ -65,7 +70,7 @@ def train_network(
             observer.log("resume", step=found.step)
             epoch = trainer.progress.epoch
             observer.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {epoch})")
-            then, now = found.state["settings"]["environment"], settings["environment"]
+            then, now = {"processes": 1} | found.state["settings"]["environment"], settings["environment"]
             changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
             if changed:
                 observer.warn(f"the last bits may differ from a run without a stop: {', '.join(changed)}")
@@ -95,8 +100,8 @@ def settings_of(session: "StepSession", config: Config, trainer: "Trainer") -> d
         "data": session.fingerprints,
         "tokens": tokens.hexdigest(),
         "untrained_weights": trainer.train_state.fixed_digest,
-        "processes": int(session.accelerator.num_processes),
         "environment": {
+            "processes": processes.count(),
             "device": str(session.accelerator.device.type),
             "precision": session.precision.name,
             "threads": torch.get_num_threads(),
@@ -123,9 +128,19 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     for key, what in (("tokens", "tokenizer"), ("untrained_weights", "encoder")):
         if then[key] != settings[key]:
             raise ModelError(f"the {what} is not the one that the run began with", place=place, hint=_START_AGAIN)
-    if then["processes"] != settings["processes"]:
-        message = f"the run began with {then['processes']} processes, and now there are {settings['processes']}"
-        raise UsageError(message, place=place, hint="Start as many processes as before.")
+    if then.get("processes", 1) != 1:  # of an emotune that multiplied the batch by the number of processes
+        message = f"an older emotune began the run in {then['processes']} processes, with larger batches"
+        raise UsageError(message, place=place, hint="Start again: --overwrite.")
+
+
+def _require_equal_processes(settings: Mapping[str, Any]) -> None:
+    """Raise DataError in a process whose data or tokens are not those of the first process."""
+    own = {key: settings[key] for key in ("data", "tokens", "untrained_weights")}
+    first = processes.from_first(own)
+    with processes.together():
+        if own != first:
+            message = f"process {processes.rank()} on {socket.gethostname()} has other data than the first process"
+            raise DataError(message, hint="All machines need the same files of texts and the same encoder.")
 
 
 def require_same_config(run: Path, config: Config) -> None:
