@@ -77,8 +77,9 @@ class Trainer:
         processes.send_weights(model)
         if not processes.is_first():  # dropout masks of its own
             torch.manual_seed(config.training.seed + processes.rank())
-        # "evaluation" leaves out DistributedDataParallel: this loop itself adds up the gradients
-        self.model = accelerator.prepare_model(model, evaluation_mode=True)
+        # "evaluation" leaves out DistributedDataParallel: this loop itself adds up the gradients. No placement: on CPUs
+        # it would copy the parameters, and the moving average would follow those that are no longer trained
+        self.model = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
         self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, config.optimizer))
         if accelerator.scaler:  # it starts with the first loss, which a process without rows does not have
             accelerator.scaler.scale(torch.zeros((), device=accelerator.device))

@@ -96,7 +96,7 @@ def joined() -> Iterator[None]:
         raise SystemExit(_exit_code(error)) from None
     finally:
         _State.store = None
-        if before is not None:
+        if before is not None and not _State.ending:  # else the launcher's SIGTERM would cut the message off
             signal.signal(signal.SIGTERM, before)
 
 
