@@ -70,7 +70,8 @@ def train(
                 finished = resume and training.completed(run, config)
                 plan = [config.model_dump(mode="json", by_alias=True), str(run), finished]
         content, place, finished = processes.from_first(plan)
-        config, run = config_from(content), Path(place)
+        if not processes.is_first():
+            config, run = config_from(content), Path(place)
         if finished:
             content = {"run": str(run), "model": str(run / "model"), "complete": True}
         else:

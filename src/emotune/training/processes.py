@@ -88,7 +88,7 @@ def joined() -> Iterator[None]:
         yield
         with together():
             pass
-        _leave()
+        _destroy_group()
     except BaseException as error:
         _State.ending = True
         if _reports():
@@ -105,13 +105,18 @@ def _connected() -> "Store":
     sharded = [name for name in _SHARDED if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true"]
     if sharded:
         message = f"{sharded[0]} splits a model over processes; emotune trains the whole model in each"
+        if not is_first():
+            raise SystemExit(UsageError.exit_code)  # the first reports it
         raise UsageError(message, hint="Run accelerate config again, without it.")
     import torch
     from torch.distributed import PrefixStore, init_process_group, is_nccl_available  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     _share_cpus()
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and is_nccl_available() else "gloo"
+    backend = "gloo"
+    if torch.cuda.is_available() and is_nccl_available():
+        backend = "cpu:gloo,cuda:nccl"
+        _avoid_direct_exchange()
     try:
         store = next(rendezvous("env://", timeout=_TO_CONNECT))[0]
         attempt = PrefixStore(f"emotune/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
@@ -138,7 +143,16 @@ def _share_cpus() -> None:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # Accelerate sets the threads otherwise
 
 
-def _leave() -> None:
+def _avoid_direct_exchange() -> None:
+    """Set the variables without which NCCL fails on some GPUs of consumers, as `accelerate launch` does."""
+    from accelerate.utils import check_cuda_p2p_ib_support
+
+    if not check_cuda_p2p_ib_support():
+        os.environ.setdefault("NCCL_P2P_DISABLE", "1")
+        os.environ.setdefault("NCCL_IB_DISABLE", "1")
+
+
+def _destroy_group() -> None:
     from torch.distributed import destroy_process_group
 
     destroy_process_group()
