@@ -47,6 +47,8 @@ def train(
 
     Ctrl-C stops after the current step and keeps the best model so far, from the end of the first epoch on. --resume
     continues, also after a crash.
+
+    On N GPUs: torchrun --nproc-per-node N --module emotune train …
     """
     from emotune.config.loading import config_from, load_config
     from emotune.runs.layout import next_free

@@ -49,9 +49,9 @@ def train_network(
 
     config: the session's with absolute paths, as it is stored. observer: None in all processes but the first.
     """
+    _require_equal_processes(session)
     trainer = session.trainer(observer or NullReporter())
     settings = settings_of(session, config, trainer)
-    _require_equal_processes(settings)
     folder, checkpoints = run / layout.CHECKPOINTS, None
     steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
     if steps or minutes:
@@ -91,14 +91,10 @@ def settings_of(session: "StepSession", config: Config, trainer: "Trainer") -> d
     """Return what must be the same when a run is resumed and, as `environment`, what may change the last bits."""
     import torch
 
-    tokens = hashlib.sha256()
-    for examples in (session.train, session.valid):
-        tokens.update(examples.encoded.ids.data)
-        tokens.update(examples.encoded.offsets.data)
     return {
         "config": _config(config),
         "data": session.fingerprints,
-        "tokens": tokens.hexdigest(),
+        "tokens": _tokens(session),
         "untrained_weights": trainer.train_state.fixed_digest,
         "environment": {
             "processes": processes.count(),
@@ -108,6 +104,15 @@ def settings_of(session: "StepSession", config: Config, trainer: "Trainer") -> d
             **versions(),
         },
     }
+
+
+def _tokens(session: "StepSession") -> str:
+    """Return the sha256 of the token ids of all texts."""
+    tokens = hashlib.sha256()
+    for examples in (session.train, session.valid):
+        tokens.update(examples.encoded.ids.data)
+        tokens.update(examples.encoded.offsets.data)
+    return tokens.hexdigest()
 
 
 def _config(config: Config) -> dict[str, Any]:
@@ -133,9 +138,10 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
         raise UsageError(message, place=place, hint="Start again: --overwrite.")
 
 
-def _require_equal_processes(settings: Mapping[str, Any]) -> None:
-    """Raise DataError in a process whose data or tokens are not those of the first process."""
-    own = {key: settings[key] for key in ("data", "tokens", "untrained_weights")}
+def _require_equal_processes(session: "StepSession") -> None:
+    """Raise DataError in a process whose data, tokens or network are not those of the first process."""
+    shapes = [[name, list(value.shape)] for name, value in session.model.state_dict().items()]
+    own = {"data": session.fingerprints, "tokens": _tokens(session), "shapes": shapes}
     first = processes.from_first(own)
     with processes.together():
         if own != first:
