@@ -191,6 +191,26 @@ def test_a_model_of_pytorch(run: Path) -> None:
     assert [row[:2] for row in rows_of("out.csv")] == [["text", "labels"], [HAPPY, "joy"], [FURIOUS, "anger"]]
 
 
+def test_a_multi_class_model_ignores_a_threshold(base: Path) -> None:
+    def build(out: Path) -> None:
+        args = [
+            "train",
+            "starter",
+            "--data",
+            str(tiny.multi_class(base)),
+            "--out",
+            str(out),
+            "--set",
+            "model.kind=tfidf",
+        ]
+        assert CliRunner().invoke(app, args).exit_code == 0
+
+    Path("in.csv").write_text(f"text\n{HAPPY}\n")
+    result = call(tiny.once(base, "tfidf-one", build), "in.csv", "out.csv", "--threshold", "0.99")
+    assert "--threshold is ignored" in result.stderr
+    assert rows_of("out.csv")[1][1] == "joy"
+
+
 def test_a_coarser_level_of_the_model_of_the_package() -> None:
     Path("in.csv").write_text("text\nI am so happy!\nwhy do you hate me?\n")
     call(Path("default"), "in.csv", "out.csv", "--level", "sentiment")

@@ -191,10 +191,13 @@ class Terminal:
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a progress bar; yields a function of the number done and the total."""
+        """Show a progress bar, or lines without a terminal; yields a function of the number done and the total."""
+        if not self._shows_bars:
+            yield self.on_progress
+            return
         from emotune.cli.bars import counting_bars
 
-        with counting_bars(self._console, what, shown=self._shows_bars) as bars:
+        with counting_bars(self._console, what) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
 
@@ -267,7 +270,7 @@ class Terminal:
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
 
     def on_progress(self, done: int, whole: int) -> None:
-        """Print a line for each quarter of the texts of a fit."""
+        """Print a line for each quarter of the texts."""
         if 4 * done // whole > self._quarter % 4:
             self.info(f"{done:,} of {whole:,} texts")
         self._quarter = 4 * done // whole

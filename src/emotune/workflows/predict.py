@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from emotune.hub import file_digest
 from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions, WrittenBlock
 from emotune.inference.classifier import run_model
 from emotune.inference.workers import InProcess, Workers
+from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
 from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
 
@@ -166,6 +167,7 @@ def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, don
     found = open_model(request.model)
     for note in found.notes:
         reporter.warn(note)
+    request = _with_threshold(request, found, reporter)
     summary = BulkSummary(files=len(tasks))
     started = time.monotonic()
     with _scorer(request, found, reporter, sum(map(_size, tasks))) as scorer:
@@ -186,6 +188,14 @@ def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, don
             done += _size(task)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _with_threshold(request: BulkRequest, found: FoundModel, reporter: Reporter) -> BulkRequest:
+    """Return the request without a threshold that a model of this task ignores."""
+    if request.options.threshold is None or found.decision.labels.task is not Task.MULTI_CLASS:
+        return request
+    reporter.warn("--threshold is ignored: a multi-class model predicts the most probable label")
+    return replace(request, options=replace(request.options, threshold=None))
 
 
 def input_size(source: str) -> int | None:
@@ -510,6 +520,7 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
         raise UsageError("the output of several files is a folder", hint="Name it: --output FOLDER")
     path = Path(request.input)
     found = open_model(request.model)
+    request = _with_threshold(request, found, reporter)
     table = TableFile(path, request.table)
     written_format = request.format or (table.format if table.format != TXT else CSV)
     if written_format == PARQUET:
