@@ -28,7 +28,7 @@ from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import chosen_thresholds, members_table, percent
-from emotune.runs import backup, layout
+from emotune.runs import backup, layout, teacher
 from emotune.runs import resume as resuming
 from emotune.runs.layout import OUT_OF_FOLD, Floats, read_valid, save_rows
 from emotune.runs.log import seconds_of_all, write_event
@@ -46,7 +46,7 @@ from emotune.scoring.tuning import (
     validation_metrics,
 )
 from emotune.training.progress import TrainingReporter
-from emotune.workflows.train import Material, check_and_read, train_on, writable_run
+from emotune.workflows.train import Material, check_and_read, train_on, with_teacher, writable_run
 
 _BATCH = 64
 
@@ -134,8 +134,11 @@ def train_folds(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
     material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
+    material = with_teacher(material, out, reporter, device)
     training = _Folds(material, config.training.folds, out, reporter, device)
     with writable_run(material, out, overwrite=overwrite, resume=resume):
+        if material.taught is not None:
+            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
         members = _FoldReporter(reporter)
         for number in range(1, training.num_folds + 1):
             members.has_steps = False
@@ -184,7 +187,8 @@ class _Folds:
         rows = {split: len(corpus.splits[split]) for split in ("train", "valid")}
         self.reporter.info(f"{name}: {rows['train']:,} training rows, {rows['valid']:,} held out")
         config, resolved = (self._member(c, number) for c in (self.material.config, self.material.resolved))
-        material = Material(config, resolved, corpus, ())
+        taught = self.material.taught
+        material = Material(config, resolved, corpus, (), taught and taught.without(corpus.splits["valid"]))
         outcome = train_on(material, run, reporter=reporter, device=self.device, overwrite=not resume, resume=resume)
         assert outcome is not None, "this is the only process"
         return not (outcome.fitted.interrupted or outcome.fitted.stop_requested)
