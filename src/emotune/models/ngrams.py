@@ -62,15 +62,14 @@ class NgramsModel:
 
     def _logits(self, words: Words) -> Floats:
         sums = np.zeros((len(words.number), len(self._bias)), dtype=np.float32)
-        readable = np.flatnonzero(words.number)
-        if len(readable):
-            orders = range(1, self._config.word_ngrams + 1)
-            rows = np.stack([self._words.find(words.ngrams(size)) for size in orders], axis=1)
-            first = np.cumsum(words.number) - words.number
-            sums[readable] = _sums(self._word_weights, rows.ravel(), first[readable] * len(orders))
-            unknown = np.flatnonzero(rows[:, 0] == 0)
-            for found, owner in _characters(words, unknown, self._config):
-                np.add.at(sums, words.owner[unknown[owner]], self._char_weights[self._characters.find(found)])
+        sizes = range(1, self._config.word_ngrams + 1)
+        rows = np.stack([self._words.find(words.ngrams(size)) for size in sizes], axis=1)
+        _add(sums, np.repeat(words.owner, len(sizes)), self._word_weights[rows.ravel()])
+        unknown = np.flatnonzero(rows[:, 0] == 0)
+        for hashes, owner in _characters(words, unknown, self._config):
+            order = np.argsort(owner, kind="stable")
+            found = self._characters.find(hashes[order])
+            _add(sums, words.owner[unknown[owner[order]]], self._char_weights[found])
         length = np.sqrt(np.maximum(words.number, 1)).astype(np.float32)
         return sums / length[:, None] * self._scale + self._bias
 
@@ -88,9 +87,11 @@ class NgramsModel:
         write_arrays(directory / WEIGHTS, arrays)
 
 
-def _sums(weights: Floats, rows: Ints, starts: Ints) -> Floats:
-    """Return the sums of the weights of each text's rows, which begin at `starts`; shape (texts, labels)."""
-    return np.add.reduceat(weights[rows], starts, axis=0)
+def _add(sums: Floats, at: Ints, weights: Floats) -> None:
+    """Add weights, shape (n, labels), to the rows `at` of sums, in place; `at` is in ascending order, with repeats."""
+    if len(at):
+        starts = np.flatnonzero(np.diff(at, prepend=-1))
+        sums[at[starts]] += np.add.reduceat(weights, starts, axis=0)
 
 
 def _characters(words: Words, which: Ints, config: NgramsConfig) -> Iterator[tuple[Hashes, Ints]]:
@@ -195,8 +196,9 @@ def _add_characters(
         rows, first = rows[new], first[new]
         done[rows] = True
         for hashes, owner in _characters(part, first, config):
-            columns = char_rows.find(hashes)
-            np.add.at(words, rows[owner[columns > 0]] - 1, characters[columns[columns > 0] - 1])
+            order = np.argsort(owner, kind="stable")
+            columns, places = char_rows.find(hashes[order]), rows[owner[order]] - 1
+            _add(words, places[columns > 0], characters[columns[columns > 0] - 1])
 
 
 def load(directory: Path, device: str) -> NgramsModel:  # noqa: ARG001 -- it runs on the CPU alone
