@@ -11,9 +11,11 @@ While it runs, all that it has is in the folder `NAME.partial` beside the output
 
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -94,6 +96,8 @@ class Job:
         self._places, self._partial = places, places.partial
         self._digest = hashlib.sha256()
         self._recorded = time.monotonic()
+        self._recorder = ThreadPoolExecutor(1)  # a disk may take long, during which others work on
+        self._pending: Future[None] | None = None
         self.progress = Progress()
         if job is not None and self._is_begun(job, overwrite):
             self._resume()
@@ -122,27 +126,41 @@ class Job:
         differ = [key for key in job if begun.get(key) != job[key]]
         if not differ:
             return True
-        if overwrite or not read_json(self._partial / _PROGRESS)["blocks"]:
+        if overwrite or self._is_empty():
             return False
         what = " and ".join(_NAMES.get(key, key) for key in differ)
         message = f"an unfinished prediction is here; since it began, {what} changed"
         raise OutputError(message, place=Place(self._partial), hint="To start again: --overwrite")
 
+    def _is_empty(self) -> bool:
+        try:
+            return not read_json(self._partial / _PROGRESS).get("blocks")
+        except EmotuneError:
+            return True
+
     def _resume(self) -> None:
         """Cut off what was written after the last record of the progress."""
-        self.progress = Progress(**read_json(self._partial / _PROGRESS))
-        sizes = (self.progress.output, self.progress.aside)
+        try:
+            self.progress = Progress(**read_json(self._partial / _PROGRESS))
+        except (EmotuneError, TypeError):
+            raise self._damaged() from None
+        paths = {self._partial / _OUTPUT: self.progress.output, self._partial / _ASIDE: self.progress.aside}
+        if any(not path.is_file() or path.stat().st_size < size for path, size in paths.items()):
+            raise self._damaged()
         with writing(self._partial):
-            self._files = [(self._partial / name).open("r+b") for name in (_OUTPUT, _ASIDE)]
-            for file, size in zip(self._files, sizes, strict=True):
+            self._files = [path.open("r+b") for path in paths]
+            for file, size in zip(self._files, paths.values(), strict=True):
                 file.truncate(size)
             while chunk := self._files[0].read(_CHUNK):
                 self._digest.update(chunk)
             self._files[1].seek(0, os.SEEK_END)
-            found = [file.tell() for file in self._files]
-        if found != list(sizes) or self._digest.hexdigest() != self.progress.sha256:
-            message = "the unfinished output was changed"
-            raise OutputError(message, place=Place(self._partial), hint="To start again: --overwrite, or remove it")
+        if self._digest.hexdigest() != self.progress.sha256:
+            self.close()
+            raise self._damaged()
+
+    def _damaged(self) -> OutputError:
+        hint = f"To start again: rm -r {shlex.quote(str(self._partial))}"
+        return OutputError("the unfinished output was changed", place=Place(self._partial), hint=hint)
 
     def add(self, output: bytes, aside: bytes, digest: str, counts: dict[str, int], notes: dict[str, str]) -> None:
         """Write the bytes of the next block; `counts` are those of all blocks so far."""
@@ -150,8 +168,9 @@ class Job:
         self.progress.blocks += 1
         self.progress.digest, self.progress.counts = digest, counts
         self.progress.notes = notes | self.progress.notes
-        if time.monotonic() - self._recorded >= EVERY:
-            self.record()
+        due = time.monotonic() - self._recorded >= EVERY
+        if due and (self._pending is None or self._pending.done()):
+            self._record()
 
     def _write(self, output: bytes, aside: bytes) -> None:
         with writing(self._places.output):
@@ -162,14 +181,27 @@ class Job:
         self.progress.aside += len(aside)
 
     def record(self) -> None:
-        """Record the progress; all that was written before is on the disk then."""
+        """Record the progress, and wait for the disk."""
+        self._record()
+        assert self._pending is not None
+        self._pending.result()
+
+    def _record(self) -> None:
+        if self._pending is not None:
+            self._pending.result()  # raises its error
         with writing(self._places.output):
             for file in self._files:
                 file.flush()
-                os.fsync(file.fileno())
-        self.progress.sha256 = self._digest.hexdigest()
-        write_json(self._partial / _PROGRESS, asdict(self.progress))
+        self.progress.sha256 = self._digest.copy().hexdigest()
+        self._pending = self._recorder.submit(self._put_on_disk, asdict(self.progress))
         self._recorded = time.monotonic()
+
+    def _put_on_disk(self, progress: dict[str, Any]) -> None:
+        """Write the progress when all that it counts is on the disk."""
+        with writing(self._places.output):
+            for file in self._files:
+                os.fsync(file.fileno())
+        write_json(self._partial / _PROGRESS, progress)
 
     def _clear(self) -> None:
         with writing(self._partial):
@@ -184,6 +216,7 @@ class Job:
 
     def close(self) -> None:
         """Close the files."""
+        self._recorder.shutdown()
         for file in self._files:
             with suppress(OSError):  # a full disk, which was reported
                 file.close()
@@ -246,8 +279,9 @@ def read_manifest(places: Places) -> dict[str, Any] | None:
         return None
 
 
-def require_same_input(path: Path, expected: str, found: str) -> None:
+def require_same_input(path: Path, expected: str, found: str, partial: Path) -> None:
     """Raise DataError when the part of an input that was read before an interruption has another digest now."""
     if expected != found:
         message = "the file changed since its prediction was interrupted"
-        raise DataError(message, place=Place(path), hint="To start again: --overwrite")
+        hint = f"To start again: rm -r {shlex.quote(str(partial))}"
+        raise DataError(message, place=Place(path), hint=hint)

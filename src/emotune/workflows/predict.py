@@ -364,32 +364,32 @@ def _write_blocks(
     """Score the blocks that are not done, and return the numbers of all rows."""
     counts = Counts(**job.progress.counts)
     parts = _SLOW_PARTS if _needs_torch(found) else 1
-    for block, written in scorer.written(writer, _pending(task.path, table, job, parts)):
+    for block, written in scorer.written(writer, _pending(task, table, job, parts)):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
         move(counts.rows + counts.aside, block.position)
     return counts
 
 
-def _pending(path: Path, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
+def _pending(task: _Task, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
     """Yield the blocks that are not done; raises DataError when the file is not the one whose blocks are done."""
     done, digest = job.progress.blocks, job.progress.digest
     number = -1
     for block in table.blocks(parts):
         number = block.number
         if block.number == done - 1:
-            require_same_input(path, digest, block.digest)
+            require_same_input(task.path, digest, block.digest, task.places.partial)
         if block.number >= done:
             yield block
     if number < done - 1:
-        require_same_input(path, digest, "")
+        require_same_input(task.path, digest, "", task.places.partial)
 
 
 def _require_unchanged(task: _Task, table: TableFile) -> None:
     """Raise DataError when the file changed while it was read."""
     if task.path != Path(STDIN) and table.changed():
         message = "the file changed while it was read"
-        raise DataError(message, place=Place(task.path), hint="When nobody writes it any more: --overwrite")
+        raise DataError(message, place=Place(task.path), hint="Run the command again when nobody writes it.")
 
 
 def _finish(
