@@ -1,6 +1,6 @@
 """The teacher of a training: a model of the same labels, whose probabilities of texts become soft targets.
 
-    taught = teach(config, corpus, run, reporter, device)
+    taught = teach(config, corpus, resumed, reporter, device)
 
 The teacher scores the training texts once, and those of `data.unlabelled_texts` and `data.fragments`. The run keeps the
 probabilities, so a resumed training has the same targets, even if the teacher is gone.
@@ -29,11 +29,14 @@ _CHUNK, _BATCH = 1024, 64  # texts between reports of progress, and in a batch
 _LONGEST_FRAGMENT = 8  # words
 
 
-def teach(config: Config, corpus: Corpus, run: Path, reporter: TrainingReporter, device: str) -> Taught | None:
+def teach(
+    config: Config, corpus: Corpus, resumed: Path | None, reporter: TrainingReporter, device: str
+) -> Taught | None:
     """Return the teacher's probabilities of the training texts; None without a teacher.
 
-    run: where an earlier process may have kept them. Raises MissingInputError for a missing teacher or file, ModelError
-    for an invalid teacher, UsageError for one of other labels, and DataError for a file that cannot be read.
+    resumed: the run that is resumed, which may have kept them; None for a new one. Raises MissingInputError for a
+    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels, and DataError for a
+    file that cannot be read.
     """
     data = config.data
     if data.teacher is None:
@@ -42,7 +45,8 @@ def teach(config: Config, corpus: Corpus, run: Path, reporter: TrainingReporter,
     more = [*_unlabelled(data), *_fragments(records, data.fragments, config.training.seed)]
     texts = list(dict.fromkeys(record.text for record in (*records, *more)))
     note = _described(data, records, more)
-    kept = _kept(run, _digest(data.teacher, corpus.labels, texts), (len(texts), len(corpus.labels)))
+    shape = (len(texts), len(corpus.labels))
+    kept = None if resumed is None else _kept(resumed, _digest(data.teacher, corpus.labels, texts), shape)
     if kept is None:
         found = _open(data.teacher, corpus.labels)
         reporter.info(note)

@@ -134,7 +134,7 @@ def train_folds(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
     material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-    material = with_teacher(material, out, reporter, device)
+    material = with_teacher(material, out if resume else None, reporter, device)
     training = _Folds(material, config.training.folds, out, reporter, device)
     with writable_run(material, out, overwrite=overwrite, resume=resume):
         if material.taught is not None:
