@@ -56,8 +56,8 @@ def config_of(model: object, **keys: Any) -> Config:
     return config_from({"data": {"teacher": str(model), **keys}, "model": {"kind": "ngrams"}})
 
 
-def teach(config: Config, corpus: Corpus, out: Path) -> Taught:
-    found = teacher.teach(config, corpus, out, NullReporter(), "auto")
+def teach(config: Config, corpus: Corpus, resumed: Path | None = None) -> Taught:
+    found = teacher.teach(config, corpus, resumed, NullReporter(), "auto")
     assert found is not None
     return found
 

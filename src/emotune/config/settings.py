@@ -173,7 +173,7 @@ class NgramsConfig(KindConfig):
     )
     lowercase: bool = True
     C: Number = Field(default=4.0, gt=0, description="inverse strength of the L2 penalty")
-    max_iter: int = Field(default=200, ge=1, description="maximum number of L-BFGS iterations")
+    iterations: int = Field(default=40, ge=1, description="L-BFGS iterations, at most; fewer regularise more")
 
     _check_range = field_validator("char_ngrams")(_ordered)
 

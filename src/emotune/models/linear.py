@@ -95,14 +95,13 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
     return Linear(weights, bias)
 
 
-def fit_together(
-    matrix: Any, targets: Floats, task: Task, strength: float, max_iter: int, info: Callable[[str], None]
-) -> Linear:
+def fit_together(matrix: Any, targets: Floats, task: Task, strength: float, iterations: int) -> Linear:
     """Fit the weights of all labels at once to a sparse CSR matrix of features, shape (n, features), in float32.
 
     targets: shape (n, labels), 0/1 or soft; a soft row costs no more than a hard one. The minimised loss is the summed
     cross-entropy plus half the squared weights divided by `strength`. Each weight is scaled by its curvature at the
-    start, so that L-BFGS needs tens of iterations where it would need hundreds. Raises ImportError without scipy.
+    start, so that L-BFGS needs tens of iterations where it would need hundreds; it stops after `iterations`, which
+    regularises too. Raises ImportError without scipy.
     """
     from scipy.optimize import minimize
 
@@ -125,10 +124,8 @@ def fit_together(
         squared = float(np.square(weights[:-1], dtype=np.float64).sum())
         return costs + float(penalty) / 2 * squared, (gradient * scale).ravel().astype(np.float64)
 
-    options = {"maxiter": max_iter, "maxcor": 5, "ftol": _TOLERANCE}
+    options = {"maxiter": iterations, "maxcor": 8, "ftol": _TOLERANCE}
     found = minimize(loss, start.ravel().astype(np.float64), jac=True, method="L-BFGS-B", options=options)
-    if found.nit >= max_iter:
-        info(_UNCONVERGED.format("the logistic regression", max_iter))
     weights = found.x.reshape(scale.shape) * scale
     return Linear(weights[:-1].astype(np.float32), weights[-1].astype(np.float32))
 

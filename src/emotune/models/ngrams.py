@@ -33,7 +33,7 @@ Doubles = npt.NDArray[np.float64]
 Int8s = npt.NDArray[np.int8]
 SETTINGS = "ngrams.json"
 _MOST = 127  # the largest weight in int8
-_CHARACTERS = 0.3  # the value of an n-gram of characters; that of a word or an n-gram of words is 1
+_CHARACTERS = 0.4  # the value of an n-gram of characters; that of a word or an n-gram of words is 1
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def fit(data: FitData, config: NgramsConfig) -> NgramsModel:
         f"fitting {len(data.labels)} labels to {len(data.texts):,} texts"
     )
     matrix = _matrix(parts(), Rows(word_keys), Rows(char_keys), (len(word_keys), len(char_keys)), config)
-    fitted = linear.fit_together(matrix, data.targets, data.labels.task, config.C, config.max_iter, data.info)
+    fitted = linear.fit_together(matrix, data.targets, data.labels.task, config.C, config.iterations)
     words, characters = np.split(fitted.weights, [len(word_keys)])
     characters *= _CHARACTERS
     _add_characters(words, Rows(word_keys), characters, Rows(char_keys), parts(), config)

@@ -1,6 +1,6 @@
 """The teacher of a training: a model of the same labels, whose probabilities of texts become soft targets.
 
-    taught = teach(config, corpus, run, reporter, device)
+    taught = teach(config, corpus, resumed, reporter, device)
 
 The teacher scores the training texts once, and those of `data.unlabelled_texts` and `data.fragments`. The run keeps the
 probabilities, so a resumed training has the same targets, even if the teacher is gone.
@@ -30,11 +30,14 @@ _CHUNK, _BATCH = 1024, 64  # texts between reports of progress, and in a batch
 _LONGEST_FRAGMENT = 8  # words
 
 
-def teach(config: Config, corpus: Corpus, run: Path, reporter: TrainingReporter, device: str) -> Taught | None:
+def teach(
+    config: Config, corpus: Corpus, resumed: Path | None, reporter: TrainingReporter, device: str
+) -> Taught | None:
     """Return the teacher's probabilities of the training texts; None without a teacher.
 
-    run: where an earlier process may have kept them. Raises MissingInputError for a missing teacher or file, ModelError
-    for an invalid teacher, UsageError for one of other labels, and DataError for a file that cannot be read.
+    resumed: the run that is resumed, which may have kept them; None for a new one. Raises MissingInputError for a
+    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels, and DataError for a
+    file that cannot be read.
     """
     data = config.data
     if data.teacher is None:
@@ -46,7 +49,8 @@ def teach(config: Config, corpus: Corpus, run: Path, reporter: TrainingReporter,
     probabilities = np.empty((len(texts), len(corpus.labels)), dtype=np.float32)
     with processes.together():  # the first process scores them, or has kept them, for all
         if processes.is_first():
-            kept = _kept(run, _digest(data.teacher, corpus.labels, texts), probabilities.shape)
+            digest = _digest(data.teacher, corpus.labels, texts)
+            kept = None if resumed is None else _kept(resumed, digest, probabilities.shape)
             if kept is None:
                 found = _open(data.teacher, corpus.labels)
                 reporter.info(note)
@@ -54,13 +58,8 @@ def teach(config: Config, corpus: Corpus, run: Path, reporter: TrainingReporter,
             else:
                 reporter.info(f"teacher {data.teacher}: the run has its probabilities of {len(texts):,} texts")
             probabilities = kept
-    return Taught(
-        processes.array_from_first(probabilities),
-        {text: i for i, text in enumerate(texts)},
-        more,
-        data.teacher_weight,
-        note,
-    )
+    probabilities = processes.array_from_first(probabilities)
+    return Taught(probabilities, {text: i for i, text in enumerate(texts)}, more, data.teacher_weight, note)
 
 
 def keep(taught: Taught, config: Config, labels: LabelSet, run: Path) -> None:

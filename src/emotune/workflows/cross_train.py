@@ -140,7 +140,7 @@ def train_folds(
     assert config.training.folds is not None, "the caller checks it"
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-        material = with_teacher(material, out, reporter_of_all(reporter), device)
+        material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
         training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
         if not processes.is_first():
             training.train_members()

@@ -164,7 +164,7 @@ def train_on(
         if config.checkpoint is not None:
             source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
             reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
-    material = with_teacher(material, out, reporter, device)
+    material = with_teacher(material, out if resume else None, reporter, device)
     with processes.together():
         session = _session(material, source, device, reporter)
     network = _as_network(session)
@@ -199,10 +199,10 @@ def train_on(
     return outcome
 
 
-def with_teacher(material: Material, out: Path, reporter: TrainingReporter, device: str) -> Material:
-    """Return the input with the targets of its teacher, if it has one; raises as `teacher.teach`."""
+def with_teacher(material: Material, resumed: Path | None, reporter: TrainingReporter, device: str) -> Material:
+    """Return the input with the targets of its teacher, if it has one; arguments and errors as of `teacher.teach`."""
     corpus = material.corpus
-    taught = material.taught or teacher.teach(material.resolved, corpus, out, reporter, device)
+    taught = material.taught or teacher.teach(material.resolved, corpus, resumed, reporter, device)
     if taught is None or taught is material.taught:
         return material
     return replace(material, taught=taught, corpus=replace(corpus, description=(*corpus.description, taught.note)))
