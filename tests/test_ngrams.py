@@ -55,7 +55,7 @@ def test_words_are_those_of_tfidf_and_equal_words_have_equal_hashes(texts: list[
     assert found.number.tolist() == [len(words) for words in read]
     flat = [word for words in read for word in words]
     assert len({*zip(flat, found.hashes.tolist(), strict=True)}) == len({*flat}) == len({*found.hashes.tolist()})
-    pairs = [pair for words in read for pair in zip(["<start>", *words], words, strict=False)]
+    pairs = [pair for words in read for pair in zip([None, *words], words, strict=False)]
     assert len({*zip(pairs, found.ngrams(2).tolist(), strict=True)}) == len({*pairs})
     for size in (1, 2, 3):
         hashes, owner = found.characters(np.arange(len(flat)), size)
@@ -64,10 +64,11 @@ def test_words_are_those_of_tfidf_and_equal_words_have_equal_hashes(texts: list[
         assert len({*hashes.tolist()}) == len({term for _, term in terms})
 
 
-def terms_of(word: str, size: int) -> list[str]:
-    """The n-grams of characters of a word; of those at its ends, which are a character shorter, the end is marked."""
-    inside = [word[i : i + size] for i in range(len(word) - size + 1)]
-    return inside + ([f"<{word[: size - 1]}", f"{word[1 - size :]}>"] if size > 1 and len(word) >= size - 1 else [])
+def terms_of(word: str, size: int) -> list[tuple[str, str]]:
+    """The n-grams of characters of a word, each with its end of the word; those at an end are a character shorter."""
+    inside = [("", word[i : i + size]) for i in range(len(word) - size + 1)]
+    ends = [("start", word[: size - 1]), ("end", word[1 - size :])]
+    return inside + (ends if size > 1 and len(word) >= size - 1 else [])
 
 
 @given(st.sets(st.integers(0, 2**64 - 1), max_size=60), st.lists(st.integers(0, 2**64 - 1), max_size=30))
