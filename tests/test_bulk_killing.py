@@ -162,6 +162,7 @@ def test_memory_does_not_grow_with_the_rows(processes: str, model: Path) -> None
         except psutil.Error:
             break
         time.sleep(0.2)
-    assert process.wait() == 0
+    said = finished(process)
+    assert process.returncode == 0, said
     quarter = len(used) // 4
     assert max(used[3 * quarter :]) < max(used[quarter : 2 * quarter]) + 30
