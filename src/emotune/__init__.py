@@ -6,8 +6,9 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import EmotionClassifier as EmotionClassifier
     from emotune.inference.classifier import Prediction as Prediction
     from emotune.inference.classifier import load as load
+    from emotune.inference.scorer import Scorer as Scorer
 
-__all__ = ["EmotionClassifier", "Prediction", "__version__", "load"]
+__all__ = ["EmotionClassifier", "Prediction", "Scorer", "__version__", "load"]
 __version__: str
 
 
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata
 
         return metadata.version("emotune")
+    if name == "Scorer":
+        from emotune.inference.scorer import Scorer
+
+        return Scorer
     if name in __all__:
         from emotune.inference import classifier
 
