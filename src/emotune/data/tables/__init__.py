@@ -1,0 +1,1 @@
+"""Tables of any size, read in blocks of whole records for prediction: `TableFile`, `Layout` and `Records`."""

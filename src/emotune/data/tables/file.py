@@ -1,0 +1,73 @@
+"""A table of any size in a file: its format, its layout, its blocks and their records."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from emotune.data.tables import parquet
+from emotune.data.tables.layout import Layout, recognised
+from emotune.data.tables.records import CSV, JSONL, PARQUET, TSV, TXT, Records, TableOptions, text_position
+from emotune.data.tables.stream import STDIN, Block, Stream
+from emotune.errors import DataError, Place, UsageError
+
+SUFFIXES = {".csv": CSV, ".tsv": TSV, ".tab": TSV, ".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TXT}
+SUFFIXES |= {".parquet": PARQUET}
+
+
+class TableFile:
+    """A file of any size as a table, or stdin (`-`). Raises as `Stream`, and DataError if the text column is not found.
+
+    size: the bytes of the file; None if unknown.
+    """
+
+    def __init__(self, path: Path, options: TableOptions) -> None:
+        self.path, self.options = path, options
+        self.format = options.format or format_of(path)
+        self._source: parquet.Rows | Stream
+        if self.format == PARQUET:
+            self._source = parquet.Rows(path)
+            text = text_position(self._source.columns, options.text_column, Place(path), self._source.texts)
+            self._source.require_text(text)
+            self.layout = Layout(PARQUET, self._source.columns, text)
+        else:
+            self._source = Stream(path, options.encoding)
+            try:
+                self.layout = recognised(self._source, self.format, options)
+            except DataError:
+                self._source.close()
+                raise
+        self.size = self._source.size
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the blocks, once. Raises DataError for a broken archive or a damaged file."""
+        if isinstance(self._source, parquet.Rows):
+            return self._source.blocks()
+        head = self.layout.head
+        return self._source.blocks(len(head), head.count(b"\n") + 1, self.layout.cut)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+
+def format_of(path: Path) -> str:
+    """Return the format that the name of a file says, `txt` for stdin; raises UsageError for another name."""
+    if path == Path(STDIN):
+        return TXT
+    found = named_format(path)
+    if found is None:
+        known = ", ".join(SUFFIXES)
+        hint = f"Known are {known}, each but Parquet also with .gz. Or name the format, such as --input-format csv"
+        raise UsageError(f"the name {path.name!r} does not tell the format of the table", hint=hint)
+    return found
+
+
+def named_format(path: Path) -> str | None:
+    """Return the format that the name of a file says; None for another name."""
+    return SUFFIXES.get(PurePosixPath(path.name.casefold().removesuffix(".gz")).suffix)
+
+
+def records_of(layout: Layout, block: Block) -> Records:
+    """Return the records of a block of a table with this layout."""
+    if block.fault is None and layout.format == PARQUET:
+        return parquet.records(block, layout.text)
+    return layout.records(block)
