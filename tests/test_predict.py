@@ -309,11 +309,11 @@ def test_a_run_without_a_model_says_how_to_resume(run: Path) -> None:
 @pytest.mark.parametrize(
     ("stdin", "remedy"),
     [
-        ('{"id": 1, "tweet": "hello"}\n', "jq -r .tweet FILE"),
+        ('{"id": 1, "tweet": "hello"}\n', "--input FILE.jsonl"),
         ("[\n", "looks like JSON"),
         ('[{"text": "so glad"},\n{"text": "no"}]\n', re.escape("jq -r '.[].text' FILE")),
         ("[{\n", "looks like JSON"),
-        ("id,text\n1,hello\n", "the column 'text'.*the header too.*one text per line"),
+        ("id,text\n1,hello\n", "the column 'text'.*the header too.*--input FILE --output FILE"),
         ('"id"\t"Comment"\t"label"\n', "the column 'Comment'"),
         ("text\nhello\n", "the column 'text'"),
     ],
@@ -339,16 +339,21 @@ def test_the_name_of_a_file_is_a_text_with_a_warning(run: Path) -> None:
     result = call("-m", run, "--json", "hello", "my texts.csv")
     assert [one["text"] for one in answers(result)] == ["hello", "my texts.csv"]
     assert "'my texts.csv' is a file" in result.stderr
-    assert "emotune predict < 'my texts.csv'" in result.stderr
+    assert "emotune predict --input 'my texts.csv' --output FILE" in result.stderr
 
 
 def test_a_missing_file_and_a_folder_as_a_text_get_a_warning(run: Path) -> None:
     Path("mine").mkdir()
-    for text, found in (("notthere.csv", "there is none"), ("mine", "is a folder"), ("notthere.txt.gz", "is none")):
+    missing = "--input FILE --output FILE"
+    for text, found, remedy in (
+        ("notthere.csv", "there is none", missing),
+        ("mine", "is a folder", "--input mine --output FOLDER"),
+        ("notthere.txt.gz", "is none", missing),
+    ):
         result = call("-m", run, "--json", text)
         assert [one["text"] for one in answers(result)] == [text]
         assert found in result.stderr
-        assert "emotune predict < FILE" in result.stderr
+        assert f"emotune predict {remedy}" in result.stderr
     for text in ("I lost my notes.txt", "...", "."):
         assert call("-m", run, text).stderr == ""
 

@@ -7,8 +7,9 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import Prediction as Prediction
     from emotune.inference.classifier import load as load
     from emotune.inference.scorer import Scorer as Scorer
+    from emotune.workflows.predict import predict_files as predict_files
 
-__all__ = ["EmotionClassifier", "Prediction", "Scorer", "__version__", "load"]
+__all__ = ["EmotionClassifier", "Prediction", "Scorer", "__version__", "load", "predict_files"]
 __version__: str
 
 
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from emotune.inference.scorer import Scorer
 
         return Scorer
+    if name == "predict_files":
+        from emotune.workflows import predict
+
+        return predict.predict_files
     if name in __all__:
         from emotune.inference import classifier
 

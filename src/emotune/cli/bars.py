@@ -48,8 +48,9 @@ def counting_bars(console: Console, what: str, *, shown: bool) -> Progress:
 
 
 def predicting_bars(console: Console) -> Progress:
-    """Return the bar of a prediction; a task has the field `texts`, their number so far."""
-    columns = (BarColumn(), TaskProgressColumn(show_speed=False), TimeElapsedColumn(), TimeRemainingColumn())
+    """Return the bar of a prediction; a task has the fields `texts`, their number so far, and `speed`, in words."""
+    speed = TextColumn("{task.fields[speed]}")
+    columns = (BarColumn(), speed, TaskProgressColumn(show_speed=False), TimeElapsedColumn(), TimeRemainingColumn())
     return _bars(console, TextColumn("{task.fields[texts]:,} texts"), *columns, shown=True)
 
 

@@ -172,8 +172,10 @@ def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
         if found is not None or whole in ("{", "[{"):
             first = found[0] if isinstance(found, list) and found else found
             key = _text_column(list(first)) if isinstance(first, dict) else None
-            path = f"'.[].{key or 'text'}'" if is_array else f".{key or 'text'}"
-            warn(f"stdin looks like JSON. {as_it_stands}. Extract the texts first: jq -r {path} FILE")
+            remedy = "emotune predict --input FILE.jsonl --output FILE.jsonl"
+            if is_array:
+                remedy = f"jq -r '.[].{key or 'text'}' FILE | emotune predict"
+            warn(f"stdin looks like JSON. {as_it_stands}. To classify its rows: {remedy}")
         return
     for delimiter in ",;\t" if "\r" not in line else "":
         cells = next(csv.reader([line[:_HEADER]], delimiter=delimiter), [])
@@ -183,7 +185,7 @@ def _warn_of_structure(line: str, warn: Callable[[str], None]) -> None:
         if column is not None:
             warn(
                 f"stdin looks like a table with the column {column!r}. {as_it_stands}, the header too. "
-                "Write that column to a file first, one text per line."
+                "To classify its rows: emotune predict --input FILE --output FILE"
             )
             return
 

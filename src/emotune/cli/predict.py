@@ -23,7 +23,7 @@ from emotune.cli.options import (
     reported,
 )
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line
-from emotune.errors import MissingInputError
+from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from emotune.inference.classifier import Prediction
@@ -46,11 +46,97 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     max_windows: MaxWindowsOption = DEFAULT_MAX_WINDOWS,
     encoding: EncodingOption = None,
+    source: Annotated[
+        str | None, typer.Option("--input", metavar="PATH", help="Predict a file, a folder, a glob, or - for stdin.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option(metavar="PATH", help="With --input: the file or folder of the results, or -.")
+    ] = None,
+    text_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --input: the column of the texts, or its number.")
+    ] = None,
+    scores: Annotated[str, typer.Option(metavar="WHICH", help="With --input: all, none or top-K.")] = "all",
+    prefix: Annotated[str, typer.Option(help="With --input: the beginning of the names of new columns.")] = "",
+    separator: Annotated[
+        str, typer.Option(metavar="SIGN", help="With --input: what joins labels in a cell; json for a JSON list.")
+    ] = ";",
+    output_format: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="With --input: csv, tsv, jsonl or parquet.")
+    ] = None,
+    input_format: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="Format of the input, if its name does not tell it; also txt.")
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(metavar="SIGN", help="Delimiter of the input's cells.")] = None,
+    header: Annotated[
+        bool, typer.Option("--header/--no-header", help="Whether the first row names the columns.")
+    ] = True,
+    spreadsheet_safe: Annotated[
+        bool, typer.Option("--spreadsheet-safe", help="Put ' before cells that a spreadsheet would compute.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="With --input: processes that score [default: the CPUs].")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="With --input: replace outputs that exist.")] = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict the emotions of texts."""
+    """Predict the emotions of texts, or of the rows of files."""
     terminal = Terminal(quiet=quiet)
+    if source is not None or output is not None:
+        from emotune.cli.bulk import predict_rows
+
+        if texts:
+            raise UsageError("texts are given, and --input too", hint="Leave one of them out.")
+        if top_k is not None:
+            raise UsageError("--top-k is for single texts", hint=f"Write: --scores top-{top_k}")
+        done = predict_rows(
+            source,
+            output,
+            terminal,
+            as_json=as_json,
+            model=model or newest_or_default(terminal),
+            table={
+                "format": input_format,
+                "text_column": text_column,
+                "encoding": encoding,
+                "delimiter": delimiter,
+                "header": header,
+            },
+            options={
+                "scores": scores,
+                "prefix": prefix,
+                "separator": separator,
+                "safe": spreadsheet_safe,
+                "threshold": threshold,
+                "level": level,
+                "max_windows": max_windows,
+                "batch_size": batch_size,
+            },
+            request={
+                "format": output_format,
+                "workers": workers,
+                "overwrite": overwrite,
+                "device": device,
+                "threads": threads,
+            },
+        )
+        _tell(done, max_windows, terminal)
+        return
+    ignored = {
+        "--text-column": text_column,
+        "--scores": scores != "all",
+        "--prefix": prefix,
+        "--separator": separator != ";",
+        "--format": output_format,
+        "--input-format": input_format,
+        "--delimiter": delimiter,
+        "--no-header": not header,
+        "--spreadsheet-safe": spreadsheet_safe,
+        "--workers": workers,
+        "--overwrite": overwrite,
+    }
+    if wrong := [name for name, value in ignored.items() if value]:
+        raise UsageError(f"{wrong[0]} is for files: it needs --input", hint="Such as: --input FILE --output FILE")
     given, blocks = text_blocks(texts, encoding, terminal)
     from emotune.artifact.opening import open_model
     from emotune.labels import mapping_to
@@ -131,8 +217,11 @@ def _mistaken(text: str) -> str | None:
             return None
     except (OSError, ValueError):  # no name of a file
         return None
-    lines = "its lines" if file == text else "the lines of a file"
-    return f"{text!r} {what}. To classify {lines}: emotune predict < {shlex.quote(file)}"
+    if Path(text).is_dir():
+        rows, source, target = "the rows of its files", text, "FOLDER"
+    else:
+        rows, source, target = "its rows" if file == text else "the rows of a file", file, "FILE"
+    return f"{text!r} {what}. To classify {rows}: emotune predict --input {shlex.quote(source)} --output {target}"
 
 
 def _shown(prediction: "Prediction", top_k: int | None) -> str:

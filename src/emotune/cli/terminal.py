@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from emotune.cli.columns import table_lines, wrap
 from emotune.errors import OutputError
+
+_LINE_EVERY = 30.0  # seconds between two lines of progress where there is no terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -207,8 +210,39 @@ class Terminal:
         from emotune.cli.bars import predicting_bars
 
         with predicting_bars(self._console) as bars:
-            task = bars.add_task("", total=total, texts=0)
+            task = bars.add_task("", total=total, texts=0, speed="")
             yield lambda texts, done: bars.update(task, completed=done, texts=texts)
+
+    @contextmanager
+    def predicting_files(self, total: int | None) -> Iterator[Callable[[int, int], None]]:
+        """Show the progress of a prediction of files: a bar on a terminal, else a line every 30 seconds.
+
+        Yields a function of the texts and the bytes that are done. total: all bytes; None if unknown.
+        """
+        started = said = time.monotonic()
+
+        def speed(texts: int) -> float:
+            return texts / max(time.monotonic() - started, 1e-9)
+
+        def line(texts: int, done: int) -> None:
+            nonlocal said
+            if time.monotonic() - said < _LINE_EVERY:
+                return
+            said = time.monotonic()
+            share = f", {done / total:.0%}" if total else ""
+            left = f", {(said - started) * (total / done - 1) / 60:.0f} min left" if total and done else ""
+            self.info(f"{texts:,} texts{share}, {speed(texts):,.0f} texts/s{left}")
+
+        if not self._shows_bars:
+            yield line
+            return
+        from emotune.cli.bars import predicting_bars
+
+        with predicting_bars(self._console) as bars:
+            task = bars.add_task("", total=total, texts=0, speed="")
+            yield lambda texts, done: bars.update(
+                task, completed=done, texts=texts, speed=f"{speed(texts):,.0f} texts/s"
+            )
 
     def on_step(self, report: "StepReport") -> None:
         """Move the progress bar of the training."""

@@ -390,7 +390,7 @@ def _chunks(texts: Iterator[_T], size: int) -> Iterator[list[_T]]:
 
 
 def _is_blank(text: str) -> bool:
-    return all(category(character) in _INVISIBLE for character in text)
+    return not text[:1].isalnum() and all(category(character) in _INVISIBLE for character in text)
 
 
 def load(model: str | Path = DEFAULT, *, device: str = "auto", threads: int | None = None) -> EmotionClassifier:

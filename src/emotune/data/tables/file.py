@@ -27,7 +27,7 @@ class TableFile:
             self._source = parquet.Rows(path)
             text = text_position(self._source.columns, options.text_column, Place(path), self._source.texts)
             self._source.require_text(text)
-            self.layout = Layout(PARQUET, self._source.columns, text)
+            self.layout = Layout(PARQUET, self._source.columns, text, head=self._source.schema)
         else:
             self._source = Stream(path, options.encoding)
             try:
@@ -36,6 +36,7 @@ class TableFile:
                 self._source.close()
                 raise
         self.size = self._source.size
+        self._state = None if path == Path(STDIN) else _state(path)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the blocks, once. Raises DataError for a broken archive or a damaged file."""
@@ -44,9 +45,21 @@ class TableFile:
         head = self.layout.head
         return self._source.blocks(len(head), head.count(b"\n") + 1, self.layout.cut)
 
+    def changed(self) -> bool:
+        """Whether the file was written, replaced or removed since it was opened."""
+        try:
+            return _state(self.path) != self._state
+        except OSError:
+            return True
+
     def close(self) -> None:
         """Close the file."""
         self._source.close()
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def format_of(path: Path) -> str:

@@ -31,7 +31,7 @@ class Layout:
     """All that is needed to read the blocks of a table.
 
     columns: the names, "1", "2", … without a header; of JSON lines, the keys of the first rows. text: the position of
-    the text column. head: the lines before the first record. quoted: whether cells may be quoted.
+    the text column. head: the lines before the first record; of Parquet, the schema. quoted: whether cells may be so.
     """
 
     format: str
@@ -56,18 +56,18 @@ class Layout:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object."""
-        return asdict(self) | {"head": self.head.decode("utf-8", "surrogateescape")}
+        return asdict(self) | {"columns": list(self.columns), "head": self.head.decode("latin-1")}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Layout":
         """Read what `to_json` returned."""
-        head = content["head"].encode("utf-8", "surrogateescape")
+        head = content["head"].encode("latin-1")
         return cls(**content | {"columns": tuple(content["columns"]), "head": head})
 
     def records(self, block: Block) -> Records:
         """Return the records of a block."""
         if block.fault is not None:
-            return Records([], [], [], [], [SetAside(block.line, block.fault, block.content)])
+            return Records([], [], [], [], [SetAside(block.line, block.fault, block.content)], covered=1)
         reader: dict[str, Callable[[Block], Records]] = {JSONL: self._objects, TXT: self._texts}
         return reader.get(self.format, self._rows)(block)
 
@@ -89,11 +89,11 @@ class Layout:
                 found.raw.append(line)
                 found.lines.append(number)
                 found.texts.append(line.decode())
-        return replace(found, values=found.texts)
+        return replace(found, values=found.texts, covered=len(lines))
 
     def _objects(self, block: Block) -> Records:
         found, values, key = Records([], [], [], []), [], self.text_column
-        decode = _DECODER.decode
+        decode, number = _DECODER.decode, block.line - 1
         for number, line in enumerate(_lines_of(block.content), block.line):
             if not line or line.isspace():
                 continue
@@ -111,7 +111,7 @@ class Layout:
             found.texts.append(text)
             found.raw.append(line.strip())
             found.lines.append(number)
-        return replace(found, values=values)
+        return replace(found, values=values, covered=number + 1 - block.line)
 
     def _object_fault(self, line: bytes, error: Exception) -> str:
         """Return why a line has no text."""
@@ -155,15 +155,16 @@ class Layout:
             texts = [row[at] for row in rows]
             if not (self.header and self.columns[at] in texts):
                 raw = _without_returns(lines) if b"\r" in block.content else lines
-                return Records(texts, list(range(block.line, block.line + len(rows))), raw, rows)
+                return Records(texts, list(range(block.line, block.line + len(rows))), raw, rows, covered=len(rows))
         return self._sorted(block, lines, zip([0, *ends], ends, rows, strict=False))
 
     def _sorted(
         self, block: Block, lines: Sequence[bytes], rows: Iterable[tuple[int, int, list[str] | str]]
     ) -> Records:
         """Return the rows that have a text, and the others; each with its first line and the line after the last."""
-        found, values = Records([], [], [], []), []
+        found, values, covered = Records([], [], [], []), [], 0
         for start, end, row in rows:
+            covered += end - start
             record = b"\n".join(lines[start:end]).removesuffix(b"\r")
             number = block.line + start
             if row == []:
@@ -178,7 +179,7 @@ class Layout:
             found.lines.append(number)
             found.raw.append(record)
             values.append(row)
-        return replace(found, values=values)
+        return replace(found, values=values, covered=covered)
 
     def _reader(self, lines: Any) -> Any:
         quoting: Any = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE

@@ -1,9 +1,9 @@
 """Parquet tables of any size (extra `parquet`): the line of a place is the number of the row, from 1."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from emotune.data.formats.parquet import libraries, reported
 from emotune.data.tables.records import Records, SetAside
@@ -12,6 +12,7 @@ from emotune.errors import DataError, MissingInputError, Place, UsageError
 from emotune.hub import file_digest
 
 _ROWS = 4096  # of a block
+_ROW_GROUP = 1 << 16  # rows that are written together
 
 
 class Rows:
@@ -27,7 +28,6 @@ class Rows:
         self._arrow, parquet = libraries(path)
         try:
             self.size = path.stat().st_size
-            self._digest = file_digest(path)
         except FileNotFoundError:
             raise MissingInputError(f"no such file: {path}") from None
         except OSError as error:
@@ -37,7 +37,7 @@ class Rows:
         with reported(path, self._arrow):
             self._file = parquet.ParquetFile(path, page_checksum_verification=True)
             schema = self._file.schema_arrow
-        self.columns = tuple(schema.names)
+        self.columns, self.schema = tuple(schema.names), bytes(schema.serialize())
         self.texts = [field.name for field in schema if is_text(self._arrow.types, field.type)]
 
     def require_text(self, position: int) -> None:
@@ -51,6 +51,7 @@ class Rows:
     def blocks(self) -> Iterator[Block]:
         """Yield the rows, once; raises DataError with the row where the file is damaged."""
         number, row, rows = 0, 1, self._file.metadata.num_rows
+        digest = file_digest(self._path)
         batches = self._file.iter_batches(_ROWS, use_threads=False)
         while True:
             with reported(self._path, self._arrow, row=row):
@@ -58,7 +59,7 @@ class Rows:
             if batch is None:
                 break
             position = self.size * min(row - 1 + batch.num_rows, rows) // max(rows, 1)
-            yield Block(number, packed(batch, self._arrow), row, position, self._digest)
+            yield Block(number, packed(batch, self._arrow), row, position, digest, lines=batch.num_rows)
             number, row = number + 1, row + batch.num_rows
         if row - 1 != rows:
             message = f"not a valid Parquet file: it has {row - 1:,} rows, its metadata says {rows:,}"
@@ -90,6 +91,70 @@ def unpacked(content: bytes) -> Any:
     return pyarrow.ipc.open_stream(content).read_all()
 
 
+def values(column: Any) -> list[Any]:
+    """Return the values of a column; what is not UTF-8 becomes a replacement character."""
+    return [value.decode("utf-8", "replace") if type(value) is bytes else value for value in _strings(column)]
+
+
+def empty(schema: bytes) -> Any:
+    """Return the Arrow table without rows of a schema, in its own format."""
+    import pyarrow
+
+    return pyarrow.ipc.read_schema(pyarrow.py_buffer(schema)).empty_table()
+
+
+def extended(table: Any, columns: Mapping[str, Any]) -> bytes:
+    """Return an Arrow table with more columns, of which the first has lists of labels, in Arrow's IPC format."""
+    import pyarrow
+
+    for name, found in columns.items():
+        table = table.append_column(name, _array(found, name == next(iter(columns)), pyarrow))
+    # the features that Hugging Face `datasets` writes do not have the new columns
+    metadata = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"huggingface"}
+    table = table.replace_schema_metadata(metadata)
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def made(cells: Mapping[str, Sequence[str | None]], columns: Mapping[str, Any]) -> bytes:
+    """Return a table of strings with more columns, in Arrow's IPC format."""
+    import pyarrow
+
+    arrays = {name: pyarrow.array(found, pyarrow.string()) for name, found in cells.items()}
+    return extended(pyarrow.table(arrays), columns)
+
+
+def _array(found: Any, are_lists: bool, arrow: Any) -> Any:
+    """Return labels, lists of labels or scores as an Arrow array; NaN becomes null."""
+    if not isinstance(found, list):
+        return arrow.array(found, arrow.float32(), from_pandas=True)
+    return arrow.array(found, arrow.list_(arrow.string()) if are_lists else arrow.string())
+
+
+def join(parts: Path, target: BinaryIO) -> None:
+    """Write tables in Arrow's IPC format, one after the other in a file, as one Parquet file."""
+    import pyarrow
+    from pyarrow import parquet
+
+    writer = None
+    held: list[Any] = []
+    with parts.open("rb") as file:
+        size = parts.stat().st_size
+        while file.tell() < size:
+            with pyarrow.ipc.open_stream(file) as reader:
+                held.append(reader.read_all())
+            writer = writer or parquet.ParquetWriter(target, held[0].schema)
+            if sum(map(len, held)) >= _ROW_GROUP:
+                writer.write_table(pyarrow.concat_tables(held))
+                held.clear()
+    if writer is not None:
+        if held:
+            writer.write_table(pyarrow.concat_tables(held))
+        writer.close()
+
+
 def records(block: Block, text: int) -> Records:
     """Return the records of a block; `values` is the Arrow table of those whose text can be predicted."""
     table = unpacked(block.content)
@@ -103,7 +168,7 @@ def records(block: Block, text: int) -> Records:
             aside.append(SetAside(block.line + i, fault, _shown(table, i, text)))
     if aside:
         table = table.take(kept)
-    return Records(texts, [block.line + i for i in kept], [], table, aside)
+    return Records(texts, [block.line + i for i in kept], [], table, aside, covered=len(texts) + len(aside))
 
 
 def _shown(table: Any, row: int, text: int) -> bytes:

@@ -54,15 +54,17 @@ class Records:
     """The records of a block whose text can be predicted, and those that are set aside.
 
     raw: each record as it stands in the file, in UTF-8, without its line break; none for Parquet. values: each as a
-    list of cells, as the object of its JSON, or as its text. wide: the lines of records of very many lines.
+    list of cells, as the object of its JSON, or as its text; of Parquet, an Arrow table. wide: the lines of records of
+    very many lines. covered: the lines of the block that belong to these records or are blank; of Parquet, the rows.
     """
 
     texts: list[str]
     lines: list[int]
     raw: list[bytes]
-    values: Sequence[Any]
+    values: Any
     aside: list[SetAside] = field(default_factory=list)
     wide: list[int] = field(default_factory=list)
+    covered: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -38,7 +38,8 @@ class Block:
     """Whole records in UTF-8; of Parquet, rows in Arrow's IPC format.
 
     number: from 0. line: that of the first record, from 1; of Parquet, its row. position: the bytes of the file that
-    are read so far. digest: their sha256. fault: why the only record in it, cut short, cannot be read.
+    are read so far. digest: their sha256. lines: their number in this block; of Parquet, that of the rows. fault: why
+    the only record in it, cut short, cannot be read.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Block:
     line: int
     position: int
     digest: str = ""
+    lines: int = 0
     fault: str | None = None
 
 
@@ -134,11 +136,11 @@ class Stream:
                 content = held.take(end or len(held.data))
                 if not content:
                     return
-                lines = content.count(b"\n")
+                lines = content.count(b"\n") + (not content.endswith(b"\n"))
             else:
                 content, fault = _overlong(held)
                 lines = 1
-            yield Block(number, content, line, self.position, self.digest.copy().hexdigest(), fault)
+            yield Block(number, content, line, self.position, self.digest.copy().hexdigest(), lines, fault)
             line, number = line + lines, number + 1
 
     def _read(self) -> bytes:

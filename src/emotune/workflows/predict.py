@@ -1,0 +1,533 @@
+"""`emotune predict --input`: predict the rows of files of any size, each once, whatever interrupts it."""
+
+import csv
+import glob
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from importlib import metadata
+from io import StringIO
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from emotune.artifact.exported import EXPORT
+from emotune.artifact.manifest import DEFAULT, MANIFEST
+from emotune.artifact.opening import FoundModel, open_model
+from emotune.artifact.safety.files import read_json
+from emotune.atomic import require_writable
+from emotune.config.kinds import KINDS, require_device_name
+from emotune.data.tables import parquet
+from emotune.data.tables.file import TableFile, format_of, named_format
+from emotune.data.tables.records import CSV, FORMATS, JSONL, PARQUET, TXT, TableOptions
+from emotune.data.tables.stream import BLOCK, STDIN, Block
+from emotune.errors import DataError, EmotuneError, MissingInputError, OutputError, Place, UsageError
+from emotune.hub import file_digest
+from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions, WrittenBlock
+from emotune.inference.classifier import run_model
+from emotune.inference.workers import InProcess, Workers
+from emotune.reporter import NullReporter, Reporter
+from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
+
+_FORMAT_VERSION = 1
+_SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
+_FEW_BLOCKS = 8  # of an input that is not worth the start of processes
+_SHOWN = 5
+_FORMATS = tuple(each for each in FORMATS if each != TXT)
+Move = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class BulkRequest:
+    """The input and output, the model, how tables are read, and what is written.
+
+    input: a file, a folder, a glob, or `-`. output: a file, a folder for a folder or a glob, or `-`. format: that of
+    the output; None for the one that its name says, or that of the input. workers: the processes that score; None for
+    the CPUs that this process may use, or 1 for a model that needs PyTorch. overwrite: outputs that exist are replaced.
+    """
+
+    input: str
+    output: str
+    model: str = DEFAULT
+    table: TableOptions = field(default_factory=TableOptions)
+    options: PredictionOptions = field(default_factory=PredictionOptions)
+    format: str | None = None
+    workers: int | None = None
+    overwrite: bool = False
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class BulkSummary:
+    """The numbers of all files: read, predicted now and before, with an error; their rows; and the seconds.
+
+    rows_in = rows_out + rows_rejected. rejected: the first row that was set aside, with its place and reason; None
+    without any. texts_per_second: of the rows predicted now.
+    """
+
+    files: int = 0
+    skipped: int = 0
+    failed: int = 0
+    rows_in: int = 0
+    rows_out: int = 0
+    rows_rejected: int = 0
+    rows_resumed: int = 0
+    counts: Counts = field(default_factory=Counts)
+    notes: dict[str, str] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    rejected_files: list[str] = field(default_factory=list)
+    errors: list[EmotuneError] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def texts_per_second(self) -> float:
+        """The rows predicted now, those set aside included, in a second."""
+        return (self.rows_in - self.rows_resumed) / self.seconds if self.seconds else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON object; of many outputs, the first ones."""
+        numbers = {key: value for key, value in asdict(self).items() if isinstance(value, int)}
+        return numbers | {
+            "counts": asdict(self.counts),
+            "outputs": self.outputs[:100],
+            "rejected_files": self.rejected_files[:100],
+            "errors": [str(error) for error in self.errors],
+            "seconds": round(self.seconds, 3),
+            "texts_per_second": round(self.texts_per_second, 1),
+        }
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A file and its output. name: that of the file in messages and in the table of rows set aside."""
+
+    path: Path
+    name: str
+    places: Places
+    format: str
+    packed: bool
+
+
+class _Scorer(Protocol):
+    def written(self, writer: BlockWriter, blocks: Iterator[Block]) -> Iterator[tuple[Block, WrittenBlock]]: ...
+
+    def close(self) -> None: ...
+
+
+def predict_files(
+    input: str | Path,
+    output: str | Path,
+    *,
+    model: str | Path = DEFAULT,
+    text_column: str | None = None,
+    scores: str | int = "all",
+    overwrite: bool = False,
+    **more: Any,
+) -> BulkSummary:
+    """Predict every row of a file, a folder or a glob; the output has the columns of the input, labels and scores.
+
+    Call it again after an interruption: it continues where it was. more: other fields of `TableOptions`,
+    `PredictionOptions` and `BulkRequest`, such as `delimiter`, `prefix` or `workers`. scores: `all`, `none` or the
+    number of the highest.
+
+    Raises DataError, MissingInputError, OutputError and UsageError, each with its place; of several files, the others
+    are predicted before. Raises TypeError for an unknown option.
+    """
+    kinds = (("table", TableOptions), ("options", PredictionOptions))
+    named = {name: {k: more.pop(k) for k in list(more) if k in _fields(kind)} for name, kind in kinds}
+    table = TableOptions(more.pop("input_format", None), text_column, **named["table"])
+    options = PredictionOptions(scores, **named["options"])
+    request = BulkRequest(str(input), str(output), str(model), table, options, overwrite=overwrite, **more)
+    summary = run(request, NullReporter())
+    if summary.errors:
+        raise summary.errors[0]
+    return summary
+
+
+def _fields(kind: Any) -> set[str]:
+    return {each.name for each in fields(kind)} - {"format"}  # that of the output
+
+
+def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, done: None) -> BulkSummary:  # noqa: ARG005
+    """Predict the rows of files. `move` is called with the texts and the bytes that are done.
+
+    Of several files, one that cannot be read does not stop the others: `errors` has its error.
+    """
+    if request.output == STDIN:
+        return _streamed(request, reporter, move)
+    tasks = _tasks(request, reporter)
+    for folder in {task.places.beside.parent for task in tasks} | {task.places.output.parent for task in tasks}:
+        require_writable(folder, hint="Choose another place: --output")
+    found = open_model(request.model)
+    for note in found.notes:
+        reporter.warn(note)
+    summary = BulkSummary(files=len(tasks))
+    started = time.monotonic()
+    with _scorer(request, found, reporter, sum(map(_size, tasks))) as scorer:
+        done = 0
+
+        def moved(texts: int, position: int) -> None:
+            move(summary.rows_in - summary.rows_resumed + texts, done + position)
+
+        for task in tasks:
+            try:
+                with alone(task.places):
+                    _predict(task, request, found, scorer, summary, reporter, moved)
+            except EmotuneError as error:
+                if len(tasks) == 1 or not isinstance(error, DataError | MissingInputError | OutputError):
+                    raise
+                summary.failed += 1
+                summary.errors.append(error)
+            done += _size(task)
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def input_size(source: str) -> int | None:
+    """Return the bytes of a file, or of all files below a folder or of a glob; None for stdin."""
+    if source == STDIN:
+        return None
+    path = Path(source)
+    if path.is_file():
+        return path.stat().st_size
+    base, names = _files_below(source, None)
+    return sum((base / name).stat().st_size for name in names)
+
+
+def _size(task: _Task) -> int:
+    try:
+        return 0 if task.path == Path(STDIN) else task.path.stat().st_size
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, size: int) -> Iterator[Callable[[], _Scorer]]:
+    """Yield a function that returns what scores blocks; the model is loaded when it is first called."""
+    made: list[_Scorer] = []
+
+    def scorer() -> _Scorer:
+        if not made:
+            made.append(_make_scorer(request, found, reporter, size))
+        return made[0]
+
+    try:
+        yield scorer
+    finally:
+        for each in made:
+            each.close()
+
+
+def _make_scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, size: int) -> _Scorer:
+    workers = request.workers or (default_workers(found, request.device) if size > _FEW_BLOCKS * BLOCK else 1)
+    if workers > 1:
+        reporter.info(f"{workers} processes score; with another number: --workers")
+        return Workers(found, workers)
+    notes = set(found.notes)
+
+    def warn(note: str) -> None:
+        if note not in notes:  # those are reported
+            reporter.warn(note)
+
+    return InProcess(run_model(found, device=request.device, warn=warn, threads=request.threads))
+
+
+def default_workers(found: FoundModel, device: str) -> int:
+    """Return the number of processes that score fastest: 1 for PyTorch, which uses all CPUs itself, and on a GPU."""
+    require_device_name(device)
+    kinds = [member.model.kind for member in found.members] or [found.kind]
+    if device not in ("auto", "cpu") or any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# One file
+
+
+def _predict(
+    task: _Task,
+    request: BulkRequest,
+    found: FoundModel,
+    scorer: Callable[[], _Scorer],
+    summary: BulkSummary,
+    reporter: Reporter,
+    move: Move,
+) -> None:
+    """Predict the rows of a file, or the rest of them."""
+    complete(task.places)
+    table = TableFile(task.path, request.table)
+    try:
+        writer = _writer(task, table, request, found)
+        job = _job(task, table, writer.plan, found)
+        if task.places.output.exists() and not request.overwrite:
+            _skip(task, job, summary)
+            return
+        kept = None if task.path == Path(STDIN) else job
+        unfinished = Job(task.places, kept, writer.head(), overwrite=request.overwrite)
+        resumed = sum(unfinished.progress.counts.get(name, 0) for name in ("rows", "aside"))
+        try:
+            if unfinished.resumed:
+                reporter.info(f"{task.name}: continues after {resumed:,} rows")
+            counts = _write_blocks(task, table, writer, scorer(), unfinished, lambda n, at: move(n - resumed, at))
+            _require_unchanged(task, table)
+            _finish(task, job, unfinished, counts, summary, reporter)
+            summary.rows_resumed += resumed
+        finally:
+            unfinished.close()
+    finally:
+        table.close()
+
+
+def _writer(task: _Task, table: TableFile, request: BulkRequest, found: FoundModel) -> BlockWriter:
+    plan = Plan(task.name, table.layout, task.format, task.packed, request.options)
+    plan.require_fitting(found.decision.labels)
+    return BlockWriter(plan, found.decision.labels, found.language)
+
+
+def _job(task: _Task, table: TableFile, plan: Plan, found: FoundModel) -> dict[str, Any]:
+    """Return what makes two jobs the same: they write the same bytes."""
+    return {
+        "format_version": _FORMAT_VERSION,
+        "emotune": metadata.version("emotune"),
+        "model": describe_model(found),
+        "input": {"name": task.name, "bytes": table.size},
+        "plan": plan.to_json(),
+    }
+
+
+def describe_model(found: FoundModel) -> dict[str, Any]:
+    """Return the kind, the digest and, of an export, the profile of a model."""
+    profile = None
+    if (found.directory / EXPORT).is_file():
+        profile = read_json(found.directory / EXPORT).get("profile")
+    return {"kind": found.kind, "digest": _model_digest(found), "profile": profile}
+
+
+def _model_digest(found: FoundModel) -> str:
+    """Return the digest of a model's manifest, which has those of all files; else one of its files."""
+    if found.manifest is not None:
+        return found.manifest.digest or file_digest(found.directory / MANIFEST)
+    digest = hashlib.sha256()
+    for path in sorted(found.directory.iterdir()):
+        if path.suffix in (".json", ".safetensors") and path.is_file():
+            digest.update(f"{path.name} {file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _skip(task: _Task, job: dict[str, Any], summary: BulkSummary) -> None:
+    """Count a finished file of several; raises OutputError for a single one, and for one that another job made."""
+    manifest = read_manifest(task.places)
+    place = Place(task.places.output)
+    if manifest is None:
+        raise OutputError("it exists", place=place, hint="Choose another place, or replace it: --overwrite")
+    if manifest.get("job") != job:
+        message = "it exists, predicted from another input, with another model or other options"
+        raise OutputError(message, place=place, hint="Choose another place, or replace it: --overwrite")
+    if task.places.beside == task.places.output:
+        raise OutputError("already finished", place=place, hint="To predict it again: --overwrite")
+    summary.skipped += 1
+
+
+def _write_blocks(
+    task: _Task,
+    table: TableFile,
+    writer: BlockWriter,
+    scorer: _Scorer,
+    job: Job,
+    move: Move,
+) -> Counts:
+    """Score the blocks that are not done, and return the numbers of all rows."""
+    counts = Counts(**job.progress.counts)
+    for block, written in scorer.written(writer, _pending(task.path, table, job)):
+        counts.add(written.counts)
+        job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
+        move(counts.rows + counts.aside, block.position)
+    return counts
+
+
+def _pending(path: Path, table: TableFile, job: Job) -> Iterator[Block]:
+    """Yield the blocks that are not done; raises DataError when the file is not the one whose blocks are done."""
+    done, digest = job.progress.blocks, job.progress.digest
+    number = -1
+    for block in table.blocks():
+        number = block.number
+        if block.number == done - 1:
+            require_same_input(path, digest, block.digest)
+        if block.number >= done:
+            yield block
+    if number < done - 1:
+        require_same_input(path, digest, "")
+
+
+def _require_unchanged(task: _Task, table: TableFile) -> None:
+    """Raise DataError when the file changed while it was read."""
+    if task.path != Path(STDIN) and table.changed():
+        message = "the file changed while it was read"
+        raise DataError(message, place=Place(task.path), hint="When nobody writes it any more: --overwrite")
+
+
+def _finish(
+    task: _Task, job: dict[str, Any], unfinished: Job, counts: Counts, summary: BulkSummary, reporter: Reporter
+) -> None:
+    """Check the numbers, and move the files to their places."""
+    rows_in = counts.rows + counts.aside
+    if counts.aside and not counts.rows:
+        first = unfinished.progress.notes["aside"]
+        hint = "See --text-column, --delimiter, --encoding and --input-format."
+        raise DataError(f"none of {rows_in:,} rows can be predicted; the first: {first}", hint=hint)
+    manifest = {
+        "job": job,
+        "input": {"name": task.name, "sha256": unfinished.progress.digest},
+        "rows": {"in": rows_in, "out": counts.rows, "rejected": counts.aside},
+        "counts": asdict(counts),
+        "output": {"name": task.places.output.name, "format": task.format},
+    }
+    unfinished.finish(manifest, ASIDE_HEADER, parquet.join if task.format == PARQUET else None)
+    summary.rows_in += rows_in
+    summary.rows_out += counts.rows
+    summary.rows_rejected += counts.aside
+    summary.counts.add(counts)
+    summary.notes = unfinished.progress.notes | summary.notes
+    summary.outputs.append(str(task.places.output))
+    if counts.aside:
+        summary.rejected_files.append(str(task.places.aside))
+    if not rows_in:
+        reporter.warn(f"{task.name}: there are no rows")
+
+
+# Which files
+
+
+def _tasks(request: BulkRequest, reporter: Reporter) -> list[_Task]:
+    """Return the files and their outputs; raises MissingInputError without any, UsageError for outputs that collide."""
+    source, output = request.input, Path(request.output)
+    if source == STDIN or Path(source).is_file() or not (Path(source).is_dir() or glob.has_magic(source)):
+        if source != STDIN and not Path(source).exists():
+            raise MissingInputError(f"no such file or folder: {source}")
+        if output.is_dir():
+            hint = f"Name the file: --output {output / Path(source).name}"
+            raise UsageError(f"the output {output} is a folder, the input is one file", hint=hint)
+        if source != STDIN and output.exists() and output.samefile(source):
+            raise UsageError("the output is the input itself", hint="Choose another place: --output")
+        path = Path(source)
+        name = "stdin" if source == STDIN else source
+        return [_Task(path, name, Places(output, output), *_output_format(output, path, request))]
+    base, names = _files_below(source, output)
+    ignored = [name for name in names if request.table.format is None and named_format(base / name) is None]
+    if ignored:
+        listed = ", ".join(ignored[:_SHOWN]) + (", …" if len(ignored) > _SHOWN else "")
+        reporter.warn(f"not read, because their names do not tell a format: {listed}")
+    if output.exists() and not output.is_dir():
+        raise OutputError("there is a file where the folder of the outputs should be", place=Place(output))
+    tasks: dict[Path, _Task] = {}
+    for name in names:
+        if name in ignored:
+            continue
+        task = _task_below(base, name, output, request)
+        if task.places.output in tasks:
+            both = f"{tasks[task.places.output].name} and {name}"
+            raise UsageError(f"two files have the same output {task.places.output}: {both}", hint="Rename one of them.")
+        tasks[task.places.output] = task
+    if not tasks:
+        raise MissingInputError(f"there are no tables in {source}", hint="Known are .csv, .tsv, .jsonl, .txt, .parquet")
+    return list(tasks.values())
+
+
+def _files_below(source: str, output: Path | None) -> tuple[Path, list[str]]:
+    """Return a folder and the names of the files below it, of a folder or a glob; without hidden ones and outputs."""
+    if glob.has_magic(source) and not Path(source).is_dir():
+        parts = Path(source).parts
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        base = Path(*parts[:fixed])
+        pattern = str(Path(*parts[fixed:]))
+    else:
+        base, pattern = Path(source), "**/*"
+    found = [path.relative_to(base).as_posix() for path in base.glob(pattern)]
+    outputs = None if output is None else output.resolve()
+    if base.resolve() == outputs:
+        raise UsageError("the folder of the outputs is that of the inputs", hint="Choose another place: --output")
+    names = []
+    for name in sorted(found):
+        path = base / name
+        hidden = any(part.startswith((".", "_")) for part in Path(name).parts)
+        if path.is_file() and not hidden and not (outputs and path.resolve().is_relative_to(outputs)):
+            names.append(name)
+    return base, names
+
+
+def _task_below(base: Path, name: str, output: Path, request: BulkRequest) -> _Task:
+    path = base / name
+    source = request.table.format or format_of(path)
+    target = output / name
+    if request.format is not None or source == TXT:
+        written = request.format or CSV
+        stem = target.name.removesuffix(".gz")
+        packed = ".gz" if target.name.endswith(".gz") and written != PARQUET else ""
+        target = target.with_name(f"{Path(stem).stem}.{written}{packed}")
+    elif source == JSONL and target.name.removesuffix(".gz").endswith(".json"):
+        target = target.with_name(target.name.replace(".json", ".jsonl"))
+    places = Places(target, output / _SIDE / target.relative_to(output))
+    return _Task(path, name, places, *_output_format(target, path, request))
+
+
+def _output_format(output: Path, path: Path, request: BulkRequest) -> tuple[str, bool]:
+    """Return the format of an output, and whether it is a gzip archive; raises UsageError for a name without one."""
+    named, packed = named_format(output), output.name.casefold().endswith(".gz")
+    source = request.table.format or format_of(path)
+    found = request.format or named or (source if source != TXT else CSV)
+    if found not in _FORMATS or output.name.casefold().removesuffix(".gz").endswith((".txt", ".json")):
+        allowed = ", ".join(f".{each}" for each in _FORMATS)
+        raise UsageError(f"the output {output.name!r} is none of {allowed}", hint=f"Such as: {output.stem}.jsonl")
+    if named is None and request.format is None and output.suffix:
+        allowed = ", ".join(f".{each}" for each in _FORMATS)
+        raise UsageError(f"the name {output.name!r} does not tell a format: {allowed}", hint="Or: --format csv")
+    return found, packed
+
+
+# To stdout
+
+
+def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSummary:
+    """Predict a file, or stdin, to stdout. Rows that are set aside are warnings."""
+    if request.input != STDIN and (Path(request.input).is_dir() or glob.has_magic(request.input)):
+        raise UsageError("the output of several files is a folder", hint="Name it: --output FOLDER")
+    path = Path(request.input)
+    found = open_model(request.model)
+    table = TableFile(path, request.table)
+    written_format = request.format or (table.format if table.format != TXT else CSV)
+    if written_format == PARQUET:
+        raise UsageError("Parquet cannot be written to stdout", hint="Name a file: --output FILE.parquet")
+    name = "stdin" if request.input == STDIN else request.input
+    plan = Plan(name, table.layout, written_format, False, request.options)
+    plan.require_fitting(found.decision.labels)
+    writer = BlockWriter(plan, found.decision.labels, found.language)
+    summary, started = BulkSummary(files=1), time.monotonic()
+    results: BinaryIO = sys.stdout.buffer
+    with _scorer(request, found, reporter, table.size or 0) as scorer:
+        _put(results, writer.head())
+        for block, written in scorer().written(writer, table.blocks()):
+            _put(results, written.output)
+            for file, line, reason, _ in csv.reader(StringIO(written.aside.decode(), newline="")):
+                reporter.warn(f"{file}:{line}: {reason}; the row is set aside")
+            summary.counts.add(written.counts)
+            summary.notes = written.notes | summary.notes
+            move(summary.counts.rows + summary.counts.aside, block.position)
+    table.close()
+    counts = summary.counts
+    summary.rows_in, summary.rows_out, summary.rows_rejected = counts.rows + counts.aside, counts.rows, counts.aside
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _put(results: BinaryIO, content: bytes) -> None:
+    try:
+        results.write(content)
+        results.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write to standard output: {error.strerror or 'it is closed'}") from error
