@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import replaced, sweep, write_json, writing
+from emotune.atomic import LOCK, replaced, sweep, write_json, writing
 from emotune.errors import DataError, EmotuneError, OutputError, Place
 from emotune.runs.lock import locked
 
@@ -98,10 +98,8 @@ class Job:
         if job is not None and self._is_begun(job, overwrite):
             self._resume()
             return
+        self._clear()
         with writing(self._partial):
-            for path in self._partial.iterdir():
-                if path.name != ".lock":
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._files = [(self._partial / name).open("w+b") for name in (_OUTPUT, _ASIDE)]
             self._write(head, b"")
             self.record()
@@ -124,7 +122,7 @@ class Job:
         differ = [key for key in job if begun.get(key) != job[key]]
         if not differ:
             return True
-        if overwrite:
+        if overwrite or not read_json(self._partial / _PROGRESS)["blocks"]:
             return False
         what = " and ".join(_NAMES.get(key, key) for key in differ)
         message = f"an unfinished prediction is here; since it began, {what} changed"
@@ -172,6 +170,17 @@ class Job:
         self.progress.sha256 = self._digest.hexdigest()
         write_json(self._partial / _PROGRESS, asdict(self.progress))
         self._recorded = time.monotonic()
+
+    def _clear(self) -> None:
+        with writing(self._partial):
+            for path in self._partial.iterdir():
+                if path.name != LOCK:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def discard(self) -> None:
+        """Remove the unfinished output."""
+        self.close()
+        self._clear()
 
     def close(self) -> None:
         """Close the files."""

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from io import StringIO
@@ -223,9 +223,14 @@ def _scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, size: i
 
 
 def _make_scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, size: int) -> _Scorer:
-    workers = request.workers or (default_workers(found, request.device) if size > _FEW_BLOCKS * BLOCK else 1)
+    one = size <= _FEW_BLOCKS * BLOCK or request.threads is not None
+    workers = request.workers or (1 if one else default_workers(found, request.device))
+    if workers > 1 and request.device not in ("auto", "cpu"):
+        raise UsageError(f"several processes score on the CPU, not on {request.device}", hint="Leave out --workers.")
+    if workers > 1 and request.threads is not None:
+        reporter.warn("--threads is ignored: each of several processes has one")
     if workers > 1:
-        reporter.info(f"{workers} processes score; with another number: --workers")
+        reporter.info(f"{workers} processes score; another number: --workers")
         return Workers(found, workers)
     notes = set(found.notes)
 
@@ -260,7 +265,7 @@ def _predict(
     """Predict the rows of a file, or the rest of them."""
     complete(task.places)
     table = TableFile(task.path, request.table)
-    try:
+    with closing(table):
         writer = _writer(task, table, request, found)
         job = _job(task, table, writer.plan, found)
         if task.places.output.exists() and not request.overwrite:
@@ -278,8 +283,6 @@ def _predict(
             summary.rows_resumed += resumed
         finally:
             unfinished.close()
-    finally:
-        table.close()
 
 
 def _writer(task: FileTask, table: TableFile, request: BulkRequest, found: FoundModel) -> BlockWriter:
@@ -377,11 +380,12 @@ def _finish(
     rows_in = counts.rows + counts.aside
     if counts.aside and not counts.rows:
         first = unfinished.progress.notes["aside"]
+        unfinished.discard()  # the next try has other options
         hint = "See --text-column, --delimiter, --encoding and --input-format."
         raise DataError(f"none of {rows_in:,} rows can be predicted; the first: {first}", hint=hint)
     manifest = {
         "job": job,
-        "input": {"name": task.name, "sha256": unfinished.progress.digest},
+        "input": {"name": task.name, "sha256": unfinished.progress.digest or file_digest(task.path)},
         "rows": {"in": rows_in, "out": counts.rows, "rejected": counts.aside},
         "counts": asdict(counts),
         "output": {"name": task.places.output.name, "format": task.format},
@@ -517,7 +521,7 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
     writer = BlockWriter(plan, found.decision.labels, found.language)
     summary, started = BulkSummary(files=1), time.monotonic()
     results: BinaryIO = sys.stdout.buffer
-    with _scorer(request, found, reporter, table.size or 0) as scorer:
+    with closing(table), _scorer(request, found, reporter, table.size or 0) as scorer:
         _put(results, writer.head())
         for block, written in scorer().written(writer, table.blocks()):
             _put(results, written.output)
@@ -526,7 +530,6 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
             summary.counts.add(written.counts)
             summary.notes = written.notes | summary.notes
             move(summary.counts.rows + summary.counts.aside, block.position)
-    table.close()
     counts = summary.counts
     summary.rows_in, summary.rows_out, summary.rows_rejected = counts.rows + counts.aside, counts.rows, counts.aside
     summary.seconds = time.monotonic() - started

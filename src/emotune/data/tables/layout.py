@@ -6,6 +6,7 @@ A record without a text that can be predicted is set aside with its line and the
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import StringIO
@@ -229,11 +230,11 @@ def recognised(stream: Stream, table_format: str, options: TableOptions) -> Layo
 
 def _of_objects(stream: Stream, layout: Layout, options: TableOptions) -> Layout:
     sample, place = stream.sample, Place(stream.path, 1)
-    if sample.lstrip().startswith(b"["):
-        hint = f"Convert it: jq -c '.[]' {stream.path} > {stream.path.stem}.jsonl"
+    if _is_array(sample):
+        hint = f"Convert it: jq -c '.[]' {stream.path.name} > lines.jsonl"
         raise DataError("this is a JSON array; JSON lines are read: an object a line", place=place, hint=hint)
     columns: dict[str, None] = {}
-    texts: set[str] = set()
+    texts: Counter[str] = Counter()
     lines = sample.split(b"\n")
     for line in lines[: max(1, len(lines) - 1)] if len(sample) > _SAMPLED else lines:
         try:
@@ -245,8 +246,21 @@ def _of_objects(stream: Stream, layout: Layout, options: TableOptions) -> Layout
             texts.update(key for key, cell in value.items() if isinstance(cell, str))
     if not columns:
         raise DataError("no line is a JSON object with keys", place=place, hint=_LINES)
-    text = text_position(tuple(columns), options.text_column, place, sorted(texts), what="the keys are")
-    return replace(layout, columns=tuple(columns), text=text)
+    often = sorted(columns, key=lambda key: -texts[key])
+    text = often[text_position(often, options.text_column, place, list(texts), what="the keys are")]
+    return replace(layout, columns=tuple(columns), text=list(columns).index(text))
+
+
+def _is_array(sample: bytes) -> bool:
+    """Whether the first line begins an array of rows: it is not a row of several that is a list itself."""
+    first, _, rest = sample.strip().partition(b"\n")
+    if not first.startswith(b"["):
+        return False
+    try:
+        _DECODER.decode(first.decode())
+    except (ValueError, RecursionError):
+        return True
+    return not rest
 
 
 def _of_rows(stream: Stream, layout: Layout, options: TableOptions) -> Layout:
@@ -262,8 +276,14 @@ def _of_rows(stream: Stream, layout: Layout, options: TableOptions) -> Layout:
 
     best = max(found, key=fits)
     place = Place(stream.path, 1)
+    if not fits(best)[0] and any(one.columns == () for one in found) and b'"' in sample:
+        hint = 'Write a cell with quotation marks in it as "so ""quoted"" it is".'
+        raise DataError("the quotation marks of the first row are not valid", place=place, hint=hint)
     if not best.columns:
         raise DataError("there is no header: all cells are blank", place=place)
+    if (fault := best._fault(best.head)) is not None:
+        hint = "Name its encoding, such as --encoding cp1252 (Windows, Western Europe)."
+        raise DataError(f"{fault} in the header", place=place, hint=hint)
     wanted = options.text_column
     numbered = wanted is not None and wanted.isdecimal() and find_column(wanted, best.columns) is None
     if not options.header or numbered:

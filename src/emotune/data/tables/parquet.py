@@ -178,7 +178,9 @@ def records(block: Block, text: int) -> Records:
             fault = "the text is null" if value is None else f"byte 0x{value[0]:02x} is not UTF-8"
             aside.append(SetAside(block.line + i, fault, _shown(table, i, text)))
     if aside:
-        table = table.take(kept)
+        import pyarrow
+
+        table = table.take(pyarrow.array(kept, pyarrow.int64()))
     return Records(texts, [block.line + i for i in kept], [], table, aside, covered=len(texts) + len(aside))
 
 

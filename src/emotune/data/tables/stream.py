@@ -128,18 +128,17 @@ class Stream:
         held.take(skip)
         number = 0
         while True:
-            size, end = BLOCK, 0
-            while not end and size <= LARGEST and not held.ends_within(size):
-                end, size = cut(held.data[:size]), 2 * size  # a record may be longer than a block
-            fault = None
-            if end or held.ends_within(size):
-                content = held.take(end or len(held.data))
-                if not content:
-                    return
-                lines = content.count(b"\n") + (not content.endswith(b"\n"))
-            else:
-                content, fault = _overlong(held)
-                lines = 1
+            size = BLOCK
+            while True:
+                last = held.ends_within(size)
+                end = len(held.data) if last else cut(held.data[:size])
+                if end or last or size == LARGEST:
+                    break
+                size = min(2 * size, LARGEST)  # a record may be longer than a block
+            if last and not end:
+                return
+            content, fault = (held.take(end), None) if end else _overlong(held)
+            lines = content.count(b"\n") + (not content.endswith(b"\n"))
             yield Block(number, content, line, self.position, self.digest.copy().hexdigest(), lines, fault)
             line, number = line + lines, number + 1
 
@@ -291,6 +290,10 @@ def _require_text(path: Path, first: bytes, encoding: str) -> None:
     if first.startswith(ZIP):
         message = "this is a zip archive or an Excel workbook, not a text file"
         raise DataError(message, place=Place(path), hint="Unpack it, or export the table as CSV.")
+    if first[:99].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise DataError("this is an HTML page, not a table", place=Place(path), hint="Download the file itself.")
+    if first.startswith(b"version https://git-lfs"):
+        raise DataError("this is only the pointer to a file", place=Place(path), hint="Get the file: git lfs pull")
     if first.startswith((b"PAR1", b"ARROW1")):
         raise DataError(
             "this is a Parquet or Arrow file, not a text file", place=Place(path), hint="See --input-format."
