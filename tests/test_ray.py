@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,12 +19,14 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny
+from emotune.artifact.manifest import read_manifest, reseal
 from emotune.cli.app import app
 from emotune.cli.options import INTERRUPTED
-from emotune.data.tables.records import TableOptions
-from emotune.errors import MissingInputError, OutputError, UsageError
+from emotune.errors import MissingInputError, ModelError, OutputError, UsageError
 from emotune.inference.blocks import PredictionOptions
 from emotune.reporter import NullReporter
+from emotune.runs.bulk import Places
+from emotune.runs.parts import PartedOutput, PartRecord
 from emotune.workflows import predict, predict_ray
 from emotune.workflows.predict import BulkRequest, BulkSummary
 
@@ -211,7 +214,8 @@ def test_a_folder_becomes_folders_of_parts_and_a_bad_file_stops_no_other(
     parquet.write_table(pa.table({"text": ["happy", None, "furious"], "n": [1, 2, 3]}), source / "more" / "a.parquet")
     (source / "b.jsonl").write_text('{"text": "so glad"}\n{"text": 1}\n')
     (source / "bad.csv").write_bytes(b"a,b\n1,2\n")
-    summary = start(request(model, source, f"local://{output}", workers=1))
+    # as URLs, which other code opens and writes than that of paths
+    summary = start(request(model, f"local://{source}", f"local://{output}", workers=1))
     assert (summary.files, summary.failed, summary.rows_rejected) == (4, 1, BLOCKS * 1000 / 4000 + 2)
     assert summary.rows_in == summary.rows_out + summary.rows_rejected
     assert "bad.csv" in str(summary.errors[0])
@@ -233,23 +237,124 @@ def test_a_folder_becomes_folders_of_parts_and_a_bad_file_stops_no_other(
 
     (source / "bad.csv").unlink()
     (source / "c.txt").write_text("so afraid\n")
-    again = start(request(model, source, f"local://{output}", workers=1))
+    again = start(request(model, source, output, workers=1))
     assert (again.files, again.skipped, again.rows_out) == (4, 3, 1)
+    side = {path.relative_to(output / "_emotune").as_posix() for path in (output / "_emotune").rglob("*.*")}
+    tables = ("b.jsonl", "c.csv", "more/a.parquet", "rows.csv")
+    rejected = {f"{name}.rejected.csv" for name in tables if name != "c.csv"}
+    assert side == {f"{name}.manifest.json" for name in tables} | rejected
+
+
+def test_another_model_on_a_worker_is_one_error(
+    cluster: str, model: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.copy(model, tmp_path / "run")
+    directory, dataset = tmp_path / "run" / "model", predict_ray._dataset
+    decision = json.loads((directory / "decision.json").read_text())
+    decision["thresholds"]["joy"] = 0.9
+
+    def changed(*args: Any) -> Any:  # when the driver has read it
+        reseal(directory, read_manifest(directory), {"decision.json": json.dumps(decision)})
+        return dataset(*args)
+
+    monkeypatch.setattr(predict_ray, "_dataset", changed)
+    with pytest.raises(ModelError, match="is not the one"):
+        start(request(tmp_path / "run", table.parent, tmp_path / "out", workers=1))
+
+
+# What a cluster is asked for
+
+
+def stub(kind: str) -> Any:
+    return SimpleNamespace(kind=kind, members=())
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "resources", "expected"),
+    [
+        ("tfidf", {}, {"CPU": 8.0, "GPU": 2.0}, (8, 1, 0, "cpu")),
+        ("encoder", {}, {"CPU": 8.0, "GPU": 2.0}, (2, 1, 1, "cuda")),
+        ("encoder", {"threads": 4}, {"CPU": 8.0}, (2, 4, 0, "cpu")),
+        ("encoder", {"device": "cpu", "workers": 5}, {"CPU": 8.0, "GPU": 2.0}, (5, 1, 0, "cpu")),
+        ("tfidf", {"threads": 9}, {"CPU": 8.0}, (1, 9, 0, "cpu")),
+    ],
+)
+def test_actors_take_what_the_cluster_has(
+    kind: str, options: dict[str, Any], resources: dict[str, float], expected: tuple[int, int, int, str]
+) -> None:
+    made = BulkRequest("x", "y", **options)
+    found = predict_ray.Actors.of(made, stub(kind), resources, 1 << 40)
+    assert (found.number, found.cpus, found.gpus, found.scorer.device) == expected
+    assert predict_ray.Actors.of(made, stub(kind), resources, 10).number == options.get("workers", 1)
+
+
+def test_a_gpu_that_no_machine_has_is_refused() -> None:
+    with pytest.raises(UsageError, match="no GPU"):
+        predict_ray.Actors.of(BulkRequest("x", "y", device="cuda"), stub("encoder"), {"CPU": 2.0}, 1)
+
+
+def test_files_are_found_at_urls(model: Path) -> None:
+    upath = pytest.importorskip("upath")
+    for name in ("a.csv", "b.csv", "more/c.jsonl", "_x.csv", "note.md"):
+        path = upath.UPath("memory://lake/in") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text\nhappy\n")
+    names = {}
+    for source in ("memory://lake/in", "memory://lake/in/*.csv", "memory://lake/in/a.csv"):
+        found = predict_ray._sources(request(model, source, "memory://lake/out"), NullReporter())
+        names[source.rpartition("/")[2]] = [str(each.output.part(0)) for each in found]
+    parts = [f"memory://lake/out/{name}/part-000000.{name[-3:]}" for name in ("a.csv", "b.csv")]
+    assert names == {
+        "in": [*parts, "memory://lake/out/more/c.jsonl/part-000000.jsonl"],
+        "*.csv": parts,
+        "a.csv": parts[:1],
+    }
+
+
+def test_a_folder_that_is_overwritten_is_not_finished_any_more(tmp_path: Path) -> None:
+    output = PartedOutput(Places(tmp_path / "out", tmp_path / "_emotune" / "out"), ".csv", joined=False)
+    job = {"model": 1, "input": 2, "options": 3, "emotune": 4}
+    record = PartRecord(0, 1, "digest", last=True, read=9, counts={"rows": 1, "aside": 0}, bytes=2, sha256="x")
+    assert output.begin(job, overwrite=False) == {}
+    output.write(record, b"a\n", b"")
+    assert output.begin(job, overwrite=False) == {0: record}
+    with pytest.raises(OutputError, match="since it began, the model changed"):
+        output.begin(job | {"model": 5}, overwrite=False)
+    output.finish({"job": job, "output": {}}, [record], b"", None)
+    (tmp_path / "out" / "notes.md").write_text("mine")
+    with pytest.raises(OutputError, match="it exists"):
+        output.begin(job, overwrite=False)
+    assert output.manifest()["job"] == job
+    assert output.begin(job, overwrite=True) == {}
+    assert output.manifest() is None
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.md"]
+
+
+def test_a_part_that_is_missing_at_the_end_is_an_error(tmp_path: Path) -> None:
+    output = PartedOutput(Places(tmp_path / "out", tmp_path / "out"), ".part", joined=True)
+    record = PartRecord(0, 1, "digest", last=True, read=9, counts={"rows": 1, "aside": 0}, bytes=2, sha256="x")
+    output.begin({}, overwrite=False)
+    output.write(record, b"a\n", b"")
+    output.part(0).write_bytes(b"a")
+    with pytest.raises(OutputError, match="missing or was changed"):
+        output.finish({"job": {}, "output": {}}, [record], b"", None)
+    assert not (tmp_path / "out").exists()
 
 
 # Refusals, before any cluster is asked
 
 
-def test_an_unknown_cluster_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_cluster_is_an_error_with_the_remedy(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def init(**options: Any) -> None:
         raise ConnectionError("Could not find any running Ray instance")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(MissingInputError, match=r"no Ray cluster at 'auto'.*\n.*ray start --head"):
-        predict_ray.run(
-            request(Path("default"), __file__, "x.jsonl", table=TableOptions("txt")), NullReporter(), address="auto"
-        )
+        predict_ray.run(request(Path("default"), table, tmp_path / "x.csv"), NullReporter(), address="auto")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stdin_is_not_read_on_a_cluster(model: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Scorer:
         self._options: dict[str, Any] = {"threshold": threshold, "level": level, "max_windows": max_windows}
         labels = Rule.of(found.decision, threshold, level, max_windows).labels
         self.columns = OutputColumns(labels, scores, prefix, separator or DEFAULT_SEPARATOR)
-        self.joined, self.text_column = separator is not None, text_column
+        self.joined, self.text_column, self.device = separator is not None, text_column, device
         self.missing = 0
 
     def __repr__(self) -> str:

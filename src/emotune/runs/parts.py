@@ -15,14 +15,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from emotune.atomic import LOCK, json_text, replaced, sweep, write_file, writing
 from emotune.errors import OutputError, Place
-from emotune.runs.bulk import Places, alone
+from emotune.runs.bulk import Places
 
 _JOB, _CHUNK = "job.json", 1 << 20
 _OURS = re.compile(r"part-[0-9]{6,}\.")
@@ -75,17 +75,13 @@ class PartedOutput:
         """Return the manifest of a finished output; None without one, or for one that is not valid."""
         return _read(self.places.manifest)
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Hold the output on a local disk, as `runs.bulk.alone`. An object store has no locks."""
-        return alone(self.places) if is_local(self.places.partial) else nullcontext()
-
     def begin(self, job: dict[str, Any], *, overwrite: bool) -> dict[int, PartRecord]:
         """Return the parts that are done, by number. Raises OutputError for those of another job."""
         path = self.places.partial / _JOB
         begun = _read(path)
         if begun == job:
             return self._records()
-        if begun is not None and not overwrite:
+        if begun is not None and not overwrite and self._records():
             differ = [name for key, name in _NAMES.items() if begun.get(key) != job[key]] or [
                 "the way of its prediction"
             ]
@@ -99,8 +95,10 @@ class PartedOutput:
         return {}
 
     def _remove(self) -> None:
-        """Remove all parts and records."""
+        """Remove all parts and records. The manifest of a folder goes first: without its parts it would be wrong."""
         with writing(self.places.partial):
+            if not self.joined:
+                self.places.manifest.unlink(missing_ok=True)
             if is_local(self.places.partial):
                 sweep(self.places.partial, alone=True)
             for folder in (self.places.partial, self.places.output):
@@ -142,11 +140,16 @@ class PartedOutput:
         self.clear()
 
     def clear(self) -> None:
-        """Remove the records of a finished output."""
+        """Remove the records of a finished output, and what killed processes left beside its parts."""
         with writing(self.places.partial):
+            if is_local(self.places.output) and not self.joined:
+                sweep(self.places.output, alone=True)
             for path in list(self.places.partial.iterdir()) if self.places.partial.is_dir() else []:
                 if path.name != LOCK:
                     path.unlink()
+        if not self.joined:
+            with suppress(OSError):
+                self.places.partial.rmdir()
 
     def _join(self, records: Sequence[PartRecord], join: Any) -> str:
         """Write the parts as one file, and return its digest."""

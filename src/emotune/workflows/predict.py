@@ -33,7 +33,7 @@ from emotune.reporter import NullReporter, Reporter
 from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
 
 _FORMAT_VERSION = 1
-_SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
+SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
 _FEW_BLOCKS = 8  # of an input that is not worth the start of processes
 _SHOWN = 5
 _FORMATS = tuple(each for each in FORMATS if each != TXT)
@@ -247,6 +247,11 @@ def default_workers(found: FoundModel, device: str) -> int:
     kinds = [member.model.kind for member in found.members] or [found.kind]
     if device not in ("auto", "cpu") or any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds):
         return 1
+    return usable_cpus()
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -484,7 +489,7 @@ def task_below(base: Path, name: str, output: Path, request: BulkRequest) -> Fil
         target = target.with_name(f"{Path(stem).stem}.{written}{packed}")
     elif source == JSONL and target.name.removesuffix(".gz").endswith(".json"):
         target = target.with_name(target.name.replace(".json", ".jsonl"))
-    places = Places(target, output / _SIDE / target.relative_to(output))
+    places = Places(target, output / SIDE / target.relative_to(output))
     return FileTask(path, name, places, *_output_format(target, path, request))
 
 

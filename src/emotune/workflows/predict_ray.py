@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from importlib import metadata
@@ -28,13 +28,23 @@ from emotune.data.tables.records import CSV, PARQUET, TableOptions
 from emotune.data.tables.stream import BLOCK, STDIN, Block
 from emotune.errors import DataError, EmotuneError, MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions
+from emotune.inference.classifier import EmotionClassifier
 from emotune.inference.scorer import Scorer
 from emotune.inference.workers import packed_error, unpacked_error
 from emotune.labels import LabelSet
 from emotune.reporter import Reporter
-from emotune.runs.bulk import require_same_input
+from emotune.runs.bulk import Places, alone, require_same_input
 from emotune.runs.parts import PartedOutput, PartRecord, is_local
-from emotune.workflows.predict import BulkRequest, BulkSummary, Move, describe_model, find_files, task_below
+from emotune.workflows.predict import (
+    SIDE,
+    BulkRequest,
+    BulkSummary,
+    Move,
+    describe_model,
+    find_files,
+    task_below,
+    usable_cpus,
+)
 
 _FORMAT_VERSION = 1
 _BLOCKS, _FEW_BYTES = 32, 1 << 26  # blocks of a part at most, and the bytes of a file for each of them
@@ -92,10 +102,12 @@ def run(
     sources = _sources(request, reporter)
     summary, started = BulkSummary(files=len(sources)), time.monotonic()
     with ExitStack() as held:
-        job = _Job(_begin(sources, request, found, summary, held), summary, reporter, move)
+        held.enter_context(_alone(sources, _absolute(located(request.output))))
+        job = _Job(_begin(sources, request, found, summary), summary, reporter, move)
+        held.callback(job.tidy)
         if unread := job.unread:
             resources = held.enter_context(_cluster(address))
-            actors = _Actors.of(request, found, resources, sum(file.source.bytes for file in unread))
+            actors = Actors.of(request, found, resources, sum(file.source.bytes for file in unread))
             reporter.info(str(actors))
             with _failures_of_ray():
                 job.collect(_dataset(unread, job.pending, actors))
@@ -135,15 +147,19 @@ def _absolute(path: Path) -> Path:
     return path.absolute() if is_local(path) else path
 
 
-def _begin(
-    sources: Sequence[_Source], request: BulkRequest, found: FoundModel, summary: BulkSummary, held: ExitStack
-) -> list[_Pending]:
+def _alone(sources: Sequence[_Source], output: Path) -> AbstractContextManager[None]:
+    """Hold the output, a file or a folder, on a disk; raises OutputError as `runs.bulk.alone`. URLs have no locks."""
+    if not is_local(output):
+        return nullcontext()
+    return alone(sources[0].output.places if sources[0].output.joined else Places(output, output / SIDE / "ray"))
+
+
+def _begin(sources: Sequence[_Source], request: BulkRequest, found: FoundModel, summary: BulkSummary) -> list[_Pending]:
     """Return the files that have parts to predict. Finished ones are counted; those of other jobs are errors."""
     pending: list[_Pending] = []
     for source in sources:
         job = _job(source, request, found)
         try:
-            held.enter_context(source.output.alone())
             done = _done(source.output, job, single=len(sources) == 1, overwrite=request.overwrite)
         except OutputError as error:
             if len(sources) == 1:
@@ -242,10 +258,10 @@ def _digest(blocks: Sequence[Block]) -> str:
 
 
 class PartWriter:
-    """An actor's work: it scores and writes parts. The model is loaded once."""
+    """An actor's work: it scores and writes parts. The model is loaded once, for the first part."""
 
     def __init__(self, scorer: Scorer, pending: Sequence[_Pending]) -> None:
-        self._pending, self._classifier = pending, scorer.classifier
+        self._pending, self._scorer = pending, scorer
         self._writers: dict[str, BlockWriter] = {}
 
     def __call__(self, batch: Any) -> Any:
@@ -257,19 +273,23 @@ class PartWriter:
         described = json.loads(part)
         if "error" not in described:
             try:
-                described["record"] = asdict(self._write(described, content))
+                classifier = self._scorer.classifier
+            except EmotuneError as error:  # of the model, so of every part
+                return json.dumps({"error": packed_error(error)})
+            try:
+                described["record"] = asdict(self._write(described, content, classifier))
             except EmotuneError as error:
                 described["error"] = packed_error(error)
         return json.dumps({key: described[key] for key in ("file", "record", "error") if key in described})
 
-    def _write(self, described: dict[str, Any], content: bytes) -> PartRecord:
+    def _write(self, described: dict[str, Any], content: bytes, classifier: EmotionClassifier) -> PartRecord:
         source = self._pending[described["file"]].source
         writer = self._writer(described["file"], described["plan"])
         notes: dict[str, str] = {}
         counts, outputs, asides = Counts(), [], []
         blocks = list(_unpacked_blocks(described["blocks"], content))
         for block in blocks:
-            written = writer.written(block, self._classifier)
+            written = writer.written(block, classifier)
             counts.add(written.counts)
             notes = written.notes | notes
             outputs.append(written.output)
@@ -315,7 +335,7 @@ def _unpacked_blocks(described: Sequence[dict[str, Any]], content: bytes) -> Ite
 
 
 @dataclass(frozen=True)
-class _Actors:
+class Actors:
     """The actors of a pool: their number, and what each of them takes of the cluster."""
 
     number: int
@@ -329,7 +349,7 @@ class _Actors:
         return f"Ray: {actors} {each} (--workers, --threads)"
 
     @classmethod
-    def of(cls, request: BulkRequest, found: FoundModel, resources: dict[str, float], size: int) -> "_Actors":
+    def of(cls, request: BulkRequest, found: FoundModel, resources: dict[str, float], size: int) -> "Actors":
         """Return the actors for an input of so many bytes: as many as fit the cluster, unless the user says another."""
         gpus = int(resources.get("GPU", 0)) if _uses_gpu(found, request.device) else 0
         threads = request.threads or 1
@@ -346,7 +366,7 @@ def _uses_gpu(found: FoundModel, device: str) -> bool:
     return device != "cpu" and all(kind in KINDS and "torch" in KINDS[kind].needs for kind in kinds)
 
 
-def _dataset(unread: Sequence[_Pending], pending: Sequence[_Pending], actors: _Actors) -> Any:
+def _dataset(unread: Sequence[_Pending], pending: Sequence[_Pending], actors: Actors) -> Any:
     """Return the dataset whose rows are the records of the parts of unread files, as they are written."""
     from ray.data import ActorPoolStrategy, TaskPoolStrategy, from_items
 
@@ -396,7 +416,7 @@ def _connect(address: str | None) -> None:
     import ray
 
     alone = address is None and "RAY_ADDRESS" not in os.environ
-    own = {"include_dashboard": False, "object_store_memory": _STORE} if alone else {}
+    own = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": _STORE} if alone else {}
     try:
         with _silent():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
@@ -471,10 +491,18 @@ class _Job:
         """The files that have parts to predict."""
         return [file for file in self.pending if file.number not in self._ended]
 
+    def tidy(self) -> None:
+        """Remove the records of files of which nothing was predicted."""
+        for file in self.pending:
+            if not self._records[file.number]:
+                file.source.output.clear()
+
     def collect(self, dataset: Any) -> None:
         """Run the dataset to its end. Raises the error of a single file, and EmotuneError when parts are missing."""
         for row in dataset.iter_rows():
             answer = json.loads(row["done"])
+            if "file" not in answer:
+                raise unpacked_error(answer["error"])
             file = self.pending[answer["file"]]
             if "error" in answer:
                 self._fail(file, unpacked_error(answer["error"]))
