@@ -175,6 +175,31 @@ def test_parquet_keeps_types(model: Path) -> None:
     assert parquet.read_table("no.parquet").column_names == found.column_names
 
 
+def test_without_pyarrow_parquet_is_one_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pyarrow", "pyarrow.parquet"):
+        monkeypatch.setitem(sys.modules, name, None)
+    Path("in.csv").write_text(f"text\n{HAPPY}\n")
+    Path("in.parquet").write_bytes(b"PAR1")
+    for source, target in (("in.csv", "out.parquet"), ("in.parquet", "out.csv")):
+        assert "pip install '.[parquet]'" in call(model, source, target, code=1).stderr
+    call(model, "in.csv", "out.csv")
+
+
+def test_a_model_of_pytorch(run: Path) -> None:
+    Path("in.csv").write_text(f"text\n{HAPPY}\n{FURIOUS}\n")
+    call(run, "in.csv", "out.csv")
+    assert [row[:2] for row in rows_of("out.csv")] == [["text", "labels"], [HAPPY, "joy"], [FURIOUS, "anger"]]
+
+
+def test_a_coarser_level_of_the_model_of_the_package() -> None:
+    Path("in.csv").write_text("text\nI am so happy!\nwhy do you hate me?\n")
+    call(Path("default"), "in.csv", "out.csv", "--level", "sentiment")
+    header, first, _ = rows_of("out.csv")
+    assert header == ["text", "labels", "positive", "negative", "ambiguous", "neutral"]
+    assert first[1] == "positive"
+    assert float(first[2]) > 0.5
+
+
 def test_options(model: Path) -> None:
     Path("in.csv").write_text(f"labels,comment,body\n1,{FURIOUS} and happy,no\n")
     assert "--prefix" in call(model, "in.csv", "out.csv", code=65).stderr

@@ -85,6 +85,8 @@ class Plan:
             raise DataError(f"two columns are named {twice!r}", place=place, hint=hint)
         if self.options.safe and self.format not in _DELIMITED:
             raise UsageError(f"--spreadsheet-safe is for CSV and TSV; the output is {self.format}")
+        if self.format == PARQUET:
+            parquet.require_library()
         if self.packed and self.format == PARQUET:
             raise UsageError("a Parquet file is compressed itself", hint="Leave out .gz: --output FILE.parquet")
 

@@ -35,6 +35,7 @@ from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, requi
 _FORMAT_VERSION = 1
 SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
 _FEW_BLOCKS = 8  # of an input that is not worth the start of processes
+_SLOW_PARTS = 8  # blocks of a model of PyTorch are smaller: they take longer
 _SHOWN = 5
 _FORMATS = tuple(each for each in FORMATS if each != TXT)
 Move = Callable[[int, int], None]
@@ -244,8 +245,7 @@ def _make_scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, si
 def default_workers(found: FoundModel, device: str) -> int:
     """Return the number of processes that score fastest: 1 for PyTorch, which uses all CPUs itself, and on a GPU."""
     require_device_name(device)
-    kinds = [member.model.kind for member in found.members] or [found.kind]
-    if device not in ("auto", "cpu") or any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds):
+    if device not in ("auto", "cpu") or _needs_torch(found):
         return 1
     return usable_cpus()
 
@@ -253,6 +253,11 @@ def default_workers(found: FoundModel, device: str) -> int:
 def usable_cpus() -> int:
     """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _needs_torch(found: FoundModel) -> bool:
+    kinds = [member.model.kind for member in found.members] or [found.kind]
+    return any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds)
 
 
 # One file
@@ -282,7 +287,9 @@ def _predict(
         try:
             if unfinished.resumed:
                 reporter.info(f"{task.name}: continues after {resumed:,} rows")
-            counts = _write_blocks(task, table, writer, scorer(), unfinished, lambda n, at: move(n - resumed, at))
+            counts = _write_blocks(
+                task, table, writer, found, scorer(), unfinished, lambda n, at: move(n - resumed, at)
+            )
             _require_unchanged(task, table)
             _finish(task, job, unfinished, counts, summary, reporter)
             summary.rows_resumed += resumed
@@ -344,24 +351,26 @@ def _write_blocks(
     task: FileTask,
     table: TableFile,
     writer: BlockWriter,
+    found: FoundModel,
     scorer: _Scorer,
     job: Job,
     move: Move,
 ) -> Counts:
     """Score the blocks that are not done, and return the numbers of all rows."""
     counts = Counts(**job.progress.counts)
-    for block, written in scorer.written(writer, _pending(task.path, table, job)):
+    parts = _SLOW_PARTS if _needs_torch(found) else 1
+    for block, written in scorer.written(writer, _pending(task.path, table, job, parts)):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
         move(counts.rows + counts.aside, block.position)
     return counts
 
 
-def _pending(path: Path, table: TableFile, job: Job) -> Iterator[Block]:
+def _pending(path: Path, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
     """Yield the blocks that are not done; raises DataError when the file is not the one whose blocks are done."""
     done, digest = job.progress.blocks, job.progress.digest
     number = -1
-    for block in table.blocks():
+    for block in table.blocks(parts):
         number = block.number
         if block.number == done - 1:
             require_same_input(path, digest, block.digest)

@@ -6,7 +6,7 @@ from typing import cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from emotune.data.tables import parquet
+from emotune.data.tables import parquet, stream
 from emotune.data.tables.layout import Layout, recognised
 from emotune.data.tables.records import CSV, JSONL, PARQUET, TSV, TXT, Records, TableOptions, text_position
 from emotune.data.tables.stream import STDIN, Block, Stream
@@ -60,12 +60,15 @@ class TableFile:
         self.size = self._source.size
         self._state = None if path == Path(STDIN) else _state(path)
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the blocks, once. Raises DataError for a broken archive or a damaged file."""
+    def blocks(self, parts: int = 1) -> Iterator[Block]:
+        """Yield the blocks, once, each of a `parts`-th of the usual size; the cuts depend on this and the file alone.
+
+        Raises DataError for a broken archive or a damaged file.
+        """
         if isinstance(self._source, parquet.Rows):
-            return self._source.blocks()
+            return self._source.blocks(parquet.ROWS // parts)
         head = self.layout.head
-        return self._source.blocks(len(head), head.count(b"\n") + 1, self.layout.cut)
+        return self._source.blocks(len(head), head.count(b"\n") + 1, self.layout.cut, stream.BLOCK // parts)
 
     def changed(self) -> bool:
         """Whether the file was written, replaced or removed since it was opened."""

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 from emotune.data.formats.parquet import libraries, reported
 from emotune.data.tables.records import Records, SetAside
 from emotune.data.tables.stream import STDIN, Block
-from emotune.errors import DataError, MissingInputError, Place, UsageError
+from emotune.errors import DataError, MissingInputError, Place, UsageError, missing_library
 from emotune.hub import file_digest
 
-_ROWS = 4096  # of a block
+ROWS = 4096  # of a block
 _ROW_GROUP = 1 << 16  # rows that are written together
 
 
@@ -49,11 +49,11 @@ class Rows:
             message = f"the column {name!r} is of type {kind}, not of texts"
             raise DataError(message, place=Place(self._path), hint="Name the column of the texts: --text-column NAME")
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the rows, once; raises DataError with the row where the file is damaged."""
+    def blocks(self, number_of_rows: int) -> Iterator[Block]:
+        """Yield the rows in blocks of this number, once; raises DataError with the row where the file is damaged."""
         number, row, rows = 0, 1, self._file.metadata.num_rows
         digest = file_digest(self._path)
-        batches = self._file.iter_batches(_ROWS, use_threads=False)
+        batches = self._file.iter_batches(number_of_rows, use_threads=False)
         while True:
             with reported(self._path, self._arrow, row=row):
                 batch = next(batches, None)
@@ -69,6 +69,14 @@ class Rows:
     def close(self) -> None:
         """Close the file."""
         self._file.close(force=True)
+
+
+def require_library() -> None:
+    """Raise EmotuneError unless Parquet can be written."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise missing_library("writing Parquet", error.name, "parquet") from None
 
 
 def is_text(types: Any, kind: Any) -> bool:

@@ -22,7 +22,7 @@ from emotune.data.formats.packed import GZIP, ZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError
 
 STDIN = "-"
-BLOCK = 1 << 18  # bytes of a block, about
+BLOCK = 1 << 18  # bytes of a block, about, for a fast model
 LARGEST = 1 << 23  # bytes of a record; a longer one is set aside
 _CHUNK = 1 << 20
 _EXCERPT = 2000
@@ -37,9 +37,9 @@ Cut = Callable[[bytes], int]
 class Block:
     """Whole records in UTF-8; of Parquet, rows in Arrow's IPC format.
 
-    number: from 0. line: that of the first record, from 1; of Parquet, its row. position: the bytes of the file that
-    are read so far. digest: their sha256. lines: their number in this block; of Parquet, that of the rows. fault: why
-    the only record in it, cut short, cannot be read.
+    number: from 0. line: that of the first record, from 1; of Parquet, its row. position: the bytes of the file up to
+    its end, about. digest: the sha256 of all bytes that are read so far. lines: their number in this block; of Parquet,
+    that of the rows. fault: why the only record in it, cut short, cannot be read.
     """
 
     number: int
@@ -88,10 +88,12 @@ class Stream:
     def _begin(self, encoding: str | None) -> None:
         """Recognise the encoding of the text, and decode its first bytes."""
         first = self._read()
-        self._unpacked = self._gunzipped(first) if first.startswith(GZIP) else self._plain(first)
+        packed = first.startswith(GZIP)
+        self._unpacked = self._gunzipped(first) if packed else self._plain(first)
         first = next(self._unpacked, b"")
         mark, name = next(((m, n) for m, n in _MARKS.items() if first.startswith(m)), (b"", encoding or "utf-8"))
         self.marked, self.encoding = mark == codecs.BOM_UTF8, codecs.lookup(name).name
+        self._as_it_is = self.encoding == "utf-8" and not packed
         if self.encoding == "utf-8":
             first = first.removeprefix(mark)
         if first and not mark:
@@ -118,28 +120,31 @@ class Stream:
         if self.path != Path(STDIN):
             self._file.close()
 
-    def blocks(self, skip: int, line: int, cut: Cut) -> Iterator[Block]:
+    def blocks(self, skip: int, line: int, cut: Cut, size: int) -> Iterator[Block]:
         """Yield the blocks after the first `skip` bytes, which end before this line.
 
-        cut: returns the end of the last whole record in some bytes that begin with a record; 0 if there is none.
+        size: bytes of a block, about. cut: returns the end of the last whole record in some bytes that begin with a
+        record; 0 if there is none.
         """
         held = _Held(self.chunks())
         held.fill(skip)
         held.take(skip)
-        number = 0
+        number, taken = 0, skip
         while True:
-            size = BLOCK
+            most = size
             while True:
-                last = held.ends_within(size)
-                end = len(held.data) if last else cut(held.data[:size])
-                if end or last or size == LARGEST:
+                last = held.ends_within(most)
+                end = len(held.data) if last else cut(held.data[:most])
+                if end or last or most >= LARGEST:
                     break
-                size = min(2 * size, LARGEST)  # a record may be longer than a block
+                most = min(2 * most, LARGEST)  # a record may be longer than a block
             if last and not end:
                 return
             content, fault = (held.take(end), None) if end else _overlong(held)
             lines = content.count(b"\n") + (not content.endswith(b"\n"))
-            yield Block(number, content, line, self.position, self.digest.copy().hexdigest(), lines, fault)
+            taken += len(content)
+            position = taken if self._as_it_is else self.position
+            yield Block(number, content, line, position, self.digest.copy().hexdigest(), lines, fault)
             line, number = line + lines, number + 1
 
     def _read(self) -> bytes:
