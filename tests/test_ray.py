@@ -183,7 +183,8 @@ def test_an_interrupted_job_continues_where_it_was(
 ) -> None:
     output = tmp_path / "out.csv"
     with drive(cluster, model, table, output, "--workers", "1") as process:
-        wait_for(lambda: len(list(output.with_name("out.csv.partial").glob("part-*.json"))) > 1)
+        records = output.with_name("out.csv.partial")
+        wait_for(lambda: process.poll() is not None or len(list(records.glob("part-*.json"))) > 1)
         process.send_signal(how)
         _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == (-9 if how == signal.SIGKILL else INTERRUPTED), said
@@ -301,7 +302,7 @@ def test_files_are_found_at_urls(model: Path) -> None:
         path.write_text("text\nhappy\n")
     names = {}
     for source in ("memory://lake/in", "memory://lake/in/*.csv", "memory://lake/in/a.csv"):
-        found = predict_ray._sources(request(model, source, "memory://lake/out"), NullReporter())
+        found = predict_ray._sources(request(model, source, "memory://lake/out"), 1, NullReporter())
         names[source.rpartition("/")[2]] = [str(each.output.part(0)) for each in found]
     parts = [f"memory://lake/out/{name}/part-000000.{name[-3:]}" for name in ("a.csv", "b.csv")]
     assert names == {

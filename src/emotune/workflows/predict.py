@@ -245,7 +245,7 @@ def _make_scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, si
 def default_workers(found: FoundModel, device: str) -> int:
     """Return the number of processes that score fastest: 1 for PyTorch, which uses all CPUs itself, and on a GPU."""
     require_device_name(device)
-    if device not in ("auto", "cpu") or _needs_torch(found):
+    if device not in ("auto", "cpu") or needs_torch(found):
         return 1
     return usable_cpus()
 
@@ -255,7 +255,13 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _needs_torch(found: FoundModel) -> bool:
+def block_parts(found: FoundModel) -> int:
+    """Return into how many smaller ones the blocks of a table are cut for a model."""
+    return _SLOW_PARTS if needs_torch(found) else 1
+
+
+def needs_torch(found: FoundModel) -> bool:
+    """Return whether PyTorch computes a model, or a member of it."""
     kinds = [member.model.kind for member in found.members] or [found.kind]
     return any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds)
 
@@ -358,8 +364,7 @@ def _write_blocks(
 ) -> Counts:
     """Score the blocks that are not done, and return the numbers of all rows."""
     counts = Counts(**job.progress.counts)
-    parts = _SLOW_PARTS if _needs_torch(found) else 1
-    for block, written in scorer.written(writer, _pending(task.path, table, job, parts)):
+    for block, written in scorer.written(writer, _pending(task.path, table, job, block_parts(found))):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
         move(counts.rows + counts.aside, block.position)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from emotune.artifact.opening import FoundModel, open_model
-from emotune.config.kinds import KINDS
 from emotune.data.tables import parquet
 from emotune.data.tables.file import TableFile, located, named_format
 from emotune.data.tables.layout import Layout
@@ -40,8 +39,10 @@ from emotune.workflows.predict import (
     BulkRequest,
     BulkSummary,
     Move,
+    block_parts,
     describe_model,
     find_files,
+    needs_torch,
     task_below,
     usable_cpus,
 )
@@ -56,7 +57,10 @@ _STORE = 256 << 20  # bytes that Ray keeps between reading and scoring, on this 
 
 @dataclass(frozen=True)
 class _Source:
-    """A file and its output; the name is that of messages. blocks: of each part."""
+    """A file and its output.
+
+    name: that of messages. blocks: their number in a part. block_parts: their size, as for `TableFile.blocks`.
+    """
 
     path: str
     name: str
@@ -65,6 +69,7 @@ class _Source:
     packed: bool
     bytes: int
     blocks: int
+    block_parts: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def run(
     for note in found.notes:
         reporter.warn(note)
     Plan("", Layout(CSV, ("text",), 0), CSV, packed=False, options=request.options).columns(found.decision.labels)
-    sources = _sources(request, reporter)
+    sources = _sources(request, block_parts(found), reporter)
     summary, started = BulkSummary(files=len(sources)), time.monotonic()
     with ExitStack() as held:
         held.enter_context(_alone(sources, _absolute(located(request.output))))
@@ -118,7 +123,7 @@ def run(
 # Which files, and what is done of them
 
 
-def _sources(request: BulkRequest, reporter: Reporter) -> list[_Source]:
+def _sources(request: BulkRequest, parts: int, reporter: Reporter) -> list[_Source]:
     """Return the files and their outputs; raises as `find_files`.
 
     One file becomes one file, if the output is named like a table; else each becomes a folder of parts.
@@ -138,7 +143,9 @@ def _sources(request: BulkRequest, reporter: Reporter) -> list[_Source]:
         suffix = f".{task.format}" + (".gz" if task.packed else "")
         parted = PartedOutput(task.places, ".part" if joined else suffix, joined)
         blocks = max(1, min(_BLOCKS, size // _FEW_BYTES))
-        sources.append(_Source(str(_absolute(task.path)), task.name, parted, task.format, task.packed, size, blocks))
+        sources.append(
+            _Source(str(_absolute(task.path)), task.name, parted, task.format, task.packed, size, blocks, parts)
+        )
     return sources
 
 
@@ -224,7 +231,7 @@ def _cut_parts(file: _Pending) -> Iterator[tuple[dict[str, Any], list[Block]]]:
     try:
         plan = Plan(source.name, table.layout, source.format, source.packed, file.options)
         plan.require_fitting(file.labels)
-        for number, blocks, last in _grouped(table.blocks(), source.blocks):
+        for number, blocks, last in _grouped(table.blocks(source.block_parts), source.blocks):
             if last and table.changed():
                 raise DataError("the file changed while it was read", place=Place(table.path), hint=_CHANGED)
             end = blocks[-1].position if blocks else position
@@ -351,7 +358,7 @@ class Actors:
     @classmethod
     def of(cls, request: BulkRequest, found: FoundModel, resources: dict[str, float], size: int) -> "Actors":
         """Return the actors for an input of so many bytes: as many as fit the cluster, unless the user says another."""
-        gpus = int(resources.get("GPU", 0)) if _uses_gpu(found, request.device) else 0
+        gpus = int(resources.get("GPU", 0)) if request.device != "cpu" and needs_torch(found) else 0
         threads = request.threads or 1
         fitting = gpus or max(1, int(resources.get("CPU", 1)) // threads)
         number = request.workers or max(1, min(fitting, size // BLOCK + 1))
@@ -359,11 +366,6 @@ class Actors:
             raise UsageError("no GPU of this cluster can run this model", hint="Leave out --device.")
         scorer = Scorer(request.model, device="cuda" if gpus else "cpu", threads=threads)
         return cls(number, threads, 1 if gpus else 0, scorer)
-
-
-def _uses_gpu(found: FoundModel, device: str) -> bool:
-    kinds = [member.model.kind for member in found.members] or [found.kind]
-    return device != "cpu" and all(kind in KINDS and "torch" in KINDS[kind].needs for kind in kinds)
 
 
 def _dataset(unread: Sequence[_Pending], pending: Sequence[_Pending], actors: Actors) -> Any:
