@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -340,6 +341,23 @@ def test_a_part_that_is_missing_at_the_end_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="missing or was changed"):
         output.finish({"job": {}, "output": {}}, [record], b"", None)
     assert not (tmp_path / "out").exists()
+
+
+def test_parts_that_the_driver_has_not_heard_of_stay(
+    model: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict_ray, "_cluster", lambda address: nullcontext({"CPU": 1.0}))
+    record = PartRecord(0, 1, "digest", last=False, read=9, counts={"rows": 1, "aside": 0}, bytes=2, sha256="x")
+
+    def interrupted(unread: Any, pending: Any, actors: Any) -> None:
+        pending[0].source.output.write(record, b"a\n", b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predict_ray, "_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(request(model, table, tmp_path / "out.csv"))
+    kept = sorted(path.name for path in (tmp_path / "out.csv.partial").iterdir())
+    assert kept == ["job.json", "part-000000.json", "part-000000.part"]
 
 
 # Refusals, before any cluster is asked

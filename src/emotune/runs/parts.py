@@ -80,8 +80,8 @@ class PartedOutput:
         path = self.places.partial / _JOB
         begun = _read(path)
         if begun == job:
-            return self._records()
-        if begun is not None and not overwrite and self._records():
+            return self.records()
+        if begun is not None and not overwrite and self.records():
             differ = [name for key, name in _NAMES.items() if begun.get(key) != job[key]] or [
                 "the way of its prediction"
             ]
@@ -106,7 +106,10 @@ class PartedOutput:
                     if path.name == _JOB or _OURS.match(path.name):
                         path.unlink()
 
-    def _records(self) -> dict[int, PartRecord]:
+    def records(self) -> dict[int, PartRecord]:
+        """Return the records of an unfinished output, by the number of the part."""
+        if not self.places.partial.is_dir():
+            return {}
         with writing(self.places.partial):
             paths = [path for path in self.places.partial.iterdir() if path.name.startswith("part-")]
             found = [PartRecord(**json.loads(path.read_text("utf-8"))) for path in paths if path.suffix == ".json"]

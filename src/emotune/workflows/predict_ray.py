@@ -494,9 +494,9 @@ class _Job:
         return [file for file in self.pending if file.number not in self._ended]
 
     def tidy(self) -> None:
-        """Remove the records of files of which nothing was predicted."""
+        """Remove the records of files of which nothing was predicted: no part is there, seen here or not."""
         for file in self.pending:
-            if not self._records[file.number]:
+            if not self._records[file.number] and not file.source.output.records():
                 file.source.output.clear()
 
     def collect(self, dataset: Any) -> None:
