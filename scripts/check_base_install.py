@@ -1,6 +1,9 @@
 """Install emotune without extras in a new virtual environment, and predict there as in this environment.
 
-Prints the size of each package. Exits with 1 for a heavy library, a base install above the budget, or another answer.
+    python scripts/check_base_install.py [PYTHON]
+
+PYTHON: the interpreter of the new environment, such as python3.14; by default this one. Prints the size of each
+package. Exits with 1 for a heavy library, a base install above the budget, or another answer.
 """
 
 import json
@@ -22,9 +25,9 @@ HERE = (sys.executable,)
 TEXTS = ("I can't believe I got the job!!", "he left without a word", "")
 
 
-def install(folder: Path) -> Sequence[str]:
+def install(folder: Path, interpreter: str) -> Sequence[str]:
     """Create a virtual environment with the base install; return the command of its Python, which sees nothing else."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([interpreter, "-m", "venv", str(folder)], check=True)
     python = next(path for path in (folder / "bin" / "python", folder / "Scripts" / "python.exe") if path.exists())
     quiet = ("--quiet", "--disable-pip-version-check")
     command = [python, "-m", "pip", "install", *quiet, "-c", ROOT / "constraints.txt", ROOT]
@@ -73,7 +76,7 @@ def main() -> None:
     """Check the base install."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        python = install(folder / "venv")
+        python = install(folder / "venv", *(sys.argv[1:] or HERE))
         files, compiled = sizes(folder / "venv")
         for package, size in files.most_common():
             print(f"{size / 1e6:8.1f} MB  {package}")

@@ -14,7 +14,8 @@ from pathlib import Path
 from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import find_model, read_decision, read_manifest, seal, verify
 from emotune.artifact.safety.files import read_json
-from emotune.atomic import write_file, write_json
+from emotune.atomic import staged, write_file, write_json
+from emotune.config.behaviour import Kind
 from emotune.config.loading import load_config
 from emotune.reporter import NullReporter
 from emotune.reports.tables import Table, label_table, markdown, overall_table
@@ -88,8 +89,8 @@ def bundle(export: Path, run: Path, seeds: list[Scores], scores: Scores) -> None
     verify(stage)
     if (found := size(stage)) > MOST_BYTES:
         raise SystemExit(f"{stage} has {found:,} bytes, more than {MOST_BYTES:,}")
-    shutil.rmtree(PACKAGE / "default", ignore_errors=True)
-    shutil.copytree(stage, PACKAGE / "default")
+    with staged(PACKAGE / "default") as place:
+        shutil.copytree(stage, place, dirs_exist_ok=True)
 
 
 def size(folder: Path) -> int:
@@ -113,12 +114,19 @@ def card(run: Path, seeds: list[Scores], scores: Scores, behaviour: CheckOutcome
         "lost": f"{max(parity['macro_f1_lost'], 0):.4f}",
         "overall": markdown(overall_table(scores, multi_label=True)),
         "labels": markdown(label_table(scores, labels)),
+        "groups": moved_groups(behaviour),
         "behaviour": markdown(Table(("capability", "passed", "rate"), tuple(rates))),
     }
     text = (Path(__file__).with_name("default_card.md")).read_text(encoding="utf-8")
     for name, value in parts.items():
         text = text.replace(f"{{{{ {name} }}}}", value)
     return text
+
+
+def moved_groups(behaviour: CheckOutcome) -> str:
+    """Return a list of the cases in which the name of a group moves the probability of a label too far."""
+    failed = (result for result in behaviour.results if result.passed is False and result.case.capability == "groups")
+    return "\n".join(f"  - {result.found}" for result in failed if result.case.kind is Kind.INVARIANCE)
 
 
 if __name__ == "__main__":

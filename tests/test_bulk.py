@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,26 @@ def test_a_model_of_pytorch(run: Path) -> None:
     Path("in.csv").write_text(f"text\n{HAPPY}\n{FURIOUS}\n")
     call(run, "in.csv", "out.csv")
     assert [row[:2] for row in rows_of("out.csv")] == [["text", "labels"], [HAPPY, "joy"], [FURIOUS, "anger"]]
+
+
+def test_a_multi_class_model_ignores_a_threshold(base: Path) -> None:
+    def build(out: Path) -> None:
+        args = [
+            "train",
+            "starter",
+            "--data",
+            str(tiny.multi_class(base)),
+            "--out",
+            str(out),
+            "--set",
+            "model.kind=tfidf",
+        ]
+        assert CliRunner().invoke(app, args).exit_code == 0
+
+    Path("in.csv").write_text(f"text\n{HAPPY}\n")
+    result = call(tiny.once(base, "tfidf-one", build), "in.csv", "out.csv", "--threshold", "0.99")
+    assert "--threshold is ignored" in result.stderr
+    assert rows_of("out.csv")[1][1] == "joy"
 
 
 def test_a_coarser_level_of_the_model_of_the_package() -> None:
@@ -463,7 +484,7 @@ def test_another_job_in_its_place_is_refused(model: Path, monkeypatch: pytest.Mo
     assert tiny.contents(Path("out.csv.partial")) == unfinished
     text = Path("in.csv").read_bytes()
     Path("in.csv").write_bytes(text.replace(b"happy, 3", b"happy, 4", 1))  # of the same size
-    assert "changed since" in call(model, "in.csv", "out.csv", code=65).stderr
+    assert "rm -r out.csv.partial" in call(model, "in.csv", "out.csv", code=65).stderr
     Path("in.csv").write_bytes(text + b"1,more\n")
     assert "the input" in call(model, "in.csv", "out.csv", code=73).stderr
     result = call(model, "in.csv", "out.csv", "--scores", "none", "--overwrite")
@@ -473,6 +494,33 @@ def test_another_job_in_its_place_is_refused(model: Path, monkeypatch: pytest.Mo
     Path("other.csv").write_text("mine")
     assert "it exists" in call(model, "in.csv", "other.csv", code=73).stderr
     assert Path("other.csv").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("_small")
+@pytest.mark.parametrize("name", ["output", "aside", "progress.json", "job.json"])
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"blocks": 2}', None])
+def test_an_unfinished_output_that_was_changed_is_one_error(
+    name: str, content: bytes | None, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big(rows=300)
+    with Path("in.csv").open("a") as file:
+        file.write("x\n")
+    interrupted(model, "out.csv", 2, monkeypatch)
+    changed = Path("out.csv.partial", name)
+    if content is None:
+        changed.unlink()
+    else:
+        changed.write_bytes(content)
+    args = ["predict", "-m", str(model), "--input", "in.csv", "--output", "out.csv"]
+    result = CliRunner().invoke(app, args)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    if result.exit_code:
+        assert result.exit_code == 73
+        assert "rm -r out.csv.partial" in result.stderr or "--overwrite" in result.stderr
+        shutil.rmtree("out.csv.partial")
+        call(model, "in.csv", "out.csv")
+    call(model, "in.csv", "whole.csv")
+    assert Path("out.csv").read_bytes() == Path("whole.csv").read_bytes()
 
 
 @pytest.mark.usefixtures("_small")

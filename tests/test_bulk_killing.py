@@ -15,12 +15,12 @@ import pytest
 
 from test_bulk import big, manifest_of, model  # noqa: F401 -- the fixture
 
-# small blocks, and a record of the progress after each
+# small blocks, and frequent records of the progress
 CODE = """
 import sys
 from emotune.data.tables import stream
 from emotune.runs import bulk
-stream.BLOCK, bulk.EVERY = 4096, 0.0
+stream.BLOCK, bulk.EVERY = 4096, 0.02
 from emotune.__main__ import main
 main()
 """

@@ -272,7 +272,10 @@ def test_rows_are_known_again_where_the_data_speaks_finer_labels(base: Path, coa
 
 def test_what_is_not_a_comparison(runs: tuple[Path, Path]) -> None:
     good, bad = runs
-    assert "at least two" in call(good, code=2).stderr
+    assert "at least two models" in call(good, code=2).stderr
+    twice = call("default", "default", code=2).stderr
+    assert "named twice" in twice
+    assert "run" not in twice
     assert "named twice" in call(good, f"{good}/model", code=2).stderr
     assert "Did you mean 'good'?" in call(good, bad, "--baseline", "god", code=2).stderr
     assert "Did you mean 'macro_f1'?" in call(good, bad, "--metric", "macrof1", code=2).stderr

@@ -44,6 +44,7 @@ def test_it_has_the_labels_of_goemotions_and_a_card(classifier: emotune.EmotionC
     for part in ("Intended use", "Data and method", "Scores", "Behaviour", "Limits and known biases", "Licences"):
         assert f"## {part}" in card
     assert "{{ " not in card
+    assert " moves by 0." in card.partition("Words of identity")[2]  # the biases are named, not only mentioned
     assert classifier.language == "en"
 
 

@@ -13,11 +13,13 @@ from typer.testing import CliRunner
 
 import browser
 from emotune.artifact.opening import open_model
+from emotune.cli import options
 from emotune.cli.app import app
+from emotune.cli.explain import _MAX_PASSES
 from emotune.cli.terminal import Terminal
 from emotune.errors import UsageError
-from emotune.inference.classifier import EmotionClassifier, Scored, load
-from emotune.inference.explain import occlude, removed
+from emotune.inference.classifier import DEFAULT_MAX_WINDOWS, EmotionClassifier, Scored, load
+from emotune.inference.explain import DEFAULT_MAX_PASSES, occlude, removed
 from emotune.reports.explanation import explanation_report, level, pieces
 from emotune.reports.writer import write_page
 from test_browser import PAYLOADS, TOO_FAINT, TOO_WIDE
@@ -188,7 +190,8 @@ def test_blank_texts_texts_without_words_and_single_words(multi_label_run: Path)
     assert (blank.words, blank.scores, blank.contributions.shape) == ((), {}, (0, 0))
     assert (dot.words, dot.contributions.shape) == ((), (0, 4))
     assert [word.word for word in one.words] == ["happy"]
-    assert none.to_json() == {"text": "", "labels": [], "scores": {}, "words": []}
+    empty = {"text": "", "labels": [], "scores": {}, "windows": 0, "unread": 0, "foreign": False, "blank": True}
+    assert none.to_json() == empty | {"words": []}
 
 
 def test_what_cannot_be_explained_is_an_error(multi_label_run: Path) -> None:
@@ -228,8 +231,8 @@ def test_the_command_names_labels_and_words(multi_label_run: Path) -> None:
     assert ": happy +" in lines[1]
     assert "blank" in done.stdout
     assert "\x1b" not in done.stdout
-    shown = explained(*model, "the dog was happy", "--labels", "fear, anger").stdout
-    assert "fear" in shown
+    shown = explained(*model, "the dog was happy", "--labels", "fear, anger,fear").stdout
+    assert shown.count("fear") == 1
     assert "joy" not in shown
 
 
@@ -251,14 +254,36 @@ def test_json_has_places_and_contributions_line_by_line(multi_label_run: Path) -
     model = ["-m", str(multi_label_run)]
     done = explained(*model, "--json", stdin="the dog was happy\n\nso sad 😢\n")
     first, blank, last = map(json.loads, done.stdout.splitlines())
-    assert list(first) == ["text", "labels", "scores", "words"]
-    assert blank["words"] == []
+    assert list(first) == ["text", "labels", "scores", "windows", "unread", "foreign", "blank", "words"]
+    assert (first["blank"], first["windows"], first["foreign"]) == (False, 1, False)
+    assert (blank["blank"], blank["words"]) == (True, [])
+    assert "1 text is blank" in done.stderr
     assert [word["word"] for word in last["words"]] == ["so", "sad", "😢"]
     for word in last["words"]:
         assert last["text"][word["start"] : word["end"]] == word["word"]
         assert list(word["contributions"]) == list(last["scores"])
     only = json.loads(explained(*model, "--json", "--labels", "joy", "so glad").stdout)
     assert [list(word["contributions"]) for word in only["words"]] == [["joy"], ["joy"]]
+
+
+def test_long_and_foreign_texts_are_told_as_by_predict(multi_label_run: Path, tmp_path: Path) -> None:
+    model = ["-m", str(multi_label_run)]
+    long = explained(*model, "--json", "--max-windows", "2", "the dog was happy " * 60)
+    found = json.loads(long.stdout)
+    assert (found["windows"], found["unread"] > 0) == (2, True)
+    assert found["words"][-1]["end"] <= len(found["text"]) - found["unread"]
+    assert "longer than 2 windows" in long.stderr
+    foreign = explained("-m", "default", "--json", "Ich bin heute so traurig und müde")
+    assert json.loads(foreign.stdout)["foreign"] is True
+    assert "probably not English" in foreign.stderr
+    (tmp_path / "texts.txt").write_text("x")
+    named = explained(*model, str(tmp_path / "texts.txt"))
+    assert f"emotune explain < {tmp_path / 'texts.txt'}" in named.stderr
+
+
+def test_the_defaults_of_the_command_are_those_of_the_classifier() -> None:
+    assert _MAX_PASSES == DEFAULT_MAX_PASSES
+    assert options.DEFAULT_MAX_WINDOWS == DEFAULT_MAX_WINDOWS
 
 
 def test_an_unknown_label_and_no_text_are_errors(multi_label_run: Path) -> None:
@@ -280,9 +305,12 @@ def test_the_page_is_one_file_that_shows_texts_as_text(multi_label_run: Path, tm
     assert "default-src &#39;none&#39;" in html
     assert '<span class="for-' in html
     assert PAYLOADS[-1] not in html
+    assert "<nav" not in html  # a page of one part needs no list of parts
     assert "<meta http-equiv=refresh" not in html
-    blocked = explained("-m", str(multi_label_run), "so happy", "--html", str(page / "below.html"))
-    assert blocked.exit_code == 73
+    for place in (page / "below.html", page.parent, "."):
+        blocked = explained("-m", str(multi_label_run), "so happy", "--html", str(place))
+        assert (blocked.exit_code, blocked.stdout) == (73, ""), "the place is checked first"
+        assert "--html FILE" in blocked.stderr
 
 
 @pytest.mark.slow

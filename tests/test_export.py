@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -175,7 +176,9 @@ def test_equal_texts_are_computed_once(exported: Path, monkeypatch: pytest.Monke
     assert sum(rows) == 2
 
 
-def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(
+    exported: Path, run: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     begin = Scorer.__init__
     monkeypatch.setattr(Scorer, "__init__", lambda self, path, threads: asked.append(threads) or begin(self, path, 1))
@@ -183,6 +186,13 @@ def test_it_uses_the_cpus_it_may_use_or_the_threads_asked_for(exported: Path, mo
     load(exported, threads=3)
     assert emotune("predict", "-m", exported, "--threads", 2, "happy").exit_code == 0
     assert asked == [available_cpus(), 3, 2]
+    asked.clear()
+    data = ("--data", tiny.multi_label(base), "--split", "valid", "--threads", 1)
+    tiny.copy(exported, tmp_path / "copy")
+    assert emotune("compare", exported, tmp_path / "copy", *data).exit_code == 0
+    assert emotune("tune", exported, "--out", tmp_path / "tuned", *data).exit_code == 0
+    assert emotune("export", run, "--out", tmp_path / "out", "--threads", 1).exit_code == 0
+    assert asked == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("source", [None, {}, {"kind": "encoder", "place": 3}, {"kind": "encoder", "code": "x"}])
@@ -190,6 +200,13 @@ def test_a_record_without_a_valid_source_is_refused(exported: Path, tmp_path: Pa
     (tmp_path / EXPORT).write_text(json.dumps({"source": source}), encoding="utf-8")
     with pytest.raises(ModelError, match=r"export\.json: source"):
         require_current(tmp_path, read_manifest(exported))
+
+
+def test_texts_that_are_not_utf_8_are_named_by_their_line(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_bytes(b"fine\ncaf\xe9\n")
+    done = emotune("export", run, "--out", tmp_path / "out", "--texts", tmp_path / "texts.txt")
+    assert done.exit_code == 65
+    assert f"{tmp_path / 'texts.txt'}:2: not UTF-8" in done.stderr
 
 
 def test_it_runs_on_the_cpu_alone(exported: Path) -> None:
@@ -258,6 +275,7 @@ def test_a_classifier_of_other_software_is_exported(checkpoint: Callable[[str], 
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["parity"]["texts"] == 2
     assert json.loads(done.stdout)["parity"]["macro_f1_lost"] is None
+    assert "2 of 2 texts" in done.stderr  # without a terminal, progress is lines
     np.testing.assert_allclose(load(tmp_path / "out").logits(TEXTS), load(directory).logits(TEXTS), atol=CLOSE, rtol=0)
 
 
@@ -270,7 +288,9 @@ def test_features_are_exported(base: Path, tmp_path: Path, monkeypatch: pytest.M
     done = emotune("export", run, "--out", out)
     assert done.exit_code == 0, done.output
     texts = [*TEXTS, LONG]
-    np.testing.assert_allclose(load(out).predict_proba(texts), load(run).predict_proba(texts), atol=CLOSE, rtol=0)
+    ours, theirs = load(out), load(run)
+    np.testing.assert_allclose(ours.predict_proba(texts), theirs.predict_proba(texts), atol=CLOSE, rtol=0)
+    assert ours.predict(LONG)[0].windows == theirs.predict(LONG)[0].windows > 1
 
 
 def test_an_ensemble_is_exported_by_its_members(run: Path, base: Path, tmp_path: Path) -> None:
@@ -364,16 +384,19 @@ def test_only_an_earlier_export_is_overwritten(model: Path, run: Path, tmp_path:
 
 
 def test_an_export_is_stale_once_its_model_is_tuned(run: Path, tmp_path: Path) -> None:
-    source, out = tiny.copy(run, tmp_path / "run"), tmp_path / "run" / "onnx"
-    assert emotune("export", source, "--out", out).exit_code == 0
+    source, out = tiny.copy(run, tmp_path / "my run"), tmp_path / "my run" / "on nx"
+    compact = ("--profile", "compact", "--max-difference", 1)
+    assert emotune("export", source, "--out", out, *compact).exit_code == 0
     assert load(out).predict("happy tea")
     assert emotune("tune", source, "--method", "global", "--objective", "f_beta", "--beta", 3).exit_code == 0
     done = emotune("predict", "-m", out, "happy tea")
     assert done.exit_code == 65
     assert "stale" in done.stderr
     command = next(line for line in done.stderr.splitlines() if "Export it again: " in line).partition(": ")[2]
-    again = emotune(*command.split()[1:])
+    assert ".." not in command
+    again = emotune(*shlex.split(command)[1:])
     assert again.exit_code == 0, again.output
+    assert json.loads((out / EXPORT).read_text())["profile"] == "compact"
     assert load(out).decision == load(source).decision
     tiny.copy(out, tmp_path / "far" / "away" / "out")
     assert emotune("tune", source, "--method", "global").exit_code == 0

@@ -207,11 +207,6 @@ def test_settings_that_choose_on_held_out_rows_are_ignored_with_a_message(base: 
     assert quiet.stdout == f"model: {tmp_path / 'other' / 'model'}\n"
 
 
-def test_several_processes_are_refused(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "in one process" in call(*options(base, tmp_path / "run", "--folds", "2"), code=2).stderr
-
-
 # Interruptions
 
 

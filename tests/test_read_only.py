@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 import tiny
 from emotune import atomic
+from emotune.artifact.exported import EXPORT
 from emotune.cli.app import app
 from emotune.errors import OutputError
 
@@ -20,7 +21,7 @@ WORK = (
     *("emotune.workflows.compare.open_candidates", "emotune.workflows.inspect.load_stored_splits"),
     *("emotune.workflows.tune.tune_decision", "emotune.workflows.ensemble.tune_decision"),
     *("emotune.workflows.features.load_stored_splits", "emotune.workflows.train.load_corpus"),
-    "emotune.workflows.ladder.read",
+    *("emotune.workflows.ladder.read", "emotune.workflows.export._rows"),
 )
 
 
@@ -58,6 +59,7 @@ def verbs(base: Path, disk: Path, place: Path) -> dict[str, tuple[list[object], 
         "features": ([data, *encoder, "--out", place / "file.npz"], "--out FILE"),
         "train": ([*["starter", *tiny.options(base, data)], "--out", place], out),
         "ladder": ([data, *encoder, "--out", place], out),
+        "export": ([run, "--out", place], out),
     }
 
 
@@ -68,7 +70,7 @@ def refused(verb: str, args: list[object]) -> str:
     return result.stderr
 
 
-VERBS = ("evaluate", "compare", "inspect", "tune", "ensemble", "features", "train", "ladder")
+VERBS = ("evaluate", "compare", "inspect", "tune", "ensemble", "features", "train", "ladder", "export")
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -93,6 +95,20 @@ def test_a_model_on_a_read_only_disk_is_told_the_option_to_write_elsewhere(verb:
     said = refused(verb, [disk / "run"])
     assert f"{disk / 'run'}: cannot write: the disk is read-only" in said
     assert "--out DIR" in said
+
+
+def test_a_write_protected_model_is_not_replaced(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever protects a directory means it, though its parent would allow to rename it."""
+    run = tiny.copy(tiny.trained(base, tiny.multi_label(base)), tmp_path / "run")
+    export = tmp_path / "export"
+    export.mkdir()
+    (export / EXPORT).touch()
+    access, protected = os.access, (run / "model", export)
+    monkeypatch.setattr(
+        atomic.os, "access", lambda path, mode: access(path, mode) and not (mode & os.W_OK and path in protected)
+    )
+    assert f"{run / 'model'}: cannot write" in refused("tune", [run])
+    assert f"{export}: cannot write" in refused("export", [run, "--out", export, "--overwrite"])
 
 
 def test_a_resumed_run_on_a_read_only_disk_is_copied_first(disk: Path) -> None:

@@ -88,6 +88,8 @@ def emotune_calls(code: str) -> list[list[str]]:
             call = words[:end]
             while call and re.fullmatch(r"\w+=.*", call[0]):
                 call = call[1:]
+            if call[:1] in (["torchrun"], ["accelerate"]):
+                call = call[call.index("emotune") :]
             if call[:1] == ["emotune"]:
                 calls.append(call[1:])
             words = words[end + 1 :]
@@ -118,6 +120,7 @@ def idle(command: Any) -> Any:
         ("emotune train starter # a comment", [["train", "starter"]]),
         ("EMOTUNE_MODEL=x emotune predict 'so; good' | head -1", [["predict", "so; good"]]),
         ("cat a | emotune predict > b && emotune recipes", [["predict"], ["recipes"]]),
+        ("torchrun --nproc-per-node 2 --module emotune train starter", [["train", "starter"]]),
         ("emotune train starter \\\n  --out x\npip install emotune", [["train", "starter", "--out", "x"]]),
     ],
 )

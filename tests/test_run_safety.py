@@ -739,34 +739,3 @@ def test_a_model_that_another_may_be_replacing_is_not_touched(locks: bool, base:
     said = call("predict", "-m", "run", "happy", code=65).stderr
     assert f"If none is running: mv {former} run/model" in said
     assert tiny.contents(run) == before
-
-
-# Several processes
-
-
-@pytest.mark.slow
-def test_of_several_processes_only_the_first_writes_and_reports(base: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "emotune", "train", *map(str, options(base, "training.checkpoint_steps=4"))]
-    processes = [
-        subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert said[0][0] == "model: run/model\n"
-    assert "epoch 2: " in said[0][1]
-    assert said[1][0] == ""
-    assert "epoch" not in said[1][1]
-    verify(Path("run/model"))
-    steps_logged = [json.loads(line).get("step") for line in Path("run/log.jsonl").read_text().splitlines()]
-    assert [step for step in steps_logged if step] == [1, 20]

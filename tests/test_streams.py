@@ -184,3 +184,34 @@ def test_ctrl_c_during_an_import_ends_it_quietly(handler: str, module: str, code
     command = [sys.executable, "-c", INTERRUPTED_IMPORT.format(handler=handler), module, "recipes"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (code, "")
+
+
+INTERRUPTED_WRITING = """
+import importlib.abc, os, signal, sys, time
+from pathlib import Path
+from emotune import __main__, atomic
+
+signal.signal(signal.SIGINT, __main__._interrupt)
+
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "wave":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+try:
+    with atomic.staged(Path(sys.argv[1])) as stage:
+        import wave
+        (stage / "imported").touch()
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of Unix")
+def test_ctrl_c_during_an_import_leaves_no_unfinished_directory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_WRITING, str(tmp_path / "model")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "interrupted\n"
+    assert list(tmp_path.iterdir()) == []

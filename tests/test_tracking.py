@@ -190,14 +190,6 @@ def test_a_training_that_fails_closes_its_trackers(fakes: type[Fake], train: Cal
     assert fakes.made[0].calls[-1] == "finish"
 
 
-def test_of_several_processes_one_logs(
-    fakes: type[Fake], monkeypatch: pytest.MonkeyPatch, train: Callable[..., Any]
-) -> None:
-    monkeypatch.setenv("RANK", "1")
-    assert train(tracked("wandb"), "training.epochs=1", "training.checkpoint_minutes=0").exit_code == 0
-    assert fakes.made == []
-
-
 def test_what_is_not_finite_is_not_logged(fakes: type[Fake], tmp_path: Path) -> None:
     from emotune.reporter import NullReporter
     from emotune.training.progress import StepReport

@@ -640,7 +640,7 @@ def work_as_one_of(
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ |= {name: str(value) for name, value in place.items()}
     then = control_c(stop_at) if rank == 1 else lambda _: None
-    run = prepared(source, corpus, **shared_work(BATCH // world), then=then)
+    run = prepared(source, corpus, **shared_work(), then=then)
     assert run.trainer.accelerator.num_processes == world
     if resume:
         found = checkpoint_files.newest(out / "checkpoints")
@@ -665,9 +665,9 @@ def together(source: Path, corpus: Path, out: Path, *, stop_at: int = 0, resume:
     return both[0]
 
 
-def shared_work(batch_size: int) -> dict[str, Any]:
+def shared_work() -> dict[str, Any]:
     """41 rows: the last batch has one row, so that one of two processes has none."""
-    training = {"batch_size": batch_size, "accumulation": 2, "keep": "last"}
+    training = {"batch_size": BATCH, "accumulation": 2, "keep": "last"}
     return {"rows": 41, "training": training, "model": {"freeze_epochs": 1, "dropout": 0.0}, "optimizer": SMOOTH}
 
 
@@ -677,7 +677,7 @@ def test_two_processes_give_the_weights_of_one(
     stop_at: int, checkpoint: Checkpoint, multi_label_corpus: Path, tmp_path: Path
 ) -> None:
     source = checkpoint("bert")
-    one = trained(source, multi_label_corpus, **shared_work(BATCH), then=control_c(stop_at))
+    one = trained(source, multi_label_corpus, **shared_work(), then=control_c(stop_at))
     two = together(source, multi_label_corpus, tmp_path / "two", stop_at=stop_at)
     expected = copy_of(one.model)
     difference = torch.cat([(two[name] - expected[name]).flatten() for name in expected])

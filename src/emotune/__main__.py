@@ -2,13 +2,18 @@
 
 import os
 import signal
+import sys
+import threading
 from types import FrameType
+
+_AGAIN = 0.05  # seconds
 
 
 def main() -> None:
     """Run the command line.
 
     Ctrl-C during an import ends the process at once: an interrupted import prints a traceback, or aborts the process.
+    While a directory is being written, it waits for the end of the import, or the unfinished directory would be left.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as in the background
         signal.signal(signal.SIGINT, _interrupt)
@@ -18,13 +23,20 @@ def main() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, or end the process during an import."""
-    outer = frame
-    while outer is not None:
-        if outer.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(130)
-        outer = outer.f_back
-    signal.default_int_handler(number, frame)
+    """Raise KeyboardInterrupt; during an import, end the process or try again soon."""
+    if not _is_importing(frame):
+        signal.default_int_handler(number, frame)
+    if not getattr(sys.modules.get("emotune.atomic"), "unfinished", None):
+        os._exit(130)
+    threading.Timer(_AGAIN, signal.raise_signal, [number]).start()
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 if __name__ == "__main__":

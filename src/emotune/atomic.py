@@ -22,6 +22,7 @@ from emotune.errors import OutputError, Place
 
 # in a run directory: the lock; the backup of the run that is being replaced; its name while earlier versions moved it
 LOCK, BACKUP, MOVING = ".lock", ".former", ".former.moving"
+unfinished: set[Path] = set()  # directories that this process is filling
 _NO_SPACE = "Free some space, then try again."
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)(@(?P<host>[A-Za-z0-9-]*))?\.(?P<kind>part|former)")
 
@@ -94,12 +95,14 @@ def staged(target: Path) -> Iterator[Path]:
             raise OutputError("cannot write: there is a file where a directory should be", place=Place(target))
         target.parent.mkdir(parents=True, exist_ok=True)
         sweep(target.parent, target.name)
-        stage.mkdir()
+        unfinished.add(stage)
         try:
+            stage.mkdir()
             yield stage
             _put_in_place(stage, target)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+            unfinished.discard(stage)
 
 
 def _put_in_place(stage: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ both are in the same folder or in neighbouring ones. There, an export is compare
 
 import hashlib
 import os
-from contextlib import suppress
+import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -70,35 +70,46 @@ def _weights_digest(manifest: Manifest) -> str:
     return hashlib.sha256("".join(x for x in lines if x.split(" ")[0] not in (DECISION, _CARD)).encode()).hexdigest()
 
 
-def _read_source(path: Path) -> Source:
-    """Return the source that an `export.json` names; raises ModelError for an invalid one."""
-    content = read_json(path).get("source")
+def _read(path: Path) -> tuple[Source, str]:
+    """Return the source and the profile that an `export.json` names; raises ModelError for an invalid one."""
+    record = read_json(path)
+    content, profile = record.get("source"), record.get("profile")
     known = {field.name for field in fields(Source)}
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str) or not content.keys() <= known:
         raise ModelError("source: its kind and digests are expected", place=Place(path))
     if key := next((key for key, value in content.items() if not isinstance(value, str | None)), None):
         raise ModelError(f"source.{key}: str or null is expected", place=Place(path))
-    return Source(**content)
+    if not isinstance(profile, str):
+        raise ModelError("profile: str is expected", place=Place(path))
+    return Source(**content), profile
 
 
 def require_current(directory: Path, manifest: Manifest) -> tuple[str, ...]:
     """Raise ModelError for an export whose source, where it is at hand, has been tuned since; return notes about it."""
     if EXPORT not in manifest.files:
         return ()
-    source = _read_source(directory / EXPORT)
-    found: Manifest | None = None
-    place = directory / (source.place or "")
-    with suppress(EmotuneError, OSError, ValueError):
-        found = read_manifest(place) if source.place is not None else None
-    if found is None:
+    source, profile = _read(directory / EXPORT)
+    if source.place is None:
+        return ()
+    try:
+        place = _shown(directory / source.place)
+        found = read_manifest(place)
+    except (EmotuneError, OSError, ValueError, RuntimeError):  # it is not at hand; RuntimeError: a loop of links
         return ()
     if _weights_digest(found) != source.weights:
         return (f"{directory} was exported from another model than the one that is now in {place}",)
     decision = found.files[DECISION].sha256
     if decision not in (source.decision, manifest.files[DECISION].sha256):
+        again = ("emotune", "export", str(place), "--out", str(directory), "--profile", profile, "--overwrite")
         raise ModelError(
             f"this export is stale: the model that it was made from ({place}) has been tuned since",
             place=Place(directory),
-            hint=f"Export it again: emotune export {place} --out {directory} --overwrite",
+            hint=f"Export it again: {shlex.join(again)}",
         )
     return ()
+
+
+def _shown(place: Path) -> Path:
+    """Return a path without `..`, relative to the working directory for what is in it."""
+    place = place.resolve()
+    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place

@@ -333,7 +333,7 @@ def read_decision(directory: Path) -> Decision:
 def require_changeable(directory: Path) -> None:
     """Raise OutputError for a model that is not changed in place.
 
-    Such a model is part of emotune, in the hub's cache, or on a read-only disk.
+    Such a model is part of emotune, in the hub's cache, on a read-only disk, or write-protected.
     """
     if directory.resolve() == _BUNDLED.resolve():
         hint = "Write a new model: --out DIR"
@@ -341,7 +341,8 @@ def require_changeable(directory: Path) -> None:
     if in_hub_cache(directory):
         hint = "Copy it to a folder of your own, and name that."
         raise OutputError("emotune does not change models in the hub's cache", place=Place(directory), hint=hint)
-    require_writable(directory.resolve().parent, "Write a new model elsewhere: --out DIR")
+    for place in (directory.resolve().parent, directory.resolve()):  # it is replaced by a new directory
+        require_writable(place, "Write a new model elsewhere: --out DIR")
 
 
 def reseal(directory: Path, manifest: Manifest, changed: Mapping[str, str | bytes]) -> None:

@@ -252,4 +252,5 @@ def read_lines(path: Path, what: str) -> list[str]:
     except OSError as error:
         raise MissingInputError(f"cannot read {what}: {error.strerror}", place=Place(path)) from None
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: byte {error.start}", place=Place(path)) from None
+        place = Place(path, error.object.count(b"\n", 0, error.start) + 1)
+        raise DataError("not UTF-8 text", place=place, hint="Save it as UTF-8.") from None

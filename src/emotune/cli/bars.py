@@ -41,10 +41,10 @@ def download_bars(console: Console, *, shown: bool) -> Progress:
     return _bars(console, *columns, shown=shown)
 
 
-def counting_bars(console: Console, what: str, *, shown: bool) -> Progress:
+def counting_bars(console: Console, what: str) -> Progress:
     """Return the bar of things that are counted."""
     columns = (TextColumn(what), BarColumn(_BAR), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return _bars(console, *columns, shown=shown)
+    return _bars(console, *columns, shown=True)
 
 
 def predicting_bars(console: Console) -> Progress:

@@ -1,5 +1,6 @@
 """`emotune predict --input`: the options, the progress and the summary of predicting the rows of files."""
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -44,7 +45,8 @@ def predict_rows(
     start = _engine(engine, address)
     options |= {"scores": parse_scores(options["scores"])}
     made = BulkRequest(source, output, model, TableOptions(**table), PredictionOptions(**options), **request)
-    with terminal.predicting_files(input_size(source)) as move:
+    shown = output != _STREAM or not sys.stdout.isatty()
+    with terminal.predicting_files(input_size(source), shown=shown) as move:
         summary = start(made, terminal, move)
     _tell(summary, output, terminal)
     if as_json:

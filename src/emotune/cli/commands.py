@@ -11,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from emotune.cli.options import INTERRUPTED, complain
 from emotune.cli.terminal import flush_or_discard, writing_results
 from emotune.errors import EmotuneError, UsageError
+from emotune.training import processes
 
 # the types as Typer writes them, and the words of most command lines
 _TYPE = re.compile(r" <([^<>]+)>$")
@@ -75,10 +76,12 @@ class Commands(TyperGroup):
             return super().main(args, standalone_mode=False, **options)
         given = sys.argv[1:] if args is None else list(args)
         as_json = any(argument.partition("=")[0] == "--json" for argument in given)
+        reports = processes.is_first()  # an error in the arguments is the same in all processes
         try:
             code = super().main(args, standalone_mode=False, **options)
         except EmotuneError as error:
-            complain(error, as_json=as_json)
+            if reports:
+                complain(error, as_json=as_json)
             flush_or_discard(sys.stdout)
             code = error.exit_code
         except Exception as error:  # Typer has brought its own exceptions, or Click's, depending on its version
@@ -89,7 +92,8 @@ class Commands(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":
                 error.show()  # type: ignore[attr-defined]
                 sys.exit(2)
-            complain(_usage_error(error, given), as_json=as_json)
+            if reports:
+                complain(_usage_error(error, given), as_json=as_json)
             sys.exit(UsageError.exit_code)
         sys.exit(code if isinstance(code, int) else 0)
 

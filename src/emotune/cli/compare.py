@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
     override: DataSetOption = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -68,6 +69,7 @@ def compare(
         seed=seed,
         out=out,
         device=device,
+        threads=threads,
         batch_size=batch_size,
     )
     outcome = workflow.compare(request, terminal)

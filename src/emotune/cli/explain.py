@@ -1,11 +1,13 @@
 """`emotune explain`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from emotune.cli.lines import stdin_size
 from emotune.cli.options import (
     DEFAULT_MAX_WINDOWS,
     DeviceOption,
@@ -18,9 +20,9 @@ from emotune.cli.options import (
     ThreadsOption,
     reported,
 )
-from emotune.cli.predict import newest_or_default, text_blocks
+from emotune.cli.predict import count_text, newest_or_default, tell_counts, tell_if_typed, text_blocks
 from emotune.cli.terminal import Terminal, emit, emit_json, flush_results, on_one_line, shortened
-from emotune.errors import MissingInputError, UsageError, did_you_mean
+from emotune.errors import MissingInputError, OutputError, Place, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from emotune.inference.explain import Explanation
@@ -64,22 +66,31 @@ def explain(
     from emotune.inference.classifier import run_model
 
     terminal = Terminal(quiet=quiet)
-    _, blocks = text_blocks(texts, encoding, terminal)
+    given, blocks = text_blocks(texts, encoding, terminal, "explain")
     if html is not None:
-        require_writable(html.parent, "Name another file: --html FILE")
+        hint = "Name another file: --html FILE"
+        require_writable(html.parent, hint)
+        if html.is_dir():
+            raise OutputError("cannot write a page: there is a folder of this name", place=Place(html), hint=hint)
     name = model or newest_or_default(terminal)
     classifier = run_model(open_model(name), device=device, warn=terminal.warn, threads=threads)
     wanted = [] if labels is None else _known(labels, classifier.labels)
-    number, kept = 0, list["Explanation"]()
-    for block in blocks:
-        found = classifier.explain(block.lines, batch_size=batch_size, max_windows=max_windows, max_passes=max_passes)
-        for explanation in found:
-            emit_json(explanation.to_json(wanted or None)) if as_json else _show(explanation, wanted, top, terminal)
-        flush_results()
-        number += len(found)
-        kept += found if html is not None else []
-    if not number:
+    typed = tell_if_typed(given, terminal)
+    counts, kept = Counter[str](), list["Explanation"]()
+    with terminal.predicting(given or stdin_size(), shown=not (typed or given)) as move:
+        for block in blocks:
+            found = classifier.explain(
+                block.lines, batch_size=batch_size, max_windows=max_windows, max_passes=max_passes
+            )
+            for explanation in found:
+                emit_json(explanation.to_json(wanted or None)) if as_json else _show(explanation, wanted, top, terminal)
+                count_text(explanation, counts)
+            flush_results()
+            move(counts["texts"], block.position)
+            kept += found if html is not None else []
+    if not counts["texts"]:
         raise MissingInputError("no text given", hint='Try: emotune explain "I did not see that coming!"')
+    tell_counts(counts, max_windows, terminal)
     if html is not None:
         from emotune.reports.explanation import explanation_report
         from emotune.reports.writer import write_page
@@ -90,7 +101,7 @@ def explain(
 
 def _known(labels: str, known: "LabelSet") -> list[str]:
     """Return the labels of a list of names; raises UsageError for an unknown one."""
-    names = [name for part in labels.split(",") if (name := part.strip())]
+    names = list(dict.fromkeys(name for part in labels.split(",") if (name := part.strip())))
     for name in names:
         if name not in known:
             raise UsageError(f"--labels: this model has no label {name!r}", hint=did_you_mean(name, known.names))

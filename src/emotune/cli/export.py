@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, JsonOption, ModelArgument, QuietOption, reported
+from emotune.cli.options import DataSetOption, JsonOption, ModelArgument, QuietOption, ThreadsOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 
@@ -37,6 +37,7 @@ def export(
         float | None, typer.Option(min=0, max=1, help="Macro-F1 that may be lost [default: by the profile].")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -67,6 +68,7 @@ def export(
         overrides=override or (),
         limits={name: limit for name, limit in limits.items() if limit is not None},
         overwrite=overwrite,
+        threads=threads,
         batch_size=batch_size,
     )
     with terminal.counting("texts") as progress:

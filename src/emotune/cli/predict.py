@@ -27,6 +27,7 @@ from emotune.errors import MissingInputError, UsageError
 
 if TYPE_CHECKING:
     from emotune.inference.classifier import Prediction
+    from emotune.inference.explain import Explanation
 
 _BLOCK = 256  # arguments that are scored together
 _BEST = 3  # scores that are shown when no label passes its threshold
@@ -129,7 +130,7 @@ def predict(
                 "threads": threads,
             },
         )
-        _tell(done, max_windows, terminal)
+        tell_counts(done, max_windows, terminal)
         return
     ignored = {
         "--text-column": text_column,
@@ -161,9 +162,7 @@ def predict(
     if threshold is not None and classifier.labels.task == "multi_class":
         terminal.warn("--threshold is ignored: a multi-class model predicts the most probable label")
         threshold = None
-    typed = not given and sys.stdin is not None and sys.stdin.isatty()
-    if typed:
-        terminal.info("reading one text a line; end with Ctrl-D")
+    typed = tell_if_typed(given, terminal)
     counts: Counter[str] = Counter()
     brief = typed or 0 < given <= _BLOCK
     with terminal.predicting(given or stdin_size(), shown=not brief) as move:
@@ -172,12 +171,12 @@ def predict(
                 block.lines, threshold=threshold, level=level, batch_size=batch_size, max_windows=max_windows
             ):
                 emit_json(prediction.to_json(top_k)) if as_json else emit(_shown(prediction, top_k))
-                _count(prediction, counts)
+                count_text(prediction, counts)
             flush_results()
             move(counts["texts"], block.position)
     if not counts["texts"]:
         raise MissingInputError("no text given", hint='Try: emotune predict "I did not see that coming!"')
-    _tell(counts, max_windows, terminal)
+    tell_counts(counts, max_windows, terminal)
 
 
 def newest_or_default(terminal: Terminal) -> str:
@@ -194,25 +193,35 @@ def newest_or_default(terminal: Terminal) -> str:
     return DEFAULT
 
 
-def text_blocks(texts: list[str] | None, encoding: str | None, terminal: Terminal) -> tuple[int, Iterator[Block]]:
+def tell_if_typed(given: int, terminal: Terminal) -> bool:
+    """Return whether the texts are typed on a terminal, and tell how to end them; given: texts that are arguments."""
+    typed = not given and sys.stdin is not None and sys.stdin.isatty()
+    if typed:
+        terminal.info("reading one text a line; end with Ctrl-D")
+    return typed
+
+
+def text_blocks(
+    texts: list[str] | None, encoding: str | None, terminal: Terminal, verb: str = "predict"
+) -> tuple[int, Iterator[Block]]:
     """Return the number of texts that are arguments, and their blocks; without any, or for `-`, the lines of stdin."""
     given = [] if texts == ["-"] else texts or []
     lines = read_blocks(encoding, terminal.warn)  # checks the encoding first
     if given and encoding is not None:
         terminal.warn("--encoding is ignored: it is that of stdin, and the texts are arguments")
-    return len(given), _given_blocks(given, terminal) if given else lines
+    return len(given), _given_blocks(given, terminal, verb) if given else lines
 
 
-def _given_blocks(texts: Sequence[str], terminal: Terminal) -> Iterator[Block]:
+def _given_blocks(texts: Sequence[str], terminal: Terminal, verb: str) -> Iterator[Block]:
     """Return the texts of the arguments in blocks; warn of names of files."""
-    warned = next(filter(None, map(_mistaken, texts)), None)
+    warned = next(filter(None, (_mistaken(text, verb) for text in texts)), None)
     if warned is not None:
         terminal.warn(warned)
     starts = range(0, len(texts), _BLOCK)
     return (Block(list(texts[i : i + _BLOCK]), min(i + _BLOCK, len(texts))) for i in starts)
 
 
-def _mistaken(text: str) -> str | None:
+def _mistaken(text: str, verb: str) -> str | None:
     """Return a warning for a text that is the name of a file or folder, or looks like that of a file; else None."""
     from emotune.data.split_files import SUFFIXES
 
@@ -228,6 +237,9 @@ def _mistaken(text: str) -> str | None:
             return None
     except (OSError, ValueError):  # no name of a file
         return None
+    if verb != "predict":
+        lines = "its lines" if file == text else "the lines of a file"
+        return f"{text!r} {what}. To classify {lines}: emotune {verb} < {shlex.quote(file)}"
     if Path(text).is_dir():
         rows, source, target = "the rows of its files", text, "FOLDER"
     else:
@@ -252,7 +264,8 @@ def _scores(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
 
 
-def _count(prediction: "Prediction", counts: Counter[str]) -> None:
+def count_text(prediction: "Prediction | Explanation", counts: Counter[str]) -> None:
+    """Count a text, and what `tell_counts` tells of it."""
     counts["texts"] += 1
     counts["blank"] += prediction.blank
     counts["long"] += prediction.windows > 1
@@ -261,7 +274,7 @@ def _count(prediction: "Prediction", counts: Counter[str]) -> None:
     counts["foreign"] += prediction.foreign
 
 
-def _tell(counts: Counter[str], max_windows: int, terminal: Terminal) -> None:
+def tell_counts(counts: Counter[str], max_windows: int, terminal: Terminal) -> None:
     """Tell how blank and long texts were read, and of texts in another language than the model's."""
 
     def texts(number: int) -> str:

@@ -191,10 +191,13 @@ class Terminal:
 
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """Show a progress bar; yields a function of the number done and the total."""
+        """Show a progress bar, or lines without a terminal; yields a function of the number done and the total."""
+        if not self._shows_bars:
+            yield self.on_progress
+            return
         from emotune.cli.bars import counting_bars
 
-        with counting_bars(self._console, what, shown=self._shows_bars) as bars:
+        with counting_bars(self._console, what) as bars:
             task = bars.add_task(what, total=None)
             yield lambda done, whole: bars.update(task, completed=done, total=whole)
 
@@ -214,10 +217,11 @@ class Terminal:
             yield lambda texts, done: bars.update(task, completed=done, texts=texts)
 
     @contextmanager
-    def predicting_files(self, total: int | None) -> Iterator[Callable[[int, int], None]]:
+    def predicting_files(self, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
         """Show the progress of a prediction of files: a bar on a terminal, else a line every 30 seconds.
 
-        Yields a function of the texts and the bytes that are done. total: all bytes; None if unknown.
+        Yields a function of the texts and the bytes that are done. total: all bytes; None if unknown. shown: False if
+        the results are on the terminal.
         """
         started = said = time.monotonic()
 
@@ -233,6 +237,9 @@ class Terminal:
             left = f", {(said - started) * (total / done - 1) / 60:.0f} min left" if total and done else ""
             self.info(f"{texts:,} texts{share}, {speed(texts):,.0f} texts/s{left}")
 
+        if not shown:
+            yield lambda texts, done: None  # noqa: ARG005
+            return
         if not self._shows_bars:
             yield line
             return
@@ -263,7 +270,7 @@ class Terminal:
         self._progress.update(self._task, completed=report.step, epoch=report.epoch, loss=report.loss, rate=report.rate)
 
     def on_progress(self, done: int, whole: int) -> None:
-        """Print a line for each quarter of the texts of a fit."""
+        """Print a line for each quarter of the texts."""
         if 4 * done // whole > self._quarter % 4:
             self.info(f"{done:,} of {whole:,} texts")
         self._quarter = 4 * done // whole

@@ -47,32 +47,44 @@ def train(
 
     Ctrl-C stops after the current step and keeps the best model so far, from the end of the first epoch on. --resume
     continues, also after a crash.
+
+    On N GPUs: torchrun --nproc-per-node N --module emotune train …
     """
-    from emotune.config.loading import load_config
+    from emotune.config.loading import config_from, load_config
     from emotune.runs.layout import next_free
+    from emotune.training import processes
     from emotune.workflows import train as training
     from emotune.workflows.cross_train import train_folds
 
-    recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
     settings = list(override or [])
     if folds is not None:
         settings.append(f"training.folds={folds}")
     if data is not None:
         settings.append(f"data.path={json.dumps(data, ensure_ascii=False)}")
-    config = load_config(recipe, settings)
     terminal = Terminal(quiet=quiet)
-    run = out if out is not None else next_free(Path("runs"), config.name)
-    finished = resume and training.completed(run, config)
+    with processes.joined():
+        plan = None
+        with processes.together():
+            if processes.is_first():
+                recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
+                config = load_config(recipe, settings)
+                run = out if out is not None else next_free(Path("runs"), config.name)
+                finished = resume and training.completed(run, config)
+                plan = [config.model_dump(mode="json", by_alias=True), str(run), finished]
+        content, place, finished = processes.from_first(plan)
+        if not processes.is_first():
+            config, run = config_from(content), Path(place)
+        if finished:
+            content = {"run": str(run), "model": str(run / "model"), "complete": True}
+        else:
+            fit = training.train if config.training.folds is None else train_folds
+            with terminal.training():
+                outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
+            content = {} if outcome is None else outcome.to_json()
+    if not processes.is_first():  # the first reports the outcome
+        return
     if finished:
         terminal.info(f"{run} is already finished; nothing to resume")
-        content = {"run": str(run), "model": str(run / "model"), "complete": True}
-    else:
-        fit = training.train if config.training.folds is None else train_folds
-        with terminal.training():
-            outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
-        if outcome is None:  # one of several processes: the first reports the outcome
-            return
-        content = outcome.to_json()
     if as_json:
         emit_json(content)
     elif content["model"]:

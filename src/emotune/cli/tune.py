@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, ModelArgument, QuietOption, TuneSplit, reported
+from emotune.cli.options import (
+    DataSetOption,
+    DeviceOption,
+    JsonOption,
+    ModelArgument,
+    QuietOption,
+    ThreadsOption,
+    TuneSplit,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 from emotune.labels import Task
@@ -55,6 +64,7 @@ def tune(
     ] = None,
     task: Annotated[Task | None, typer.Option(help="The task, for a model that does not state it.")] = None,
     device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -94,6 +104,7 @@ def tune(
         task=task,
         temperatures=str(temperatures) if calibrate else "none",
         device=device,
+        threads=threads,
         batch_size=batch_size,
     )
     outcome = tune_model(request, terminal.warn)

@@ -197,7 +197,7 @@ class TrainingConfig(Section):
     """The training loop: duration, batches, precision, checkpoints and stopping."""
 
     epochs: int = Field(default=4, ge=1)
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, description="rows of a batch, divided over the processes of a training")
     accumulation: int = Field(default=1, ge=1, description="batches per optimizer step")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     metric: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "loss"] = Field(

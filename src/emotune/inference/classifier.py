@@ -1,5 +1,6 @@
 """The classifier of the Python interface: texts in, labels and scores out. A backend runs a model of any kind."""
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ _T = TypeVar("_T")
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_MAX_WINDOWS = 64  # about 50 pages for a model of 512 tokens
 CHUNK = 256  # texts that `stream` reads and scores together
+_KEPT_SHAPES = 16  # no slower than 1,024, whose code and memory take 30 MB more in the course of 10,000 texts
 _EXPLAINED = 64  # texts that are explained together; each is scored once for each of its words
 SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
@@ -281,7 +283,8 @@ class EmotionClassifier:
             logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
             for p, plan in zip(chunk, plans, strict=True):
                 contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
-                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions)
+                read = p.windows, p.unread, p.foreign
+                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions, *read)
         return [found[p.text] for p in predictions]
 
     def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
@@ -457,6 +460,9 @@ def _open_backend(found: FoundModel, device: str, threads: int | None) -> tuple[
     if isinstance(kind, EnsembleKind):
         return _ensemble(found, [_open_backend(member.model, device, threads)[0] for member in found.members]), None
     try:
+        if "torch" in kind.needs:
+            # PyTorch's library for products keeps code for 1,024 shapes of batches unless this is set before its import
+            os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_KEPT_SHAPES))
         if threads is not None and "torch" in kind.needs:
             import torch
 
@@ -471,14 +477,16 @@ def _open_backend(found: FoundModel, device: str, threads: int | None) -> tuple[
 
 
 def _fitted(model: TextModel) -> Backend:
-    """Return the backend of a fitted model. A kind that reads windows has the method `within`, as `TextEncoder` has."""
+    """Return the backend of a fitted model. A kind that reads windows has the methods `within` and `num_windows`."""
     within = getattr(model, "within", None)
+    num_windows = getattr(model, "num_windows", None)
 
     def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         unread = np.zeros(len(texts), dtype=np.int64)
         if within is not None and max_windows is not None:
             texts, unread = within(texts, max_windows)
-        return Scored(model.logits(texts, batch_size), np.ones(len(texts), dtype=np.int64), unread)
+        windows = np.ones(len(texts), dtype=np.int64) if num_windows is None else num_windows(texts)
+        return Scored(model.logits(texts, batch_size), windows, unread)
 
     return scored
 

@@ -55,7 +55,8 @@ class Explanation:
     """The predicted labels and scores of a text, and what each of its words contributes to each score.
 
     contributions: shape (words, labels), the columns in the order of `scores`: the probability of the label minus that
-    without the word. Above 0, the word speaks for the label. A blank text has no words and no scores.
+    without the word. Above 0, the word speaks for the label. A blank text has no words and no scores. windows, unread,
+    foreign: as in `Prediction`.
     """
 
     text: str
@@ -63,6 +64,14 @@ class Explanation:
     scores: dict[str, float]
     words: tuple[Word, ...]
     contributions: Floats
+    windows: int = 1
+    unread: int = 0
+    foreign: bool = False
+
+    @property
+    def blank(self) -> bool:
+        """Whether the text is empty, or has only blanks and invisible characters."""
+        return self.windows == 0
 
     def of(self, label: str) -> Floats:
         """Return the contributions to a label, shape (words,); raises KeyError for an unknown label."""
@@ -78,7 +87,7 @@ class Explanation:
         return [(self.words[i], float(values[i])) for i in order]
 
     def to_json(self, labels: Sequence[str] | None = None) -> dict[str, Any]:
-        """Return a JSON object: text, labels, scores, and the words with their places and contributions.
+        """Return a JSON object: that of the prediction, and the words with their places and contributions.
 
         labels: those whose contributions it has; None for all.
         """
@@ -91,7 +100,8 @@ class Explanation:
             }
             for i, word in enumerate(self.words)
         ]
-        return {"text": self.text, "labels": list(self.labels), "scores": self.scores, "words": words}
+        read = {"windows": self.windows, "unread": self.unread, "foreign": self.foreign, "blank": self.blank}
+        return {"text": self.text, "labels": list(self.labels), "scores": self.scores, **read, "words": words}
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,10 @@ class Embedder:
         """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
         return self.encoder.within(texts, max_windows, self.config.max_length)
 
+    def num_windows(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the number of windows of each text, shape (texts,)."""
+        return np.bincount(self.encoder.windows(texts, self.config.max_length).owner, minlength=len(texts))
+
     def embed(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return embeddings of shape (texts, width); batches have texts of similar length."""
         encoded = self.encoder.windows(texts, self.config.max_length)

@@ -38,6 +38,10 @@ class FeaturesModel:
         """Return the texts cut to `max_windows` windows, and the characters cut from each, shape (texts,)."""
         return self.embedder.within(texts, max_windows)
 
+    def num_windows(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the number of windows of each text, shape (texts,)."""
+        return self.embedder.num_windows(texts)
+
     def logits(self, texts: Sequence[str], batch_size: int) -> Floats:
         """Return logits of shape (texts, labels)."""
         out = np.zeros((len(texts), len(self.linear.bias)), dtype=np.float32)

@@ -11,6 +11,7 @@ While it runs, all that it has is in the folder `NAME.partial` beside the output
 
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
@@ -122,27 +123,41 @@ class Job:
         differ = [key for key in job if begun.get(key) != job[key]]
         if not differ:
             return True
-        if overwrite or not read_json(self._partial / _PROGRESS)["blocks"]:
+        if overwrite or self._is_empty():
             return False
         what = " and ".join(_NAMES.get(key, key) for key in differ)
         message = f"an unfinished prediction is here; since it began, {what} changed"
         raise OutputError(message, place=Place(self._partial), hint="To start again: --overwrite")
 
+    def _is_empty(self) -> bool:
+        try:
+            return not read_json(self._partial / _PROGRESS).get("blocks")
+        except EmotuneError:
+            return True
+
     def _resume(self) -> None:
         """Cut off what was written after the last record of the progress."""
-        self.progress = Progress(**read_json(self._partial / _PROGRESS))
-        sizes = (self.progress.output, self.progress.aside)
+        try:
+            self.progress = Progress(**read_json(self._partial / _PROGRESS))
+        except (EmotuneError, TypeError):
+            raise self._damaged() from None
+        paths = {self._partial / _OUTPUT: self.progress.output, self._partial / _ASIDE: self.progress.aside}
+        if any(not path.is_file() or path.stat().st_size < size for path, size in paths.items()):
+            raise self._damaged()
         with writing(self._partial):
-            self._files = [(self._partial / name).open("r+b") for name in (_OUTPUT, _ASIDE)]
-            for file, size in zip(self._files, sizes, strict=True):
+            self._files = [path.open("r+b") for path in paths]
+            for file, size in zip(self._files, paths.values(), strict=True):
                 file.truncate(size)
             while chunk := self._files[0].read(_CHUNK):
                 self._digest.update(chunk)
             self._files[1].seek(0, os.SEEK_END)
-            found = [file.tell() for file in self._files]
-        if found != list(sizes) or self._digest.hexdigest() != self.progress.sha256:
-            message = "the unfinished output was changed"
-            raise OutputError(message, place=Place(self._partial), hint="To start again: --overwrite, or remove it")
+        if self._digest.hexdigest() != self.progress.sha256:
+            self.close()
+            raise self._damaged()
+
+    def _damaged(self) -> OutputError:
+        hint = f"To start again: rm -r {shlex.quote(str(self._partial))}"
+        return OutputError("the unfinished output was changed", place=Place(self._partial), hint=hint)
 
     def add(self, output: bytes, aside: bytes, digest: str, counts: dict[str, int], notes: dict[str, str]) -> None:
         """Write the bytes of the next block; `counts` are those of all blocks so far."""
@@ -246,8 +261,9 @@ def read_manifest(places: Places) -> dict[str, Any] | None:
         return None
 
 
-def require_same_input(path: Path, expected: str, found: str) -> None:
+def require_same_input(path: Path, expected: str, found: str, partial: Path) -> None:
     """Raise DataError when the part of an input that was read before an interruption has another digest now."""
     if expected != found:
         message = "the file changed since its prediction was interrupted"
-        raise DataError(message, place=Place(path), hint="To start again: --overwrite")
+        hint = f"To start again: rm -r {shlex.quote(str(partial))}"
+        raise DataError(message, place=Place(path), hint=hint)

@@ -74,7 +74,7 @@ class Candidate:
 def open_candidates(names: Sequence[str]) -> list[Candidate]:
     """Open the models; raises UsageError for fewer than two or a duplicate, ModelError for an unfinished run."""
     if len(names) < 2:
-        raise UsageError("a comparison takes at least two runs", hint="emotune compare RUN RUN …")
+        raise UsageError("a comparison takes at least two models", hint="emotune compare RUN RUN …")
     candidates = []
     for given in names:
         path = local_path(given)
@@ -88,7 +88,7 @@ def open_candidates(names: Sequence[str]) -> list[Candidate]:
     places = Counter(candidate.found.directory.resolve() for candidate in candidates)
     for candidate in candidates:
         if places[candidate.found.directory.resolve()] > 1:
-            raise UsageError(f"{candidate.given} is named twice", hint="Name each run once.")
+            raise UsageError(f"{candidate.given} is named twice", hint="Name each model once.")
     short = Counter(candidate.name for candidate in candidates)
     return [c if short[c.name] == 1 else replace(c, name=c.given) for c in candidates]
 

@@ -14,6 +14,7 @@ as of an object store, where a file appears when all of it is there.
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, field
@@ -124,7 +125,9 @@ class PartedOutput:
         for record in records:
             path = self.part(record.part)
             if not path.is_file() or path.stat().st_size != record.bytes:
-                raise OutputError("this part is missing or was changed", place=Place(path), hint=_AGAIN)
+                hint = f"To start again: rm -r {shlex.quote(str(self.places.partial))}"
+                hint += "" if self.joined else ", then --overwrite"
+                raise OutputError("this part is missing or was changed", place=Place(path), hint=hint)
         if any(record.counts.get("aside") for record in records):
             asides = (self._side(record.part, "rejected") for record in records if record.counts["aside"])
             _put_all(self.places.aside, [aside_head], asides)

@@ -1,6 +1,7 @@
 """Resuming a training: whether a run may be resumed, from which checkpoint, and the training from there."""
 
 import hashlib
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from emotune.errors import ConfigError, DataError, MissingInputError, ModelError
 from emotune.reporter import NullReporter
 from emotune.runs import layout, log
 from emotune.runs.tracking import RunObserver
+from emotune.training import processes
 from emotune.training.checkpoint import Checkpoint, Checkpoints, newest
 
 if TYPE_CHECKING:
@@ -47,17 +49,20 @@ def train_network(
 
     config: the session's with absolute paths, as it is stored. observer: None in all processes but the first.
     """
+    _require_equal_processes(session)
     trainer = session.trainer(observer or NullReporter())
     settings = settings_of(session, config, trainer)
     folder, checkpoints = run / layout.CHECKPOINTS, None
     steps, minutes = config.training.checkpoint_steps, config.training.checkpoint_minutes
     if steps or minutes:
         checkpoints = Checkpoints(folder, settings, every_steps=steps or None, every_minutes=minutes or None)
-    found = newest(folder) if resume else None
-    if found is not None:
-        require_same(found, settings)
+    with processes.together():
+        found = newest(folder) if resume and observer is not None else None
+        if found is not None:
+            require_same(found, settings)
+    if processes.from_first(found is not None):
         trainer.resume_from(found)
-        if checkpoints is not None:
+        if checkpoints is not None and found is not None:
             checkpoints.resume_from(found, trainer.kept_epoch)
     if observer is not None:
         log.cut_log(run / layout.LOG, -1 if found is None else found.step, len(trainer.fitted.epochs))
@@ -65,7 +70,7 @@ def train_network(
             observer.log("resume", step=found.step)
             epoch = trainer.progress.epoch
             observer.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {epoch})")
-            then, now = found.state["settings"]["environment"], settings["environment"]
+            then, now = {"processes": 1} | found.state["settings"]["environment"], settings["environment"]
             changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
             if changed:
                 observer.warn(f"the last bits may differ from a run without a stop: {', '.join(changed)}")
@@ -86,23 +91,28 @@ def settings_of(session: "StepSession", config: Config, trainer: "Trainer") -> d
     """Return what must be the same when a run is resumed and, as `environment`, what may change the last bits."""
     import torch
 
-    tokens = hashlib.sha256()
-    for examples in (session.train, session.valid):
-        tokens.update(examples.encoded.ids.data)
-        tokens.update(examples.encoded.offsets.data)
     return {
         "config": _config(config),
         "data": session.fingerprints,
-        "tokens": tokens.hexdigest(),
+        "tokens": _tokens(session),
         "untrained_weights": trainer.train_state.fixed_digest,
-        "processes": int(session.accelerator.num_processes),
         "environment": {
+            "processes": processes.count(),
             "device": str(session.accelerator.device.type),
             "precision": session.precision.name,
             "threads": torch.get_num_threads(),
             **versions(),
         },
     }
+
+
+def _tokens(session: "StepSession") -> str:
+    """Return the sha256 of the token ids of all texts."""
+    tokens = hashlib.sha256()
+    for examples in (session.train, session.valid):
+        tokens.update(examples.encoded.ids.data)
+        tokens.update(examples.encoded.offsets.data)
+    return tokens.hexdigest()
 
 
 def _config(config: Config) -> dict[str, Any]:
@@ -123,9 +133,20 @@ def require_same(found: Checkpoint, settings: Mapping[str, Any]) -> None:
     for key, what in (("tokens", "tokenizer"), ("untrained_weights", "encoder")):
         if then[key] != settings[key]:
             raise ModelError(f"the {what} is not the one that the run began with", place=place, hint=_START_AGAIN)
-    if then["processes"] != settings["processes"]:
-        message = f"the run began with {then['processes']} processes, and now there are {settings['processes']}"
-        raise UsageError(message, place=place, hint="Start as many processes as before.")
+    if then.get("processes", 1) != 1:  # of an emotune that multiplied the batch by the number of processes
+        message = f"an older emotune began the run in {then['processes']} processes, with larger batches"
+        raise UsageError(message, place=place, hint="Start again: --overwrite.")
+
+
+def _require_equal_processes(session: "StepSession") -> None:
+    """Raise DataError in a process whose data, tokens or network are not those of the first process."""
+    shapes = [[name, list(value.shape)] for name, value in session.model.state_dict().items()]
+    own = {"data": session.fingerprints, "tokens": _tokens(session), "shapes": shapes}
+    first = processes.from_first(own)
+    with processes.together():
+        if own != first:
+            message = f"process {processes.rank()} on {socket.gethostname()} has other data than the first process"
+            raise DataError(message, hint="All machines need the same files of texts and the same encoder.")
 
 
 def require_same_config(run: Path, config: Config) -> None:

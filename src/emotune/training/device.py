@@ -10,8 +10,27 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from emotune.errors import ConfigError
-from emotune.models.scoring import give_back, glibc
+from emotune.errors import ConfigError, UsageError
+from emotune.models.scoring import give_back, glibc, pick_device
+from emotune.training import processes
+
+
+def pick(name: str) -> torch.device:
+    """Return the device of this process by name, as `pick_device`; of several processes, each has a GPU of its own.
+
+    Raises UsageError where it has none.
+    """
+    device = pick_device(name)
+    if processes.count() == 1 or device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        hint = "Leave --device out: each process uses the GPU of its number. Or use --device cpu."
+        raise UsageError(f"{processes.count()} processes cannot share the device {device}", hint=hint)
+    number, gpus = processes.local_rank(), torch.cuda.device_count()
+    if number >= gpus:
+        message = f"process {number + 1} of this machine has no GPU: PyTorch sees {gpus}"
+        raise UsageError(message, hint=f"Start {gpus} processes on each machine (--nproc-per-node {gpus}).")
+    return torch.device("cuda", number)
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:

@@ -1,6 +1,7 @@
 """The training loop.
 
     batches of like length → logits → summed loss / examples of the step → gradient → clip → optimizer → schedule
+    (of several processes, each computes the gradient of its rows; the sum of them is that of one process)
     after each epoch: validation logits → thresholds tuned out of fold → metric → keep the weights or not
     at intervals, and after each epoch: a checkpoint
 
@@ -16,7 +17,6 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -28,7 +28,7 @@ from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.losses import make_loss
 from emotune.models.scoring import give_back
-from emotune.training import device
+from emotune.training import device, processes
 from emotune.training.checkpoint import Checkpoint, Checkpoints
 from emotune.training.optim import MovingAverage, TrainState, forget_tiny, make_optimizer, make_schedule
 from emotune.training.progress import (
@@ -74,12 +74,18 @@ class Trainer:
         model.to(accelerator.device)
         self.loss = make_loss(config.loss, task, train.targets, accelerator.device)
         self.average = MovingAverage(model, config.training.ema) if config.training.ema else None
-        if config.network.freeze_epochs:  # several processes would wait for gradients of frozen parameters
-            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.model, self.optimizer = accelerator.prepare(model, make_optimizer(model, config.optimizer))
+        processes.send_weights(model)
+        if not processes.is_first():  # dropout masks of its own
+            torch.manual_seed(config.training.seed + processes.rank())
+        # "evaluation" leaves out DistributedDataParallel: this loop itself adds up the gradients. No placement: on CPUs
+        # it would copy the parameters, and the moving average would follow those that are no longer trained
+        self.model = accelerator.prepare_model(model, device_placement=False, evaluation_mode=True)
+        self.optimizer = accelerator.prepare_optimizer(make_optimizer(model, config.optimizer))
+        if accelerator.scaler:  # it starts with the first loss, which a process without rows does not have
+            accelerator.scaler.scale(torch.zeros((), device=accelerator.device))
         self.trained = [p for p in model.parameters() if p.requires_grad]
         training = config.training
-        steps = training.epochs * math.ceil(len(train.encoded) / (self._global_batch * training.accumulation))
+        steps = training.epochs * math.ceil(len(train.encoded) / (training.batch_size * training.accumulation))
         self.num_steps = steps if training.max_steps is None else min(steps, training.max_steps)
         self.schedule = make_schedule(self.optimizer.optimizer, config.optimizer, self.num_steps)
         self.train_state = TrainState(model, self.optimizer.optimizer, self.schedule, self.average, accelerator)
@@ -97,10 +103,6 @@ class Trainer:
     def kept_epoch(self) -> int:
         """The epoch whose weights are kept so far; 0 before the end of the first."""
         return self.fitted.best_epoch if self.config.training.keep == "best" else len(self.fitted.epochs)
-
-    @property
-    def _global_batch(self) -> int:
-        return self.config.training.batch_size * int(self.accelerator.num_processes)
 
     def fit(self, checkpoints: Checkpoints | None = None) -> Fitted:
         """Train until the last epoch or step, until the metric stops improving, or until Ctrl-C.
@@ -126,12 +128,22 @@ class Trainer:
         fitted.seconds = self.progress.spent
         return fitted
 
-    def resume_from(self, checkpoint: Checkpoint) -> None:
-        """Restore the state of the training that wrote the checkpoint, so that the next step is the same."""
-        self.train_state.restore(checkpoint.tensors(), checkpoint.state)
-        self.rng.bit_generator.state = checkpoint.state["epoch_rng"]
-        self.progress = Progress.from_json(checkpoint.state["progress"])
-        self.kept = checkpoint.kept()
+    def resume_from(self, checkpoint: Checkpoint | None) -> None:
+        """Restore the state of the training that wrote the checkpoint, so that the next step is the same.
+
+        All processes take that of the first, which alone may see the run directory: None in the others.
+        """
+        with processes.together():
+            state, tensors, kept = None, None, None
+            if checkpoint is not None and processes.is_first():
+                state, tensors, kept = checkpoint.state, checkpoint.tensors(), checkpoint.kept()
+        state, tensors = processes.from_first(state), processes.tensors_from_first(tensors)
+        assert state is not None, "the first process has a checkpoint"
+        assert tensors is not None
+        self.train_state.restore(tensors, state)
+        self.rng.bit_generator.state = state["epoch_rng"]
+        self.progress = Progress.from_json(state["progress"])
+        self.kept = processes.tensors_from_first(kept)
         self._counted = time.perf_counter()  # the time to build the model is in the checkpoint
 
     def _count_time(self) -> None:
@@ -150,7 +162,7 @@ class Trainer:
             parameter.requires_grad_(not frozen or id(parameter) in head)
         self.model.train()
         self.epoch_rng = self.rng.bit_generator.state  # a resumed run makes the same batches from it
-        batches = shuffled_buckets(self.train.encoded.lengths, self._global_batch, self.rng)
+        batches = shuffled_buckets(self.train.encoded.lengths, self.config.training.batch_size, self.rng)
         size = self.config.training.accumulation
         windows = [batches[i : i + size] for i in range(0, len(batches), size)]
         start = now.step - now.step_in_epoch
@@ -162,14 +174,14 @@ class Trainer:
             if now.step_in_epoch == len(windows) or now.step == self.num_steps:
                 continue  # the epoch is scored before its last checkpoint
             due = self.checkpoints is not None and self.checkpoints.is_due(now.step)
-            stop, due = self._agree(interrupt.requested, self.accelerator.is_main_process and due)  # by its clock
+            stop, due = processes.agree(interrupt.requested, processes.is_first() and due)  # by its clock
             if stop or due:
                 self._write_checkpoint()
             if stop:
                 return True
         self._score()
         over = now.step == self.num_steps or now.fitted.stopped is not None
-        return self._agree(interrupt.requested)[0] and not over
+        return processes.agree(interrupt.requested)[0] and not over
 
     def _score(self) -> None:
         """End the epoch: validation metrics, the weights to keep, a checkpoint."""
@@ -179,35 +191,32 @@ class Trainer:
         if not np.isfinite(logits).all():
             message = f"the validation logits after epoch {self.progress.epoch} are not finite"
             raise TrainingError(message, hint=_NOT_FINITE)
-        report = self.progress.end_epoch(self.metric(logits), self.config.training)
+        with processes.together():
+            metrics = self.metric(logits) if processes.is_first() else None
+        report = self.progress.end_epoch(processes.from_first(metrics), self.config.training)
         if report.best or self.config.training.keep == "last":
             self.kept = self._snapshot()
         self.observer.on_epoch(report)
         self.epoch_rng = self.rng.bit_generator.state
         due = self.checkpoints is not None and self.checkpoints.is_due_after_epoch()
-        if self._agree(self.accelerator.is_main_process and due)[0]:
+        if processes.agree(processes.is_first() and due)[0]:
             self._write_checkpoint()
-
-    def _agree(self, *flags: bool) -> list[bool]:
-        """Return for each flag whether it is set in any process, so that all do the same after the same step."""
-        if self.accelerator.num_processes == 1:
-            return list(flags)
-        votes = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
-        return [bool(sum_ > 0) for sum_ in self.accelerator.reduce(votes, reduction="sum")]
 
     def _write_checkpoint(self) -> None:
         if self.checkpoints is None:
             return
         tensors = self.train_state.tensors()  # in all processes
         self._count_time()
-        if self.accelerator.is_main_process:
+        if processes.is_first():
             state = self.train_state.numbers() | {"progress": asdict(self.progress), "epoch_rng": self.epoch_rng}
             self.checkpoints.write(state, tensors, self.kept, self.kept_epoch)
 
     def _step(self, epoch: int, window: Sequence[Ints]) -> StepReport:
         """Take one optimizer step over a window of batches, as if they were one batch."""
         examples = sum(len(batch) for batch in window)
-        loss = self._gradient(epoch, window, examples)
+        with processes.together():
+            loss = self._gradient(epoch, window, examples)
+        loss = processes.add_up_gradients([p for p in self.trained if p.requires_grad], loss)
         norm, limit = None, self.config.optimizer.clip_norm
         if limit is not None:
             norm = float(self.accelerator.clip_grad_norm_(self.trained, limit))
@@ -224,14 +233,16 @@ class Trainer:
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
 
     def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
-        """Compute the gradient of the mean loss over the window, and return the sum of the loss.
+        """Compute this process's part of the gradient of the mean loss, and return its part of the sum of the loss.
 
-        When the device runs out of memory, repeat it with the same random numbers in pieces half as large.
+        Its rows are every n-th of each batch, so that all n processes have texts of like length. When the device runs
+        out of memory, repeat it with the same random numbers in pieces half as large.
         """
         generators = device.capture(self.accelerator.device)
+        own = [batch[processes.rank() :: processes.count()] for batch in window]
         while True:
             parts = self.progress.parts  # of similar size, at most one a row
-            pieces = [piece for batch in window for piece in np.array_split(batch, min(parts, len(batch)))]
+            pieces = [piece for rows in own if len(rows) for piece in np.array_split(rows, min(parts, len(rows)))]
             try:
                 return self._backward(epoch, pieces, examples)
             except RuntimeError as error:
@@ -243,20 +254,12 @@ class Trainer:
             device.restore(generators, self.accelerator.device)
 
     def _backward(self, epoch: int, pieces: Sequence[Ints], examples: int) -> float:
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
         loss_sum = 0.0
-        for i, piece in enumerate(pieces):
-            rows = piece[rank::world]
-            share = 1.0 if len(rows) else 0.0  # a process without rows still exchanges gradients
-            rows = rows if len(rows) else piece[:1]
+        for rows in pieces:
             targets = torch.from_numpy(self.train.targets[rows]).to(self.accelerator.device)
-            last = i == len(pieces) - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                inputs = model_inputs(self.train.encoded, rows, self.pad_id, self.accelerator.device)
-                logits = self.model(**inputs).logits
-                loss = self.loss(logits.float(), targets) * share
-                # gradients are averaged over processes: world / examples makes that the mean over the step's examples
-                self.accelerator.backward(loss * (world / examples))
+            inputs = model_inputs(self.train.encoded, rows, self.pad_id, self.accelerator.device)
+            loss = self.loss(self.model(**inputs).logits.float(), targets)
+            self.accelerator.backward(loss * (1.0 / examples))
             piece_loss = float(loss.detach())
             if not math.isfinite(piece_loss):
                 places = ", ".join(self.train.place(int(row)) for row in rows[:4])
@@ -264,11 +267,11 @@ class Trainer:
                 where = f"in epoch {epoch}, step {self.progress.step + 1}, in the batch of {places}{more}"
                 raise TrainingError(f"the loss is {piece_loss} {where}", hint=_NOT_FINITE)
             loss_sum += piece_loss
-        return float(loss_sum * world)
+        return loss_sum
 
     def _halve(self, rows: int) -> None:
         """Compute batches in pieces half as large from now on; raises TrainingError when that cannot help."""
-        if rows == 1 or self.accelerator.num_processes > 1:  # the other processes wait for the gradients of this one
+        if rows == 1:
             hint = "Lower training.batch_size and raise training.accumulation by as much, or lower model.max_length."
             raise TrainingError(f"the device ran out of memory at {rows} texts at a time", hint=hint)
         self.progress.parts *= 2
@@ -296,16 +299,15 @@ def model_inputs(encoded: Encoded, rows: Ints, pad_id: int, device: torch.device
 def logits_of(model: PreTrainedModel, examples: Examples, pad_id: int, accelerator: Accelerator) -> Floats32:
     """Return logits in the training precision, shape (n, labels), the same in every process; each computes its share.
 
-    model: not the wrapper for several processes, because that requires the same number of batches in all of them.
+    Raises what scoring raises, in all processes.
     """
     target, encoded = accelerator.device, examples.encoded
     out = torch.zeros((len(encoded), examples.targets.shape[1]), device=target)
     batches = list(batches_by_length(encoded.lengths, _SCORING_BATCH))
-    with torch.inference_mode():
-        for rows in batches[accelerator.process_index :: accelerator.num_processes]:
+    with processes.together(), torch.inference_mode():
+        for rows in batches[processes.rank() :: processes.count()]:
             out[torch.from_numpy(rows).to(target)] = _logits(model, encoded, rows, pad_id, target)
-        if accelerator.num_processes > 1:
-            out = accelerator.reduce(out, reduction="sum")
+    processes.add_up(out)
     give_back()  # otherwise the next epoch's peak adds to what this pass left
     return out.cpu().numpy()
 

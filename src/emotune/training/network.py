@@ -14,9 +14,8 @@ from emotune.data.records import Corpus, Record, targets_of
 from emotune.models import encoder as encoders
 from emotune.models import losses
 from emotune.models.encoder import TorchBackend, update_layer
-from emotune.models.scoring import pick_device
 from emotune.training import device as precision
-from emotune.training import emoji, optim
+from emotune.training import emoji, optim, processes
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import Examples, Observer, TrainingReporter
@@ -37,9 +36,10 @@ class StepSession(Session):
     ) -> None:
         super().__init__(config, corpus, source, reporter)
         self.kind, self.checkpoint = kind, source.directory
-        target = pick_device(device)
+        target = precision.pick(device)
         self.precision = precision.choose(config.training.precision, target)
-        reporter.info(f"training on {target} in {self.precision.reason}")
+        each = f", in each of {processes.count()} processes" if processes.count() > 1 else ""
+        reporter.info(f"training on {target.type if each else target} in {self.precision.reason}{each}")
         torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from emotune.config.schema import OptimizerConfig
 from emotune.models.encoder import encoder_parameters, head_parameters, layer_names, matching
 from emotune.training import device as rng
+from emotune.training import processes
 
 _BETAS, _EPS, _MOMENTUM = (0.9, 0.999), 1e-8, 0.9
 _TINY = 1e-30  # a subnormal number is below 1.2e-38: another 170 steps at the usual 0.9
@@ -223,9 +224,8 @@ class TrainState:
             found |= {f"average.{i}": value for i, value in enumerate(self.average.values)}
         for i, values in self.optimizer.state_dict()["state"].items():
             found |= {f"optimizer.{i}.{name}": value for name, value in values.items() if isinstance(value, Tensor)}
-        device = self.accelerator.device
-        for name, state in rng.capture(device).items():
-            found[f"rng.{name}"] = self.accelerator.gather(state[None].to(device)).cpu()
+        for name, state in rng.capture(self.accelerator.device).items():
+            found[f"rng.{name}"] = processes.gathered(state)
         return found
 
     def numbers(self) -> dict[str, Any]:
@@ -240,7 +240,10 @@ class TrainState:
         }
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        """Restore the state that `tensors` and `numbers` returned."""
+        """Restore the state that `tensors` and `numbers` returned.
+
+        A process that the training did not have keeps the generators with which it started.
+        """
         self.model.load_state_dict(_below("model.", tensors), strict=False)
         if self.average:
             values = _below("average.", tensors)
@@ -253,9 +256,9 @@ class TrainState:
         self.schedule.load_state_dict(numbers["schedule"])
         if self.accelerator.scaler and numbers["scaler"]:
             self.accelerator.scaler.load_state_dict(numbers["scaler"])
-        rank = self.accelerator.process_index
-        generators = {name: states[rank].clone() for name, states in _below("rng.", tensors).items()}
-        rng.restore(generators, self.accelerator.device)
+        rank, states = processes.rank(), _below("rng.", tensors)
+        if rank < len(states["cpu"]):
+            rng.restore({name: state[rank].clone() for name, state in states.items()}, self.accelerator.device)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

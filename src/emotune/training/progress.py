@@ -14,6 +14,7 @@ import numpy.typing as npt
 from emotune.config.schema import TrainingConfig
 from emotune.data.tokens import Encoded
 from emotune.reporter import Reporter
+from emotune.training import processes
 
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -155,22 +156,26 @@ class EndedByObserverError(Exception):
 
 
 class Interrupt:
-    """While entered, SIGINT sets `requested`; a second one raises KeyboardInterrupt. Only in the main thread."""
+    """While entered, SIGINT sets `requested`; a second one raises KeyboardInterrupt. Only in the main thread.
+
+    Of several processes, SIGTERM does the same: their launcher sends it when it is stopped.
+    """
 
     def __init__(self) -> None:
         self.requested = False
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
+            numbers = (signal.SIGINT, signal.SIGTERM) if processes.count() > 1 else (signal.SIGINT,)
+            self._previous = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
         if self.requested and isinstance(error, EndedByObserverError):
             raise KeyboardInterrupt from None
 

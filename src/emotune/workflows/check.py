@@ -163,7 +163,7 @@ def _directional(case: Case, predictions: Sequence[Prediction]) -> tuple[bool, s
     score, than = (max(prediction.scores.get(name, 0.0) for name in case.more) for prediction in predictions)
     rises = score > than and score - than >= case.by
     saturated = case.by == 0 and min(score, than) >= SATURATED
-    return rises or saturated, f"{score:.2f} against {than:.2f}"
+    return rises or saturated, f"{score:.3f} against {than:.3f}"
 
 
 def expectation(case: Case) -> str:

@@ -64,6 +64,7 @@ class CompareRequest:
     seed: int = 0
     out: Path | None = None
     device: str = "auto"
+    threads: int | None = None
     batch_size: int = 64
 
 
@@ -196,7 +197,7 @@ def _speeds(
     for candidate in candidates:
         reporter.info(f"measuring the speed of {candidate.name}")
         try:
-            classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
+            classifier = run_model(candidate.found, device=request.device, warn=reporter.warn, threads=request.threads)
             speeds.append(sampled_speed(classifier, texts, request.batch_size))
         except EmotuneError as error:
             speeds.append(None)
@@ -218,7 +219,7 @@ def _run_all(request: CompareRequest, candidates: Sequence[Candidate], common: C
     entries, notes = [], dict.fromkeys(["each model decides by its own thresholds", SPEED])
     for candidate, corpus, its in zip(candidates, corpora, rows, strict=True):
         reporter.info(f"running {candidate.name}")
-        classifier = run_model(candidate.found, device=request.device, warn=reporter.warn)
+        classifier = run_model(candidate.found, device=request.device, warn=reporter.warn, threads=request.threads)
         texts = [record.text for record in corpus.splits[split]]
         logits, speed = timed_logits(classifier, texts, request.batch_size)
         own = in_labels_of(candidate, its, common)

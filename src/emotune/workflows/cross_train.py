@@ -7,7 +7,6 @@ The scores on the training rows are honest only if nothing about a member was ch
 trains all epochs, keeps the weights of the last one, and has no temperature of its own.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import fingerprints, folds_of, held_out, tell_published
 from emotune.decision import Decision
-from emotune.errors import DataError, MissingInputError, Place, UsageError
+from emotune.errors import DataError, MissingInputError, Place
 from emotune.inference.classifier import run_model
 from emotune.labels import positives
 from emotune.reporter import NullReporter
@@ -45,8 +44,9 @@ from emotune.scoring.tuning import (
     tuning_of,
     validation_metrics,
 )
+from emotune.training import processes
 from emotune.training.progress import TrainingReporter
-from emotune.workflows.train import Material, check_and_read, train_on, writable_run
+from emotune.workflows.train import Material, check_and_read, reporter_of_all, train_on, writable_run
 
 _BATCH = 64
 
@@ -124,28 +124,28 @@ def train_folds(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
-) -> FoldsOutcome:
+) -> FoldsOutcome | None:
     """Cross-train as configured (`training.folds`) and write the run directory of the mean model to `out`.
 
-    resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`,
-    and UsageError in one of several processes.
+    Several processes train each member together, one member after another; None in all processes but the first.
+    resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`.
     """
     assert config.training.folds is not None, "the caller checks it"
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("folds are trained in one process, not in several", hint="Launch it without accelerate.")
-    material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-    training = _Folds(material, config.training.folds, out, reporter, device)
-    with writable_run(material, out, overwrite=overwrite, resume=resume):
-        members = _FoldReporter(reporter)
-        for number in range(1, training.num_folds + 1):
-            members.has_steps = False
-            if not training.train_member(number, members):
-                reporter.warn(f"interrupted in fold {number} of {training.num_folds}: there is no model yet")
+    with processes.joined():
+        material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
+        training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
+        if not processes.is_first():
+            training.train_members()
+            return None
+        with writable_run(material, out, overwrite=overwrite, resume=resume):
+            interrupted = training.train_members()
+            if interrupted is not None:
+                reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
                 reporter.info(f"to resume the training: emotune train --resume {out}")
-                return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), number)
-        outcome = training.join()
-        backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
-    return outcome
+                return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
+            outcome = training.join()
+            backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
+        return outcome
 
 
 class _Folds:
@@ -169,14 +169,27 @@ class _Folds:
     def _run(self, number: int) -> Path:
         return self.out / layout.FOLDS / str(number)
 
-    def train_member(self, number: int, reporter: TrainingReporter) -> bool:
-        """Train a member, or resume it; return whether it has finished and the next one should start."""
-        run, name = self._run(number), f"fold {number} of {self.num_folds}"
-        resume = run.exists()
+    def train_members(self) -> int | None:
+        """Train all members; return the number of the one that was interrupted, if one was."""
+        members = _FoldReporter(self.reporter)
+        for number in range(1, self.num_folds + 1):
+            members.has_steps = False
+            if not processes.from_first(self._train_member(number, members)):
+                return number
+        return None
+
+    def _state(self, number: int) -> tuple[bool, bool]:
+        """Return whether a member has finished, and whether it has started and can be resumed."""
+        run = self._run(number)
         try:
-            finished = resuming.is_finished(run)
+            return resuming.is_finished(run), run.exists()
         except MissingInputError:  # interrupted, and without a checkpoint
-            finished = resume = False
+            return False, False
+
+    def _train_member(self, number: int, reporter: TrainingReporter) -> bool:
+        """Train a member, or resume it; return in the first process whether it has finished."""
+        run, name = self._run(number), f"fold {number} of {self.num_folds}"
+        finished, resume = processes.from_first(self._state(number) if processes.is_first() else None)
         if finished:
             self.reporter.info(f"{name} is already trained")
             return True
@@ -186,7 +199,8 @@ class _Folds:
         config, resolved = (self._member(c, number) for c in (self.material.config, self.material.resolved))
         material = Material(config, resolved, corpus, ())
         outcome = train_on(material, run, reporter=reporter, device=self.device, overwrite=not resume, resume=resume)
-        assert outcome is not None, "this is the only process"
+        if outcome is None:  # not the first process
+            return False
         return not (outcome.fitted.interrupted or outcome.fitted.stop_requested)
 
     def _member(self, config: Config, number: int) -> Config:

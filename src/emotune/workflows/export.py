@@ -75,6 +75,7 @@ class ExportRequest:
     overrides: Sequence[str] = ()
     limits: Mapping[str, float] | None = None
     overwrite: bool = False
+    threads: int | None = None
     batch_size: int = 64
 
 
@@ -130,8 +131,10 @@ def export_model(request: ExportRequest, reporter: Reporter, progress: Progress 
         reporter.info(f"making the graph of {found.directory}, profile {request.profile}")
         _write_parts(found, stage, request.profile)
         reporter.info(f"comparing it with the trained model on {len(rows.texts):,} texts: {rows.name}")
-        exported = run_model(open_model(str(stage)), device="cpu", warn=reporter.warn)
-        trained = run_model(replace(found, notes=()), device="cpu", warn=reporter.warn)
+        models = (replace(found, notes=()), open_model(str(stage)))
+        trained, exported = (
+            run_model(each, device="cpu", warn=reporter.warn, threads=request.threads) for each in models
+        )
         logits = _logits(trained, exported, rows.texts, request.batch_size, progress)
         before, after = (found.decision.probabilities(each) for each in logits)
         dependence = _batch_dependence(exported, rows.texts, after)
@@ -157,6 +160,8 @@ def _require_exportable(found: FoundModel) -> None:
 def _require_place(request: ExportRequest, found: FoundModel) -> None:
     out, hint = request.out, "Choose another place: --out DIR"
     require_writable(out.parent, hint)
+    if out.is_dir():
+        require_writable(out, hint)
     if out.resolve().is_relative_to(found.directory.resolve()):
         raise OutputError("this is within the source model, which must not change", place=Place(out), hint=hint)
     if out.is_symlink() or (out.exists() and not out.is_dir()):

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
@@ -29,6 +29,7 @@ from emotune.hub import file_digest
 from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions, WrittenBlock
 from emotune.inference.classifier import run_model
 from emotune.inference.workers import InProcess, Workers
+from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
 from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
 
@@ -166,6 +167,7 @@ def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, don
     found = open_model(request.model)
     for note in found.notes:
         reporter.warn(note)
+    request = _with_threshold(request, found, reporter)
     summary = BulkSummary(files=len(tasks))
     started = time.monotonic()
     with _scorer(request, found, reporter, sum(map(_size, tasks))) as scorer:
@@ -186,6 +188,14 @@ def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, don
             done += _size(task)
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _with_threshold(request: BulkRequest, found: FoundModel, reporter: Reporter) -> BulkRequest:
+    """Return the request without a threshold that a model of this task ignores."""
+    if request.options.threshold is None or found.decision.labels.task is not Task.MULTI_CLASS:
+        return request
+    reporter.warn("--threshold is ignored: a multi-class model predicts the most probable label")
+    return replace(request, options=replace(request.options, threshold=None))
 
 
 def input_size(source: str) -> int | None:
@@ -364,32 +374,32 @@ def _write_blocks(
 ) -> Counts:
     """Score the blocks that are not done, and return the numbers of all rows."""
     counts = Counts(**job.progress.counts)
-    for block, written in scorer.written(writer, _pending(task.path, table, job, block_parts(found))):
+    for block, written in scorer.written(writer, _pending(task, table, job, block_parts(found))):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
         move(counts.rows + counts.aside, block.position)
     return counts
 
 
-def _pending(path: Path, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
+def _pending(task: FileTask, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
     """Yield the blocks that are not done; raises DataError when the file is not the one whose blocks are done."""
     done, digest = job.progress.blocks, job.progress.digest
     number = -1
     for block in table.blocks(parts):
         number = block.number
         if block.number == done - 1:
-            require_same_input(path, digest, block.digest)
+            require_same_input(task.path, digest, block.digest, task.places.partial)
         if block.number >= done:
             yield block
     if number < done - 1:
-        require_same_input(path, digest, "")
+        require_same_input(task.path, digest, "", task.places.partial)
 
 
 def _require_unchanged(task: FileTask, table: TableFile) -> None:
     """Raise DataError when the file changed while it was read."""
     if task.path != Path(STDIN) and table.changed():
         message = "the file changed while it was read"
-        raise DataError(message, place=Place(task.path), hint="When nobody writes it any more: --overwrite")
+        raise DataError(message, place=Place(task.path), hint="Run the command again when nobody writes it.")
 
 
 def _finish(
@@ -530,6 +540,7 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
         raise UsageError("the output of several files is a folder", hint="Name it: --output FOLDER")
     path = Path(request.input)
     found = open_model(request.model)
+    request = _with_threshold(request, found, reporter)
     table = TableFile(path, request.table)
     written_format = request.format or (table.format if table.format != TXT else CSV)
     if written_format == PARQUET:

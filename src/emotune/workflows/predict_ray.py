@@ -238,7 +238,8 @@ def _cut_parts(file: _Pending) -> Iterator[tuple[dict[str, Any], list[Block]]]:
             if number not in file.done:
                 yield {"part": number, "last": last, "read": end - position, "plan": plan.to_json()}, blocks
             else:
-                require_same_input(table.path, file.done[number].digest, _digest(blocks))
+                before = file.done[number].digest
+                require_same_input(table.path, before, _digest(blocks), source.output.places.partial)
             position = end
     finally:
         table.close()

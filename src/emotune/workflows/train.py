@@ -38,6 +38,7 @@ from emotune.scoring.calibration import fit_temperature
 from emotune.scoring.metrics import metric_name
 from emotune.scoring.thresholds import Tuned
 from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
+from emotune.training import processes
 from emotune.training.checkpoint import newest
 from emotune.training.progress import Fitted, TrainingReporter
 from emotune.training.session import FittedModel, Session, fit_model
@@ -104,16 +105,28 @@ def train(
     far become the model; in the first epoch there are none. Raises EmotuneError subclasses for what the user can fix.
     Nothing is written before data, configuration and encoder have been checked.
     """
-    reporter = reporter if _is_first_process() else NullReporter()
     if config.training.folds is not None:
         hint = "emotune.workflows.cross_train.train_folds trains them."
         raise UsageError("training.folds asks for several models", hint=hint)
-    material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-    return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+    with processes.joined():
+        material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
+        return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
 
 
 def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, overwrite: bool, resume: bool) -> Material:
     """Check the configuration and the output directory, then read and check the data; raises as `train`."""
+    with processes.together():
+        return _check_and_read(config, out, reporter_of_all(reporter), overwrite=overwrite, resume=resume)
+
+
+def reporter_of_all(reporter: TrainingReporter) -> TrainingReporter:
+    """Return the reporter in the first process, and one that reports nothing in the others."""
+    return reporter if processes.is_first() else NullReporter()
+
+
+def _check_and_read(
+    config: Config, out: Path, reporter: TrainingReporter, *, overwrite: bool, resume: bool
+) -> Material:
     kind = find_kind(config.model.kind)
     if isinstance(kind, EnsembleKind):
         hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
@@ -122,7 +135,7 @@ def check_and_read(config: Config, out: Path, reporter: TrainingReporter, *, ove
         hint = "Train another kind, then: emotune export RUN --out DIR"
         raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
     kind.require_libraries()
-    first = _is_first_process()
+    first = processes.is_first()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
         copy = f"Copy the run to a place that you can write, and resume it there: cp -r {out} DIR"
@@ -141,14 +154,18 @@ def train_on(
     material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
 ) -> TrainOutcome | None:
     """Train on data that was read; otherwise as `train`."""
-    config = material.config
-    source = None
-    if config.checkpoint is not None:
-        source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
-        reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
-    session = _session(material, source, device, reporter)
-    if not _is_first_process():
-        if (network := _as_network(session)) is not None:
+    config, reporter = material.config, reporter_of_all(reporter)
+    with processes.together():
+        source = None
+        if config.checkpoint is not None:
+            source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
+            reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
+        session = _session(material, source, device, reporter)
+    network = _as_network(session)
+    if network is None and processes.count() > 1:
+        reporter.info(f"one of the {processes.count()} processes fits this kind of model; the others wait for it")
+    if not processes.is_first():
+        if network is not None:
             resuming.train_network(network, material.resolved, out, None, resume=resume)
         return None
     with writable_run(material, out, overwrite=overwrite, resume=resume):
@@ -185,11 +202,6 @@ def _report_no_model(out: Path, reporter: Reporter) -> None:
         reporter.info(f"to resume the training: emotune train --resume {out}")
         if (command := how_to_restore(out)) is not None:
             reporter.info(f"to restore the former model instead: {command}")
-
-
-def _is_first_process() -> bool:
-    """Return whether this is the only process, or the first of those that `accelerate launch` started."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 # Before the training
@@ -241,7 +253,7 @@ def completed(out: Path, config: Config) -> bool:
     stored = layout.read_config(out)
     if config != stored:  # only then is the data needed, which may be gone
         resuming.require_same_config(out, resolved_config(config, resolve_data(config.data)))
-    if not _is_first_process() or not os.access(out, os.W_OK):  # on a read-only disk nothing can be cleaned up
+    if not os.access(out, os.W_OK):  # on a read-only disk nothing can be cleaned up
         return True
     with locked(out):  # this also removes the lock of a killed process
         backup.clean_up(out)

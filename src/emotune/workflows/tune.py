@@ -53,6 +53,7 @@ class TuneRequest:
     task: Task | None = None
     temperatures: str = "none"
     device: str = "auto"
+    threads: int | None = None
     batch_size: int = 64
 
 
@@ -253,7 +254,7 @@ def _rows(
     split = request.split or ("valid" if whole else None)  # a file is one split
     name, corpus = layout.read_other(run, request.data, [labels], split, request.overrides)
     records = corpus.splits[name]
-    classifier = run_model(replace(found, notes=()), device=request.device, warn=warn)
+    classifier = run_model(replace(found, notes=()), device=request.device, warn=warn, threads=request.threads)
     logits = classifier.logits([r.text for r in records], batch_size=request.batch_size)
     return CachedRows(name, fingerprint(records, labels), logits, corpus.targets(name))
 

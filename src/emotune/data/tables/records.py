@@ -94,7 +94,8 @@ def text_position(
         if found is None and len(only) == 1:
             found = only[0]
         if found is None:
-            raise DataError(f"no column is named text or similar; {what} {listed}", place=place, hint=_HINT)
+            hint = f"{_HINT}; if there is no header, its number, such as 1" if texts is None else _HINT
+            raise DataError(f"no column is named text or similar; {what} {listed}", place=place, hint=hint)
     if columns.count(found) > 1:
         message = f"{columns.count(found)} columns are named {found!r}"
         raise DataError(message, place=place, hint="Rename one of them, or name another: --text-column NAME")
