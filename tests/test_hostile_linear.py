@@ -86,9 +86,30 @@ OF_TFIDF = {
     "a vocabulary of 33 MB": Kind(write(VOCABULARY, hostile.blanks(33)), "far too large"),
     "a vocabulary of millions": Kind(write(VOCABULARY, b'{"word": [' + b"[]," * 1_000_000 + b"[]]}"), "far too large"),
 }
+SETTINGS_OF_NGRAMS = "ngrams.json"
+OF_NGRAMS = {
+    "fewer weights than terms": Kind(arrays(word_weights=lambda a: a[:-1]), "word.weights of shape"),
+    "more terms than weights": Kind(
+        arrays(char_keys=lambda a: np.append(a, a[-1:] + np.uint64(1))), "char.weights of shape"
+    ),
+    "a scale too few": Kind(arrays(scale=lambda a: a[:-1]), "2 scales and a bias of 3"),
+    "weights of other labels": Kind(arrays(char_weights=lambda a: a[:, :2]), "char.weights of shape"),
+    "weights that are floats": Kind(arrays(word_weights=lambda a: a.astype(np.float32)), "expected is I8"),
+    "terms that are signed": Kind(arrays(word_keys=lambda a: a.astype(np.int64)), "expected is U64"),
+    "terms out of order": Kind(arrays(word_keys=lambda a: a[::-1]), "not sorted"),
+    "a term twice": Kind(arrays(char_keys=lambda a: np.append(a[:-1], a[-2])), "not sorted, or one occurs twice"),
+    "a bias too large": Kind(
+        arrays(bias=lambda a: np.full(len(a), 1e300), scale=lambda a: a.astype(np.float64)), "too large for 32 bits"
+    ),
+    "no settings": Kind(lambda model: (model / SETTINGS_OF_NGRAMS).unlink(), "there is no such file"),
+    "a setting that there is not": Kind(configure(SETTINGS_OF_NGRAMS, token_pattern="(a+)+$"), "token_pattern"),
+    "terms of 10**9 words": Kind(configure(SETTINGS_OF_NGRAMS, word_ngrams=10**9), "word_ngrams"),
+    "terms of 10**9 characters": Kind(configure(SETTINGS_OF_NGRAMS, char_ngrams=[1, 10**9]), "char_ngrams"),
+}
 CASES = [
     *(("dummy", name, case) for name, case in OF_ANY.items()),
     *(("tfidf", name, case) for name, case in (OF_ANY | OF_TFIDF).items()),
+    *(("ngrams", name, case) for name, case in (OF_ANY | OF_NGRAMS).items()),
 ]
 
 

@@ -128,6 +128,10 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
         "train dummy": (["train", "emotion-dummy", "--data", data, "--out", "dummy"], ""),
         "train dummy folds": (["train", "emotion-dummy", "--data", data, "--folds", 2, "--out", "crossed"], ""),
         "train tfidf": (["train", "emotion-tfidf", "--data", data, "--out", "tfidf"], "ngrams"),
+        "train ngrams": (
+            ["train", "starter", "--data", data, "--set", "model.kind=ngrams", "--out", "hashed"],
+            "ngrams",
+        ),
         "train features": (
             ["train", "semeval2025-features", *short, "--set", "model.layers=[-1]", "--out", "embedded"],
             "train",

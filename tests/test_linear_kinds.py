@@ -1,4 +1,4 @@
-"""The kinds `tfidf` and `dummy`, from configuration to prediction."""
+"""The kinds `tfidf`, `ngrams` and `dummy`, from configuration to prediction."""
 
 import json
 import subprocess
@@ -24,7 +24,8 @@ from emotune.inference.classifier import EmotionClassifier
 from emotune.labels import LabelSet, Task
 from emotune.models.tfidf import WORD, Terms, Unit, weighting
 
-KINDS = ("tfidf", "dummy")
+KINDS = ("tfidf", "ngrams", "dummy")
+OF_TERMS = ("tfidf", "ngrams")
 WORDS = st.sampled_from(["so", "SO", "happy", "a", "don't", "naïve", "İ", "ﬁn", "!!", "😀😀", "x1_2", "\u200b", "日本"])
 ANY_TEXT = st.one_of(st.text(max_size=20), st.lists(WORDS, max_size=8).map(" ".join))
 TEXTS = ["so happy today", "HAPPY, happy; happy!", "furious and scared", "", "zebra ☂", "the cat sat on a mat " * 50]
@@ -49,7 +50,7 @@ def trained(base: Path, kind: str, data: Path) -> Path:
 
 @pytest.fixture(params=[(kind, corpus) for kind in KINDS for corpus in ("multi_label", "multi_class")], ids="-".join)
 def run_of_kind(request: pytest.FixtureRequest, base: Path) -> Path:
-    """Both kinds, of both tasks."""
+    """Each kind, of both tasks."""
     kind, corpus = request.param
     return trained(base, kind, getattr(tiny, corpus)(base))
 
@@ -74,7 +75,7 @@ def test_every_verb_works_with_it(run_of_kind: Path, tmp_path: Path) -> None:
     assert (run / "eval" / "test" / "report.html").is_file()
     answered = call("predict", "-m", run, "--json", *TEXTS)
     assert [json.loads(line)["text"] for line in answered.stdout.splitlines()] == TEXTS
-    if verify(run / "model").kind == "tfidf":
+    if verify(run / "model").kind in OF_TERMS:
         assert scores["metrics"]["macro_f1"] > 0.9
         assert json.loads(answered.stdout.splitlines()[0])["labels"] == ["joy"]
     made = call("tune", run, "--calibrate", "--out", tmp_path / "calibrated", "--json")
@@ -96,7 +97,7 @@ def test_message_card_and_manifest_say_that_transformers_cannot_load_it(
     before, found, after = shown.partition(sentence)
     assert found
     assert "fitting" not in before
-    assert ("fitting" in after) is (verify(run_of_kind / "model").kind == "tfidf")
+    assert ("fitting" in after) is (verify(run_of_kind / "model").kind in OF_TERMS)
     assert "Portability: emotune" in card
     assert "Plain transformers cannot load this kind of model" in card
     assert "library_name: emotune" in card
@@ -161,7 +162,9 @@ def test_more_labels_than_a_text_can_have_are_refused() -> None:
             fitted("dummy", fit_data(["a"] * 3, np.eye(3), task), strategy="most_frequent", num_labels=4)
 
 
-@pytest.mark.parametrize("name", ["goemotions-tfidf", "emotion-tfidf", "semeval2025-tfidf", "emotion-dummy"])
+@pytest.mark.parametrize(
+    "name", ["goemotions-tfidf", "goemotions-ngrams", "emotion-tfidf", "semeval2025-tfidf", "emotion-dummy"]
+)
 def test_the_recipes_are_of_their_kind(name: str) -> None:
     assert load_config(name).model.kind == name.rsplit("-")[-1]
 
@@ -197,7 +200,16 @@ def fitted(kind: str, taught: FitData, **keys: object) -> tuple[FittedKind, Text
 
 @settings(deadline=None, max_examples=30)
 @given(texts=st.lists(st.text(max_size=30), max_size=6), data=st.data())
-@pytest.mark.parametrize(("kind", "keys"), [("tfidf", {"min_df": 1}), ("tfidf", {"char_ngrams": None}), ("dummy", {})])
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("tfidf", {"min_df": 1}),
+        ("tfidf", {"char_ngrams": None}),
+        ("ngrams", {"min_df": 1, "word_ngrams": 3}),
+        ("ngrams", {"char_ngrams": None, "lowercase": False}),
+        ("dummy", {}),
+    ],
+)
 def test_saved_scores_are_equal_and_do_not_depend_on_other_texts(
     kind: str, keys: dict[str, object], texts: list[str], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -215,7 +227,9 @@ def test_saved_scores_are_equal_and_do_not_depend_on_other_texts(
     np.testing.assert_array_equal(logits, np.concatenate(alone))
 
 
-def test_the_empty_text_and_unknown_words_have_the_scores_of_the_bias_alone(classifier: EmotionClassifier) -> None:
+@pytest.mark.parametrize("kind", OF_TERMS)
+def test_the_empty_text_and_unknown_words_have_the_scores_of_the_bias_alone(kind: str, base: Path) -> None:
+    classifier = emotune.load(trained(base, kind, tiny.multi_label(base)))
     logits = classifier.logits(["", "   ", "☂☂ ЖЖЖ"])
     assert np.isfinite(logits).all()
     assert (logits == logits[0]).all()
@@ -228,7 +242,7 @@ def test_labels_without_a_row_are_unlikely(task: Task) -> None:
     targets[:, 0] = 1
     for kind in KINDS:
         _, model = fitted(
-            kind, fit_data(["so happy today"] * 8, targets, task), **{"min_df": 1} if kind == "tfidf" else {}
+            kind, fit_data(["so happy today"] * 8, targets, task), **{"min_df": 1} if kind in OF_TERMS else {}
         )
         logits = model.logits(["so happy"], 1)[0]
         assert logits[0] > logits[1] == pytest.approx(logits[2])

@@ -161,6 +161,14 @@ _KINDS = (
         extra="ngrams",
         needs=("sklearn",),
     ),
+    FittedKind(
+        "ngrams",
+        "hashed word and character n-grams with logistic regression in int8, for very many texts",
+        "NgramsConfig",
+        "emotune",
+        extra="ngrams",
+        needs=("scipy",),
+    ),
     TrainedKind(
         "encoder", "a pretrained encoder, frozen or fine-tuned, with a new head", "EncoderConfig", "transformers"
     ),

@@ -83,6 +83,24 @@ class DataConfig(Section):
         description="add training rows of emoji and emoticons that stand alone, for labels named after emotions; at "
         "most a tenth of the training rows",
     )
+    teacher: str | None = Field(
+        default=None,
+        min_length=1,
+        description="model of the same labels whose probabilities become soft targets: a run, a model, a hub id, or "
+        "default, the model of the package",
+    )
+    teacher_weight: Number = Field(
+        default=0.5, gt=0, le=1, description="share of the teacher in the targets of a labelled text; the rest: labels"
+    )
+    unlabelled_texts: str | None = Field(
+        default=None, description="file of more training texts, whose targets are the probabilities of the teacher"
+    )
+    fragments: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="parts of each training text, of one to eight words, that the teacher scores as more texts",
+    )
     split: list[Number] = Field(
         default=[0.8, 0.1, 0.1], description="fractions of train, valid and test when one file is split"
     )
@@ -108,6 +126,13 @@ class DataConfig(Section):
         if (grade is not None) != (info.data.get("values") == "graded"):
             raise ValueError("needs a number with data.values=graded, and applies only with it")
         return grade
+
+    @field_validator("teacher_weight", "unlabelled_texts", "fragments")
+    @classmethod
+    def _belongs_to_a_teacher(cls, value: object, info: ValidationInfo) -> object:
+        if value != cls.model_fields[str(info.field_name)].default and info.data.get("teacher") is None:
+            raise ValueError("applies only with a teacher, which data.teacher=MODEL names")
+        return value
 
     @field_validator("split")
     @classmethod

@@ -127,6 +127,13 @@ class LogisticConfig(KindConfig):
 _Range = list[Annotated[int, Field(ge=1, le=10)]]
 
 
+def _ordered(found: list[int] | None) -> list[int] | None:
+    """Return a range; raises ValueError unless it has two numbers, the smaller one first."""
+    if found is not None and (len(found) != 2 or found[0] > found[1]):
+        raise ValueError("needs two numbers, the smaller one first")
+    return found
+
+
 class TfidfConfig(LogisticConfig):
     """Word and character n-grams with logistic regression."""
 
@@ -143,18 +150,32 @@ class TfidfConfig(LogisticConfig):
     lowercase: bool = True
     C: Number = Field(default=2.0, gt=0, description="inverse strength of the L2 penalty")
 
-    @field_validator("word_ngrams", "char_ngrams")
-    @classmethod
-    def _is_range(cls, found: list[int] | None) -> list[int] | None:
-        if found is not None and (len(found) != 2 or found[0] > found[1]):
-            raise ValueError("needs two numbers, the smaller one first")
-        return found
+    _check_ranges = field_validator("word_ngrams", "char_ngrams")(_ordered)
 
     @model_validator(mode="after")
     def _has_terms(self) -> "TfidfConfig":
         if self.word_ngrams is None and self.char_ngrams is None:
             raise ValueError("needs word_ngrams or char_ngrams")
         return self
+
+
+class NgramsConfig(KindConfig):
+    """Hashed n-grams of words and characters, with logistic regression in int8."""
+
+    kind: Literal["ngrams"] = "ngrams"
+    word_ngrams: int = Field(default=2, ge=1, le=5, description="words of the longest n-gram of words")
+    char_ngrams: _Range | None = Field(
+        default=[3, 4], description="[shortest, longest] n-gram of characters within a word; null: none"
+    )
+    min_df: int = Field(default=2, ge=1, description="minimum number of training texts that contain an n-gram")
+    max_features: int | None = Field(
+        default=100_000, ge=1, description="maximum number of n-grams of words, and of characters; null: no limit"
+    )
+    lowercase: bool = True
+    C: Number = Field(default=4.0, gt=0, description="inverse strength of the L2 penalty")
+    iterations: int = Field(default=40, ge=1, description="L-BFGS iterations, at most; fewer regularise more")
+
+    _check_range = field_validator("char_ngrams")(_ordered)
 
 
 class EmbeddingConfig(Section):

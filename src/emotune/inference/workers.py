@@ -30,6 +30,7 @@ _START = "import sys; sys.path[:] = sys.argv[1:]; from emotune.inference.workers
 _SIZES = struct.Struct(">III")  # bytes of the message, of its first and of its second content
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false"}
 _RESUME = "Run the same command again: it continues where it was. Fewer processes need less memory: --workers 1"
+_AHEAD = 6  # blocks for each process
 Result = tuple[Block, WrittenBlock]
 
 
@@ -59,11 +60,11 @@ class Workers:
         self._pool = ThreadPoolExecutor(number)
 
     def written(self, writer: BlockWriter, blocks: Iterator[Block]) -> Iterator[Result]:
-        """Yield each block, without its content, and its output. At most two blocks for a process are read ahead."""
+        """Yield each block, without its content, and its output. A few blocks for each process are read ahead."""
         ahead: deque[tuple[Block, Future[WrittenBlock]]] = deque()
         for block in blocks:
             ahead.append((replace(block, content=b""), self._pool.submit(self._score, writer.plan, block)))
-            if len(ahead) > 2 * len(self._workers):
+            if len(ahead) > _AHEAD * len(self._workers):
                 first, future = ahead.popleft()
                 yield first, future.result()
         for first, future in ahead:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from emotune.atomic import BACKUP, LOCK, MOVING, how_to_restore, sweep, writing
 from emotune.errors import OutputError, Place
-from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TRAIN_TEXTS, VALID
+from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TEACHER, TRAIN_TEXTS, VALID
 from emotune.training.checkpoint import newest, remove_all
 
 _STAY = {LOCK, BACKUP, MOVING}
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, FOLDS, CHECKPOINTS, "model", "eval", "tracking"} | _STAY
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, TEACHER, FOLDS, CHECKPOINTS, "model", "eval", "tracking"} | _STAY
 
 
 # May a run be written here?

@@ -15,6 +15,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -95,6 +96,8 @@ class Job:
         self._places, self._partial = places, places.partial
         self._digest = hashlib.sha256()
         self._recorded = time.monotonic()
+        self._recorder = ThreadPoolExecutor(1)  # a disk may take long, during which others work on
+        self._pending: Future[None] | None = None
         self.progress = Progress()
         if job is not None and self._is_begun(job, overwrite):
             self._resume()
@@ -165,8 +168,9 @@ class Job:
         self.progress.blocks += 1
         self.progress.digest, self.progress.counts = digest, counts
         self.progress.notes = notes | self.progress.notes
-        if time.monotonic() - self._recorded >= EVERY:
-            self.record()
+        due = time.monotonic() - self._recorded >= EVERY
+        if due and (self._pending is None or self._pending.done()):
+            self._record()
 
     def _write(self, output: bytes, aside: bytes) -> None:
         with writing(self._places.output):
@@ -177,14 +181,27 @@ class Job:
         self.progress.aside += len(aside)
 
     def record(self) -> None:
-        """Record the progress; all that was written before is on the disk then."""
+        """Record the progress, and wait for the disk."""
+        self._record()
+        assert self._pending is not None
+        self._pending.result()
+
+    def _record(self) -> None:
+        if self._pending is not None:
+            self._pending.result()  # raises its error
         with writing(self._places.output):
             for file in self._files:
                 file.flush()
-                os.fsync(file.fileno())
-        self.progress.sha256 = self._digest.hexdigest()
-        write_json(self._partial / _PROGRESS, asdict(self.progress))
+        self.progress.sha256 = self._digest.copy().hexdigest()
+        self._pending = self._recorder.submit(self._put_on_disk, asdict(self.progress))
         self._recorded = time.monotonic()
+
+    def _put_on_disk(self, progress: dict[str, Any]) -> None:
+        """Write the progress when all that it counts is on the disk."""
+        with writing(self._places.output):
+            for file in self._files:
+                os.fsync(file.fileno())
+        write_json(self._partial / _PROGRESS, progress)
 
     def _clear(self) -> None:
         with writing(self._partial):
@@ -199,6 +216,7 @@ class Job:
 
     def close(self) -> None:
         """Close the files."""
+        self._recorder.shutdown()
         for file in self._files:
             with suppress(OSError):  # a full disk, which was reported
                 file.close()

@@ -6,6 +6,7 @@ log.jsonl             one JSON object a line: start, steps, epochs, resume, end
 valid.safetensors     validation logits (fp32, of the saved model) and targets
 oof.safetensors       of train --folds: logits of each training row by the member not trained on it, targets, folds
 folds/N/              of train --folds: the run of each member
+teacher.safetensors   probabilities that the teacher of the training gave (emotune.runs.teacher)
 train_texts.safetensors   8-byte digests of the training texts, to detect leaks into a scored split
 tracking/             the files of TensorBoard and Weights & Biases, when `tracking.with` names them
 model/                the model directory
@@ -38,6 +39,7 @@ from emotune.labels import LabelSet
 
 CONFIG, DATA, LOG = "config.yaml", "data.json", "log.jsonl"
 VALID, OOF, TRAIN_TEXTS = "valid.safetensors", "oof.safetensors", "train_texts.safetensors"
+TEACHER = "teacher.safetensors"
 FOLDS, CHECKPOINTS = "folds", "checkpoints"
 SPLITS = {OOF: "train", VALID: "valid"}  # the split of each file of cached logits; the first that exists is tuned on
 OUT_OF_FOLD = "train, out of fold"

@@ -1,7 +1,7 @@
 """The training of a network: the network and its token ids ready for the training loop, and the result to be saved."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from emotune.training import emoji, optim, processes
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import Examples, Observer, TrainingReporter
-from emotune.training.session import SCORING_BATCH, Floats, Session
+from emotune.training.session import SCORING_BATCH, Floats, Session, Taught
 
 
 class StepSession(Session):
@@ -33,8 +33,9 @@ class StepSession(Session):
         source: hub.Source,
         device: str,
         reporter: TrainingReporter,
+        taught: Taught | None = None,
     ) -> None:
-        super().__init__(config, corpus, source, reporter)
+        super().__init__(config, corpus, source, reporter, taught)
         self.kind, self.checkpoint = kind, source.directory
         target = precision.pick(device)
         self.precision = precision.choose(config.training.precision, target)
@@ -44,7 +45,7 @@ class StepSession(Session):
         self.accelerator = make_accelerator(str(target), self.precision.name)
         self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
         self.encoder = encoders.text_encoder(self.checkpoint, self.model)
-        self.train = self.examples(self.train_records)
+        self.train = replace(self.examples(self.rows), targets=self.targets)
         self.valid = self.examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
         # a loss, or a parameter name to freeze or exempt, that does not fit is reported before anything is written

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from emotune.errors import EmotuneError, TrainingError, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor, nn
     from torch.distributed import Store  # type: ignore[attr-defined]
 
@@ -278,6 +280,17 @@ def tensors_from_first(tensors: "Mapping[str, Tensor] | None") -> "dict[str, Ten
     assert found is not None
     _send([found[name] for name, _, _ in about])
     return found
+
+
+def array_from_first(array: "npt.NDArray[np.float32]") -> "npt.NDArray[np.float32]":
+    """Return the array of the first process; those of the others have the same shape."""
+    if count() == 1:
+        return array
+    import torch
+
+    sent = tensors_from_first({"array": torch.from_numpy(array)})
+    assert sent is not None
+    return sent["array"].numpy()
 
 
 def send_weights(model: "nn.Module") -> None:

@@ -1,7 +1,8 @@
 """A training with its data, and a model that is fitted by one call; `training.network` has those of a network."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +23,60 @@ Floats = npt.NDArray[np.float32]
 SCORING_BATCH = 64
 
 
+@dataclass(frozen=True)
+class Taught:
+    """The probabilities that a teacher gives to texts, which become soft targets.
+
+    probabilities: shape (texts, labels). rows: the row of each text. more: training texts without labels. weight: the
+    share of the teacher in the targets of a labelled text. note: a sentence about them for the user.
+    """
+
+    probabilities: Floats
+    rows: Mapping[str, int]
+    more: Sequence[Record]
+    weight: float
+    note: str
+
+    def of(self, records: Sequence[Record]) -> Floats:
+        """Return the probabilities of records, shape (n, labels)."""
+        return self.probabilities[[self.rows[record.text] for record in records]]
+
+    def mixed(self, records: Sequence[Record], targets: Floats) -> Floats:
+        """Return the targets of labelled records, shape (n, labels), pulled towards the teacher's probabilities."""
+        return targets + np.float32(self.weight) * (self.of(records) - targets)
+
+    def without(self, records: Sequence[Record]) -> "Taught":
+        """Return the same without fragments of these records, so that no model that they judge is trained on them."""
+        places = {(record.path, record.line) for record in records}
+        return replace(self, more=[record for record in self.more if (record.path, record.line) not in places])
+
+
 class Session:
     """The data of one training, and how its validation rows are scored.
 
     source: the pretrained checkpoint that the model starts from; None without one. started: when the training time
-    starts, by `time.perf_counter`. emoji_records: rows of emoji and emoticons that stand alone.
+    starts, by `time.perf_counter`. emoji_records: rows of emoji and emoticons that stand alone. train_records: the
+    labelled training rows. rows, targets (n, labels): all that the model is trained on; a teacher adds texts and makes
+    targets soft. Validation targets are the labels alone.
     """
 
-    def __init__(self, config: Config, corpus: Corpus, source: hub.Source | None, reporter: TrainingReporter) -> None:
+    def __init__(
+        self,
+        config: Config,
+        corpus: Corpus,
+        source: hub.Source | None,
+        reporter: TrainingReporter,
+        taught: Taught | None = None,
+    ) -> None:
         self.started = time.perf_counter()
         self.config, self.corpus, self.source, self.tuning = config, corpus, source, tuning_of(config)
         self.published = tell_published(corpus, config.data, reporter)
         self.start = start_decision(corpus.labels, config.decision)
         self.train_records = [r for r in corpus.splits["train"] if r.text.strip()]
+        self.rows, self.targets = self.train_records, targets_of(self.train_records, len(corpus.labels))
+        if taught is not None:
+            self.targets = np.concatenate([taught.mixed(self.rows, self.targets), taught.of(taught.more)])
+            self.rows = [*self.rows, *taught.more]
         rows = emoji.training_rows(corpus.labels, len(self.train_records)) if config.data.emoji_rows else []
         self.emoji_records = [Record(text, (label,), place.path, place.line or 0) for text, label, place in rows]
         self.valid_targets = corpus.targets("valid")
@@ -79,9 +121,8 @@ def fit_model(session: Session, kind: FittedKind, device: str, reporter: Trainin
     """Fit a model to the training rows by one call; raises EmotuneError when a library is missing."""
     if rows := session.emoji_records:
         reporter.info(f"{len(rows)} rows of emoji and emoticons added to the training rows (data.emoji_rows)")
-    records = session.train_records + rows
-    texts = [r.text for r in records]
-    targets = targets_of(records, len(session.corpus.labels))
+    texts = [r.text for r in session.rows + rows]
+    targets = np.concatenate([session.targets, targets_of(rows, len(session.corpus.labels))])
     directory = None if session.source is None else session.source.directory
     seed = session.config.training.seed
     labels = session.corpus.labels

@@ -27,7 +27,7 @@ from emotune.labels import positives
 from emotune.reporter import NullReporter
 from emotune.reports.card import ensemble_card
 from emotune.reports.tables import chosen_thresholds, members_table, percent
-from emotune.runs import backup, layout
+from emotune.runs import backup, layout, teacher
 from emotune.runs import resume as resuming
 from emotune.runs.layout import OUT_OF_FOLD, Floats, read_valid, save_rows
 from emotune.runs.log import seconds_of_all, write_event
@@ -46,7 +46,14 @@ from emotune.scoring.tuning import (
 )
 from emotune.training import processes
 from emotune.training.progress import TrainingReporter
-from emotune.workflows.train import Material, check_and_read, reporter_of_all, train_on, writable_run
+from emotune.workflows.train import (
+    Material,
+    check_and_read,
+    reporter_of_all,
+    train_on,
+    with_teacher,
+    writable_run,
+)
 
 _BATCH = 64
 
@@ -133,11 +140,14 @@ def train_folds(
     assert config.training.folds is not None, "the caller checks it"
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
+        material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
         training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
         if not processes.is_first():
             training.train_members()
             return None
         with writable_run(material, out, overwrite=overwrite, resume=resume):
+            if material.taught is not None:
+                teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
             interrupted = training.train_members()
             if interrupted is not None:
                 reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
@@ -197,7 +207,8 @@ class _Folds:
         rows = {split: len(corpus.splits[split]) for split in ("train", "valid")}
         self.reporter.info(f"{name}: {rows['train']:,} training rows, {rows['valid']:,} held out")
         config, resolved = (self._member(c, number) for c in (self.material.config, self.material.resolved))
-        material = Material(config, resolved, corpus, ())
+        taught = self.material.taught
+        material = Material(config, resolved, corpus, (), taught and taught.without(corpus.splits["valid"]))
         outcome = train_on(material, run, reporter=reporter, device=self.device, overwrite=not resume, resume=resume)
         if outcome is None:  # not the first process
             return False

@@ -8,14 +8,14 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from emotune import hub
-from emotune.artifact.manifest import DECISION, seal, versions
+from emotune.artifact.manifest import DECISION, DEFAULT, seal, versions
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
@@ -29,7 +29,7 @@ from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, percent
-from emotune.runs import backup, layout, tracking
+from emotune.runs import backup, layout, teacher, tracking
 from emotune.runs import resume as resuming
 from emotune.runs.layout import save_rows
 from emotune.runs.lock import locked, require_unlocked
@@ -41,7 +41,7 @@ from emotune.scoring.tuning import finite, temperature_warnings, tune_decision
 from emotune.training import processes
 from emotune.training.checkpoint import newest
 from emotune.training.progress import Fitted, TrainingReporter
-from emotune.training.session import FittedModel, Session, fit_model
+from emotune.training.session import FittedModel, Session, Taught, fit_model
 
 if TYPE_CHECKING:
     from emotune.training.network import StepSession, TrainedNetwork
@@ -49,12 +49,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Material:
-    """The input of a run: its configuration, also with absolute paths, its data, and findings about the data."""
+    """The input of a run: its configuration, also with absolute paths, its data, and findings about the data.
+
+    taught: the targets that a teacher gives to the texts, if they are known already.
+    """
 
     config: Config
     resolved: Config
     corpus: Corpus
     findings: Sequence[str]
+    taught: Taught | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ def train_on(
         if config.checkpoint is not None:
             source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
             reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
+    material = with_teacher(material, out if resume else None, reporter, device)
+    with processes.together():
         session = _session(material, source, device, reporter)
     network = _as_network(session)
     if network is None and processes.count() > 1:
@@ -169,6 +175,8 @@ def train_on(
             resuming.train_network(network, material.resolved, out, None, resume=resume)
         return None
     with writable_run(material, out, overwrite=overwrite, resume=resume):
+        if material.taught is not None and config.data.fold is None:
+            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
         with tracking.RunObserver(config, out, reporter) as observer:
             trained, fitted = _fit(session, material.resolved, out, observer, device, resume=resume)
             if not fitted.has_result:
@@ -189,6 +197,15 @@ def train_on(
         elif newest(out / layout.CHECKPOINTS) is not None:
             reporter.info(f"to resume the training: emotune train --resume {out}")
     return outcome
+
+
+def with_teacher(material: Material, resumed: Path | None, reporter: TrainingReporter, device: str) -> Material:
+    """Return the input with the targets of its teacher, if it has one; arguments and errors as of `teacher.teach`."""
+    corpus = material.corpus
+    taught = material.taught or teacher.teach(material.resolved, corpus, resumed, reporter, device)
+    if taught is None or taught is material.taught:
+        return material
+    return replace(material, taught=taught, corpus=replace(corpus, description=(*corpus.description, taught.note)))
 
 
 def _report_no_model(out: Path, reporter: Reporter) -> None:
@@ -267,11 +284,18 @@ def resolved_config(config: Config, source: DataSource) -> Config:
     """Return the configuration with absolute paths, so that it means the same wherever it is read."""
     pinned = source.pinned
     path = pinned.path if source.origin else _absolute(pinned.path)
-    data = pinned.model_copy(update={"path": path, "labels_file": _absolute(pinned.labels_file)})
+    files = {key: _absolute(getattr(pinned, key)) for key in ("labels_file", "unlabelled_texts")}
+    data = pinned.model_copy(update={"path": path, "teacher": _absolute_model(pinned.teacher), **files})
     model = config.model
     if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
         model = model.model_copy(update={"encoder": str(encoder.resolve())})
     return config.model_copy(update={"data": data, "model": model})
+
+
+def _absolute_model(name: str | None) -> str | None:
+    """Return the path of a model that is a local directory; other names, such as `default`, as they are."""
+    local = None if name is None or name == DEFAULT else hub.local_path(name)
+    return name if local is None else str(local.resolve())
 
 
 def _absolute(path: str | None) -> str | None:
@@ -305,8 +329,8 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
         from emotune.training.network import StepSession
 
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
-        return StepSession(config, kind, corpus, source, device, reporter)
-    session = Session(config, corpus, source, reporter)
+        return StepSession(config, kind, corpus, source, device, reporter, material.taught)
+    session = Session(config, corpus, source, reporter, material.taught)
     ignored = [
         f"{name}.{key}"
         for name, section in (("loss", config.loss), ("optimizer", config.optimizer), ("training", config.training))

@@ -223,9 +223,15 @@ def require_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
                     raise ModelError(message, place=Place(path))
 
 
-def read_arrays(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> dict[str, npt.NDArray[Any]]:
-    """Read the named arrays of finite numbers, F32 or F64; None in a shape means any size.
+_FLOATS = ("F32", "F64")
 
+
+def read_arrays(
+    path: Path, shapes: Mapping[str, tuple[int | None, ...]], types: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Read the named arrays of finite numbers; None in a shape means any size.
+
+    types: the types of an array, as safetensors names them; F32 or F64 for an array without an entry.
     Raises ModelError, naming the array, for a file with other content.
     """
     if not path.is_file():
@@ -239,9 +245,10 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int | None, ...]]) -> dic
         fits = len(tensor.shape) == len(wanted) and all(
             size is None or size == actual for size, actual in zip(wanted, tensor.shape, strict=True)
         )
-        if not fits or tensor.dtype not in ("F32", "F64"):
-            expected = " × ".join("any" if size is None else f"{size:,}" for size in wanted)
-            message = f"{name} is {tensor.dtype} of shape {list(tensor.shape)}; expected is F32 or F64 of {expected}"
+        allowed = (types or {}).get(name, _FLOATS)
+        if not fits or tensor.dtype not in allowed:
+            expected = f"{' or '.join(allowed)} of {' × '.join('any' if n is None else f'{n:,}' for n in wanted)}"
+            message = f"{name} is {tensor.dtype} of shape {list(tensor.shape)}; expected is {expected}"
             raise ModelError(message, place=Place(path))
     require_finite(path, found)
     return dict(load_file(path))

@@ -24,10 +24,10 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
         raw = content.raw
         if not raw.startswith((_MAGIC, _STREAM)) or content.is_text:
             return None
-    return recognise_columns(_grid(content), options, FileFormat("arrow", _KIND))
+    return recognise_columns(grid_of(content), options, FileFormat("arrow", _KIND))
 
 
-def _grid(content: Content) -> Grid:
+def grid_of(content: Content) -> Grid:
     with _opened(content) as file:
         columns, names = columns_of(file.schema, libraries(content.path, _KIND)[0])
     return Grid(content.path, columns, 1, lambda: _rows(content, columns), names, "schema")
@@ -63,7 +63,7 @@ def _valid(batch: Any) -> Any:
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
-    return read_columns(_grid(content), file_format)
+    return read_columns(grid_of(content), file_format)
 
 
 READER = Reader("arrow", recognise, read)

@@ -40,7 +40,7 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     kind = "a JSON array of objects" if _is_array(content) else "JSON lines"
     shape = kind if key is None else f"JSON rows under the key {key!r}"
     if tool is None:
-        grid = _grid(content)
+        grid = grid_of(content)
         schema = _names_beside(content, whole or {}, options) if key is not None else {}
         grid = replace(grid, schema={c: schema.get(c, schema.get("", ())) for c in grid.columns})
         return recognise_columns(grid, options, FileFormat("jsonl", shape))
@@ -48,7 +48,7 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
     if not config.label_columns:
         chosen["label_column"] = config.label_column or tool.label_column
     options = replace(options, config=config.model_copy(update=chosen))
-    grid = _grid(content, tool=tool)
+    grid = grid_of(content, tool=tool)
     found = recognise_columns(grid, options, FileFormat("jsonl", f"{tool.name}'s JSON", notes=tool.notes))
     one_each = not found.label_columns and _has_one_each(grid, str(found.label_column), tool)
     return replace(found, several=False, lists=False) if one_each else found
@@ -93,7 +93,7 @@ def _is_array(content: Content) -> bool:
     return content.sample[0].lstrip().startswith("[")
 
 
-def _grid(content: Content, label_column: str | None = None, tool: Tool | None = None) -> Grid:
+def grid_of(content: Content, label_column: str | None = None, tool: Tool | None = None) -> Grid:
     """The keys of all objects as columns, None in the row of an object without the key.
 
     `rows` raises DataError for an object without the key `label_column`: a misspelt one would mean no labels.
@@ -325,7 +325,7 @@ def _decoded(content: Content, line: int, text: str, at: int) -> tuple[Any, int]
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row | LeftOut]:
     tool = tool_of((found for _, found in _objects(content)), file_format.label_column)
-    yield from read_columns(_grid(content, file_format.label_column, tool), file_format)
+    yield from read_columns(grid_of(content, file_format.label_column, tool), file_format)
     if tool is not None:
         yield from (LeftOut(line, why) for line, why in _rows(content, tool) if isinstance(why, str))
 

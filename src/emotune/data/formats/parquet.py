@@ -21,10 +21,10 @@ def recognise(content: Content, options: ReadOptions) -> FileFormat | None:
         raw = content.raw
         if not raw.startswith(_MAGIC) or (content.is_text and not raw.endswith(_MAGIC)):
             return None
-    return recognise_columns(_grid(content), options, FileFormat("parquet", "Parquet"))
+    return recognise_columns(grid_of(content), options, FileFormat("parquet", "Parquet"))
 
 
-def _grid(content: Content) -> Grid:
+def grid_of(content: Content) -> Grid:
     arrow, parquet = libraries(content.path)
     with reported(content.path, arrow):
         schema = parquet.ParquetFile(arrow.BufferReader(content.raw)).schema_arrow
@@ -123,7 +123,7 @@ def _class_label_names(feature: Any) -> tuple[str, ...]:
 
 
 def read(content: Content, file_format: FileFormat) -> Iterator[Row]:
-    return read_columns(_grid(content), file_format)
+    return read_columns(grid_of(content), file_format)
 
 
 READER = Reader("parquet", recognise, read)

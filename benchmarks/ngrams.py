@@ -1,0 +1,91 @@
+"""The speed of an n-gram student beside other models, on one core: texts per second from texts to logits, in process.
+
+    taskset -c 1 python benchmarks/ngrams.py STUDENT --others TFIDF default --data FILE [--texts 43000] [--turns 5]
+
+FILE has one text per line, or is a TSV file with the text in its first column (GoEmotions); it is repeated until there
+are enough texts. The models take turns, and each is measured by the processor time of this process, which other
+processes hardly change. A slow model scores a tenth of the texts, or a hundredth. Prints the median of the turns, the
+time to load each model, its size, and how many times as fast the student is; the last line is one JSON object.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import emotune
+from emotune.inference.classifier import EmotionClassifier
+from stream import read_texts
+
+_CHUNK, _BATCH = 8192, 64
+_SECONDS = 4.0  # the most that a turn of a model takes
+
+
+@dataclass
+class Measured:
+    """A model: its size in MB, seconds to load it and to score the first text, and texts per second of each turn."""
+
+    name: str
+    classifier: EmotionClassifier
+    megabytes: float
+    load_seconds: float
+    texts: Sequence[str]
+    speeds: list[float] = field(default_factory=list)
+
+    @property
+    def speed(self) -> float:
+        return statistics.median(self.speeds)
+
+
+def loaded(name: str, texts: Sequence[str]) -> Measured:
+    """Load a model, and choose as many of the texts as it scores in a few seconds."""
+    start = time.process_time()
+    classifier = emotune.load(name, threads=1)
+    classifier.logits(texts[0])
+    seconds = time.process_time() - start
+    assert classifier.directory is not None
+    size = sum(path.stat().st_size for path in classifier.directory.rglob("*") if path.is_file()) / 1e6
+    found = Measured(name, classifier, size, seconds, texts[: len(texts) // 100])
+    speed = measure(found)
+    found.texts = texts[: max(len(found.texts), int(min(len(texts), speed * _SECONDS)))]
+    return found
+
+
+def measure(model: Measured) -> float:
+    """Return the texts per second of processor time of one pass."""
+    start = time.process_time()
+    for i in range(0, len(model.texts), _CHUNK):
+        model.classifier.logits(model.texts[i : i + _CHUNK], batch_size=_BATCH)
+    return len(model.texts) / (time.process_time() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("student", help="run or model")
+    parser.add_argument("--others", nargs="+", default=["default"], help="models to compare with")
+    parser.add_argument("--data", type=Path, required=True, help="texts")
+    parser.add_argument("--texts", type=int, default=43_000)
+    parser.add_argument("--turns", type=int, default=5)
+    args = parser.parse_args()
+    texts = read_texts(args.data, args.texts)
+    models = [loaded(name, texts) for name in (args.student, *args.others)]
+    for _ in range(args.turns):
+        for model in models:
+            model.speeds.append(measure(model))
+    rows = []
+    for model in models:
+        times = models[0].speed / model.speed
+        rows.append({"model": model.name, "texts_per_second": round(model.speed), "student_is_faster": round(times, 1)})
+        rows[-1] |= {"megabytes": round(model.megabytes, 1), "load_seconds": round(model.load_seconds, 3)}
+        print(
+            f"{model.name:40} {model.speed:10,.0f} texts/s   {times:8.1f}   {model.megabytes:6.1f} MB   "
+            f"loaded in {model.load_seconds:.3f} s"
+        )
+    print(json.dumps({"texts": len(texts), "turns": args.turns, "models": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""The teacher of a training: a model of the same labels, whose probabilities of texts become soft targets.
+
+    taught = teach(config, corpus, resumed, reporter, device)
+
+The teacher scores the training texts once, and those of `data.unlabelled_texts` and `data.fragments`. The run keeps the
+probabilities, so a resumed training has the same targets, even if the teacher is gone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from emotune.artifact.opening import FoundModel, open_model
+from emotune.config.schema import Config, DataConfig
+from emotune.data.corpus import locate
+from emotune.data.formats.texts import read_texts
+from emotune.data.records import Corpus, Record
+from emotune.errors import MissingInputError, UsageError
+from emotune.inference.classifier import run_model
+from emotune.labels import LabelSet, in_order, label_difference
+from emotune.runs.layout import TEACHER, Floats, load_arrays, save_arrays
+from emotune.training import processes
+from emotune.training.progress import TrainingReporter
+from emotune.training.session import Taught
+
+_CHUNK, _BATCH = 1024, 64  # texts between reports of progress, and in a batch
+_LONGEST_FRAGMENT = 8  # words
+
+
+def teach(
+    config: Config, corpus: Corpus, resumed: Path | None, reporter: TrainingReporter, device: str
+) -> Taught | None:
+    """Return the teacher's probabilities of the training texts; None without a teacher.
+
+    resumed: the run that is resumed, which may have kept them; None for a new one. Raises MissingInputError for a
+    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels, and DataError for a
+    file that cannot be read.
+    """
+    data = config.data
+    if data.teacher is None:
+        return None
+    records = [record for record in corpus.splits["train"] if record.text.strip()]
+    more = [*_unlabelled(data), *_fragments(records, data.fragments, config.training.seed)]
+    texts = list(dict.fromkeys(record.text for record in (*records, *more)))
+    note = _described(data, records, more)
+    probabilities = np.empty((len(texts), len(corpus.labels)), dtype=np.float32)
+    with processes.together():  # the first process scores them, or has kept them, for all
+        if processes.is_first():
+            digest = _digest(data.teacher, corpus.labels, texts)
+            kept = None if resumed is None else _kept(resumed, digest, probabilities.shape)
+            if kept is None:
+                found = _open(data.teacher, corpus.labels)
+                reporter.info(note)
+                kept = _score(found, corpus.labels, texts, reporter, device)
+            else:
+                reporter.info(f"teacher {data.teacher}: the run has its probabilities of {len(texts):,} texts")
+            probabilities = kept
+    probabilities = processes.array_from_first(probabilities)
+    return Taught(probabilities, {text: i for i, text in enumerate(texts)}, more, data.teacher_weight, note)
+
+
+def keep(taught: Taught, config: Config, labels: LabelSet, run: Path) -> None:
+    """Write the probabilities to a run; raises OutputError."""
+    assert config.data.teacher is not None, "there are probabilities"
+    digest = _digest(config.data.teacher, labels, list(taught.rows))
+    save_arrays(run / TEACHER, probabilities=taught.probabilities, sha256=digest)
+
+
+def _described(data: DataConfig, records: Sequence[Record], more: Sequence[Record]) -> str:
+    """Describe what the teacher scores, in a sentence for the user."""
+    fragments = sum(record.id == _FRAGMENT for record in more)
+    parts = [f"{len(records):,} training texts (weight {data.teacher_weight:g} beside their labels)"]
+    parts += [f"{len(more) - fragments:,} of {data.unlabelled_texts}"] if len(more) > fragments else []
+    parts += [f"{fragments:,} fragments of training texts"] if fragments else []
+    return f"teacher {data.teacher}: its probabilities become targets of {', '.join(parts)}"
+
+
+# The texts without labels
+
+_FRAGMENT = "fragment"  # the id of such records
+
+
+def _unlabelled(data: DataConfig) -> list[Record]:
+    if data.unlabelled_texts is None:
+        return []
+    try:
+        path = locate(data.unlabelled_texts)
+    except MissingInputError as error:
+        raise MissingInputError(f"data.unlabelled_texts: {error.message}") from None
+    return [Record(text, (), path, line) for line, text in read_texts(path, data)]
+
+
+def _fragments(records: Sequence[Record], number: int, seed: int) -> Iterator[Record]:
+    """Yield different parts of the texts, each of one to eight words in a row, at most `number` of a text.
+
+    They show a model of n-grams what its terms mean by themselves.
+    """
+    rng = np.random.default_rng(seed)
+    known = {record.text for record in records}
+    for record in records:
+        words = record.text.split()
+        longest = min(_LONGEST_FRAGMENT, len(words) - 1)
+        for _ in range(number if longest > 0 else 0):
+            size = int(rng.integers(1, longest + 1))
+            start = int(rng.integers(0, len(words) - size + 1))
+            text = " ".join(words[start : start + size])
+            if text not in known:
+                known.add(text)
+                yield Record(text, (), record.path, record.line, _FRAGMENT)
+
+
+# The teacher and its probabilities
+
+
+def _open(teacher: str, labels: LabelSet) -> FoundModel:
+    """Return a valid teacher; raises UsageError for one of other labels."""
+    found = open_model(teacher)
+    if difference := label_difference(found.decision.labels, labels):
+        message = f"the teacher {teacher} has other labels than the training data: {difference}"
+        raise UsageError(message, hint="Name a model of these labels: --set data.teacher=MODEL; or null for none.")
+    return found
+
+
+def _score(
+    found: FoundModel, labels: LabelSet, texts: Sequence[str], reporter: TrainingReporter, device: str
+) -> Floats:
+    """Return the probabilities of texts by a teacher, shape (texts, labels)."""
+    classifier = run_model(found, device=device, warn=reporter.warn)
+    probabilities = np.zeros((len(texts), len(labels)), dtype=np.float32)
+    for start in range(0, len(texts), _CHUNK):
+        part = texts[start : start + _CHUNK]
+        each = classifier.predict_proba(part, batch_size=_BATCH)
+        probabilities[start : start + len(part)] = in_order(each, classifier.labels, labels)
+        reporter.on_progress(start + len(part), len(texts))
+    return probabilities
+
+
+def _digest(teacher: str, labels: LabelSet, texts: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+    """Return the sha256 of what the probabilities belong to, shape (32,)."""
+    digest = hashlib.sha256(json.dumps([teacher, *labels.names]).encode())
+    for text in texts:
+        digest.update(json.dumps(text).encode())
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
+
+
+def _kept(run: Path, digest: "np.ndarray[tuple[int], np.dtype[np.uint8]]", shape: tuple[int, int]) -> Floats | None:
+    """Return the probabilities that a run has kept; None if it has none, or those of something else."""
+    if not (run / TEACHER).is_file():
+        return None
+    arrays = load_arrays(run / TEACHER)
+    found = arrays.get("probabilities")
+    fits = found is not None and found.shape == shape and np.array_equal(arrays.get("sha256", ()), digest)
+    return found if fits else None

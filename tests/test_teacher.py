@@ -1,0 +1,268 @@
+"""Training with a teacher: its probabilities become soft targets of labelled and of unlabelled texts."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from typer.testing import CliRunner, Result
+
+import emotune
+import tiny
+from emotune.cli.app import app
+from emotune.config.loading import config_from
+from emotune.config.schema import Config, DataConfig
+from emotune.data.corpus import load_corpus, resolve_data
+from emotune.data.formats.texts import read_texts
+from emotune.data.records import Corpus
+from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
+from emotune.reporter import NullReporter
+from emotune.runs import teacher
+from emotune.training.session import Session, Taught
+from test_linear_kinds import trained
+
+BESIDE = {"text": "happy furious rain\n\nscared door\n", "csv": "id,comment\n1,happy furious rain\n2,\n3,scared door\n"}
+BESIDE |= {"jsonl": '{"text": "happy furious rain"}\n{"text": null}\n{"text": "scared door"}\n'}
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def settings(**keys: Any) -> list[str]:
+    return [part for key, value in keys.items() for part in ("--set", f"data.{key}={value}")]
+
+
+@pytest.fixture(scope="module")
+def run(base: Path) -> Path:
+    """The run of a teacher, of labels anger, fear and joy."""
+    return trained(base, "tfidf", tiny.multi_label(base))
+
+
+@pytest.fixture(scope="module")
+def corpus(base: Path) -> Corpus:
+    return corpus_of(tiny.multi_label(base))
+
+
+def corpus_of(path: Path) -> Corpus:
+    return load_corpus(resolve_data(DataConfig(path=str(path))))
+
+
+def config_of(model: object, **keys: Any) -> Config:
+    return config_from({"data": {"teacher": str(model), **keys}, "model": {"kind": "ngrams"}})
+
+
+def teach(config: Config, corpus: Corpus, resumed: Path | None = None) -> Taught:
+    found = teacher.teach(config, corpus, resumed, NullReporter(), "auto")
+    assert found is not None
+    return found
+
+
+# Targets
+
+
+def test_targets_are_pulled_towards_the_teacher_and_validation_targets_are_not(
+    run: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    config = config_of(run, teacher_weight=0.25, emoji_rows=False)
+    session = Session(config, corpus, None, NullReporter(), teach(config, corpus, tmp_path))
+    expected = emotune.load(run).predict_proba([record.text for record in session.train_records])
+    np.testing.assert_allclose(session.targets, 0.75 * corpus.targets("train") + 0.25 * expected, atol=1e-6)
+    assert session.rows == session.train_records
+    assert set(np.unique(session.valid_targets)) == {0, 1}
+
+
+@pytest.mark.parametrize("labels", ["another order", "classes"])
+def test_labels_are_matched_by_name(labels: str, base: Path, tmp_path: Path) -> None:
+    data = tiny.turned(base) if labels == "another order" else tiny.multi_class(base)
+    model = trained(base, "tfidf", tiny.multi_label(base) if labels == "another order" else data)
+    corpus = corpus_of(data)
+    taught, classifier = teach(config_of(model), corpus, tmp_path), emotune.load(model)
+    record = corpus.splits["train"][3]
+    (scores,) = classifier.predict(record.text)
+    found = dict(zip(corpus.labels.names, taught.of([record])[0].tolist(), strict=True))
+    assert found == pytest.approx(scores.scores, abs=1e-6)
+
+
+def test_unlabelled_texts_and_fragments_have_the_targets_of_the_teacher(
+    run: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "more.txt").write_text(BESIDE["text"])
+    config = config_of(run, unlabelled_texts=str(tmp_path / "more.txt"), fragments=2, emoji_rows=False)
+    taught = teach(config, corpus, tmp_path)
+    session = Session(config, corpus, None, NullReporter(), taught)
+    more = session.rows[len(session.train_records) :]
+    assert [(r.text, r.line) for r in more[:2]] == [("happy furious rain", 1), ("scared door", 3)]
+    expected = emotune.load(run).predict_proba([record.text for record in more])
+    np.testing.assert_allclose(session.targets[len(session.train_records) :], expected, atol=1e-6)
+    whole = {record.place: record.text for record in session.train_records}
+    fragments = more[2:]
+    assert len(fragments) > 100
+    assert all(f" {r.text} " in f" {whole[r.place]} " and r.text != whole[r.place] for r in fragments)
+    held = session.train_records[:80]
+    rest = taught.without(held).more
+    assert not {r.place for r in rest} & {r.place for r in held}
+    assert {r.place for r in rest} == {r.place for r in more} - {r.place for r in held}
+    assert "1 more" not in taught.note
+    assert "2 of " in taught.note
+    assert f"{len(fragments)} fragments" in taught.note
+
+
+def test_the_same_run_scores_its_texts_once(
+    run: Path, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(run, fragments=1)
+    first = teach(config, corpus, tmp_path)
+    teacher.keep(first, config, corpus.labels, tmp_path)
+    monkeypatch.setattr(teacher, "open_model", lambda _: pytest.fail("the teacher is opened again"))
+    again = teach(config, corpus, tmp_path)
+    np.testing.assert_array_equal(again.probabilities, first.probabilities)
+    assert again.rows == first.rows
+    with pytest.raises(BaseException, match="opened again"):  # of other texts nothing is kept
+        teach(config_of(run, fragments=2), corpus, tmp_path)
+
+
+# From the command line
+
+
+@pytest.mark.parametrize("kind", ["ngrams", "tfidf", "dummy"])
+def test_a_student_is_trained_from_texts_beside(kind: str, run: Path, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.csv").write_text(BESIDE["csv"])
+    more = settings(teacher=run, unlabelled_texts=tmp_path / "more.csv", text_column="comment")
+    data = tiny.multi_label(base)
+    for file in data.glob("*.csv"):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / file.name).write_text(file.read_text().replace("text,", "comment,", 1))
+    out = tmp_path / "run"
+    result = call(
+        "train", "starter", "--data", tmp_path / "data", "--out", out, "--set", f"model.kind={kind}", *more, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    told = (
+        f"teacher {run}: its probabilities become targets of 160 training texts (weight 0.5 beside their labels), 2 of"
+    )
+    assert told in result.stderr
+    assert told.split(":")[1] in (out / "model" / "README.md").read_text()
+    assert any(
+        "its probabilities become targets" in line
+        for line in json.loads((out / "data.json").read_text())["description"]
+    )
+    assert set(np.unique(load_file(out / "valid.safetensors")["targets"])) == {0, 1}
+    if kind == "ngrams":
+        assert json.loads(result.stdout)["validation"]["macro_f1"] > 0.9
+    assert call("evaluate", out, "--json").exit_code == 0
+
+
+def test_members_of_a_cross_training_share_the_teacher(run: Path, base: Path, tmp_path: Path) -> None:
+    out, data = tmp_path / "run", tiny.multi_label(base)
+    more = ["--set", "model.kind=ngrams", *settings(teacher=run, fragments=1)]
+    result = call("train", "starter", "--data", data, "--out", out, "--folds", 2, *more)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("its probabilities become targets") == 1
+    assert (out / "teacher.safetensors").is_file()
+    assert set(np.unique(load_file(out / "oof.safetensors")["targets"])) == {0, 1}
+    assert "its probabilities become targets" in (out / "model" / "README.md").read_text()
+
+
+def test_an_encoder_is_taught_and_resumed_without_the_teacher(run: Path, base: Path, tmp_path: Path) -> None:
+    own = tiny.copy(run, tmp_path / "teacher")
+    out, few = tmp_path / "run", ["training.max_steps=3", "training.keep_checkpoints=true", "model.emoji_tokens=false"]
+    arguments = [*tiny.options(base, tiny.multi_label(base), epochs=1), *(p for key in few for p in ("--set", key))]
+    whole = call("train", "starter", "--out", out, *arguments, *settings(teacher=own, fragments=1))
+    assert whole.exit_code == 0, whole.output
+    first = tiny.contents(out / "model")
+    (out / "model" / "emotune.json").unlink()
+    shutil.rmtree(own)
+    resumed = call("train", "--resume", out)
+    assert resumed.exit_code == 0, resumed.output
+    assert "the run has its probabilities of" in resumed.stderr
+    assert tiny.contents(out / "model") == first
+
+
+def test_the_training_loop_gets_the_targets_of_the_teacher(
+    run: Path, base: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    from emotune.config.kinds import TrainedKind, find_kind
+    from emotune.hub import Source
+    from emotune.training.network import StepSession
+
+    encoder = tiny.encoder(base)
+    config = config_from(
+        {"data": {"teacher": str(run), "fragments": 1}, "model": {"kind": "encoder", "encoder": str(encoder)}}
+    )
+    kind, taught = find_kind("encoder"), teach(config, corpus, tmp_path)
+    assert isinstance(kind, TrainedKind)
+    session = StepSession(config, kind, corpus, Source(encoder, ""), "cpu", NullReporter(), taught)
+    loop = session.trainer(NullReporter())
+    assert len(loop.train.encoded) == len(session.rows) > 160
+    np.testing.assert_array_equal(loop.train.targets, session.targets)
+    np.testing.assert_allclose(loop.train.targets[160:], taught.of(taught.more))
+    np.testing.assert_array_equal(loop.valid.targets, corpus.targets("valid"))
+
+
+# What is wrong with it
+
+
+def test_a_teacher_of_other_labels_is_refused(base: Path, run: Path, tmp_path: Path) -> None:
+    for data, model, difference in (
+        (tiny.multi_label(base), "default", "admiration"),
+        (tiny.multi_class(base), run, "multi-label, not multi-class"),
+    ):
+        result = call("train", "starter", "--data", data, "--out", tmp_path / "run", *settings(teacher=model))
+        assert result.exit_code == 2, result.output
+        assert f"the teacher {model} has other labels than the training data: " in result.stderr
+        assert difference in result.stderr
+        assert "data.teacher=MODEL" in result.stderr
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_teacher_or_file_is_refused(base: Path, run: Path, corpus: Corpus, tmp_path: Path) -> None:
+    cases: Sequence[tuple[Config, type[EmotuneError], str]] = (
+        (config_of(tmp_path / "none"), MissingInputError, "none"),
+        (
+            config_of(run, unlabelled_texts=str(tmp_path / "no.txt")),
+            MissingInputError,
+            "data.unlabelled_texts: no such",
+        ),
+    )
+    for config, error, message in cases:
+        with pytest.raises(error, match=message):
+            teach(config, corpus, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["teacher_weight=0.9", "unlabelled_texts=a.txt", "fragments=1"])
+def test_settings_of_a_teacher_need_one(key: str) -> None:
+    name, value = key.split("=")
+    typed = value if name == "unlabelled_texts" else float(value) if "." in value else int(value)
+    with pytest.raises(ConfigError, match=f"data.{name}.*applies only with a teacher, which data.teacher=MODEL names"):
+        config_from({"data": {name: typed}})
+
+
+# Files of texts
+
+
+@pytest.mark.parametrize("suffix", ["text", "csv", "jsonl"])
+def test_texts_are_read_from_lines_and_tables(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"more.{suffix}"
+    path.write_text(BESIDE[suffix])
+    assert [text for _, text in read_texts(path, DataConfig())] == ["happy furious rain", "scared door"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "id,words\n1,a\n", r"a\.csv:1.*no column 'text' or a similar name, only id, words"),
+        ("a.jsonl", '{"text": 7}\n', r"a\.jsonl:1.*the text is 7, not a string"),
+        ("a.txt", "\n \n", r"a\.txt.*empty"),
+        ("a.csv", "text\n\n", r"no rows below the header"),
+        ("a.txt", "caf\udce9\n", r"a\.txt:1"),
+    ],
+)
+def test_a_file_without_texts_is_refused(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, errors="surrogateescape")
+    with pytest.raises(DataError, match=message):
+        read_texts(tmp_path / name, DataConfig())
