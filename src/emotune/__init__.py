@@ -6,9 +6,10 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import EmotionClassifier as EmotionClassifier
     from emotune.inference.classifier import Prediction as Prediction
     from emotune.inference.classifier import load as load
+    from emotune.inference.scorer import Scorer as Scorer
     from emotune.workflows.predict import predict_files as predict_files
 
-__all__ = ["EmotionClassifier", "Prediction", "__version__", "load", "predict_files"]
+__all__ = ["EmotionClassifier", "Prediction", "Scorer", "__version__", "load", "predict_files"]
 __version__: str
 
 
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from importlib import metadata
 
         return metadata.version("emotune")
+    if name == "Scorer":
+        from emotune.inference.scorer import Scorer
+
+        return Scorer
     if name == "predict_files":
         from emotune.workflows import predict
 

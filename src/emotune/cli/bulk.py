@@ -2,7 +2,9 @@
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import typer
@@ -13,7 +15,7 @@ from emotune.data.tables.records import TableOptions
 from emotune.errors import UsageError
 from emotune.inference.blocks import PredictionOptions
 from emotune.inference.columns import parse_scores
-from emotune.workflows.predict import BulkRequest, BulkSummary, input_size, run
+from emotune.workflows.predict import BulkRequest, BulkSummary, Move, input_size, run
 
 _STREAM = "-"
 
@@ -24,6 +26,8 @@ def predict_rows(
     terminal: Terminal,
     *,
     as_json: bool,
+    engine: str | None,
+    address: str | None,
     model: str,
     table: dict[str, Any],
     options: dict[str, Any],
@@ -38,11 +42,12 @@ def predict_rows(
         raise UsageError(f"--input and --output go together; {missing} is missing", hint="- is stdin and stdout.")
     if as_json and output == _STREAM:
         raise UsageError("--json prints a summary on stdout, where the rows are", hint="For JSON lines: --format jsonl")
+    start = _engine(engine, address)
     options |= {"scores": parse_scores(options["scores"])}
     made = BulkRequest(source, output, model, TableOptions(**table), PredictionOptions(**options), **request)
     shown = output != _STREAM or not sys.stdout.isatty()
     with terminal.predicting_files(input_size(source), shown=shown) as move:
-        summary = run(made, terminal, move)
+        summary = start(made, terminal, move)
     _tell(summary, output, terminal)
     if as_json:
         emit_json(summary.to_json())
@@ -51,6 +56,19 @@ def predict_rows(
     if summary.errors:
         raise typer.Exit(summary.errors[0].exit_code)
     return Counter({**asdict(summary.counts), "foreign": 0})
+
+
+def _engine(name: str | None, address: str | None) -> Callable[[BulkRequest, Terminal, Move], BulkSummary]:
+    """Return the function that predicts; raises UsageError for an unknown engine."""
+    if name is None:
+        if address is not None:
+            raise UsageError("--address is that of a cluster: it needs --engine ray")
+        return run
+    if name != "ray":
+        raise UsageError(f"--engine is ray, not {name!r}", hint="Leave it out for the processes of this machine.")
+    from emotune.workflows import predict_ray
+
+    return partial(predict_ray.run, address=address)
 
 
 def _tell(summary: BulkSummary, output: str, terminal: Terminal) -> None:

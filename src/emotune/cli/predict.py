@@ -78,6 +78,13 @@ def predict(
         int | None, typer.Option(min=1, metavar="N", help="With --input: processes that score [default: the CPUs].")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="With --input: replace outputs that exist.")] = False,
+    engine: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --input: ray, to predict on a Ray cluster.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="With --engine ray: the cluster, such as auto or HOST:6379 [default: this machine alone]."),
+    ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +102,8 @@ def predict(
             output,
             terminal,
             as_json=as_json,
+            engine=engine,
+            address=address,
             model=model or newest_or_default(terminal),
             table={
                 "format": input_format,
@@ -135,6 +144,8 @@ def predict(
         "--spreadsheet-safe": spreadsheet_safe,
         "--workers": workers,
         "--overwrite": overwrite,
+        "--engine": engine,
+        "--address": address,
     }
     if wrong := [name for name, value in ignored.items() if value]:
         raise UsageError(f"{wrong[0]} is for files: it needs --input", hint="Such as: --input FILE --output FILE")

@@ -196,7 +196,7 @@ class EmotionClassifier:
         that error, and any error of the iterable, is raised after the predictions of the texts before it.
         """
         _require_counts(batch_size=batch_size, chunk_size=chunk_size)
-        rule = self._rule(threshold, level, max_windows)
+        rule = Rule.of(self.decision, threshold, level, max_windows)
         chunks = _chunks(_checked(texts), chunk_size)
         return (prediction for chunk in chunks for prediction in self._predict(chunk, rule, batch_size))
 
@@ -210,22 +210,10 @@ class EmotionClassifier:
         max_windows: int | None = DEFAULT_MAX_WINDOWS,
     ) -> Scores:
         """Predict texts as `predict` does, with arrays as the answer (faster). Options and errors are the same."""
-        return self._scores(list(_checked(texts)), self._rule(threshold, level, max_windows), batch_size)
+        rule = Rule.of(self.decision, threshold, level, max_windows)
+        return self._scores(list(_checked(texts)), rule, batch_size)
 
-    def _rule(self, threshold: float | None, level: str | None, max_windows: int | None) -> "_Rule":
-        """Return valid options of a prediction; raises UsageError."""
-        if threshold is not None and self.labels.task is Task.MULTI_CLASS:
-            raise UsageError("a multi-class model predicts the most probable label; it has no threshold")
-        if max_windows is not None:
-            _require_counts(max_windows=max_windows)
-        if not isinstance(threshold, int | float | np.number | None):
-            raise UsageError(f"threshold is a number between 0 and 1, not {threshold!r}")
-        decision = self.decision if threshold is None else self.decision.with_threshold(threshold)
-        if not isinstance(level, str | None):
-            raise UsageError(f"level is a name, such as 'ekman', not {level!r}")
-        return _Rule(decision, None if level is None else mapping_to(level, self.labels), max_windows)
-
-    def _predict(self, texts: list[str], rule: "_Rule", batch_size: int) -> list[Prediction]:
+    def _predict(self, texts: list[str], rule: "Rule", batch_size: int) -> list[Prediction]:
         distinct = list(dict.fromkeys(texts))
         scores = self._scores(distinct, rule, batch_size)
         found: dict[str, Prediction] = {}
@@ -239,15 +227,14 @@ class EmotionClassifier:
             found[text] = Prediction(text, tuple(names), values, *read, foreign)
         return [found[text] for text in texts]
 
-    def _scores(self, texts: list[str], rule: "_Rule", batch_size: int) -> Scores:
+    def _scores(self, texts: list[str], rule: "Rule", batch_size: int) -> Scores:
         """Score the distinct texts that are not blank."""
         readable = {text: i for i, text in enumerate(dict.fromkeys(t for t in texts if not _is_blank(t)))}
         scored = self._score(list(readable), batch_size, rule.max_windows)
         probabilities = rule.decision.probabilities(scored.logits)
-        predicted, labels = rule.decision.decide(probabilities), self.labels
+        predicted, labels = rule.decision.decide(probabilities), rule.labels
         if rule.mapping is not None:
-            predicted, probabilities = (rule.mapping.coarsen(each, labels) for each in (predicted, probabilities))
-            labels = rule.mapping.label_set(labels)
+            predicted, probabilities = (rule.mapping.coarsen(each, self.labels) for each in (predicted, probabilities))
         # the row after the last is that of blank texts
         which = np.array([readable.get(text, len(readable)) for text in texts], dtype=np.int64)
         blank = np.full((1, len(labels)), np.nan)
@@ -321,12 +308,32 @@ class EmotionClassifier:
 
 
 @dataclass(frozen=True)
-class _Rule:
+class Rule:
     """How logits become labels, how much of a text is read."""
 
     decision: Decision
     mapping: LabelMapping | None
     max_windows: int | None
+
+    @classmethod
+    def of(cls, decision: Decision, threshold: float | None, level: str | None, max_windows: int | None) -> "Rule":
+        """Return the rule of valid options, those of `EmotionClassifier.stream`; raises UsageError."""
+        if threshold is not None and decision.labels.task is Task.MULTI_CLASS:
+            raise UsageError("a multi-class model predicts the most probable label; it has no threshold")
+        if max_windows is not None:
+            _require_counts(max_windows=max_windows)
+        if not isinstance(threshold, int | float | np.number | None):
+            raise UsageError(f"threshold is a number between 0 and 1, not {threshold!r}")
+        if not isinstance(level, str | None):
+            raise UsageError(f"level is a name, such as 'ekman', not {level!r}")
+        mapping = None if level is None else mapping_to(level, decision.labels)
+        return cls(decision if threshold is None else decision.with_threshold(threshold), mapping, max_windows)
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels of the predictions: those of the model, or of the coarser level."""
+        own = self.decision.labels
+        return own if self.mapping is None else self.mapping.label_set(own)
 
 
 def _require_counts(**numbers: Any) -> None:

@@ -110,7 +110,7 @@ class _Worker:
             raise self._ended()
         message, output, aside = found
         if "error" in message:
-            raise _error(message["error"])
+            raise unpacked_error(message["error"])
         return WrittenBlock(output, aside, Counts(**message["counts"]), message["notes"])
 
     def _send(self, message: dict[str, Any], content: bytes = b"") -> None:
@@ -152,8 +152,14 @@ def _receive(pipe: BinaryIO) -> tuple[dict[str, Any], bytes, bytes] | None:
     return json.loads(parts[0]), parts[1], parts[2]
 
 
-def _error(found: dict[str, Any]) -> Exception:
-    """Return the error that a worker reported."""
+def packed_error(error: EmotuneError) -> dict[str, Any]:
+    """Return an error as a JSON object, for another process."""
+    place = None if error.place is None else str(error.place)
+    return {"kind": type(error).__name__, "message": error.message, "place": place, "hint": error.hint}
+
+
+def unpacked_error(found: dict[str, Any]) -> Exception:
+    """Return the error that another process reported."""
     if found["kind"] is None:
         return RuntimeError(found["message"])
     place = None if found["place"] is None else Place(Path(found["place"]))
@@ -185,9 +191,7 @@ def serve() -> None:
                     done = writer.written(Block(**message["block"] | {"content": content}), classifier)
                     _send(answers, {"counts": asdict(done.counts), "notes": done.notes}, done.output, done.aside)
             except EmotuneError as error:
-                place = None if error.place is None else str(error.place)
-                known = {"kind": type(error).__name__, "message": error.message, "place": place, "hint": error.hint}
-                _send(answers, {"error": known})
+                _send(answers, {"error": packed_error(error)})
                 return
             except MemoryError:
                 os._exit(137)

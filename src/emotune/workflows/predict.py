@@ -21,7 +21,7 @@ from emotune.artifact.safety.files import read_json
 from emotune.atomic import require_writable
 from emotune.config.kinds import KINDS, require_device_name
 from emotune.data.tables import parquet
-from emotune.data.tables.file import TableFile, format_of, named_format
+from emotune.data.tables.file import TableFile, format_of, located, named_format
 from emotune.data.tables.records import CSV, FORMATS, JSONL, PARQUET, TXT, TableOptions
 from emotune.data.tables.stream import BLOCK, STDIN, Block
 from emotune.errors import DataError, EmotuneError, MissingInputError, OutputError, Place, UsageError
@@ -34,7 +34,7 @@ from emotune.reporter import NullReporter, Reporter
 from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
 
 _FORMAT_VERSION = 1
-_SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
+SIDE = "_emotune"  # the folder of the files beside the outputs of a folder; engines ignore folders named so
 _FEW_BLOCKS = 8  # of an input that is not worth the start of processes
 _SLOW_PARTS = 8  # blocks of a model of PyTorch are smaller: they take longer
 _SHOWN = 5
@@ -104,7 +104,7 @@ class BulkSummary:
 
 
 @dataclass(frozen=True)
-class _Task:
+class FileTask:
     """A file and its output. name: that of the file in messages and in the table of rows set aside."""
 
     path: Path
@@ -161,7 +161,7 @@ def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, don
     """
     if request.output == STDIN:
         return _streamed(request, reporter, move)
-    tasks = _tasks(request, reporter)
+    tasks = find_files(request, reporter)
     for folder in {task.places.beside.parent for task in tasks} | {task.places.output.parent for task in tasks}:
         require_writable(folder, hint="Choose another place: --output")
     found = open_model(request.model)
@@ -202,14 +202,14 @@ def input_size(source: str) -> int | None:
     """Return the bytes of a file, or of all files below a folder or of a glob; None for stdin."""
     if source == STDIN:
         return None
-    path = Path(source)
+    path = located(source)
     if path.is_file():
         return path.stat().st_size
     base, names = _files_below(source, None)
     return sum((base / name).stat().st_size for name in names)
 
 
-def _size(task: _Task) -> int:
+def _size(task: FileTask) -> int:
     try:
         return 0 if task.path == Path(STDIN) else task.path.stat().st_size
     except OSError:
@@ -255,12 +255,23 @@ def _make_scorer(request: BulkRequest, found: FoundModel, reporter: Reporter, si
 def default_workers(found: FoundModel, device: str) -> int:
     """Return the number of processes that score fastest: 1 for PyTorch, which uses all CPUs itself, and on a GPU."""
     require_device_name(device)
-    if device not in ("auto", "cpu") or _needs_torch(found):
+    if device not in ("auto", "cpu") or needs_torch(found):
         return 1
+    return usable_cpus()
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _needs_torch(found: FoundModel) -> bool:
+def block_parts(found: FoundModel) -> int:
+    """Return into how many smaller ones the blocks of a table are cut for a model."""
+    return _SLOW_PARTS if needs_torch(found) else 1
+
+
+def needs_torch(found: FoundModel) -> bool:
+    """Return whether PyTorch computes a model, or a member of it."""
     kinds = [member.model.kind for member in found.members] or [found.kind]
     return any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds)
 
@@ -269,7 +280,7 @@ def _needs_torch(found: FoundModel) -> bool:
 
 
 def _predict(
-    task: _Task,
+    task: FileTask,
     request: BulkRequest,
     found: FoundModel,
     scorer: Callable[[], _Scorer],
@@ -302,13 +313,13 @@ def _predict(
             unfinished.close()
 
 
-def _writer(task: _Task, table: TableFile, request: BulkRequest, found: FoundModel) -> BlockWriter:
+def _writer(task: FileTask, table: TableFile, request: BulkRequest, found: FoundModel) -> BlockWriter:
     plan = Plan(task.name, table.layout, task.format, task.packed, request.options)
     plan.require_fitting(found.decision.labels)
     return BlockWriter(plan, found.decision.labels, found.language)
 
 
-def _job(task: _Task, table: TableFile, plan: Plan, found: FoundModel) -> dict[str, Any]:
+def _job(task: FileTask, table: TableFile, plan: Plan, found: FoundModel) -> dict[str, Any]:
     """Return what makes two jobs the same: they write the same bytes."""
     return {
         "format_version": _FORMAT_VERSION,
@@ -338,7 +349,7 @@ def _model_digest(found: FoundModel) -> str:
     return digest.hexdigest()
 
 
-def _skip(task: _Task, job: dict[str, Any], summary: BulkSummary) -> None:
+def _skip(task: FileTask, job: dict[str, Any], summary: BulkSummary) -> None:
     """Count a finished file of several; raises OutputError for a single one, and for one that another job made."""
     manifest = read_manifest(task.places)
     place = Place(task.places.output)
@@ -353,7 +364,7 @@ def _skip(task: _Task, job: dict[str, Any], summary: BulkSummary) -> None:
 
 
 def _write_blocks(
-    task: _Task,
+    task: FileTask,
     table: TableFile,
     writer: BlockWriter,
     found: FoundModel,
@@ -363,15 +374,14 @@ def _write_blocks(
 ) -> Counts:
     """Score the blocks that are not done, and return the numbers of all rows."""
     counts = Counts(**job.progress.counts)
-    parts = _SLOW_PARTS if _needs_torch(found) else 1
-    for block, written in scorer.written(writer, _pending(task, table, job, parts)):
+    for block, written in scorer.written(writer, _pending(task, table, job, block_parts(found))):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
         move(counts.rows + counts.aside, block.position)
     return counts
 
 
-def _pending(task: _Task, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
+def _pending(task: FileTask, table: TableFile, job: Job, parts: int) -> Iterator[Block]:
     """Yield the blocks that are not done; raises DataError when the file is not the one whose blocks are done."""
     done, digest = job.progress.blocks, job.progress.digest
     number = -1
@@ -385,7 +395,7 @@ def _pending(task: _Task, table: TableFile, job: Job, parts: int) -> Iterator[Bl
         require_same_input(task.path, digest, "", task.places.partial)
 
 
-def _require_unchanged(task: _Task, table: TableFile) -> None:
+def _require_unchanged(task: FileTask, table: TableFile) -> None:
     """Raise DataError when the file changed while it was read."""
     if task.path != Path(STDIN) and table.changed():
         message = "the file changed while it was read"
@@ -393,7 +403,7 @@ def _require_unchanged(task: _Task, table: TableFile) -> None:
 
 
 def _finish(
-    task: _Task, job: dict[str, Any], unfinished: Job, counts: Counts, summary: BulkSummary, reporter: Reporter
+    task: FileTask, job: dict[str, Any], unfinished: Job, counts: Counts, summary: BulkSummary, reporter: Reporter
 ) -> None:
     """Check the numbers, and move the files to their places."""
     rows_in = counts.rows + counts.aside
@@ -425,20 +435,20 @@ def _finish(
 # Which files
 
 
-def _tasks(request: BulkRequest, reporter: Reporter) -> list[_Task]:
+def find_files(request: BulkRequest, reporter: Reporter) -> list[FileTask]:
     """Return the files and their outputs; raises MissingInputError without any, UsageError for outputs that collide."""
-    source, output = request.input, Path(request.output)
-    if source == STDIN or Path(source).is_file() or not (Path(source).is_dir() or glob.has_magic(source)):
-        if source != STDIN and not Path(source).exists():
+    source, output = request.input, located(request.output)
+    path = located(source)
+    if source == STDIN or path.is_file() or not (path.is_dir() or glob.has_magic(source)):
+        if source != STDIN and not path.exists():
             raise MissingInputError(f"no such file or folder: {source}")
         if output.is_dir():
-            hint = f"Name the file: --output {output / Path(source).name}"
+            hint = f"Name the file: --output {output / path.name}"
             raise UsageError(f"the output {output} is a folder, the input is one file", hint=hint)
-        if source != STDIN and output.exists() and output.samefile(source):
+        if source != STDIN and output.exists() and _same(output, path):
             raise UsageError("the output is the input itself", hint="Choose another place: --output")
-        path = Path(source)
         name = "stdin" if source == STDIN else source
-        return [_Task(path, name, Places(output, output), *_output_format(output, path, request))]
+        return [FileTask(path, name, Places(output, output), *_output_format(output, path, request))]
     base, names = _files_below(source, output)
     ignored = [name for name in names if request.table.format is None and named_format(base / name) is None]
     if ignored:
@@ -446,11 +456,11 @@ def _tasks(request: BulkRequest, reporter: Reporter) -> list[_Task]:
         reporter.warn(f"not read, because their names do not tell a format: {listed}")
     if output.exists() and not output.is_dir():
         raise OutputError("there is a file where the folder of the outputs should be", place=Place(output))
-    tasks: dict[Path, _Task] = {}
+    tasks: dict[Path, FileTask] = {}
     for name in names:
         if name in ignored:
             continue
-        task = _task_below(base, name, output, request)
+        task = task_below(base, name, output, request)
         if task.places.output in tasks:
             both = f"{tasks[task.places.output].name} and {name}"
             raise UsageError(f"two files have the same output {task.places.output}: {both}", hint="Rename one of them.")
@@ -462,13 +472,12 @@ def _tasks(request: BulkRequest, reporter: Reporter) -> list[_Task]:
 
 def _files_below(source: str, output: Path | None) -> tuple[Path, list[str]]:
     """Return a folder and the names of the files below it, of a folder or a glob; without hidden ones and outputs."""
-    if glob.has_magic(source) and not Path(source).is_dir():
-        parts = Path(source).parts
+    if glob.has_magic(source) and not located(source).is_dir():
+        parts = source.split("/")
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-        base = Path(*parts[:fixed])
-        pattern = str(Path(*parts[fixed:]))
+        base, pattern = located("/".join([*parts[:fixed], ""])), "/".join(parts[fixed:])
     else:
-        base, pattern = Path(source), "**/*"
+        base, pattern = located(source), "**/*"
     found = [path.relative_to(base).as_posix() for path in base.glob(pattern)]
     outputs = None if output is None else output.resolve()
     if base.resolve() == outputs:
@@ -477,12 +486,23 @@ def _files_below(source: str, output: Path | None) -> tuple[Path, list[str]]:
     for name in sorted(found):
         path = base / name
         hidden = any(part.startswith((".", "_")) for part in Path(name).parts)
-        if path.is_file() and not hidden and not (outputs and path.resolve().is_relative_to(outputs)):
+        if path.is_file() and not hidden and not (outputs and _is_below(path, outputs)):
             names.append(name)
     return base, names
 
 
-def _task_below(base: Path, name: str, output: Path, request: BulkRequest) -> _Task:
+def _is_below(path: Path, folder: Path) -> bool:
+    """Return whether a file is in a folder; those of different file systems are not."""
+    return isinstance(path, Path) == isinstance(folder, Path) and path.resolve().is_relative_to(folder)
+
+
+def _same(path: Path, other: Path) -> bool:
+    """Return whether two paths are the same file; those of different file systems are not."""
+    return path.samefile(other) if isinstance(path, Path) == isinstance(other, Path) else False
+
+
+def task_below(base: Path, name: str, output: Path, request: BulkRequest) -> FileTask:
+    """Return a file below a folder, and its output below another one."""
     path = base / name
     source = request.table.format or format_of(path)
     target = output / name
@@ -493,8 +513,8 @@ def _task_below(base: Path, name: str, output: Path, request: BulkRequest) -> _T
         target = target.with_name(f"{Path(stem).stem}.{written}{packed}")
     elif source == JSONL and target.name.removesuffix(".gz").endswith(".json"):
         target = target.with_name(target.name.replace(".json", ".jsonl"))
-    places = Places(target, output / _SIDE / target.relative_to(output))
-    return _Task(path, name, places, *_output_format(target, path, request))
+    places = Places(target, output / SIDE / target.relative_to(output))
+    return FileTask(path, name, places, *_output_format(target, path, request))
 
 
 def _output_format(output: Path, path: Path, request: BulkRequest) -> tuple[str, bool]:

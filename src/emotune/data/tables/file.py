@@ -2,15 +2,37 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from emotune.data.tables import parquet, stream
 from emotune.data.tables.layout import Layout, recognised
 from emotune.data.tables.records import CSV, JSONL, PARQUET, TSV, TXT, Records, TableOptions, text_position
 from emotune.data.tables.stream import STDIN, Block, Stream
-from emotune.errors import DataError, Place, UsageError
+from emotune.errors import DataError, Place, UsageError, missing_library
 
 SUFFIXES = {".csv": CSV, ".tsv": TSV, ".tab": TSV, ".jsonl": JSONL, ".ndjson": JSONL, ".json": JSONL, ".txt": TXT}
 SUFFIXES |= {".parquet": PARQUET}
+
+
+def located(name: str) -> Path:
+    """Return the path of a file or folder: a URL such as `s3://bucket/FILE` (extra `ray`), else one of this machine.
+
+    Raises EmotuneError without the library that reads URLs, UsageError for a URL of an unknown kind.
+    """
+    if "://" not in name:
+        return Path(name)
+    if name.startswith("file://"):
+        return Path(url2pathname(urlsplit(name).path))
+    try:
+        from upath import UPath
+
+        return cast(Path, UPath(name))  # not one, but used as one
+    except ImportError as error:
+        raise missing_library(f"reading {name}", error.name, "ray") from None
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 class TableFile:

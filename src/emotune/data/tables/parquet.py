@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -35,7 +36,7 @@ class Rows:
         if not self.size:
             raise DataError("the file is empty", place=Place(path), hint="Download or save it again.")
         with reported(path, self._arrow):
-            self._file = parquet.ParquetFile(path, page_checksum_verification=True)
+            self._file = parquet.ParquetFile(path.open("rb"), page_checksum_verification=True)
             schema = self._file.schema_arrow
         self.columns, self.schema = tuple(schema.names), bytes(schema.serialize())
         self.texts = [field.name for field in schema if is_text(self._arrow.types, field.type)]
@@ -67,7 +68,7 @@ class Rows:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._file.close(force=True)
 
 
 def require_library() -> None:
@@ -141,22 +142,32 @@ def _array(found: Any, are_lists: bool, arrow: Any) -> Any:
     return arrow.array(found, arrow.list_(arrow.string()) if are_lists else arrow.string())
 
 
+def joined(tables: bytes) -> bytes:
+    """Return tables in Arrow's IPC format, one after the other, as a Parquet file."""
+    target = BytesIO()
+    _join(BytesIO(tables), len(tables), target)
+    return target.getvalue()
+
+
 def join(parts: Path, target: BinaryIO) -> None:
     """Write tables in Arrow's IPC format, one after the other in a file, as one Parquet file."""
+    with parts.open("rb") as file:
+        _join(file, parts.stat().st_size, target)
+
+
+def _join(file: BinaryIO, size: int, target: BinaryIO) -> None:
     import pyarrow
     from pyarrow import parquet
 
     writer = None
     held: list[Any] = []
-    with parts.open("rb") as file:
-        size = parts.stat().st_size
-        while file.tell() < size:
-            with pyarrow.ipc.open_stream(file) as reader:
-                held.append(reader.read_all())
-            writer = writer or parquet.ParquetWriter(target, held[0].schema)
-            if sum(map(len, held)) >= _ROW_GROUP:
-                writer.write_table(pyarrow.concat_tables(held))
-                held.clear()
+    while file.tell() < size:
+        with pyarrow.ipc.open_stream(file) as reader:
+            held.append(reader.read_all())
+        writer = writer or parquet.ParquetWriter(target, held[0].schema)
+        if sum(map(len, held)) >= _ROW_GROUP:
+            writer.write_table(pyarrow.concat_tables(held))
+            held.clear()
     if writer is not None:
         if held:
             writer.write_table(pyarrow.concat_tables(held))
