@@ -107,12 +107,12 @@ def made(**weights: list[int]) -> NgramsModel:
     return NgramsModel(config, terms, none, np.array([0.5, 2], np.float32), np.array([1, -1], np.float32))
 
 
-def test_logits_are_the_sum_of_the_weights_over_the_root_of_the_words() -> None:
+def test_logits_are_the_sum_of_the_squares_over_the_root_of_the_words() -> None:
     model = made(happy=[3, -2], sad=[-127, 127])
-    expected = [[1 + 0.5 * 3, -1 - 2 * 2], [1 + 0.5 * (3 + 3 - 127) / 2, -1 + 2 * (127 - 4) / 2], [1, -1]]
+    expected = [[1 + 0.5 * 9, -1 - 2 * 4], [1 + 0.5 * (9 + 9 - 127**2) / 2, -1 + 2 * (127**2 - 8) / 2], [1, -1]]
     np.testing.assert_allclose(model.logits(["Happy", "happy happy sad x", ""], 1), expected, rtol=1e-6)
     model.divide_logits(np.array([2.0, 4.0]))
-    np.testing.assert_allclose(model.logits(["happy"], 1), [[2.5 / 2, -5 / 4]], rtol=1e-6)
+    np.testing.assert_allclose(model.logits(["happy"], 1), [[5.5 / 2, -9 / 4]], rtol=1e-6)
 
 
 def test_a_text_longer_than_a_chunk_is_read_whole() -> None:
@@ -135,7 +135,7 @@ def test_int8_is_close_to_the_float_weights_and_words_include_their_characters(m
     model = ngrams.fit(fit_data(SENTENCES, targets), NgramsConfig(min_df=1, char_ngrams=[2, 4]))
     rounding = np.abs(model.logits(SENTENCES, 1) - kept["logits"])
     rows = np.array([2 * words_of([text], True).number[0] for text in SENTENCES])
-    assert (rounding <= model._scale / 2 * (rows / np.sqrt(rows / 2))[:, None] + 1e-5).all()
+    assert (rounding <= model._scale * 127 * (rows / np.sqrt(rows / 2))[:, None] + 1e-5).all()
     assert np.abs(kept["logits"][0] - kept["logits"][2]).min() > 0.5
 
 

@@ -4,10 +4,10 @@ ngrams.json         the settings
 model.safetensors   word.keys and char.keys (terms,), sorted hashes; word.weights and char.weights (terms, labels);
                     scale and bias (labels,)
 
-The logits of a text are bias + scale × (sum of the int8 weights of its terms) / √(number of its words). Its terms are
-its words, its n-grams of words, and the n-grams of characters of those words that have no weights. The weights of a
-word include those of its characters, which were added when the model was fitted. Sums of integers are exact, so the
-logits of a text do not depend on others.
+The logits of a text are bias + scale × (sum of the squares of the int8 of its terms, with their signs) / √(its words).
+Squares keep small weights precise beside large ones, such as those of "hahahahaha". The terms of a text are its words,
+its n-grams of words, and the n-grams of characters of those words that have no weights. The weights of a word include
+those of its characters, which were added when the model was fitted. The logits of a text do not depend on other texts.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,20 +32,22 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Int8s = npt.NDArray[np.int8]
 SETTINGS = "ngrams.json"
-_MOST = 127  # the largest weight in int8
+_MOST = 127  # the largest root of a weight, in int8
 _CHARACTERS = 0.4  # the value of an n-gram of characters; that of a word or an n-gram of words is 1
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The weights of terms: sorted hashes (terms,), and int8 weights (terms, labels)."""
+    """The weights of terms: sorted hashes (terms,), and in int8 (terms, labels) the roots of weights, with signs."""
 
     keys: Hashes
     weights: Int8s
 
     def table(self) -> tuple[Rows, Floats]:
         """Return the rows of hashes, and the weights by row; row 0, of unknown terms, is zero."""
-        return Rows(self.keys), np.concatenate([np.zeros((1, self.weights.shape[1])), self.weights]).astype(np.float32)
+        table = np.zeros((len(self.keys) + 1, self.weights.shape[1]), dtype=np.float32)
+        np.multiply(self.weights, np.abs(self.weights.astype(np.int16)), out=table[1:], dtype=np.float32)
+        return Rows(self.keys), table
 
 
 class NgramsModel:
@@ -125,12 +127,12 @@ def fit(data: FitData, config: NgramsConfig) -> NgramsModel:
     characters *= _CHARACTERS
     _add_characters(words, Rows(word_keys), characters, Rows(char_keys), parts(), config)
     largest = np.maximum(np.abs(words).max(axis=0), np.abs(characters).max(axis=0, initial=0))
-    scale = np.where(largest > 0, largest, 1) / np.float32(_MOST)
+    scale = (np.where(largest > 0, largest, 1) / _MOST**2).astype(np.float32)
     terms = [
-        Terms(keys, np.rint(weights / scale).astype(np.int8))
+        Terms(keys, np.rint(np.sign(weights) * np.sqrt(np.abs(weights) / scale)).astype(np.int8))
         for keys, weights in ((word_keys, words), (char_keys, characters))
     ]
-    return NgramsModel(config, terms[0], terms[1], scale.astype(np.float32), fitted.bias)
+    return NgramsModel(config, terms[0], terms[1], scale, fitted.bias)
 
 
 _Found = Callable[[Words], tuple[Hashes, Ints]]
