@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 
 _AGAIN = 0.05  # seconds
@@ -19,7 +20,24 @@ def main() -> None:
         signal.signal(signal.SIGINT, _interrupt)
     from emotune.cli.app import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        if int(os.environ.get("WORLD_SIZE") or 1) > 1 and isinstance(end.code, int | None):
+            _leave(end.code or 0)
+        raise
+
+
+def _leave(code: int) -> None:
+    """End one of several processes without the interpreter's cleaning up.
+
+    There, PyTorch aborts one of them now and then ("terminate called without an active exception"), and the launcher
+    reports a training that succeeded as failed.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
