@@ -46,7 +46,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         signal.default_int_handler(number, frame)
     if not getattr(sys.modules.get("emotune.atomic"), "unfinished", None):
         os._exit(130)
-    threading.Timer(_AGAIN, signal.raise_signal, [number]).start()
+    threading.Timer(_AGAIN, _signal_main_thread, [number]).start()
+
+
+def _signal_main_thread(number: int) -> None:
+    """Send a signal to the main thread, so that it does not wait on for what it waits for."""
+    ident = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and ident is not None:
+        signal.pthread_kill(ident, number)
+    else:  # Windows
+        signal.raise_signal(number)
 
 
 def _is_importing(frame: FrameType | None) -> bool:
