@@ -44,21 +44,22 @@ class TableFile:
     def __init__(self, path: Path, options: TableOptions) -> None:
         self.path, self.options = path, options
         self.format = options.format or format_of(path)
-        self._source: parquet.Rows | Stream
-        if self.format == PARQUET:
-            self._source = parquet.Rows(path)
-            text = text_position(self._source.columns, options.text_column, Place(path), self._source.texts)
-            self._source.require_text(text)
-            self.layout = Layout(PARQUET, self._source.columns, text, head=self._source.schema)
-        else:
-            self._source = Stream(path, options.encoding)
-            try:
-                self.layout = recognised(self._source, self.format, options)
-            except DataError:
-                self._source.close()
-                raise
+        self._source = parquet.Rows(path) if self.format == PARQUET else Stream(path, options.encoding)
+        try:
+            self.layout = self._recognised()
+        except DataError:
+            self.close()
+            raise
         self.size = self._source.size
         self._state = None if path == Path(STDIN) else _state(path)
+
+    def _recognised(self) -> Layout:
+        source = self._source
+        if not isinstance(source, parquet.Rows):
+            return recognised(source, self.format, self.options)
+        text = text_position(source.columns, self.options.text_column, Place(self.path), source.texts)
+        source.require_text(text)
+        return Layout(PARQUET, source.columns, text, head=source.schema)
 
     def blocks(self, parts: int = 1) -> Iterator[Block]:
         """Yield the blocks, once, each of a `parts`-th of the usual size; the cuts depend on this and the file alone.

@@ -36,8 +36,13 @@ class Rows:
         if not self.size:
             raise DataError("the file is empty", place=Place(path), hint="Download or save it again.")
         with reported(path, self._arrow):
-            self._file = parquet.ParquetFile(path.open("rb"), page_checksum_verification=True)
-            schema = self._file.schema_arrow
+            file = path.open("rb")
+            try:
+                self._file = parquet.ParquetFile(file, page_checksum_verification=True)
+                schema = self._file.schema_arrow
+            except BaseException:
+                file.close()
+                raise
         self.columns, self.schema = tuple(schema.names), bytes(schema.serialize())
         self.texts = [field.name for field in schema if is_text(self._arrow.types, field.type)]
 
