@@ -73,14 +73,17 @@ def _engine(name: str | None, address: str | None) -> Callable[[BulkRequest, Ter
 
 def _tell(summary: BulkSummary, output: str, terminal: Terminal) -> None:
     """Print how many rows were predicted, where they are, and which were set aside."""
-    rows = f"{summary.rows_out:,} of {summary.rows_in:,} rows are predicted"
-    if summary.skipped:
-        rows = f"{summary.skipped:,} of {summary.files:,} files were finished before; {rows}"
     where = "" if output == _STREAM else f": {output}"
-    terminal.info(f"{rows} in {_duration(summary.seconds)} ({summary.texts_per_second:,.0f} texts/s){where}")
+    speed = f"in {_duration(summary.seconds)} ({summary.texts_per_second:,.0f} texts/s)"
+    parts = [f"{summary.rows_out:,} of {summary.rows_in:,} rows are predicted {speed}"] if summary.rows_in else []
+    if summary.skipped:
+        parts.insert(0, f"{summary.skipped:,} of {summary.files:,} files were finished before")
+    terminal.info("; ".join(parts or ["no rows are predicted"]) + where)
     if summary.rows_rejected:
         files = summary.rejected_files
-        more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+        more = (
+            "" if len(files) < 2 else " and 1 more file" if len(files) == 2 else f" and {len(files) - 1:,} more files"
+        )
         place = f" in {files[0]}{more}" if files else ""
         number = f"{summary.rows_rejected:,} {'row is' if summary.rows_rejected == 1 else 'rows are'}"
         terminal.warn(f"{number} set aside{place}; the first: {summary.notes['aside']}")
