@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import emotune
+from emotune.config.kinds import available_cpus
 from emotune.errors import EmotuneError
-from emotune.models.onnx import available_cpus
 from emotune.reporter import NullReporter
 from emotune.runs.layout import read_other
 from emotune.workflows.export import ExportOutcome, ExportRequest, export_model

@@ -40,13 +40,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def model(base: Path) -> Path:
     """A model of n-grams, which needs no PyTorch."""
-    data = tiny.multi_label(base)
-
-    def build(out: Path) -> None:
-        args = ["train", "starter", "--data", str(data), "--out", str(out), "--set", "model.kind=tfidf"]
-        assert CliRunner().invoke(app, args).exit_code == 0
-
-    return tiny.once(base, f"tfidf-bulk-{data.name}", build)
+    return tiny.ngrams(base)
 
 
 def call(model: Path, source: object, output: object, *more: object, code: int = 0, stdin: Any = None) -> Result:

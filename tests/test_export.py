@@ -24,6 +24,7 @@ from emotune.artifact.exported import EXPORT, require_current
 from emotune.artifact.manifest import DECISION, MANIFEST, read_manifest, verify
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.cli.app import app
+from emotune.config.kinds import available_cpus
 from emotune.config.settings import BilstmConfig, EncoderConfig
 from emotune.data.tokens import TextEncoder, batches_of_one_length
 from emotune.errors import EmotuneWarning, ModelError, UsageError
@@ -32,7 +33,7 @@ from emotune.inference.classifier import load
 from emotune.labels import LabelSet
 from emotune.models import bilstm, export
 from emotune.models import encoder as encoders
-from emotune.models.onnx import Scorer, available_cpus
+from emotune.models.onnx import Scorer
 from emotune.scoring.parity import Limits, Parity
 
 LABELS = LabelSet(("anger", "fear", "joy", "sadness"))

@@ -63,13 +63,7 @@ def cluster() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def model(base: Path) -> Path:
     """A model of n-grams, which needs no PyTorch."""
-    data = tiny.multi_label(base)
-
-    def build(out: Path) -> None:
-        args = ["train", "starter", "--data", str(data), "--out", str(out), "--set", "model.kind=tfidf"]
-        assert CliRunner().invoke(app, args).exit_code == 0
-
-    return tiny.once(base, f"tfidf-bulk-{data.name}", build)
+    return tiny.ngrams(base)
 
 
 @pytest.fixture(scope="module")

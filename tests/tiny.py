@@ -170,6 +170,16 @@ def trained(base: Path, data: Path, *more: str) -> Path:
     return once(base, f"run-{data.name}", build)
 
 
+def ngrams(base: Path) -> Path:
+    """A run of n-grams on the multi-label corpus, which needs no PyTorch."""
+    settings = ["--data", str(multi_label(base)), "--set", "model.kind=tfidf"]
+
+    def build(out: Path) -> None:
+        assert CliRunner().invoke(app, ["train", "starter", *settings, "--out", str(out)]).exit_code == 0
+
+    return once(base, "ngrams", build)
+
+
 def copy(run: Path, target: Path) -> Path:
     """A copy of a run or model that may be changed."""
     return shutil.copytree(run, target)

@@ -9,6 +9,7 @@ none.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -191,6 +192,11 @@ _KINDS = (
     ),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require_device_name(name: str) -> None:

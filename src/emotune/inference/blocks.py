@@ -119,6 +119,11 @@ class Counts:
     foreign: int = 0
     wide: int = 0
 
+    @property
+    def read(self) -> int:
+        """The rows of the input: those predicted and those set aside."""
+        return self.rows + self.aside
+
     def add(self, other: "Counts") -> None:
         """Add the numbers of other rows."""
         for each in fields(self):

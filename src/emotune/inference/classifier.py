@@ -435,14 +435,19 @@ def run_model(
     return EmotionClassifier(backend, found.decision, manifest, directory=found.directory, language=found.language)
 
 
+def needs_torch(found: FoundModel) -> bool:
+    """Return whether PyTorch computes a model, or a member of it; also for a kind that this version does not know."""
+    kinds = [member.model.kind for member in found.members] or [found.kind]
+    return any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds)
+
+
 def _ignored_device(found: FoundModel, device: str) -> str | None:
     """Return a note that the device has no effect, if one is named and PyTorch runs neither the model nor a member.
 
     Raises UsageError for a name that no device has.
     """
     require_device_name(device)
-    kinds = [member.model.kind for member in found.members] or [found.kind]
-    if device in ("auto", "cpu") or any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds):
+    if device in ("auto", "cpu") or needs_torch(found):
         return None
     return f"device {device!r} is ignored: a model of kind {found.kind} is computed on the CPU, without PyTorch"
 

@@ -4,7 +4,6 @@ A graph has one input, `input_ids` of shape (rows, tokens), and one output, `log
 padding: the rows of a batch have the same length, so the logits of a text do not depend on the texts beside it.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from emotune.artifact.safety.directory import GRAPH
+from emotune.config.kinds import available_cpus
 from emotune.data.tokens import Encoded, batches_of_one_length
 from emotune.errors import ModelError, Place
 
@@ -85,8 +85,3 @@ def _reason(error: Exception) -> str:
 def load(directory: Path, threads: int | None) -> Scorer:
     """Open a model directory; raises ModelError. threads: None for the CPUs that this process may use."""
     return Scorer(directory / GRAPH, available_cpus() if threads is None else threads)
-
-
-def available_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -138,9 +138,10 @@ def _share_cpus() -> None:
     """Give each process its share of the CPUs; torchrun sets one thread each, where OMP_NUM_THREADS is not set."""
     import torch
 
+    from emotune.config.kinds import available_cpus
+
     if os.environ.get("OMP_NUM_THREADS", "1") == "1":
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = max(1, cpus // int(os.environ.get("LOCAL_WORLD_SIZE") or count()))
+        threads = max(1, available_cpus() // int(os.environ.get("LOCAL_WORLD_SIZE") or count()))
         torch.set_num_threads(threads)
         os.environ["OMP_NUM_THREADS"] = str(threads)  # Accelerate sets the threads otherwise
 

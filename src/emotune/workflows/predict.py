@@ -3,7 +3,6 @@
 import csv
 import glob
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from emotune.artifact.manifest import DEFAULT, MANIFEST
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import require_writable
-from emotune.config.kinds import KINDS, require_device_name
+from emotune.config.kinds import available_cpus, require_device_name
 from emotune.data.tables import parquet
 from emotune.data.tables.file import TableFile, format_of, located, named_format
 from emotune.data.tables.records import CSV, FORMATS, JSONL, PARQUET, TXT, TableOptions
@@ -27,7 +26,7 @@ from emotune.data.tables.stream import BLOCK, STDIN, Block
 from emotune.errors import DataError, EmotuneError, MissingInputError, OutputError, Place, UsageError
 from emotune.hub import file_digest
 from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions, WrittenBlock
-from emotune.inference.classifier import run_model
+from emotune.inference.classifier import needs_torch, run_model
 from emotune.inference.workers import InProcess, Workers
 from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
@@ -89,6 +88,17 @@ class BulkSummary:
     def texts_per_second(self) -> float:
         """The rows predicted now, those set aside included, in a second."""
         return (self.rows_in - self.rows_resumed) / self.seconds if self.seconds else 0.0
+
+    def add_file(self, places: Places, counts: Counts, notes: dict[str, str]) -> None:
+        """Add the numbers of a finished file."""
+        self.rows_in += counts.read
+        self.rows_out += counts.rows
+        self.rows_rejected += counts.aside
+        self.counts.add(counts)
+        self.notes = notes | self.notes
+        self.outputs.append(str(places.output))
+        if counts.aside:
+            self.rejected_files.append(str(places.aside))
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; of many outputs, the first ones."""
@@ -257,23 +267,12 @@ def default_workers(found: FoundModel, device: str) -> int:
     require_device_name(device)
     if device not in ("auto", "cpu") or needs_torch(found):
         return 1
-    return usable_cpus()
-
-
-def usable_cpus() -> int:
-    """Return the number of CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return available_cpus()
 
 
 def block_parts(found: FoundModel) -> int:
     """Return into how many smaller ones the blocks of a table are cut for a model."""
     return _SLOW_PARTS if needs_torch(found) else 1
-
-
-def needs_torch(found: FoundModel) -> bool:
-    """Return whether PyTorch computes a model, or a member of it."""
-    kinds = [member.model.kind for member in found.members] or [found.kind]
-    return any(kind not in KINDS or "torch" in KINDS[kind].needs for kind in kinds)
 
 
 # One file
@@ -355,12 +354,22 @@ def _skip(task: FileTask, job: dict[str, Any], summary: BulkSummary) -> None:
     place = Place(task.places.output)
     if manifest is None:
         raise OutputError("it exists", place=place, hint="Choose another place, or replace it: --overwrite")
+    require_same_job(manifest, job, place)
+    if task.places.beside == task.places.output:
+        raise already_finished(place)
+    summary.skipped += 1
+
+
+def require_same_job(manifest: dict[str, Any], job: dict[str, Any], place: Place) -> None:
+    """Raise OutputError for a finished output that another job made."""
     if manifest.get("job") != job:
         message = "it exists, predicted from another input, with another model or other options"
         raise OutputError(message, place=place, hint="Choose another place, or replace it: --overwrite")
-    if task.places.beside == task.places.output:
-        raise OutputError("already finished", place=place, hint="To predict it again: --overwrite")
-    summary.skipped += 1
+
+
+def already_finished(place: Place) -> OutputError:
+    """Return the error for a single output that this job has made before."""
+    return OutputError("already finished", place=place, hint="To predict it again: --overwrite")
 
 
 def _write_blocks(
@@ -377,7 +386,7 @@ def _write_blocks(
     for block, written in scorer.written(writer, _pending(task, table, job, block_parts(found))):
         counts.add(written.counts)
         job.add(written.output, written.aside, block.digest, asdict(counts), written.notes)
-        move(counts.rows + counts.aside, block.position)
+        move(counts.read, block.position)
     return counts
 
 
@@ -406,30 +415,35 @@ def _finish(
     task: FileTask, job: dict[str, Any], unfinished: Job, counts: Counts, summary: BulkSummary, reporter: Reporter
 ) -> None:
     """Check the numbers, and move the files to their places."""
-    rows_in = counts.rows + counts.aside
-    if counts.aside and not counts.rows:
-        first = unfinished.progress.notes["aside"]
+    notes = unfinished.progress.notes
+    if fault := none_predicted(counts, notes):
         unfinished.discard()  # the next try has other options
-        hint = "See --text-column, --delimiter, --encoding and --input-format."
-        raise DataError(f"none of {rows_in:,} rows can be predicted; the first: {first}", hint=hint)
-    manifest = {
-        "job": job,
-        "input": {"name": task.name, "sha256": unfinished.progress.digest or file_digest(task.path)},
-        "rows": {"in": rows_in, "out": counts.rows, "rejected": counts.aside},
-        "counts": asdict(counts),
-        "output": {"name": task.places.output.name, "format": task.format},
-    }
+        raise fault
+    digest = unfinished.progress.digest or file_digest(task.path)
+    manifest = manifest_of(job, digest, counts, task.places.output, task.format)
     unfinished.finish(manifest, ASIDE_HEADER, parquet.join if task.format == PARQUET else None)
-    summary.rows_in += rows_in
-    summary.rows_out += counts.rows
-    summary.rows_rejected += counts.aside
-    summary.counts.add(counts)
-    summary.notes = unfinished.progress.notes | summary.notes
-    summary.outputs.append(str(task.places.output))
-    if counts.aside:
-        summary.rejected_files.append(str(task.places.aside))
-    if not rows_in:
+    summary.add_file(task.places, counts, notes)
+    if not counts.read:
         reporter.warn(f"{task.name}: there are no rows")
+
+
+def none_predicted(counts: Counts, notes: dict[str, str]) -> DataError | None:
+    """Return the error of a file whose rows are all set aside: the options are probably wrong."""
+    if counts.rows or not counts.aside:
+        return None
+    hint = "See --text-column, --delimiter, --encoding and --input-format."
+    return DataError(f"none of {counts.read:,} rows can be predicted; the first: {notes['aside']}", hint=hint)
+
+
+def manifest_of(job: dict[str, Any], digest: str, counts: Counts, output: Path, written: str) -> dict[str, Any]:
+    """Return the manifest of a finished output. digest: the sha256 of the input. written: the format of the output."""
+    return {
+        "job": job,
+        "input": {"name": job["input"]["name"], "sha256": digest},
+        "rows": {"in": counts.read, "out": counts.rows, "rejected": counts.aside},
+        "counts": asdict(counts),
+        "output": {"name": output.name, "format": written},
+    }
 
 
 # Which files
@@ -559,9 +573,9 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
                 reporter.warn(f"{file}:{line}: {reason}; the row is set aside")
             summary.counts.add(written.counts)
             summary.notes = written.notes | summary.notes
-            move(summary.counts.rows + summary.counts.aside, block.position)
+            move(summary.counts.read, block.position)
     counts = summary.counts
-    summary.rows_in, summary.rows_out, summary.rows_rejected = counts.rows + counts.aside, counts.rows, counts.aside
+    summary.rows_in, summary.rows_out, summary.rows_rejected = counts.read, counts.rows, counts.aside
     summary.seconds = time.monotonic() - started
     return summary
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from emotune.artifact.opening import FoundModel, open_model
+from emotune.config.kinds import available_cpus
 from emotune.data.tables import parquet
 from emotune.data.tables.file import TableFile, located, named_format
 from emotune.data.tables.layout import Layout
@@ -27,7 +28,7 @@ from emotune.data.tables.records import CSV, PARQUET, TableOptions
 from emotune.data.tables.stream import BLOCK, STDIN, Block
 from emotune.errors import DataError, EmotuneError, MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, PredictionOptions
-from emotune.inference.classifier import EmotionClassifier
+from emotune.inference.classifier import EmotionClassifier, needs_torch
 from emotune.inference.scorer import Scorer
 from emotune.inference.workers import packed_error, unpacked_error
 from emotune.labels import LabelSet
@@ -39,12 +40,14 @@ from emotune.workflows.predict import (
     BulkRequest,
     BulkSummary,
     Move,
+    already_finished,
     block_parts,
     describe_model,
     find_files,
-    needs_torch,
+    manifest_of,
+    none_predicted,
+    require_same_job,
     task_below,
-    usable_cpus,
 )
 
 _FORMAT_VERSION = 1
@@ -200,12 +203,10 @@ def _done(output: PartedOutput, job: dict[str, Any], *, single: bool, overwrite:
     if finished is None or overwrite:
         return output.begin(job, overwrite=overwrite)
     place = Place(output.places.output)
-    if finished.get("job") != job:
-        message = "it exists, predicted from another input, with another model or other options"
-        raise OutputError(message, place=place, hint="Choose another place, or replace it: --overwrite")
+    require_same_job(finished, job, place)
     output.clear()
     if single:
-        raise OutputError("already finished", place=place, hint="To predict it again: --overwrite")
+        raise already_finished(place)
     return None
 
 
@@ -419,7 +420,7 @@ def _connect(address: str | None) -> None:
     import ray
 
     alone = address is None and "RAY_ADDRESS" not in os.environ
-    own = {"num_cpus": usable_cpus(), "include_dashboard": False, "object_store_memory": _STORE} if alone else {}
+    own = {"num_cpus": available_cpus(), "include_dashboard": False, "object_store_memory": _STORE} if alone else {}
     try:
         with _silent():
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **own)
@@ -542,34 +543,19 @@ class _Job:
         self._ended.add(file.number)
 
     def _finish(self, file: _Pending, records: Sequence[PartRecord]) -> None:
-        source, summary = file.source, self._summary
+        source = file.source
         notes: dict[str, str] = {}
         counts = Counts()
         for record in records:
             counts.add(Counts(**record.counts))
             notes = record.notes | notes
-        rows_in = counts.rows + counts.aside
-        if counts.aside and not counts.rows:
-            hint = "See --text-column, --delimiter, --encoding and --input-format."
-            raise DataError(f"none of {rows_in:,} rows can be predicted; the first: {notes['aside']}", hint=hint)
-        output = source.output
-        manifest = {
-            "job": file.job,
-            "input": {"name": source.name, "sha256": records[-1].digest},
-            "rows": {"in": rows_in, "out": counts.rows, "rejected": counts.aside},
-            "counts": asdict(counts),
-            "output": {"name": output.places.output.name, "format": source.format},
-        }
-        output.finish(manifest, records, ASIDE_HEADER, parquet.join if source.format == PARQUET else None)
-        summary.rows_in += rows_in
-        summary.rows_out += counts.rows
-        summary.rows_rejected += counts.aside
-        summary.counts.add(counts)
-        summary.notes = notes | summary.notes
-        summary.outputs.append(str(output.places.output))
-        if counts.aside:
-            summary.rejected_files.append(str(output.places.aside))
-        if not rows_in:
+        if fault := none_predicted(counts, notes):
+            raise fault
+        places = source.output.places
+        manifest = manifest_of(file.job, records[-1].digest, counts, places.output, source.format)
+        source.output.finish(manifest, records, ASIDE_HEADER, parquet.join if source.format == PARQUET else None)
+        self._summary.add_file(places, counts, notes)
+        if not counts.read:
             self._reporter.warn(f"{source.name}: there are no rows")
 
 
