@@ -24,7 +24,7 @@ FLOORS: list[set[str]] = [
     {"runs"},
     {"reports"},
     {"workflows"},
-    {"cli"},
+    {"cli", "sklearn"},
     {"__main__"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
