@@ -24,6 +24,7 @@ VERBS = (
     "compare",
     "ladder",
     "export",
+    "push",
     "predict",
     "explain",
     "features",
