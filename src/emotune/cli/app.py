@@ -23,6 +23,7 @@ VERBS = (
     "check",
     "compare",
     "ladder",
+    "search",
     "export",
     "push",
     "predict",
