@@ -57,6 +57,7 @@ def test_the_blocks_of_each_page_are_found() -> None:
     assert {parameters.values[2].name for parameters in blocks("python")} == {
         "README.md",
         "evaluation.md",
+        "python.md",
         "scikit-learn.md",
     }
 
