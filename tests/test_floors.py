@@ -24,13 +24,20 @@ FLOORS: list[set[str]] = [
     {"runs"},
     {"reports"},
     {"workflows"},
-    {"cli"},
+    {"cli", "sklearn"},
     {"api"},
     {"__main__"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # No verb imports another verb, except these.
-VERBS_OF_VERBS = {("ladder", "train"), ("cross_train", "train"), ("predict_ray", "predict")}
+VERBS_OF_VERBS = {
+    ("ladder", "train"),
+    ("cross_train", "train"),
+    ("search", "train"),
+    ("search", "cross_train"),
+    ("predict_ray", "predict"),
+    ("push", "export"),
+}
 PICKLERS = {"pickle", "cPickle", "_pickle", "joblib", "marshal", "shelve", "dill", "cloudpickle"}
 HEAVY = {"torch", "transformers", "accelerate", "sklearn"}
 UNPICKLING_CALLS = {"yaml.load", "yaml.unsafe_load", "yaml.full_load", "torch.load", "pandas.read_pickle"}

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, reported
+from emotune.cli.options import (
+    INTERRUPTED,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    complete_recipe,
+    complete_run,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
@@ -18,6 +27,7 @@ def train(
         typer.Argument(
             metavar="RECIPE|FILE.yaml|RUN",
             help="A recipe (see: emotune recipes) or a YAML file; with --resume also a run directory.",
+            autocompletion=lambda incomplete: [*complete_recipe(incomplete), *complete_run(incomplete)],
         ),
     ],
     data: Annotated[

@@ -159,9 +159,37 @@ def load_config(recipe: str, overrides: Overrides = ()) -> Config:
     return _overridden(read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
-def config_from(values: dict[str, Any], overrides: Overrides = ()) -> Config:
-    """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError."""
-    return _overridden(Tree(values, {}), overrides)
+def config_from(values: dict[str, Any], overrides: Overrides = (), place: Place | None = None) -> Config:
+    """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError.
+
+    place: where the values come from, for the error.
+    """
+    return _overridden(Tree(values, {(): place}), overrides)
+
+
+def base_of(recipe: str) -> str | None:
+    """Return the shipped recipe that a recipe is, or that a YAML file extends; None for a file that extends none."""
+    if recipe in recipe_names():
+        return recipe
+    name = read_tree(Path(recipe)).values.get("extends")
+    return None if name is None else str(name)
+
+
+def recipe_values(config: Config, extends: str | None) -> dict[str, Any]:
+    """Return the content of a YAML file that gives this configuration: where it differs from the recipe it extends."""
+    kind = config.model.kind
+    base = load_config(extends, [f"{_KIND}={kind}"]) if extends else config_from({"model": {"kind": kind}})
+    theirs = base.model_dump(mode="json", by_alias=True)
+    values: dict[str, Any] = {"extends": extends} if extends else {}
+    for name, value in config.model_dump(mode="json", by_alias=True).items():
+        if isinstance(value, dict):
+            changed = {key: each for key, each in value.items() if each != theirs[name].get(key)}
+            value = {"kind": kind, **changed} if name == "model" else changed
+        elif value == theirs[name]:
+            continue
+        if value != {}:
+            values[name] = value
+    return values
 
 
 def override_data(data: DataConfig, overrides: Overrides) -> DataConfig:

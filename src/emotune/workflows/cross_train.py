@@ -155,25 +155,33 @@ def train_folds(
     Several processes train each member together, one member after another; None in all processes but the first.
     resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`.
     """
-    assert config.training.folds is not None, "the caller checks it"
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-        material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
-        training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
-        if not processes.is_first():
-            training.train_members()
-            return None
-        with writable_run(material, out, overwrite=overwrite, resume=resume):
-            if material.taught is not None:
-                teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
-            interrupted = training.train_members()
-            if interrupted is not None:
-                reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
-                reporter.info(f"to resume the training: emotune train --resume {out}")
-                return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
-            outcome = training.join()
-            backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
-        return outcome
+        return train_folds_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+
+
+def train_folds_on(
+    material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
+) -> FoldsOutcome | None:
+    """Cross-train on data that was read; otherwise as `train_folds`."""
+    config = material.config
+    assert config.training.folds is not None, "the caller checks it"
+    material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
+    training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
+    if not processes.is_first():
+        training.train_members()
+        return None
+    with writable_run(material, out, overwrite=overwrite, resume=resume):
+        if material.taught is not None:
+            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
+        interrupted = training.train_members()
+        if interrupted is not None:
+            reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
+            reporter.info(f"to resume the training: emotune train --resume {out}")
+            return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
+        outcome = training.join()
+        backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
+    return outcome
 
 
 class _Folds:

@@ -125,6 +125,7 @@ def evaluate(
     evaluation = replace(
         evaluation,
         model=str(directory),
+        model_sha256=None if model.manifest is None else model.manifest.digest,
         split=found,
         data=corpus.description,
         warnings=warnings,

@@ -18,7 +18,7 @@ from emotune import hub
 from emotune.artifact.manifest import DECISION, DEFAULT, nearest_run, seal, versions
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
-from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
+from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, Kind, TrainedKind, find_kind
 from emotune.config.loading import recipe_names
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
@@ -169,14 +169,7 @@ def reporter_of_all(reporter: TrainingReporter) -> TrainingReporter:
 def _check_and_read(
     config: Config, out: Path, reporter: TrainingReporter, *, overwrite: bool, resume: bool
 ) -> Material:
-    kind = find_kind(config.model.kind)
-    if isinstance(kind, EnsembleKind):
-        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
-        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
-    if isinstance(kind, ExportedKind):
-        hint = "Train another kind, then: emotune export RUN --out DIR"
-        raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
-    kind.require_libraries()
+    require_trainable(find_kind(config.model.kind))
     first = processes.is_first()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
@@ -260,6 +253,17 @@ def _report_no_model(out: Path, reporter: Reporter) -> None:
 
 
 # Before the training
+
+
+def require_trainable(kind: Kind) -> None:
+    """Raise ConfigError for a kind that is not trained itself, EmotuneError for a missing library of one that is."""
+    if isinstance(kind, EnsembleKind):
+        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
+        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    if isinstance(kind, ExportedKind):
+        hint = "Train another kind, then: emotune export RUN --out DIR"
+        raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
+    kind.require_libraries()
 
 
 def run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
@@ -366,6 +370,11 @@ def read(
 ) -> tuple[Corpus, list[str]]:
     """Read the data and check it; return it with the findings."""
     corpus = load_corpus(data, splits)
+    return corpus, findings_of(corpus, reporter)
+
+
+def findings_of(corpus: Corpus, reporter: TrainingReporter) -> list[str]:
+    """Report the data and return the findings about it; raises DataError when all training texts are empty."""
     for line in corpus.description:
         reporter.info(line)
     reporter.info(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
@@ -375,7 +384,7 @@ def read(
     rows = corpus.splits["train"]
     if not any(r.text.strip() for r in rows):
         raise DataError(f"all {len(rows)} training texts are empty", place=rows[0].place)
-    return corpus, findings
+    return findings
 
 
 def _session(material: Material, source: hub.Source | None, device: str, reporter: TrainingReporter) -> Session:

@@ -43,7 +43,7 @@ class TuneRequest:
 
     asked: keys of the section `tuning`, which override those of the model's run. temperatures: none, one or per_label.
     data: labelled data to use instead of the run's validation rows, read with `overrides` (`data.key=value`). out: the
-    place of a new model. labels_file and task: for a model of others that does not state them.
+    place of a new model. labels_file and task: for a model of others, or an export of one, that does not state them.
     """
 
     model: str
@@ -255,7 +255,7 @@ def _require_no_idle_option(request: TuneRequest, reason: str, hint: str | None 
 
     Raise it too for options that only concern thresholds.
     """
-    if request.out is None:
+    if request.out is None and request.labels_file is None:
         raise UsageError(reason, hint=hint)
     idle = [
         f"--{name.replace('_', '-')}"
