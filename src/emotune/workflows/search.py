@@ -377,7 +377,7 @@ class _Search:
         if reason:
             said.append(reason)
         if best is not None and best.number == trial.number:
-            said.append("← best so far")
+            said[0] += "  ← best so far"
         elif best is not None:
             whose = f"trial {best.number}" if best.number else "the recipe"
             said.append(f"best so far {percent(best.score)} ({whose})")
@@ -509,7 +509,8 @@ class _Search:
         about = f"the best of {self.plan.trials} trials of emotune search from {self.plan.recipe}"
         config = with_settings(self.material.resolved, best.settings)
         config = config.model_copy(update={"name": name, "about": about})
-        comment = "".join(f"# {line}\n" for line in wrap(said, 100))
+        origin = f"The best settings that emotune search found for {self.plan.recipe}. "
+        comment = "".join(f"# {line}\n" for line in wrap(origin + said, 100))
         return comment + yaml_text(recipe_values(config, self.plan.extends))
 
 
