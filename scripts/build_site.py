@@ -27,6 +27,8 @@ from emotune.config.schema import Config
 
 ROOT = Path(__file__).parents[1]
 STAGE = ROOT / ".site"
+# public names of modules that `import emotune` leaves out
+MORE_NAMES = ("sklearn.EmotionClassifier",)
 # pages outside of docs/, by their names on the site
 MORE_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
@@ -206,13 +208,8 @@ def value_of(value: Any) -> str:
 def python() -> str:
     """Return the page of the Python interface: directives that mkdocstrings replaces by the docstrings."""
     parts = ["# Python", "`import emotune` takes no time: heavy libraries are imported when something needs them."]
-    parts += [f"::: emotune.{name}" for name in emotune.__all__ if not name.startswith("_")]
-    parts += [
-        "## Errors",
-        f"```text\n{errors.__doc__}```",
-        "::: emotune.errors.EmotuneError",
-        "::: emotune.errors.Place",
-    ]
+    parts += [f"::: emotune.{name}" for name in (*emotune.__all__, *MORE_NAMES) if not name.startswith("_")]
+    parts += ["## Errors", f"```text\n{errors.__doc__}```", "::: emotune.errors.Place"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and the reporting of failures."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -10,9 +11,10 @@ import typer
 
 from emotune.cli.columns import wrap
 from emotune.cli.terminal import flush_or_discard, json_line, printable, writing_results
-from emotune.errors import EmotuneError
+from emotune.errors import EmotuneError, UsageError
 
 INTERRUPTED = 130
+_TIME = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
@@ -115,6 +117,15 @@ def reported(command: Command) -> Command:
             flush_or_discard(sys.stdout)  # the reader of our output has closed the pipe
 
     return cast(Command, run)
+
+
+def seconds_in(budget: str) -> float:
+    """Return the seconds of a time such as 90s, 20m or 1h30m; raises UsageError for anything else, and for no time."""
+    found = _TIME.fullmatch(budget.strip().lower())
+    seconds = sum(float(n) * unit for n, unit in zip(found.groups("0"), (3600, 60, 1), strict=True)) if found else 0.0
+    if not seconds:
+        raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {budget!r}")
+    return seconds
 
 
 def complain(error: EmotuneError | str, *, as_json: bool = False, exit_code: int = INTERRUPTED) -> None:

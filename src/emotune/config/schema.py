@@ -1,7 +1,8 @@
 """The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
 import codecs
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
@@ -341,8 +342,11 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Return YAML with every key; reading it back gives this configuration."""
-        # PyYAML does not read back these line breaks as it writes them, unless it escapes everything but ASCII
-        odd_breaks = set(self.model_dump_json()) & set("\x85\u2028\u2029")
-        return yaml.safe_dump(
-            self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=not odd_breaks
-        )
+        return yaml_text(self.model_dump(mode="json", by_alias=True))
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """Return YAML of plain values; reading it back gives the same values."""
+    # PyYAML does not read back these line breaks as it writes them, unless it escapes everything but ASCII
+    odd_breaks = set(json.dumps(values, ensure_ascii=False)) & set("\x85\u2028\u2029")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=not odd_breaks)
