@@ -5,14 +5,19 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import JsonOption, QuietOption, reported
+from emotune.cli.options import JsonOption, QuietOption, complete_model, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
 @reported
 def push(
     model: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run directory, a model directory, an export, a hub id, or default.")
+        str,
+        typer.Argument(
+            metavar="RUN",
+            help="A run directory, a model directory, an export, a hub id, or default.",
+            autocompletion=complete_model,
+        ),
     ],
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is made if it is missing.")
