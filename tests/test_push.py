@@ -79,7 +79,7 @@ def refused(code: int, *args: object) -> str:
     """The message of a push that fails with an exit code, as one error and without a traceback."""
     result = emotune("push", *args)
     assert result.exit_code == code, result.output
-    assert result.stderr.count("error: ") == 1
+    assert [line[:7] for line in result.stderr.splitlines()].count("error: ") == 1
     assert "Traceback" not in result.stderr
     return str(result.stderr)
 
@@ -139,7 +139,7 @@ def test_a_push_of_a_tuned_model_sends_what_changed_and_removes_what_is_gone(hub
     assert emotune("tune", run, "--method", "global").exit_code == 0
     uploads = hub.sent("PUT /lfs/")
     result = pushed(run, NAME)
-    assert "another version of this model" in result.stderr
+    assert "another version of the model" in result.stderr
     assert "emotune evaluate" in result.stderr
     there = files_of(hub)
     assert hub.sent("PUT /lfs/") == uploads
@@ -415,7 +415,7 @@ FAULTS = [
     ("/preupload/", Fault(status=429, headers={"Retry-After": "7"}), ("too many requests", "in 7 seconds")),
     ("/objects/batch", Fault(status=500), ("the hub failed (HTTP 500", "Push again")),
     ("PUT /lfs/", Fault(status=413), ("larger than the hub accepts", "compact")),
-    ("PUT /lfs/", Fault("cut"), ("model.safetensors", "not sent a second time")),
+    ("PUT /lfs/", Fault("cut"), ("Error while uploading", "not sent a second time")),
     ("PUT /lfs/", Fault("wait"), ("timed out", "Push again")),
     ("/lfs/verify", Fault(status=503), ("HTTP 503", "Push again")),
     ("/commit/", Fault(status=409, message="conflict"), ("was changed on the hub", "push again")),
@@ -595,7 +595,6 @@ def test_files_that_the_hub_ignores_are_noticed(hub: Hub, run: Path) -> None:
     assert ".gitignore" in refused(73, run, NAME)
 
 
-@pytest.mark.slow
 def test_a_mirror_without_xet_is_named(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

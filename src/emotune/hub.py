@@ -554,8 +554,8 @@ def _push_error(name: str, error: Exception) -> OutputError:
     if answer is None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         cause = next((str(each) for each in _causes(error.__cause__) if str(each)), "")
-        reason = "; ".join(dict.fromkeys(line for line in (*lines[:3], cause) if line))
-        hint = _AGAIN.format(later="with a network")
+        reason = "; ".join(dict.fromkeys(line.strip().rstrip(".") for line in (*lines[:3], cause) if line.strip()))
+        hint = _AGAIN.format(later="when the network works")
         if "xet" in reason.casefold():
             hint += " Behind a proxy or a mirror, HF_HUB_DISABLE_XET=1 sends files by plain HTTP."
         return OutputError(f"{name} cannot be pushed ({reason}); {_NOTHING}", hint=hint)

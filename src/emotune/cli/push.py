@@ -60,7 +60,8 @@ def push(
         rows = tuple((file.path, size(file.bytes)) for file in outcome.files)
         total = ("total", size(sum(file.bytes for file in outcome.files)))
         terminal.table(Table(("file", "size"), (*rows, total)))
-        terminal.info("nothing was sent: this is a dry run")
+        visibility = "private" if outcome.private else "public"
+        terminal.info(f"nothing was sent: this is a dry run of a push to {repository} ({visibility})")
         return
     emit(f"{outcome.status}: {outcome.url}")
     name = repository if branch == MAIN else f"{repository}@{branch}"

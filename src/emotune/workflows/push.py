@@ -37,6 +37,7 @@ from emotune.hub import MAIN, Contents, Remote
 from emotune.reporter import Reporter
 from emotune.reports.card import Result, merged_card, published_card, published_of
 from emotune.reports.evaluation import METRICS
+from emotune.reports.tables import size
 from emotune.reports.writer import PAGE
 from emotune.runs import layout
 from emotune.workflows.export import ExportRequest, export_model
@@ -139,8 +140,8 @@ def _workplace() -> Iterator[Path]:
 def _files(contents: Contents) -> tuple[PushedFile, ...]:
     found = []
     for name, content in sorted(contents.items()):
-        size = content.stat().st_size if isinstance(content, Path) else len(content)
-        found.append(PushedFile(name, size, hub.digest_of(content)))
+        length = content.stat().st_size if isinstance(content, Path) else len(content)
+        found.append(PushedFile(name, length, hub.digest_of(content)))
     return tuple(found)
 
 
@@ -241,8 +242,9 @@ def _evaluations(run: Path, manifest: Manifest, reporter: Reporter) -> dict[Path
         if metrics.get("model_sha256") == manifest.digest and manifest.digest is not None:
             found[path.parent] = metrics
         else:
-            again = f"evaluate again: emotune evaluate {run} --split {metrics.get('split')}"
-            reporter.warn(f"{path.parent} is of another version of this model and is left out; {again}")
+            level = f" --level {metrics['level']}" if metrics.get("level") else ""
+            again = f"evaluate again: emotune evaluate {run} --split {metrics.get('split')}{level}"
+            reporter.warn(f"{path.parent} is of another version of the model, or of emotune, and is left out; {again}")
     return found
 
 
@@ -273,11 +275,11 @@ def _report(
     if not page.is_file():
         return {}
     if texts := metrics.get("texts_in_report"):
-        shows = f"{page} shows {texts:,} texts of the data"
+        without = f"a report without texts: emotune evaluate {run} --texts 0"
         if request.public:
-            reporter.warn(f"{shows} and is left out; a report without texts: emotune evaluate RUN --texts 0")
+            reporter.warn(f"{page} shows {texts:,} texts of the data and is left out; {without}")
             return {}
-        reporter.info(f"{shows}; a report without texts: emotune evaluate RUN --texts 0")
+        reporter.info(f"{page} shows {texts:,} texts of the data; {without}")
     text = page.read_text(encoding="utf-8", errors="replace")
     for place in _places(metrics, run, request.model):
         text = text.replace(html.escape(place), "").replace(json.dumps(place)[1:-1], "")
@@ -334,9 +336,8 @@ def _pushed(request: PushRequest, contents: dict[str, Path | bytes], reporter: R
     outcome = PushOutcome(name, remote.branch, "already there", _files(contents), tuple(removed), private)
     if remote.holds(contents, removed):
         return replace(outcome, commit=remote.commit, url=hub.page_of(name, remote.branch))
-    size = sum(file.bytes for file in outcome.files)
-    visibility = "private" if private else "public"
-    reporter.info(f"pushing {len(contents)} files, {size / 1e6:.1f} MB, to {name} ({visibility})")
+    total = size(sum(file.bytes for file in outcome.files))
+    reporter.info(f"pushing {len(contents)} files, {total}, to {name} ({'private' if private else 'public'})")
     message = request.message or f"Push {Path(request.model).absolute().name} with emotune"
     commit = hub.publish(
         remote, contents, removed=removed, private=private, message=message, warn=reporter.warn, bars=request.bars
