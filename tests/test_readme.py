@@ -54,7 +54,12 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 def test_the_blocks_of_each_page_are_found() -> None:
     pages = {parameters.values[2].name for parameters in blocks("bash")}
     assert pages >= {"README.md", "data.md", "training.md", "evaluation.md", "comparison.md"}
-    assert {parameters.values[2].name for parameters in blocks("python")} == {"README.md", "evaluation.md"}
+    assert {parameters.values[2].name for parameters in blocks("python")} == {
+        "README.md",
+        "evaluation.md",
+        "python.md",
+        "scikit-learn.md",
+    }
 
 
 @pytest.mark.parametrize(("code", "line", "path"), blocks("python"))

@@ -14,6 +14,7 @@ import numpy as np
 
 from emotune.data.records import Record
 from emotune.decision import Decision
+from emotune.display import clean
 from emotune.labels import LabelSet, Task, mapping_to
 from emotune.labels import levels as levels_of
 from emotune.reports import provenance, tables
@@ -35,7 +36,6 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    clean,
 )
 from emotune.scoring import metrics, probabilistic
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name

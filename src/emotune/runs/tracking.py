@@ -3,6 +3,9 @@
 The trackers are TensorBoard, Weights & Biases, MLflow and Trackio, each through Accelerate. A tracker is imported only
 when `tracking.with` names it, and none of them can end a training: one that fails is left out from then on, with one
 warning. `log.jsonl` is always written.
+
+A run that resumes continues in the same run of each tracker. `tracking/trackers.json` keeps the id of that run and how
+far it has come: a resumed training repeats the steps after its checkpoint, and a tracker gets each of them once.
 """
 
 import json
@@ -10,12 +13,14 @@ import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from emotune.atomic import write_json
 from emotune.config.schema import Config, TrackingConfig
 from emotune.errors import EmotuneError, install, missing_library
 from emotune.runs.layout import LOG
@@ -26,6 +31,11 @@ if TYPE_CHECKING:
     from emotune.training.optim import Group
 
 _LOG_EVERY = 20
+_KEPT = "tracking/trackers.json"
+_CONFIGURATION, _STEP, _EPOCH, _END = range(4)  # what a tracker gets at a step, in this order
+_NOTHING = (-1, 0)
+# what identifies the run of a tracker; that of TensorBoard is a folder
+_ID_OF = {"wandb": attrgetter("id"), "mlflow": attrgetter("info.run_id"), "trackio": attrgetter("name")}
 
 
 def require(config: TrackingConfig) -> None:
@@ -49,10 +59,12 @@ class RunObserver:
     def __init__(self, config: Config, run: Path, reporter: TrainingReporter) -> None:
         self._config, self._run, self._reporter = config, run, reporter
         self._open: dict[str, Any] = {}
+        self._kept: dict[str, _Kept] = {}
         self._groups: Sequence[Group] = ()
         self._step = 0
 
     def __enter__(self) -> Self:
+        self._kept = _read_kept(self._run / _KEPT)
         for name in dict.fromkeys(self._config.tracking.trackers):
             self._try(name, "start", self._start)
         return self
@@ -69,8 +81,7 @@ class RunObserver:
         """Pass on the configuration; `groups` are the parameter groups whose rates are passed on at each step."""
         self._groups = groups
         values = _flat(self._config.model_dump(mode="json", by_alias=True))
-        for name in list(self._open):
-            self._try(name, "log", lambda name: self._open[name].store_init_configuration(dict(values)))
+        self._send(_CONFIGURATION, lambda tracker: tracker.store_init_configuration(dict(values)))
 
     def on_step(self, report: StepReport) -> None:
         self._step = report.step
@@ -78,14 +89,14 @@ class RunObserver:
             self.log("step", **asdict(report))
             factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule scales all rates alike
             rates = {f"rate/{group.part}": group.lr * factor for group in self._groups}
-            self._track({"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
+            self._track(_STEP, {"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
         self._reporter.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
         self.log("epoch", **asdict(report))
         speed = {"train/epoch_loss": report.loss, "train/examples_per_second": report.examples_per_second}
         metrics = {f"valid/{name}": value for name, value in report.metrics.items()}
-        self._track({"epoch": report.epoch, **speed, **metrics})
+        self._track(_EPOCH, {"epoch": report.epoch, **speed, **metrics})
         self._reporter.on_epoch(report)
 
     def on_progress(self, done: int, whole: int) -> None:
@@ -93,7 +104,7 @@ class RunObserver:
 
     def on_end(self, validation: Mapping[str, float]) -> None:
         """Pass on the metrics of the saved model."""
-        self._track({f"final/{name}": value for name, value in validation.items()})
+        self._track(_END, {f"final/{name}": value for name, value in validation.items()})
 
     def info(self, message: str) -> None:
         self._reporter.info(message)
@@ -101,10 +112,23 @@ class RunObserver:
     def warn(self, message: str) -> None:
         self._reporter.warn(message)
 
-    def _track(self, values: Mapping[str, float | None]) -> None:
+    def _track(self, kind: int, values: Mapping[str, float | None]) -> None:
         finite = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
-        for name in list(self._open):
-            self._try(name, "log", lambda name: self._open[name].log(dict(finite), step=self._step))
+        self._send(kind, lambda tracker: tracker.log(dict(finite), step=self._step))
+
+    def _send(self, kind: int, action: Callable[[Any], object]) -> None:
+        """Call `action` with each tracker that does not have this yet, and keep that it has it."""
+        at = (self._step, kind)
+        behind = [name for name in self._open if self._kept[name].last < at]
+        for name in behind:
+            self._try(name, "log", lambda name: action(self._open[name]))
+            if name in self._open:  # it did not fail
+                self._kept[name].last = at
+        if behind:
+            self._keep()
+
+    def _keep(self) -> None:
+        write_json(self._run / _KEPT, {name: asdict(kept) for name, kept in self._kept.items()})
 
     def _try(self, name: str, verb: str, action: Callable[[str], object]) -> None:
         """Call `action` with its output on stderr, because stdout is for results; leave a tracker out that fails."""
@@ -126,16 +150,23 @@ class RunObserver:
 
         config, make = self._config.tracking, LOGGER_TYPE_TO_CLASS[name]
         run_name, folder = config.run_name or self._run.resolve().name, str(self._run / "tracking")
+        kept = self._kept.setdefault(name, _Kept())
         if name == "tensorboard":
             tracker = make("tensorboard", folder)  # the name of a folder below `folder`
         elif name == "wandb":
             Path(folder).mkdir(exist_ok=True)
             # its copy of the terminal would send texts and paths to its server
-            tracker = make(config.project, name=run_name, dir=folder, settings={"console": "off"})
+            same = {} if kept.id is None else {"id": kept.id, "resume": "allow"}
+            tracker = make(config.project, name=run_name, dir=folder, settings={"console": "off"}, **same)
+        elif name == "mlflow":
+            tracker = make(config.project, run_name=run_name, **({} if kept.id is None else {"run_id": kept.id}))
         else:
-            tracker = make(config.project, **{"run_name" if name == "mlflow" else "name": run_name})
+            same = {"name": run_name} if kept.id is None else {"name": kept.id, "resume": "must"}
+            tracker = make(config.project, **same)
         tracker.start()
         self._open[name] = tracker
+        kept.id = str(_ID_OF[name](tracker.tracker)) if name in _ID_OF else None
+        self._keep()
 
     def _finish(self, name: str) -> None:
         tracker = self._open.pop(name)
@@ -145,6 +176,23 @@ class RunObserver:
             trackio.finish()
         else:
             tracker.finish()
+
+
+@dataclass
+class _Kept:
+    """The run of a tracker: its id, and the step and kind of the last values that it got."""
+
+    id: str | None = None
+    last: tuple[int, int] = _NOTHING
+
+
+def _read_kept(path: Path) -> dict[str, _Kept]:
+    """Return what an earlier process kept of each tracker; nothing for a new run, or a file that is not valid."""
+    try:
+        content = json.loads(path.read_bytes())
+        return {name: _Kept(each["id"], (int(each["last"][0]), int(each["last"][1]))) for name, each in content.items()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        return {}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:
