@@ -19,10 +19,12 @@ from emotune import hub as hub_module
 from emotune.artifact.manifest import DECISION, MANIFEST, find_model, read_manifest, verify
 from emotune.cli.app import app
 from emotune.decision import Decision
+from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.reports.card import Result, merged_card, published_card
 from emotune.workflows import push as module
 from local_hub import TOKEN, Fault, Hub, Repository, empty_cache, point_at, serving
+from sealed import failing_with
 
 NAME = "anna/emotions"
 TEXTS = ["so happy and glad", "I hate this", "scared of the rain"]
@@ -228,6 +230,22 @@ def test_an_export_beside_the_model_is_verified_and_needs_no_pytorch(hub: Hub, b
     assert not any(name.startswith("onnx/") for name in files_of(hub))
     assert emotune("export", NAME, "--out", tmp_path / "made").exit_code == 0
     assert load(str(tmp_path / "made")).predict(TEXTS) == exported.predict(TEXTS)
+
+
+def test_the_folder_of_an_export_is_a_model_of_its_own(
+    hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = find_model("default")
+    monkeypatch.setattr(module, "export_model", lambda request, _: shutil.copytree(made, request.out))
+    pushed(run, NAME, "--with-onnx")
+    assert files_of(hub)["onnx/model.onnx"] == (made / "model.onnx").read_bytes()
+    hub.calls.clear()
+    assert load(NAME).predict(TEXTS) == load(str(run)).predict(TEXTS)
+    assert not hub.sent("onnx/model.onnx")
+    assert load(f"{NAME}/onnx@main").predict(TEXTS) == load("default").predict(TEXTS)
+    pushed(run, "anna/alone")
+    with pytest.raises(ModelError, match="no export"):
+        find_model("anna/alone/onnx")
 
 
 def test_a_model_that_needs_no_export_is_not_exported(hub: Hub, run: Path) -> None:
@@ -578,6 +596,22 @@ def test_a_hub_that_is_not_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     message = refused(73, run, NAME)
     assert "nothing was published" in message
     assert "network" in message
+
+
+@pytest.mark.parametrize("place", ["tempfile", "cache"])
+def test_a_full_disk_is_named_with_another_place(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    full = failing_with(OSError(28, "No space left on device", "x"))
+    pushed(run, NAME)
+    if place == "cache":
+        monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
+    else:
+        monkeypatch.setattr(module, "TemporaryDirectory", full)
+    with unchanged(hub):
+        message = refused(73, run, NAME)
+    assert "No space left" in message
+    assert ("HF_HOME" if place == "cache" else "TMPDIR") in message
 
 
 def test_offline_mode_forbids_a_push(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,16 +261,21 @@ def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator
             f"{name} has no revision {revision!r} on the hub", hint="Its page lists branches, tags and commits."
         ) from None
     except Exception as error:  # httpx, json and xet raise exceptions of their own
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                f"cannot write the hub's cache: {error.strerror} ({error.filename})",
-                hint="Name a folder with free space in the environment variable HF_HOME.",
-            ) from error
+        _require_room(error)
         root = error.__cause__ or error
         reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
         raise HubError(
             f"{kind.missing.format(name)}, and the hub failed ({reason})",
             hint=f"Try again with a network, or fetch it on another machine and pass its directory: {kind.instead}",
+        ) from error
+
+
+def _require_room(error: Exception) -> None:
+    """Raise OutputError if an exception says that the hub's cache cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        raise OutputError(
+            f"cannot write the hub's cache: {error.strerror} ({error.filename})",
+            hint="Name a folder with free space in the environment variable HF_HOME.",
         ) from error
 
 
@@ -514,6 +519,7 @@ def _pushing(name: str) -> Iterator["HfApi"]:
     except EmotuneError:
         raise
     except Exception as error:  # httpx, json and xet raise exceptions of their own
+        _require_room(error)
         raise _push_error(name, error) from error
     finally:
         session.timeout = before
