@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import JsonOption, QuietOption, reported
+from emotune.cli.options import JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
 @reported
 def push(
-    model: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run directory, a model directory, an export, a hub id, or default.")
-    ],
+    model: ModelArgument,
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is made if it is missing.")
     ],

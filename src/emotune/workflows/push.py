@@ -19,6 +19,7 @@ from typing import Any
 from emotune import hub
 from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import (
+    ASIDE,
     CARD,
     EXPORTED,
     MANIFEST,
@@ -43,8 +44,7 @@ from emotune.runs import layout
 from emotune.workflows.export import ExportRequest, export_model
 
 _EVALUATIONS = "eval"
-# what a push writes beside a model, and what `hf download` adds to it
-_BESIDE = (f"{_EVALUATIONS}/", f"{EXPORTED}/", ".cache/")
+_BESIDE = (f"{_EVALUATIONS}/", *ASIDE)  # folders of a repository beside the model
 # what a repository may have beside a model
 _NEUTRAL = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
 # the leading folders of an absolute path, on Windows too
