@@ -623,10 +623,11 @@ def test_offline_mode_forbids_a_push(hub: Hub, run: Path, monkeypatch: pytest.Mo
     pushed(run, NAME, "--dry-run")
 
 
-def test_files_that_the_hub_ignores_are_noticed(hub: Hub, run: Path) -> None:
+def test_a_repository_that_ignores_files_is_left_alone(hub: Hub, run: Path) -> None:
     hub.pushed[NAME] = Repository(private=True)
     hub.pushed[NAME].commit("main", {".gitignore": b"model.safetensors\n"}, "initial commit")
-    assert ".gitignore" in refused(73, run, NAME)
+    with unchanged(hub):
+        assert "Delete .gitignore" in refused(73, run, NAME)
 
 
 def test_a_mirror_without_xet_is_named(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -439,23 +439,12 @@ def publish(
 
     name, branch = remote.name, remote.branch
     with _pushing(name) as api, _reporting_retries(warn), _progress_bars(shown=bars):
-        if remote.private is None:
-            api.create_repo(name, private=private, exist_ok=True)
-            remote = replace(_state(api, name, MAIN), branch=branch)
-            if remote.private is not private:  # somebody else created it, or the organisation decides
-                is_now = "private" if remote.private else "public"
-                hint = f"Look at its settings: {page_of(name)}/settings"
-                raise OutputError(f"the new repository {name} is {is_now}; {_NOTHING}", hint=hint)
-            remote = replace(remote, commit=remote.commit if branch == MAIN else None)
-        if remote.commit is None and branch != MAIN:
-            api.create_branch(name, branch=branch, exist_ok=True)
+        parent = _made(api, remote, private=private).parent
         operations: list[Any] = [CommitOperationAdd(path, content) for path, content in contents.items()]
         operations += [CommitOperationDelete(path, is_folder=False) for path in removed]
         failure: Exception | None = None
         try:
-            made = api.create_commit(
-                name, operations, commit_message=message, revision=branch, parent_commit=remote.parent
-            )
+            api.create_commit(name, operations, commit_message=message, revision=branch, parent_commit=parent)
         except Exception as error:  # the answer may be lost, and the commit not
             failure = error
             if (answer := _answer(error)) is not None and answer.status_code < 500:
@@ -463,16 +452,29 @@ def publish(
         try:
             now = _state(api, name, branch)
         except Exception as error:
-            if failure is None:
-                return str(made.oid)
             hint = "Push again: a commit that arrived is recognised, and nothing is sent twice."
             raise OutputError(f"the connection broke, and {name} may have the commit or not", hint=hint) from error
         if now.commit is not None and now.holds(contents, removed):
             return now.commit
         if failure is not None:
             raise failure
-    hint = "Look for a .gitignore there that excludes files of the model, and for a push at the same time."
+    hint = "Look at its history for a push at the same time, then push again."
     raise OutputError(f"{name} on the hub does not have all files of this push", hint=hint)
+
+
+def _made(api: "HfApi", remote: Remote, *, private: bool) -> Remote:
+    """Make what is missing, the repository and the branch, and return the repository."""
+    name, branch = remote.name, remote.branch
+    if remote.private is None:
+        api.create_repo(name, private=private, exist_ok=True)
+        remote = _state(api, name, branch)
+        if remote.private is not private:  # somebody else created it, or the organisation decides
+            is_now = "private" if remote.private else "public"
+            hint = f"Look at its settings: {page_of(name)}/settings"
+            raise OutputError(f"the new repository {name} is {is_now}; {_NOTHING}", hint=hint)
+    if remote.commit is None and branch != MAIN:
+        api.create_branch(name, branch=branch, exist_ok=True)
+    return remote
 
 
 class _Retries(logging.Handler):

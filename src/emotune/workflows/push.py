@@ -45,8 +45,9 @@ from emotune.workflows.export import ExportRequest, export_model
 
 _EVALUATIONS = "eval"
 _BESIDE = (f"{_EVALUATIONS}/", *ASIDE)  # folders of a repository beside the model
+_IGNORE = ".gitignore"
 # what a repository may have beside a model
-_NEUTRAL = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
+_NEUTRAL = (".gitattributes", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
 # the leading folders of an absolute path, on Windows too
 _FOLDERS = re.compile(
     r"(?<![\w/:.}\\])(?:~?/(?:[^\s/'\"`|<>():;,]+/)+|(?:[A-Za-z]:[\\/]+|\\\\)(?:[^\s\\/'\"`|<>():;,]+[\\/]+)+)"
@@ -352,6 +353,9 @@ def _require_place(remote: Remote, request: PushRequest) -> None:
         is_now, option = ("private", "without --public") if remote.private else ("public", "with --public")
         hint = f"Push {option}, or change it on its page: {hub.page_of(name)}/settings"
         raise OutputError(f"{name} is {is_now} on the hub, which a push does not change; nothing was sent", hint=hint)
+    if _IGNORE in remote.digests:  # the hub would leave files out of the commit without a word
+        message = f"{name} on the hub has a {_IGNORE}, which may exclude files of the model; nothing was sent"
+        raise OutputError(message, hint=f"Delete {_IGNORE} there, then push again.")
     foreign = sorted(set(remote.digests) - set(_NEUTRAL))
     if foreign and MANIFEST not in remote.digests:
         message = f"{name} on the hub has files of other software ({', '.join(foreign[:3])}); nothing was sent"
