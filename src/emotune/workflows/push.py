@@ -168,8 +168,10 @@ def _contents(request: PushRequest, found: FoundModel, folder: Path, reporter: R
             results.append(_result(path, metrics, card, f"{_EVALUATIONS}/{path.name}" if report else None))
         with suppress(EmotuneError):
             seed = layout.read_config(run).training.seed
-    if not results:
-        reporter.info(f"the card has no results: emotune evaluate {request.model}, then push again")
+    if run is None:
+        reporter.info("this model is not in a run, so no evaluations are pushed with it")
+    elif not results:
+        reporter.info(f"the card has no results: emotune evaluate {run}, then push again")
     contents[CARD] = published_card(card, request.repository, found.decision, results, seed).encode()
     if request.with_onnx:
         contents |= _export(request, folder / request.repository.rpartition("/")[2], reporter)
