@@ -137,6 +137,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
             "train",
         ),
         "train encoder": (["train", "starter", *steps, "--out", "encoder"], "train"),
+        "train lora": (["train", "starter", *steps, "--set", "model.adapter=lora", "--out", "lora"], "train,peft"),
         "train bilstm": (["train", "goemotions-bilstm-max", *steps, "--out", "bilstm"], "train"),
         "resume": (["train", "--resume", "dummy"], ""),
         "predict": (["predict", "-m", first, "happy"], ""),

@@ -62,6 +62,16 @@ def teach(config: Config, corpus: Corpus, resumed: Path | None = None) -> Taught
     return found
 
 
+class Said(NullReporter):
+    """Keeps warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
 # Targets
 
 
@@ -110,6 +120,33 @@ def test_unlabelled_texts_and_fragments_have_the_targets_of_the_teacher(
     assert "1 more" not in taught.note
     assert "2 of " in taught.note
     assert f"{len(fragments)} fragments" in taught.note
+
+
+def test_texts_that_a_cross_trained_teacher_knows_have_out_of_fold_targets(
+    base: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(tiny.multi_label(base), data)
+    out, kind = tmp_path / "teacher", ("--set", "model.kind=tfidf")
+    result = call("train", "starter", "--data", data, "--out", out, "--folds", 2, *kind)
+    assert result.exit_code == 0, result.output
+    (tmp_path / "more.txt").write_text(BESIDE["text"])
+    config = config_of(out, unlabelled_texts=str(tmp_path / "more.txt"))
+    taught, classifier = teach(config, corpus, tmp_path), emotune.load(out)
+    logits, records = load_file(out / "oof.safetensors")["logits"], corpus.splits["train"]
+    expected = classifier.decision.probabilities(logits)
+    np.testing.assert_allclose(taught.of(records), expected, atol=1e-6)
+    seen = classifier.predict_proba([record.text for record in records])
+    assert np.abs(seen - expected).max() > 0.01  # the mean of members, one of which was trained on the text
+    new = classifier.predict_proba([record.text for record in taught.more])
+    np.testing.assert_allclose(taught.of(taught.more), new, atol=1e-6)
+    with (data / "train.csv").open("a") as file:
+        file.write("furious rain again,1,0,0\n")
+    changed = Said()
+    found = teacher.teach(config, corpus, tmp_path, changed, "auto")
+    assert found is not None
+    np.testing.assert_allclose(found.of(records), seen, atol=1e-6)
+    assert "is gone or has changed" in changed.warnings[0]
 
 
 def test_the_same_run_scores_its_texts_once(

@@ -2,8 +2,9 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
@@ -14,6 +15,27 @@ from emotune.errors import EmotuneError, UsageError
 
 INTERRUPTED = 130
 _TIME = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Return the runs in runs/ whose paths begin so, for the completion of the shell."""
+    return _beginning((str(config.parent) for config in Path("runs").glob("*/config.yaml")), incomplete)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return `default` and the runs in runs/, as far as they begin so."""
+    return [*_beginning(["default"], incomplete), *complete_run(incomplete)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the recipes that begin so."""
+    from emotune.config.loading import recipe_names
+
+    return _beginning(recipe_names(), incomplete)
 
 
 def _device(name: str) -> str:
@@ -39,7 +61,12 @@ DataSetOption = Annotated[
 ]
 TuneSplit = Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")]
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run directory, a model directory, a hub id, or default.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run directory, a model directory, a hub id, or default.",
+        autocompletion=complete_model,
+    ),
 ]
 TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")]
 ModelOption = Annotated[
@@ -49,6 +76,7 @@ ModelOption = Annotated[
         "-m",
         envvar="EMOTUNE_MODEL",
         help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
+        autocompletion=complete_model,
     ),
 ]
 MaxWindowsOption = Annotated[

@@ -2,7 +2,8 @@
 
     taught = teach(config, corpus, resumed, reporter, device)
 
-The teacher scores the training texts once, and those of `data.unlabelled_texts` and `data.fragments`. The run keeps the
+The teacher scores the training texts once, and those of `data.unlabelled_texts` and `data.fragments`. A teacher of
+`train --folds` gives a text that it was trained on the probabilities of the member that was not. The run keeps the
 probabilities, so a resumed training has the same targets, even if the teacher is gone.
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emotune.artifact.manifest import run_of
 from emotune.artifact.opening import FoundModel, open_model
 from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import locate
@@ -21,7 +23,7 @@ from emotune.data.records import Corpus, Record
 from emotune.errors import MissingInputError, UsageError
 from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, in_order, label_difference
-from emotune.runs.layout import TEACHER, Floats, load_arrays, save_arrays
+from emotune.runs.layout import OOF, TEACHER, Floats, cached_rows, load_arrays, records_of, save_arrays
 from emotune.training import processes
 from emotune.training.progress import TrainingReporter
 from emotune.training.session import Taught
@@ -128,14 +130,36 @@ def _score(
     found: FoundModel, labels: LabelSet, texts: Sequence[str], reporter: TrainingReporter, device: str
 ) -> Floats:
     """Return the probabilities of texts by a teacher, shape (texts, labels)."""
-    classifier = run_model(found, device=device, warn=reporter.warn)
+    classifier, known = run_model(found, device=device, warn=reporter.warn), _out_of_fold(found, reporter)
     probabilities = np.zeros((len(texts), len(labels)), dtype=np.float32)
     for start in range(0, len(texts), _CHUNK):
         part = texts[start : start + _CHUNK]
-        each = classifier.predict_proba(part, batch_size=_BATCH)
+        new = iter(classifier.predict_proba([text for text in part if text not in known], batch_size=_BATCH))
+        each = np.stack([known[text] if text in known else next(new) for text in part])
         probabilities[start : start + len(part)] = in_order(each, classifier.labels, labels)
         reporter.on_progress(start + len(part), len(texts))
     return probabilities
+
+
+def _out_of_fold(found: FoundModel, reporter: TrainingReporter) -> dict[str, Floats]:
+    """Return the out-of-fold probabilities of the training texts of a cross-trained model, shape (labels,) each.
+
+    Equal texts are in one fold, so a text has one row. Empty for another model, or where its data has changed.
+    """
+    run, labels = run_of(found.directory), found.decision.labels
+    kept = None if run is None or found.manifest is None else cached_rows(run, found.manifest.data, labels).get(OOF)
+    if run is None or kept is None:
+        return {}
+    records = records_of(run, "train", labels, kept.sha256)
+    if records is None:
+        reporter.warn(
+            f"the training data of the teacher {found.name} is gone or has changed: texts that it was trained on have "
+            "the mean of all its members, not the probabilities of the one that was not trained on them"
+        )
+        return {}
+    reporter.info(f"its {len(records):,} training texts: the probabilities of the member that was not trained on them")
+    probabilities = found.decision.probabilities(kept.logits)
+    return {record.text: row for record, row in zip(records, probabilities, strict=True)}
 
 
 def _digest(teacher: str, labels: LabelSet, texts: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":

@@ -567,7 +567,7 @@ def _streamed(request: BulkRequest, reporter: Reporter, move: Move) -> BulkSumma
     results: BinaryIO = sys.stdout.buffer
     with closing(table), _scorer(request, found, reporter, table.size or 0) as scorer:
         _put(results, writer.head())
-        for block, written in scorer().written(writer, table.blocks()):
+        for block, written in scorer().written(writer, table.blocks(block_parts(found))):
             _put(results, written.output)
             for file, line, reason, _ in csv.reader(StringIO(written.aside.decode(), newline="")):
                 reporter.warn(f"{file}:{line}: {reason}; the row is set aside")
