@@ -374,7 +374,9 @@ def of_kind(base: Path, kind: str, tmp_path: Path) -> Path | str:
     return emotune.train("starter", tiny.multi_label(base), tmp_path / kind, **settings).run
 
 
-@pytest.mark.parametrize("kind", ["default", "encoder", "features", "tfidf", "ngrams"])
+@pytest.mark.parametrize(
+    "kind", ["default", "encoder", pytest.param("features", marks=pytest.mark.slow), "tfidf", "ngrams"]
+)
 def test_threads_predict_as_one_does(kind: str, base: Path, tmp_path: Path) -> None:
     classifier = emotune.load(of_kind(base, kind, tmp_path), device="cpu")
     texts = tiny.texts(200, lambda i: ["glad"])

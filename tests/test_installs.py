@@ -151,6 +151,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
         "features parquet": (["features", data, "--encoder", encoder, "--out", "rows.parquet"], "train,parquet"),
         "export": (["export", network, "--out", "exported"], "export"),
         "ladder": (["ladder", data, "--encoder", encoder, "--approaches", "dummy", "--out", "ladder"], "train"),
+        "search": (["search", "emotion-tfidf", "--data", data, "--trials", "1", "--out", "searched"], "ngrams,search"),
     }
 
 

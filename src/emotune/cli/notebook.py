@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emotune.cli.terminal import Terminal, printable
@@ -30,12 +31,13 @@ class Notebook(Terminal):
         from IPython.display import display
 
         super().__init__()
+        self._home = str(Path.home())  # a notebook is shown to others, who need not know it
         self._lines: list[str] = []
         self._drawn = 0.0
         self._output: Any = display(self._content("", 0, 1), raw=True, display_id=True)
 
     def _print(self, message: str, head: str = "") -> None:
-        self._lines.append(printable(head + message))
+        self._lines.append(printable(head + message).replace(self._home, "~"))
         self._output.update(self._content("", 0, 1), raw=True)
 
     def _move(self, what: str, done: int, whole: int | None) -> None:

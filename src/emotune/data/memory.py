@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
-from emotune.atomic import write_file
+from emotune.atomic import write_file, writing
 from emotune.data.published import cache_directory
 from emotune.data.split_files import SPLIT_NAMES
 from emotune.errors import DataError
@@ -29,7 +29,8 @@ def stored(data: Any) -> str:
     (of each text a name, or a list of names). A mapping of splits (train, valid, test) to these becomes a folder.
     Columns are recognised as in a file; a missing value (None, NaN) is null.
 
-    Raises TypeError for anything else, DataError for a mapping without splits and for texts without labels.
+    Raises TypeError for anything else, DataError for a mapping without splits and for texts without labels, OutputError
+    for a cache that cannot be written.
     """
     if isinstance(data, Mapping):
         files = {_split(name): _lines(table) for name, table in data.items()}
@@ -37,7 +38,8 @@ def stored(data: Any) -> str:
         files = {_ALONE: _lines(data)}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]
     folder = cache_directory() / FOLDER / digest
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, content in files.items():
         path = folder / f"{name}.jsonl"
         if not path.is_file():

@@ -93,7 +93,7 @@ class CompareOutcome(Shown):
         yield "", main_table(self.report, headline_metrics(self.report))
         if self.report.comparison.differences:
             yield "Differences", difference_table(self.report)
-            yield "F1 by label", label_table(self.report)
+            yield f"F1 by label; ▲ ▼: significantly different from {self.report.reference}", label_table(self.report)
 
     def _data(self) -> FrameData:
         """Return the runs, the best first, with their metrics, the ends of the intervals, and their costs."""
