@@ -500,19 +500,23 @@ def test_ctrl_c_in_a_training(base: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(as_json("--resume", "out")["trials"]) == 2
 
 
+POINTS = (
+    ("emotune.workflows.train.seal", 1),  # in the recipe's training
+    ("emotune.workflows.search.counting_metrics", 2),  # a trial is trained, and its score is not recorded
+    ("emotune.workflows.search.with_settings", 1),  # before a trial
+    ("emotune.workflows.search.open_model", 2),  # the recipe's model has judged, the best trial's has not
+    ("emotune.workflows.search.write_report", 1),
+)
+
+
 @pytest.mark.slow
 def test_killed_anywhere_it_resumes_to_the_same_result(base: Path) -> None:
     args = ["search", *network(base, 4)]
-    whole = killing.seconds([*args, "--out", "whole"], Path("said"))
-    rng, kills = np.random.default_rng(0), 0
-    code = killing.emotune(args, Path("said"), kill=float(0.7 * whole * rng.random() + 0.2 * whole))
-    while code == -9:
-        kills += 1
-        resume = "--resume" if Path("out/search.json").exists() else "--overwrite"
-        later = ["search", "--resume", "out"] if resume == "--resume" else [*args, resume]
-        code = killing.emotune(later, Path("said"), kill=float(0.5 * whole) if kills < 3 else None)
-    assert code == 0, Path("said").read_text()
-    assert kills
+    assert killing.emotune([*args, "--out", "whole"], Path("said")) == 0, Path("said").read_text()
+    for i, (point, nth) in enumerate(POINTS):
+        code = killing.emotune(["search", "--resume", "out"] if i else args, Path("said"), kill=point, nth=nth)
+        assert code == -9, (point, Path("said").read_text())
+    assert killing.emotune(["search", "--resume", "out"], Path("said")) == 0, Path("said").read_text()
     ours, theirs = (json.loads(Path(out, "report/search.json").read_text()) for out in ("out", "whole"))
     assert ended(ours) == ended(theirs)
     assert ours["gain"] == theirs["gain"]
