@@ -105,6 +105,7 @@ class Hub:
     faults: dict[str, Fault] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     on_commit: "Callable[[Hub], None] | None" = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def sent(self, part: str) -> int:
@@ -127,7 +128,8 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_POST(self) -> None:
-        self.answer(self.body())
+        fault = self.fault()
+        self.answer(self.body(cut=fault is not None and fault.action == "cut"), fault)
 
     def do_PUT(self) -> None:
         self.do_POST()
@@ -137,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.hub.gone:
             return  # hang up
         if path == "/api/whoami-v2" or self.repository(path) is not None:
-            self.answer(b"")
+            self.answer(b"", self.fault())
             return
         self.hub.requests.append(path)
         status = next((answer for part, answer in self.hub.statuses.items() if part in path), None)
@@ -179,9 +181,8 @@ class Handler(BaseHTTPRequestHandler):
 
     # pushes, and reads of what was pushed
 
-    def body(self) -> bytes:
-        """The body of the request; half of it for a fault that cuts the connection."""
-        cut = self.fault("cut") is not None
+    def body(self, *, cut: bool) -> bytes:
+        """The body of the request; half of it for a connection that is cut."""
         if "Content-Length" in self.headers:
             length = int(self.headers["Content-Length"])
             return self.rfile.read(length // 2 if cut else length)
@@ -199,31 +200,30 @@ class Handler(BaseHTTPRequestHandler):
     def call(self) -> str:
         return f"{self.command} {unquote(self.path.split('?')[0])}"
 
-    def fault(self, action: str) -> Fault | None:
-        """The fault of that action for this request, if there is one."""
-        found = next((each for part, each in self.hub.faults.items() if part in self.call), None)
-        return found if found is not None and found.action == action and found.times > 0 else None
+    def fault(self) -> Fault | None:
+        """The fault of this request, if there is one."""
+        with self.hub.lock:
+            found = next((each for part, each in self.hub.faults.items() if part in self.call), None)
+            if found is None or found.times == 0:
+                return None
+            found.times -= 1
+            return found
 
-    def answer(self, body: bytes) -> None:
+    def answer(self, body: bytes, fault: Fault | None) -> None:
         """Answer a request of a push, or fail."""
         self.hub.calls.append(self.call)
-        for action in ("refuse", "cut", "lose", "wait"):
-            if (fault := self.fault(action)) is not None:
-                fault.times -= 1
-                if action == "refuse":
-                    content = json.dumps({"error": fault.message}).encode() if fault.message else b""
-                    self.reply(fault.status, content, {"Content-Type": "application/json"} | fault.headers)
-                    return
-                if action == "wait":
-                    self.hub.ended.wait(10)
-                if action == "lose":
-                    self.wfile = io.BytesIO()
-                    self.handle_push(body)
-                self.hang_up()
-                return
-        self.handle_push(body)
-
-    def hang_up(self) -> None:
+        if fault is None:
+            self.handle_push(body)
+            return
+        if fault.action == "refuse":
+            content = json.dumps({"error": fault.message}).encode() if fault.message else b""
+            self.reply(fault.status, content, {"Content-Type": "application/json"} | fault.headers)
+            return
+        if fault.action == "wait":
+            self.hub.ended.wait(10)
+        if fault.action == "lose":
+            self.wfile = io.BytesIO()
+            self.handle_push(body)
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 

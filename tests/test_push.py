@@ -19,10 +19,12 @@ from emotune import hub as hub_module
 from emotune.artifact.manifest import DECISION, MANIFEST, find_model, read_manifest, verify
 from emotune.cli.app import app
 from emotune.decision import Decision
+from emotune.errors import ModelError
 from emotune.inference.classifier import load
 from emotune.reports.card import Result, merged_card, published_card
 from emotune.workflows import push as module
 from local_hub import TOKEN, Fault, Hub, Repository, empty_cache, point_at, serving
+from sealed import failing_with
 
 NAME = "anna/emotions"
 TEXTS = ["so happy and glad", "I hate this", "scared of the rain"]
@@ -79,7 +81,7 @@ def refused(code: int, *args: object) -> str:
     """The message of a push that fails with an exit code, as one error and without a traceback."""
     result = emotune("push", *args)
     assert result.exit_code == code, result.output
-    assert result.stderr.count("error: ") == 1
+    assert [line[:7] for line in result.stderr.splitlines()].count("error: ") == 1
     assert "Traceback" not in result.stderr
     return str(result.stderr)
 
@@ -139,7 +141,7 @@ def test_a_push_of_a_tuned_model_sends_what_changed_and_removes_what_is_gone(hub
     assert emotune("tune", run, "--method", "global").exit_code == 0
     uploads = hub.sent("PUT /lfs/")
     result = pushed(run, NAME)
-    assert "another version of this model" in result.stderr
+    assert "another version of the model" in result.stderr
     assert "emotune evaluate" in result.stderr
     there = files_of(hub)
     assert hub.sent("PUT /lfs/") == uploads
@@ -177,8 +179,7 @@ def test_a_branch_is_made_and_read_by_its_name(hub: Hub, run: Path) -> None:
 @pytest.mark.parametrize("model", ["default", "model"])
 def test_the_model_of_the_package_and_a_model_without_a_run(hub: Hub, run: Path, tmp_path: Path, model: str) -> None:
     name = model if model == "default" else str(shutil.copytree(run / "model", tmp_path / "alone"))
-    result = pushed(name, NAME)
-    assert "emotune evaluate" in result.stderr
+    assert "not in a run" in pushed(name, NAME).stderr
     assert load(NAME).predict(TEXTS) == load(name).predict(TEXTS)
 
 
@@ -218,16 +219,32 @@ def test_an_export_beside_the_model_is_verified_and_needs_no_pytorch(hub: Hub, b
     exported = load(f"{NAME}/onnx")
     assert read_manifest(find_model(f"{NAME}/onnx")).kind == "onnx"
     assert exported.predict_proba(TEXTS) == pytest.approx(trained.predict_proba(TEXTS), abs=1e-4)
-    whole = tmp_path / "downloaded"
-    for name, content in hub.pushed[NAME].files().items():
-        (whole / name).parent.mkdir(parents=True, exist_ok=True)
-        (whole / name).write_bytes(content)
-    assert load(str(whole)).predict(TEXTS) == trained.predict(TEXTS)
-    assert load(str(whole / "onnx")).predict(TEXTS) == exported.predict(TEXTS)
     pushed(run, NAME)
     assert not any(name.startswith("onnx/") for name in files_of(hub))
     assert emotune("export", NAME, "--out", tmp_path / "made").exit_code == 0
     assert load(str(tmp_path / "made")).predict(TEXTS) == exported.predict(TEXTS)
+
+
+def test_the_folder_of_an_export_is_a_model_of_its_own(
+    hub: Hub, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    made = find_model("default")
+    monkeypatch.setattr(module, "export_model", lambda request, _: shutil.copytree(made, request.out))
+    pushed(run, NAME, "--with-onnx")
+    assert files_of(hub)["onnx/model.onnx"] == (made / "model.onnx").read_bytes()
+    hub.calls.clear()
+    assert load(NAME).predict(TEXTS) == load(str(run)).predict(TEXTS)
+    assert not hub.sent("onnx/model.onnx")
+    assert load(f"{NAME}/onnx@main").predict(TEXTS) == load("default").predict(TEXTS)
+    whole = tmp_path / "downloaded"
+    snapshot_download(NAME, local_dir=whole)
+    assert load(str(whole)).predict(TEXTS) == load(str(run)).predict(TEXTS)
+    assert load(str(whole / "onnx")).predict(TEXTS) == load("default").predict(TEXTS)
+    pushed(whole, "anna/alone")
+    with pytest.raises(ModelError, match="no export"):
+        find_model("anna/alone/onnx")
 
 
 def test_a_model_that_needs_no_export_is_not_exported(hub: Hub, run: Path) -> None:
@@ -415,7 +432,7 @@ FAULTS = [
     ("/preupload/", Fault(status=429, headers={"Retry-After": "7"}), ("too many requests", "in 7 seconds")),
     ("/objects/batch", Fault(status=500), ("the hub failed (HTTP 500", "Push again")),
     ("PUT /lfs/", Fault(status=413), ("larger than the hub accepts", "compact")),
-    ("PUT /lfs/", Fault("cut"), ("model.safetensors", "not sent a second time")),
+    ("PUT /lfs/", Fault("cut"), ("Error while uploading", "not sent a second time")),
     ("PUT /lfs/", Fault("wait"), ("timed out", "Push again")),
     ("/lfs/verify", Fault(status=503), ("HTTP 503", "Push again")),
     ("/commit/", Fault(status=409, message="conflict"), ("was changed on the hub", "push again")),
@@ -580,6 +597,22 @@ def test_a_hub_that_is_not_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert "network" in message
 
 
+@pytest.mark.parametrize("place", ["tempfile", "cache"])
+def test_a_full_disk_is_named_with_another_place(
+    hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    full = failing_with(OSError(28, "No space left on device", "x"))
+    pushed(run, NAME)
+    if place == "cache":
+        monkeypatch.setattr("huggingface_hub.HfApi.hf_hub_download", full)
+    else:
+        monkeypatch.setattr(module, "TemporaryDirectory", full)
+    with unchanged(hub):
+        message = refused(73, run, NAME)
+    assert "No space left" in message
+    assert ("HF_HOME" if place == "cache" else "TMPDIR") in message
+
+
 def test_offline_mode_forbids_a_push(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
@@ -589,13 +622,13 @@ def test_offline_mode_forbids_a_push(hub: Hub, run: Path, monkeypatch: pytest.Mo
     pushed(run, NAME, "--dry-run")
 
 
-def test_files_that_the_hub_ignores_are_noticed(hub: Hub, run: Path) -> None:
+def test_a_repository_that_ignores_files_is_left_alone(hub: Hub, run: Path) -> None:
     hub.pushed[NAME] = Repository(private=True)
     hub.pushed[NAME].commit("main", {".gitignore": b"model.safetensors\n"}, "initial commit")
-    assert ".gitignore" in refused(73, run, NAME)
+    with unchanged(hub):
+        assert "Delete .gitignore" in refused(73, run, NAME)
 
 
-@pytest.mark.slow
 def test_a_mirror_without_xet_is_named(hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

@@ -261,16 +261,21 @@ def _hub_errors(name: str, revision: str | None, kind: Repositories) -> Iterator
             f"{name} has no revision {revision!r} on the hub", hint="Its page lists branches, tags and commits."
         ) from None
     except Exception as error:  # httpx, json and xet raise exceptions of their own
-        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(
-                f"cannot write the hub's cache: {error.strerror} ({error.filename})",
-                hint="Name a folder with free space in the environment variable HF_HOME.",
-            ) from error
+        _require_room(error)
         root = error.__cause__ or error
         reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
         raise HubError(
             f"{kind.missing.format(name)}, and the hub failed ({reason})",
             hint=f"Try again with a network, or fetch it on another machine and pass its directory: {kind.instead}",
+        ) from error
+
+
+def _require_room(error: Exception) -> None:
+    """Raise OutputError if an exception says that the hub's cache cannot be written."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        raise OutputError(
+            f"cannot write the hub's cache: {error.strerror} ({error.filename})",
+            hint="Name a folder with free space in the environment variable HF_HOME.",
         ) from error
 
 
@@ -434,23 +439,12 @@ def publish(
 
     name, branch = remote.name, remote.branch
     with _pushing(name) as api, _reporting_retries(warn), _progress_bars(shown=bars):
-        if remote.private is None:
-            api.create_repo(name, private=private, exist_ok=True)
-            remote = replace(_state(api, name, MAIN), branch=branch)
-            if remote.private is not private:  # somebody else created it, or the organisation decides
-                is_now = "private" if remote.private else "public"
-                hint = f"Look at its settings: {page_of(name)}/settings"
-                raise OutputError(f"the new repository {name} is {is_now}; {_NOTHING}", hint=hint)
-            remote = replace(remote, commit=remote.commit if branch == MAIN else None)
-        if remote.commit is None and branch != MAIN:
-            api.create_branch(name, branch=branch, exist_ok=True)
+        parent = _made(api, remote, private=private).parent
         operations: list[Any] = [CommitOperationAdd(path, content) for path, content in contents.items()]
         operations += [CommitOperationDelete(path, is_folder=False) for path in removed]
         failure: Exception | None = None
         try:
-            made = api.create_commit(
-                name, operations, commit_message=message, revision=branch, parent_commit=remote.parent
-            )
+            api.create_commit(name, operations, commit_message=message, revision=branch, parent_commit=parent)
         except Exception as error:  # the answer may be lost, and the commit not
             failure = error
             if (answer := _answer(error)) is not None and answer.status_code < 500:
@@ -458,16 +452,29 @@ def publish(
         try:
             now = _state(api, name, branch)
         except Exception as error:
-            if failure is None:
-                return str(made.oid)
             hint = "Push again: a commit that arrived is recognised, and nothing is sent twice."
             raise OutputError(f"the connection broke, and {name} may have the commit or not", hint=hint) from error
         if now.commit is not None and now.holds(contents, removed):
             return now.commit
         if failure is not None:
             raise failure
-    hint = "Look for a .gitignore there that excludes files of the model, and for a push at the same time."
+    hint = "Look at its history for a push at the same time, then push again."
     raise OutputError(f"{name} on the hub does not have all files of this push", hint=hint)
+
+
+def _made(api: "HfApi", remote: Remote, *, private: bool) -> Remote:
+    """Make what is missing, the repository and the branch, and return the repository."""
+    name, branch = remote.name, remote.branch
+    if remote.private is None:
+        api.create_repo(name, private=private, exist_ok=True)
+        remote = _state(api, name, branch)
+        if remote.private is not private:  # somebody else created it, or the organisation decides
+            is_now = "private" if remote.private else "public"
+            hint = f"Look at its settings: {page_of(name)}/settings"
+            raise OutputError(f"the new repository {name} is {is_now}; {_NOTHING}", hint=hint)
+    if remote.commit is None and branch != MAIN:
+        api.create_branch(name, branch=branch, exist_ok=True)
+    return remote
 
 
 class _Retries(logging.Handler):
@@ -514,6 +521,7 @@ def _pushing(name: str) -> Iterator["HfApi"]:
     except EmotuneError:
         raise
     except Exception as error:  # httpx, json and xet raise exceptions of their own
+        _require_room(error)
         raise _push_error(name, error) from error
     finally:
         session.timeout = before
@@ -554,8 +562,8 @@ def _push_error(name: str, error: Exception) -> OutputError:
     if answer is None:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         cause = next((str(each) for each in _causes(error.__cause__) if str(each)), "")
-        reason = "; ".join(dict.fromkeys(line for line in (*lines[:3], cause) if line))
-        hint = _AGAIN.format(later="with a network")
+        reason = "; ".join(dict.fromkeys(line.strip().rstrip(".") for line in (*lines[:3], cause) if line.strip()))
+        hint = _AGAIN.format(later="when the network works")
         if "xet" in reason.casefold():
             hint += " Behind a proxy or a mirror, HF_HUB_DISABLE_XET=1 sends files by plain HTTP."
         return OutputError(f"{name} cannot be pushed ({reason}); {_NOTHING}", hint=hint)

@@ -4,7 +4,6 @@ A fitted estimator has its model directory among the temporary files. Its pickle
 verified against their manifest before a library reads them, and contain no pickle themselves.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -182,12 +181,11 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 raise ConfigError(
                     f"settings: {key} does not apply: the texts and labels are X and y, and one model is fitted"
                 )
-        overrides = [_override(key, value) for key, value in (given | settings).items()]
-        try:
-            config = config_from({}, overrides) if self.recipe is None else load_config(str(self.recipe), overrides)
-        except ConfigError as error:
-            message = error.message.replace("--set ", "settings: ", 1)
-            raise ConfigError(message, place=error.place, hint=error.hint) from None
+        # a grid of numpy has scalars of numpy
+        values = {
+            key: value.tolist() if hasattr(value, "tolist") else value for key, value in (given | settings).items()
+        }
+        config = config_from({}, values) if self.recipe is None else load_config(str(self.recipe), values)
         kind = find_kind(config.model.kind)
         require_trainable(kind)
         tracking.require(config.tracking)
@@ -196,17 +194,6 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training = config.training.model_copy(update={"folds": None, "checkpoint_minutes": None})
         data = DataConfig(**{key: getattr(config.data, key) for key in _USED})
         return config.model_copy(update={"data": data, "training": training})
-
-
-def _override(key: str, value: Any) -> str:
-    """Return a setting as `--set` takes it; the value is JSON, which is YAML."""
-    try:
-        return f"{key}={json.dumps(value, default=lambda array: array.tolist(), ensure_ascii=False)}"
-    except (TypeError, ValueError, AttributeError):
-        message = (
-            f"settings: {key} is a {type(value).__name__}; a setting is a number, a text, true, false, null or a list"
-        )
-        raise ConfigError(message) from None
 
 
 # Texts and labels
@@ -221,7 +208,7 @@ def _texts(X: Any) -> list[str]:
         if shape[1] != 1:
             raise ValueError(f"X has {shape[1]} columns; pass the one with the texts, such as X[:, 0] or frame['text']")
         X = np.asarray(X, dtype=object).ravel()
-    return list(inference._checked(X))
+    return list(inference.checked_texts(X))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ DECISION, CARD = "decision.json", "README.md"
 FORMAT_VERSION = 1
 # the export in a repository of the hub, beside the trained model: where optimum and transformers.js look for it
 EXPORTED = "onnx"
+# folders of a downloaded repository that no library reads as part of the model: that export, and notes of `hf download`
+ASIDE = (f"{EXPORTED}/", ".cache/")
 _HUB_NAME = re.compile(rf"(?P<id>[^/@~.][^/@]*/[^/@]+)(?P<part>/{EXPORTED})?(@(?P<revision>[^@]+))?")
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 # .npy and .h5 can contain pickles
@@ -260,7 +262,7 @@ def verify(directory: Path) -> Manifest:
                 raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
         found = _files(directory)
         for name, path in found.items():
-            if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED and not _is_exported(name):
+            if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED and not name.startswith(ASIDE):
                 raise ModelError("this file is not in the manifest; remove it", place=Place(path))
         for name, entry in manifest.files.items():
             if name not in found:
@@ -269,11 +271,6 @@ def verify(directory: Path) -> Manifest:
                 message = "the file differs from its sha256 in the manifest: damaged or changed"
                 raise ModelError(message, place=Place(found[name]))
     return manifest
-
-
-def _is_exported(name: str) -> bool:
-    """Whether a file belongs to an export beside the model, which has a manifest of its own."""
-    return name.startswith(f"{EXPORTED}/")
 
 
 def unlisted(directory: Path, manifest: Manifest) -> list[str]:

@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import JsonOption, QuietOption, reported
+from emotune.cli.options import JsonOption, ModelArgument, QuietOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 
 @reported
 def push(
-    model: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run directory, a model directory, an export, a hub id, or default.")
-    ],
+    model: ModelArgument,
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="The repository; it is made if it is missing.")
     ],
@@ -60,7 +58,8 @@ def push(
         rows = tuple((file.path, size(file.bytes)) for file in outcome.files)
         total = ("total", size(sum(file.bytes for file in outcome.files)))
         terminal.table(Table(("file", "size"), (*rows, total)))
-        terminal.info("nothing was sent: this is a dry run")
+        visibility = "private" if outcome.private else "public"
+        terminal.info(f"nothing was sent: this is a dry run of a push to {repository} ({visibility})")
         return
     emit(f"{outcome.status}: {outcome.url}")
     name = repository if branch == MAIN else f"{repository}@{branch}"

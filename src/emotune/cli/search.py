@@ -15,6 +15,7 @@ from emotune.cli.options import (
     QuietOption,
     SetOption,
     complain,
+    complete_recipe,
     reported,
     seconds_in,
 )
@@ -29,6 +30,7 @@ def search(
         typer.Argument(
             metavar="RECIPE|FILE.yaml|SEARCH",
             help="A recipe (see: emotune recipes) or a YAML file; with --resume also the folder of a search.",
+            autocompletion=complete_recipe,
         ),
     ],
     data: Annotated[

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from emotune.config.kinds import DEFAULT_ENCODER
@@ -98,6 +98,37 @@ class EncoderConfig(NetworkConfig):
         default="auto", description="initial pooling layer of a linear head; auto: identity for sentence encoders"
     )
     attention_dropout: Number = Field(default=0.0, ge=0, lt=1, description="dropout of attention weights")
+    adapter: Literal["none", "lora"] = Field(
+        default="none",
+        description="lora: train low-rank adapters of the encoder's layers and the head; the saved model has none",
+    )
+    lora_rank: int = Field(default=16, ge=1, description="rank of the adapters")
+    lora_alpha: Number | None = Field(
+        default=None, gt=0, description="factor of the adapters, divided by the rank; null: the rank"
+    )
+    lora_dropout: Number = Field(default=0.0, ge=0, lt=1, description="dropout of the inputs of the adapters")
+    lora_targets: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="names or patterns (*.query) of the linear layers with an adapter; null: all within the encoder's "
+        "layers",
+    )
+
+    @field_validator("adapter")
+    @classmethod
+    def _adapter_can_be_trained(cls, adapter: str, info: ValidationInfo) -> str:
+        if adapter == "lora" and info.data.get("freeze") == "all":
+            raise ValueError("cannot be combined with model.freeze all, which leaves no layer to adapt")
+        if adapter == "lora" and info.data.get("train_only") is not None:
+            raise ValueError("cannot be combined with model.train_only; model.lora_targets names the adapted layers")
+        return adapter
+
+    @field_validator("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
+    @classmethod
+    def _belongs_to_lora(cls, value: object, info: ValidationInfo) -> object:
+        if value != cls.model_fields[str(info.field_name)].default and info.data.get("adapter", "lora") != "lora":
+            raise ValueError("applies only with model.adapter lora")
+        return value
 
 
 class BilstmConfig(NetworkConfig):

@@ -221,7 +221,7 @@ class EmotionClassifier:
 
         Raises TypeError for anything but texts before any text is scored, with its position.
         """
-        checked = list(_checked(texts))
+        checked = list(checked_texts(texts))
         options: dict[str, Any] = {"threshold": threshold, "level": level}
         return Predictions(self.stream(checked, batch_size=batch_size, max_windows=max_windows, **options))
 
@@ -248,7 +248,7 @@ class EmotionClassifier:
         """
         _require_counts(batch_size=batch_size, chunk_size=chunk_size)
         rule = Rule.of(self.decision, threshold, level, max_windows)
-        chunks = _chunks(_checked(texts), chunk_size)
+        chunks = _chunks(checked_texts(texts), chunk_size)
         return (prediction for chunk in chunks for prediction in self._predict(chunk, rule, batch_size))
 
     def scores(
@@ -262,7 +262,7 @@ class EmotionClassifier:
     ) -> Scores:
         """Predict texts as `predict` does, with arrays as the answer (faster). Options and errors are the same."""
         rule = Rule.of(self.decision, threshold, level, max_windows)
-        return self._scores(list(_checked(texts)), rule, batch_size)
+        return self._scores(list(checked_texts(texts)), rule, batch_size)
 
     def _predict(self, texts: list[str], rule: "Rule", batch_size: int) -> list[Prediction]:
         distinct = list(dict.fromkeys(texts))
@@ -308,7 +308,7 @@ class EmotionClassifier:
 
         A blank text has those that the model computes for it. Raises TypeError and UsageError as `predict`.
         """
-        return self.decision.probabilities(self._score(list(_checked(texts)), batch_size, max_windows).logits)
+        return self.decision.probabilities(self._score(list(checked_texts(texts)), batch_size, max_windows).logits)
 
     def explain(
         self,
@@ -343,7 +343,7 @@ class EmotionClassifier:
 
         Raises TypeError and UsageError as `predict`.
         """
-        return self._score(list(_checked(texts)), batch_size, None).logits
+        return self._score(list(checked_texts(texts)), batch_size, None).logits
 
     def _score(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         _require_counts(batch_size=batch_size)
@@ -396,7 +396,7 @@ def _require_counts(**numbers: Any) -> None:
             raise UsageError(f"{name} is at least 1, not {number}")
 
 
-def _checked(texts: Any) -> Iterator[str]:
+def checked_texts(texts: Any) -> Iterator[str]:
     """Return the texts one by one; raises TypeError, at once or with the position of what is not a text."""
     if isinstance(texts, str):
         return iter([texts])

@@ -15,6 +15,7 @@ from emotune.decision import Decision
 from emotune.hub import local_path
 from emotune.labels import LabelSet, Task
 from emotune.reports.tables import (
+    MULTI_LABEL_NAMES,
     Table,
     calibration_table,
     escape,
@@ -276,7 +277,8 @@ def published_card(
     body = _SIGNATURE.sub("", body)
     if results:
         front["model-index"] = _model_index(repository, decision, results, seed)
-        lines = [_BEGIN_RESULTS, "## Results", "", *map(_result_lines, results), _END_RESULTS]
+        sections = (_result_lines(result, _metric_names(decision)) for result in results)
+        lines = [_BEGIN_RESULTS, "## Results", "", *sections, _END_RESULTS]
         body = re.sub(f"\n*{_BEGIN_RESULTS}.*?{_END_RESULTS}", "", body, flags=re.DOTALL)
         before, mark, after = body.partition(_BEGIN)
         body = "\n".join([before.rstrip(), "", *lines, "", mark + after])
@@ -323,7 +325,7 @@ def _model_index(
     repository: str, decision: Decision, results: Sequence[Result], seed: int | None
 ) -> list[dict[str, Any]]:
     """The results as the hub reads them (https://github.com/huggingface/hub-docs/blob/main/modelcard.md)."""
-    task = f"{str(decision.labels.task).replace('_', '-')} emotion classification"
+    task, names = f"{str(decision.labels.task).replace('_', '-')} emotion classification", _metric_names(decision)
     about = {"thresholds": thresholds_text(decision), "seed": seed}
     about = {key: value for key, value in about.items() if value is not None}
     entries = []
@@ -338,7 +340,7 @@ def _model_index(
                 args["confidence_interval_95"] = [round(bound, 4) for bound in pair]
             value = result.metrics[name]
             assert value is not None, "it is shown"
-            metrics.append({"type": kind, "value": round(value, 4), "name": metric_name(name), "args": args | about})
+            metrics.append({"type": kind, "value": round(value, 4), "name": names[name], "args": args | about})
         level = f", {result.level} level" if result.level else ""
         entries.append(
             {
@@ -351,14 +353,19 @@ def _model_index(
     return [{"name": repository.partition("/")[2], "results": entries}]
 
 
-def _result_lines(result: Result) -> str:
+def _metric_names(decision: Decision) -> dict[str, str]:
+    multi_label = decision.labels.task is Task.MULTI_LABEL
+    return dict(HEADLINES) | (MULTI_LABEL_NAMES if multi_label else {})
+
+
+def _result_lines(result: Result, names: Mapping[str, str]) -> str:
     """The section of one result: its table, and the report."""
     level = f", {result.level} level" if result.level else ""
     rows = []
     for name in result.shown:
         low, high = result.interval(name) or (math.nan, math.nan)
-        rows.append((metric_name(name), percent(result.metrics[name]), interval(low, high)))
-    lines = [f"On the {result.rows:,} rows of {result.split} of {escape(result.data)}{level}:", ""]
+        rows.append((names[name], percent(result.metrics[name]), interval(low, high)))
+    lines = [f"On the {result.rows:,} {result.split} rows of {escape(result.data)}{level}:", ""]
     lines += [markdown(Table(("metric", "value", "95 % interval"), tuple(rows))), ""]
     if result.folder is not None:
         lines += [f"[The report]({result.folder}/report.html) has the scores of each label.", ""]

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -441,20 +441,24 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
     multi = evaluation.multi_label
     stem, title = ("missed_extra", "Missed → predicted instead") if multi else ("confusion", "Confusion matrix")
 
-    def draw() -> "Figure":
+    def draw(*, shares: bool = False) -> "Figure":
         from emotune.reports.figures.scores import confusion_matrix
 
         counts = metrics.confusion(evaluation.targets, evaluation.decided, evaluation.labels.task)
-        heading = f"{title}, {evaluation.title}"
-        return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi)
+        heading = f"{title}{' in % of the actual label' * shares}, {evaluation.title}"
+        return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi, shares=shares)
 
     found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
     listed = [CaptionedTable(caption, table) for caption, table in found]
     alt = f"{title} as a table of counts; the most frequent pairs are listed."
-    picture = Picture(stem, title, alt, draw, wide=True)
+    matrices = [Picture(stem, title, alt, draw, wide=True)]
+    if not multi:
+        alt = f"{title} as a table of percentages of the texts with each actual label."
+        shares = partial(draw, shares=True)
+        matrices.append(Picture(f"{stem}_normalised", f"{title} in % of the actual label", alt, shares, wide=True))
     large = len(evaluation.labels) > _MOST_CELLS
-    whole = Details(f"{title}: all {len(evaluation.labels)} labels", (picture,)) if large else picture
-    return [Columns(tuple((table,) for table in listed)), whole]
+    whole = [Details(f"{title}: all {len(evaluation.labels)} labels", tuple(matrices))] if large else matrices
+    return [Columns(tuple((table,) for table in listed)), *whole]
 
 
 def _levels(levels: Sequence[Evaluation]) -> list[Block]:

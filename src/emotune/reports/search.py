@@ -99,7 +99,7 @@ class SearchOutcome:
         rows = (
             (
                 str(trial.number) if trial.number else "recipe",
-                "" if trial.score is None else percent(trial.score),
+                percent(trial.score) if trial.state == "finished" else "",
                 trial.reason or trial.state,
                 duration(trial.seconds),
                 *self._settings(trial),

@@ -12,7 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from operator import attrgetter
@@ -119,11 +119,12 @@ class RunObserver:
     def _send(self, kind: int, action: Callable[[Any], object]) -> None:
         """Call `action` with each tracker that does not have this yet, and keep that it has it."""
         at = (self._step, kind)
-        behind = [name for name in self._open if self._kept[name].last < at]
+        resent = ("trackio", "wandb") if kind == _CONFIGURATION else ()  # each of their processes has its own
+        behind = [name for name in self._open if self._kept[name].last < at or name in resent]
         for name in behind:
             self._try(name, "log", lambda name: action(self._open[name]))
             if name in self._open:  # it did not fail
-                self._kept[name].last = at
+                self._kept[name].last = max(self._kept[name].last, at)
         if behind:
             self._keep()
 
@@ -161,10 +162,12 @@ class RunObserver:
         elif name == "mlflow":
             tracker = make(config.project, run_name=run_name, **({} if kept.id is None else {"run_id": kept.id}))
         else:
-            same = {"name": run_name} if kept.id is None else {"name": kept.id, "resume": "must"}
+            same = {"name": run_name} if kept.id is None else {"name": kept.id, "resume": "allow"}
             tracker = make(config.project, **same)
         tracker.start()
         self._open[name] = tracker
+        if name == "trackio" and kept.id is not None:
+            kept.last = _stored_by_trackio(config.project, kept.id) or kept.last
         kept.id = str(_ID_OF[name](tracker.tracker)) if name in _ID_OF else None
         self._keep()
 
@@ -193,6 +196,20 @@ def _read_kept(path: Path) -> dict[str, _Kept]:
         return {name: _Kept(each["id"], (int(each["last"][0]), int(each["last"][1]))) for name, each in content.items()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return {}
+
+
+def _stored_by_trackio(project: str, run: str) -> tuple[int, int] | None:
+    """Return the step and kind of the last values in the local store of Trackio; None without any.
+
+    Trackio writes twice a second, so a killed process leaves less than it logged.
+    """
+    with suppress(Exception):  # another version may lack it
+        from trackio.sqlite_storage import SQLiteStorage
+
+        kinds = {"train/loss": _STEP, "epoch": _EPOCH}
+        logs = SQLiteStorage.get_logs(project, run)
+        return max((log["step"], next((kinds[key] for key in kinds if key in log), _END)) for log in logs)
+    return None
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str | int | float | bool]:

@@ -19,6 +19,7 @@ from typing import Any
 from emotune import hub
 from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import (
+    ASIDE,
     CARD,
     EXPORTED,
     MANIFEST,
@@ -37,15 +38,16 @@ from emotune.hub import MAIN, Contents, Remote
 from emotune.reporter import Reporter
 from emotune.reports.card import Result, merged_card, published_card, published_of
 from emotune.reports.evaluation import METRICS
+from emotune.reports.tables import size
 from emotune.reports.writer import PAGE
 from emotune.runs import layout
 from emotune.workflows.export import ExportRequest, export_model
 
 _EVALUATIONS = "eval"
-# what a push writes beside a model, and what `hf download` adds to it
-_BESIDE = (f"{_EVALUATIONS}/", f"{EXPORTED}/", ".cache/")
+_BESIDE = (f"{_EVALUATIONS}/", *ASIDE)  # folders of a repository beside the model
+_IGNORE = ".gitignore"
 # what a repository may have beside a model
-_NEUTRAL = (".gitattributes", ".gitignore", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
+_NEUTRAL = (".gitattributes", CARD, "LICENSE", "LICENSE.md", "LICENSE.txt")
 # the leading folders of an absolute path, on Windows too
 _FOLDERS = re.compile(
     r"(?<![\w/:.}\\])(?:~?/(?:[^\s/'\"`|<>():;,]+/)+|(?:[A-Za-z]:[\\/]+|\\\\)(?:[^\s\\/'\"`|<>():;,]+[\\/]+)+)"
@@ -139,8 +141,8 @@ def _workplace() -> Iterator[Path]:
 def _files(contents: Contents) -> tuple[PushedFile, ...]:
     found = []
     for name, content in sorted(contents.items()):
-        size = content.stat().st_size if isinstance(content, Path) else len(content)
-        found.append(PushedFile(name, size, hub.digest_of(content)))
+        length = content.stat().st_size if isinstance(content, Path) else len(content)
+        found.append(PushedFile(name, length, hub.digest_of(content)))
     return tuple(found)
 
 
@@ -166,8 +168,10 @@ def _contents(request: PushRequest, found: FoundModel, folder: Path, reporter: R
             results.append(_result(path, metrics, card, f"{_EVALUATIONS}/{path.name}" if report else None))
         with suppress(EmotuneError):
             seed = layout.read_config(run).training.seed
-    if not results:
-        reporter.info(f"the card has no results: emotune evaluate {request.model}, then push again")
+    if run is None:
+        reporter.info("this model is not in a run, so no evaluations are pushed with it")
+    elif not results:
+        reporter.info(f"the card has no results: emotune evaluate {run}, then push again")
     contents[CARD] = published_card(card, request.repository, found.decision, results, seed).encode()
     if request.with_onnx:
         contents |= _export(request, folder / request.repository.rpartition("/")[2], reporter)
@@ -241,8 +245,9 @@ def _evaluations(run: Path, manifest: Manifest, reporter: Reporter) -> dict[Path
         if metrics.get("model_sha256") == manifest.digest and manifest.digest is not None:
             found[path.parent] = metrics
         else:
-            again = f"evaluate again: emotune evaluate {run} --split {metrics.get('split')}"
-            reporter.warn(f"{path.parent} is of another version of this model and is left out; {again}")
+            level = f" --level {metrics['level']}" if metrics.get("level") else ""
+            again = f"evaluate again: emotune evaluate {run} --split {metrics.get('split')}{level}"
+            reporter.warn(f"{path.parent} is of another version of the model, or of emotune, and is left out; {again}")
     return found
 
 
@@ -273,11 +278,11 @@ def _report(
     if not page.is_file():
         return {}
     if texts := metrics.get("texts_in_report"):
-        shows = f"{page} shows {texts:,} texts of the data"
+        without = f"a report without texts: emotune evaluate {run} --texts 0"
         if request.public:
-            reporter.warn(f"{shows} and is left out; a report without texts: emotune evaluate RUN --texts 0")
+            reporter.warn(f"{page} shows {texts:,} texts of the data and is left out; {without}")
             return {}
-        reporter.info(f"{shows}; a report without texts: emotune evaluate RUN --texts 0")
+        reporter.info(f"{page} shows {texts:,} texts of the data; {without}")
     text = page.read_text(encoding="utf-8", errors="replace")
     for place in _places(metrics, run, request.model):
         text = text.replace(html.escape(place), "").replace(json.dumps(place)[1:-1], "")
@@ -334,9 +339,8 @@ def _pushed(request: PushRequest, contents: dict[str, Path | bytes], reporter: R
     outcome = PushOutcome(name, remote.branch, "already there", _files(contents), tuple(removed), private)
     if remote.holds(contents, removed):
         return replace(outcome, commit=remote.commit, url=hub.page_of(name, remote.branch))
-    size = sum(file.bytes for file in outcome.files)
-    visibility = "private" if private else "public"
-    reporter.info(f"pushing {len(contents)} files, {size / 1e6:.1f} MB, to {name} ({visibility})")
+    total = size(sum(file.bytes for file in outcome.files))
+    reporter.info(f"pushing {len(contents)} files, {total}, to {name} ({'private' if private else 'public'})")
     message = request.message or f"Push {Path(request.model).absolute().name} with emotune"
     commit = hub.publish(
         remote, contents, removed=removed, private=private, message=message, warn=reporter.warn, bars=request.bars
@@ -351,6 +355,9 @@ def _require_place(remote: Remote, request: PushRequest) -> None:
         is_now, option = ("private", "without --public") if remote.private else ("public", "with --public")
         hint = f"Push {option}, or change it on its page: {hub.page_of(name)}/settings"
         raise OutputError(f"{name} is {is_now} on the hub, which a push does not change; nothing was sent", hint=hint)
+    if _IGNORE in remote.digests:  # the hub would leave files out of the commit without a word
+        message = f"{name} on the hub has a {_IGNORE}, which may exclude files of the model; nothing was sent"
+        raise OutputError(message, hint=f"Delete {_IGNORE} there, then push again.")
     foreign = sorted(set(remote.digests) - set(_NEUTRAL))
     if foreign and MANIFEST not in remote.digests:
         message = f"{name} on the hub has files of other software ({', '.join(foreign[:3])}); nothing was sent"

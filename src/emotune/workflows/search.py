@@ -373,11 +373,11 @@ class _Search:
         ended = next(each for each in trials if each.number == trial.number)
         metric = metric_name(self.plan.metric)
         name = f"trial {trial.number:>2} of {self.plan.trials}" if trial.number else "the recipe as it is"
-        said = ["failed" if ended.score is None else f"{metric} {percent(ended.score)}"]
+        said = [f"{metric} {percent(ended.score)}" if ended.state == "finished" else ended.state]
         if reason:
-            said.append(reason)
+            said = [reason] if ended.state == "pruned" else [*said, reason]
         if best is not None and best.number == trial.number:
-            said.append("← best so far")
+            said[0] += "  ← best so far"
         elif best is not None:
             whose = f"trial {best.number}" if best.number else "the recipe"
             said.append(f"best so far {percent(best.score)} ({whose})")
@@ -410,8 +410,8 @@ class _Search:
             self.reporter.on_epoch(report)
         score = report.metrics[self.plan.metric]
         if score == score and self.running.should_stop(_STEPS_A_FOLD * self.fold + report.epoch, score):  # not NaN
-            where = f" of fold {self.fold}" if self.folds else ""
-            raise _PrunedError(f"pruned after epoch {report.epoch}{where}")
+            where = f"epoch {report.epoch}" + (f" of fold {self.fold}" if self.folds else "")
+            raise _PrunedError(f"pruned after {where}, at {percent(score)}: below the median there")
 
     def _check_time(self) -> None:
         if time.monotonic() - self.saved >= _SAVE_SECONDS:
@@ -509,7 +509,8 @@ class _Search:
         about = f"the best of {self.plan.trials} trials of emotune search from {self.plan.recipe}"
         config = with_settings(self.material.resolved, best.settings)
         config = config.model_copy(update={"name": name, "about": about})
-        comment = "".join(f"# {line}\n" for line in wrap(said, 100))
+        origin = f"The best settings that emotune search found for {self.plan.recipe}. "
+        comment = "".join(f"# {line}\n" for line in wrap(origin + said, 100))
         return comment + yaml_text(recipe_values(config, self.plan.extends))
 
 
