@@ -88,6 +88,21 @@ def test_a_cross_training_has_a_result_of_its_own(base: Path, tmp_path: Path) ->
     assert found.to_frame()["fold"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
+def test_a_trained_encoder_is_exported_and_read_back(base: Path, tmp_path: Path) -> None:
+    found = emotune.export(tiny.trained(base, tiny.multi_label(base)), tmp_path / "onnx", profile="exact")
+    assert emotune.load(found)("a furious cat")[0].labels == ("anger",)
+    assert set(found.to_frame()["measure"]) >= {"largest_difference", "flipped"}
+    assert "profile exact" in repr(found)
+
+
+def test_a_result_is_given_wherever_a_model_is_named(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a furious cat\n")
+    emotune.predict_files(tmp_path / "in.txt", tmp_path / "out.csv", model=trained)
+    assert "anger" in (tmp_path / "out.csv").read_text()
+    assert emotune.Scorer(trained).score(["a furious cat"])[0]["labels"].as_py() == ["anger"]
+
+
 def test_a_model_that_is_not_trained_is_not_exported(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown profile 'tiny'"):
         emotune.export(trained, tmp_path / "x", profile="tiny")
