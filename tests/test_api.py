@@ -312,8 +312,11 @@ def test_progress_is_shown_below_the_cell_of_a_notebook(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", ipython.display)
     assert is_notebook()
-    emotune.train("starter", tiny.multi_label(base), tmp_path / "run", progress=True, **TFIDF)
+    tiny.copy(tiny.multi_label(base), tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    emotune.train("starter", "data", "run", progress=True, **TFIDF)
     assert "160 train rows" in shown[-1]["text/plain"]
+    assert str(tmp_path) not in shown[-1]["text/plain"]
     assert capsys.readouterr() == ("", "")
     reporter = Notebook()
     with reporter.counting("<texts>") as move:
