@@ -207,7 +207,10 @@ def value_of(value: Any) -> str:
 
 def python() -> str:
     """Return the page of the Python interface: directives that mkdocstrings replaces by the docstrings."""
-    parts = ["# Python", "`import emotune` takes no time: heavy libraries are imported when something needs them."]
+    parts = [
+        "# Python interface",
+        "`import emotune` takes no time: heavy libraries are imported when something needs them.",
+    ]
     parts += [f"::: emotune.{name}" for name in (*emotune.__all__, *MORE_NAMES) if not name.startswith("_")]
     parts += ["## Errors", f"```text\n{errors.__doc__}```", "::: emotune.errors.Place"]
     return "\n\n".join(parts) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def test_a_pattern_that_no_layer_has_is_refused(checkpoint: Checkpoint) -> None:
 def test_without_peft_the_command_that_installs_it_is_named(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(EmotuneError) as caught:
         build(checkpoint("bert"))
     assert caught.value.hint == errors.install("peft")

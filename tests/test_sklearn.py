@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import pickle
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 import emotune
 import tiny
-from emotune.errors import ConfigError, DataError, ModelError
+from emotune.errors import ConfigError, DataError, EmotuneError, ModelError, install
 from emotune.sklearn import EmotionClassifier
 
 NAMES = ["anger", "fear", "joy"]
@@ -450,3 +452,11 @@ def test_a_column_of_classes_is_taken_with_a_warning() -> None:
     texts, names = multi_class(24)
     with pytest.warns(DataConversionWarning):
         fast().fit(texts, np.array(names).reshape(-1, 1))
+
+
+def test_without_scikit_learn_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    monkeypatch.delitem(sys.modules, "emotune.sklearn")
+    with pytest.raises(EmotuneError, match="needs scikit-learn") as caught:
+        importlib.import_module("emotune.sklearn")
+    assert caught.value.hint == install("ngrams")

@@ -430,7 +430,8 @@ def read_wandb(place: Path) -> Store:
                 if not key.startswith("_"):
                     values.setdefault(key, []).append((row["_step"], value))
     ((_, name),) = runs
-    return {name: (config, values)}
+    # what a killed process stored in its last seconds is sent again
+    return {name: (config, {key: sorted(set(pairs)) for key, pairs in values.items()})}
 
 
 def read_trackio(place: Path) -> Store:

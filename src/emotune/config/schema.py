@@ -194,7 +194,7 @@ class OptimizerConfig(Section):
     lr: Number = Field(default=1.5e-4, gt=0, description="learning rate of the encoder")
     head_lr: Number | None = Field(default=1e-3, gt=0, description="learning rate of the head; null: lr")
     adapter_lr: Number = Field(
-        default=1e-3, gt=0, description="learning rate of the encoder's adapters (model.adapter), in place of lr"
+        default=5e-4, gt=0, description="learning rate of the encoder's adapters (model.adapter), in place of lr"
     )
     layer_decay: Number = Field(
         default=1.0, gt=0, le=1, description="learning rate of a layer relative to the layer above; embeddings last"

@@ -5,15 +5,16 @@ when `tracking.with` names it, and none of them can end a training: one that fai
 warning. `log.jsonl` is always written.
 
 A run that resumes continues in the same run of each tracker. `tracking/trackers.json` keeps the id of that run and how
-far it has come: a resumed training repeats the steps after its checkpoint, and a tracker gets each of them once.
+far it has come. From the log, the tracker gets what it lacks; then it gets the steps that it does not have yet.
 """
 
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -24,7 +25,7 @@ from emotune.atomic import write_json
 from emotune.config.schema import Config, TrackingConfig
 from emotune.errors import EmotuneError, install, missing_library
 from emotune.runs.layout import LOG
-from emotune.runs.log import write_event
+from emotune.runs.log import read_events, write_event
 from emotune.training.progress import EpochReport, StepReport, TrainingReporter
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _LOG_EVERY = 20
 _KEPT = "tracking/trackers.json"
 _CONFIGURATION, _STEP, _EPOCH, _END = range(4)  # what a tracker gets at a step, in this order
-_NOTHING = (-1, 0)
+_SECONDS_UNTIL_STORED = {"wandb": 20.0}  # it writes its file every 15 seconds; the others write at once
 # what identifies the run of a tracker; that of TensorBoard is a folder
 _ID_OF = {"wandb": attrgetter("id"), "mlflow": attrgetter("info.run_id"), "trackio": attrgetter("name")}
 
@@ -72,6 +73,9 @@ class RunObserver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for name in list(self._open):
             self._try(name, "finish", self._finish)
+            self._kept[name].store()
+        if self._kept:
+            self._keep()
 
     def log(self, event: str, **values: Any) -> None:
         """Write a line of the log."""
@@ -87,17 +91,34 @@ class RunObserver:
         self._step = report.step
         if report.step % _LOG_EVERY == 0 or report.step in (1, report.num_steps):
             self.log("step", **asdict(report))
-            factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule scales all rates alike
-            rates = {f"rate/{group.part}": group.lr * factor for group in self._groups}
-            self._track(_STEP, {"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
+            self._track_step(report)
         self._reporter.on_step(report)
 
     def on_epoch(self, report: EpochReport) -> None:
-        self.log("epoch", **asdict(report))
+        self.log("epoch", step=self._step, **asdict(report))
+        self._track_epoch(report)
+        self._reporter.on_epoch(report)
+
+    def on_resume(self) -> None:
+        """Pass on what the log has and a tracker lacks, because a killed process had not stored it yet."""
+        for event in read_events(self._run) if self._open else ():
+            kind = event.pop("event", None)
+            if kind == "step":
+                self._step = event["step"]
+                self._track_step(StepReport(**event))
+            elif kind == "epoch" and "step" in event:  # older logs lack it
+                self._step = event.pop("step")
+                self._track_epoch(EpochReport(**event))
+
+    def _track_step(self, report: StepReport) -> None:
+        factor = report.rate / self._groups[0].lr if self._groups else 1.0  # the schedule scales all rates alike
+        rates = {f"rate/{group.part}": group.lr * factor for group in self._groups}
+        self._track(_STEP, {"train/loss": report.loss, "train/grad_norm": report.grad_norm, **rates})
+
+    def _track_epoch(self, report: EpochReport) -> None:
         speed = {"train/epoch_loss": report.loss, "train/examples_per_second": report.examples_per_second}
         metrics = {f"valid/{name}": value for name, value in report.metrics.items()}
         self._track(_EPOCH, {"epoch": report.epoch, **speed, **metrics})
-        self._reporter.on_epoch(report)
 
     def on_progress(self, done: int, whole: int) -> None:
         self._reporter.on_progress(done, whole)
@@ -124,12 +145,15 @@ class RunObserver:
         for name in behind:
             self._try(name, "log", lambda name: action(self._open[name]))
             if name in self._open:  # it did not fail
-                self._kept[name].last = max(self._kept[name].last, at)
+                self._kept[name].sent.append((time.monotonic(), at))
         if behind:
             self._keep()
 
     def _keep(self) -> None:
-        write_json(self._run / _KEPT, {name: asdict(kept) for name, kept in self._kept.items()})
+        for name in self._open:
+            self._kept[name].store(_SECONDS_UNTIL_STORED.get(name, 0.0))
+        kept = {name: {"id": each.id, "last": each.last} for name, each in self._kept.items()}
+        write_json(self._run / _KEPT, kept)
 
     def _try(self, name: str, verb: str, action: Callable[[str], object]) -> None:
         """Call `action` with its output on stderr, because stdout is for results; leave a tracker out that fails."""
@@ -183,10 +207,20 @@ class RunObserver:
 
 @dataclass
 class _Kept:
-    """The run of a tracker: its id, and the step and kind of the last values that it got."""
+    """The run of a tracker: its id, and the step and kind of the last values that it has stored.
+
+    sent: what it got since then, with the time.
+    """
 
     id: str | None = None
-    last: tuple[int, int] = _NOTHING
+    last: tuple[int, int] = (-1, 0)
+    sent: list[tuple[float, tuple[int, int]]] = field(default_factory=list)
+
+    def store(self, seconds: float = 0.0) -> None:
+        """Note that what it got so many seconds ago is stored."""
+        until = time.monotonic() - seconds
+        self.last = max([self.last, *(at for then, at in self.sent if then <= until)])
+        self.sent = [each for each in self.sent if each[0] > until]
 
 
 def _read_kept(path: Path) -> dict[str, _Kept]:
