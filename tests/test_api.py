@@ -218,6 +218,7 @@ def test_frames_are_trained_on_and_scored(base: Path, tmp_path: Path) -> None:
         (["so glad"], TypeError, "row 0 of the data is a str"),
         (pd.Series(["so glad"]), TypeError, "row 0 of the data is a str"),
         ({"text": ["so glad"]}, DataError, "'text' is not the name of a split"),
+        ({"val": ROWS, "valid": ROWS}, DataError, "two splits are 'valid': val, valid"),
         ((["so glad"], []), DataError, "only one of them has an item 0"),
         (pd.DataFrame({"text": ["so glad", None], "label": ["joy", "joy"]}), DataError, r"data\.jsonl:2.*no text"),
         (pd.DataFrame({"said": ["so glad"], "label": ["joy"]}), DataError, "no key 'text'"),

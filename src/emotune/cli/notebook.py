@@ -27,7 +27,8 @@ def is_notebook() -> bool:
 
 def _without_places(message: str) -> str:
     """Shorten the paths of the working directory and of the home: a notebook is shown to others."""
-    return message.replace(f"{Path.cwd()}{os.sep}", "").replace(str(Path.home()), "~")
+    home = os.path.expanduser("~")  # noqa: PTH111 -- Path.home() fails for a user without one
+    return message.replace(f"{Path.cwd()}{os.sep}", "").replace(f"{home}{os.sep}", f"~{os.sep}")
 
 
 class Notebook(Terminal):
