@@ -88,6 +88,21 @@ def test_a_cross_training_has_a_result_of_its_own(base: Path, tmp_path: Path) ->
     assert found.to_frame()["fold"].tolist() == [1, 2]
 
 
+@pytest.mark.slow
+def test_a_trained_encoder_is_exported_and_read_back(base: Path, tmp_path: Path) -> None:
+    found = emotune.export(tiny.trained(base, tiny.multi_label(base)), tmp_path / "onnx", profile="exact")
+    assert emotune.load(found)("a furious cat")[0].labels == ("anger",)
+    assert set(found.to_frame()["measure"]) >= {"largest_difference", "flipped"}
+    assert "profile exact" in repr(found)
+
+
+def test_a_result_is_given_wherever_a_model_is_named(trained: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a furious cat\n")
+    emotune.predict_files(tmp_path / "in.txt", tmp_path / "out.csv", model=trained)
+    assert "anger" in (tmp_path / "out.csv").read_text()
+    assert emotune.Scorer(trained).score(["a furious cat"])[0]["labels"].as_py() == ["anger"]
+
+
 def test_a_model_that_is_not_trained_is_not_exported(trained: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown profile 'tiny'"):
         emotune.export(trained, tmp_path / "x", profile="tiny")
@@ -203,6 +218,7 @@ def test_frames_are_trained_on_and_scored(base: Path, tmp_path: Path) -> None:
         (["so glad"], TypeError, "row 0 of the data is a str"),
         (pd.Series(["so glad"]), TypeError, "row 0 of the data is a str"),
         ({"text": ["so glad"]}, DataError, "'text' is not the name of a split"),
+        ({"val": ROWS, "valid": ROWS}, DataError, "two splits are 'valid': val, valid"),
         ((["so glad"], []), DataError, "only one of them has an item 0"),
         (pd.DataFrame({"text": ["so glad", None], "label": ["joy", "joy"]}), DataError, r"data\.jsonl:2.*no text"),
         (pd.DataFrame({"said": ["so glad"], "label": ["joy"]}), DataError, "no key 'text'"),
@@ -297,8 +313,11 @@ def test_progress_is_shown_below_the_cell_of_a_notebook(
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", ipython.display)
     assert is_notebook()
-    emotune.train("starter", tiny.multi_label(base), tmp_path / "run", progress=True, **TFIDF)
+    tiny.copy(tiny.multi_label(base), tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    emotune.train("starter", "data", "run", progress=True, **TFIDF)
     assert "160 train rows" in shown[-1]["text/plain"]
+    assert str(tmp_path) not in shown[-1]["text/plain"]
     assert capsys.readouterr() == ("", "")
     reporter = Notebook()
     with reporter.counting("<texts>") as move:

@@ -35,7 +35,7 @@ class Table:
 
 
 class Shown:
-    """A result that shows itself, by what its class says of it."""
+    """The base of results that show themselves: a class says what its lines, tables and frame are."""
 
     def _lines(self) -> Iterable[str]:
         """Return the result in sentences."""

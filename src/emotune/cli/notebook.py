@@ -1,6 +1,7 @@
 """Messages and progress below the cell of a notebook: one output, which is replaced as the work goes on."""
 
 import html
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,12 @@ def is_notebook() -> bool:
     return hasattr(shell, "kernel")
 
 
+def _without_places(message: str) -> str:
+    """Shorten the paths of the working directory and of the home: a notebook is shown to others."""
+    home = os.path.expanduser("~")  # noqa: PTH111 -- Path.home() fails for a user without one
+    return message.replace(f"{Path.cwd()}{os.sep}", "").replace(f"{home}{os.sep}", f"~{os.sep}")
+
+
 class Notebook(Terminal):
     """The reporter of a notebook."""
 
@@ -31,13 +38,12 @@ class Notebook(Terminal):
         from IPython.display import display
 
         super().__init__()
-        self._home = str(Path.home())  # a notebook is shown to others, who need not know it
         self._lines: list[str] = []
         self._drawn = 0.0
         self._output: Any = display(self._content("", 0, 1), raw=True, display_id=True)
 
     def _print(self, message: str, head: str = "") -> None:
-        self._lines.append(printable(head + message).replace(self._home, "~"))
+        self._lines.append(_without_places(printable(head + message)))
         self._output.update(self._content("", 0, 1), raw=True)
 
     def _move(self, what: str, done: int, whole: int | None) -> None:

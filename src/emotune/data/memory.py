@@ -29,11 +29,15 @@ def stored(data: Any) -> str:
     (of each text a name, or a list of names). A mapping of splits (train, valid, test) to these becomes a folder.
     Columns are recognised as in a file; a missing value (None, NaN) is null.
 
-    Raises TypeError for anything else, DataError for a mapping without splits and for texts without labels, OutputError
-    for a cache that cannot be written.
+    Raises TypeError for anything else, DataError for a mapping that is not of splits and for texts without labels, and
+    OutputError for a cache that cannot be written.
     """
     if isinstance(data, Mapping):
-        files = {_split(name): _lines(table) for name, table in data.items()}
+        files: dict[str, str] = {}
+        for name, table in data.items():
+            if _split(name) in files:
+                raise DataError(f"two splits are {_split(name)!r}: {', '.join(map(str, data))}", hint="Leave one out.")
+            files[_split(name)] = _lines(table)
     else:
         files = {_ALONE: _lines(data)}
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]

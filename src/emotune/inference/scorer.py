@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -28,7 +27,7 @@ class Scorer:
 
     def __init__(
         self,
-        model: str | Path | None = None,
+        model: str | os.PathLike[str] | None = None,
         *,
         text_column: str = "text",
         scores: str | int = ALL,
@@ -51,7 +50,7 @@ class Scorer:
         """
         _arrow()
         require_device_name(device)
-        name = str(model or DEFAULT)
+        name = os.fspath(model or DEFAULT)
         found = open_model(name)
         self._loading = (_anywhere(name), device, threads, _digest(found))
         self._options: dict[str, Any] = {"threshold": threshold, "level": level, "max_windows": max_windows}

@@ -3,6 +3,7 @@
 import csv
 import glob
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -134,7 +135,7 @@ def predict_files(
     input: str | Path,
     output: str | Path,
     *,
-    model: str | Path = DEFAULT,
+    model: str | os.PathLike[str] = DEFAULT,
     text_column: str | None = None,
     scores: str | int = "all",
     overwrite: bool = False,
@@ -153,7 +154,7 @@ def predict_files(
     named = {name: {k: more.pop(k) for k in list(more) if k in _fields(kind)} for name, kind in kinds}
     table = TableOptions(more.pop("input_format", None), text_column, **named["table"])
     options = PredictionOptions(scores, **named["options"])
-    request = BulkRequest(str(input), str(output), str(model), table, options, overwrite=overwrite, **more)
+    request = BulkRequest(str(input), str(output), os.fspath(model), table, options, overwrite=overwrite, **more)
     summary = run(request, NullReporter())
     if summary.errors:
         raise summary.errors[0]
