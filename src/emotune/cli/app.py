@@ -26,6 +26,7 @@ VERBS = (
     "export",
     "predict",
     "explain",
+    "serve",
     "features",
     "recipes",
 )
