@@ -98,7 +98,8 @@ def serve(
             emit_json({"url": url, "host": host, "port": port, "pid": os.getpid(), "models": options.models})
             flush_results()
 
-    run(options, listener, workers, started)
+    with listener:
+        run(options, listener, workers, started)
     terminal.info("stopped; all requests were answered")
 
 

@@ -108,13 +108,17 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+            found.listen(_BACKLOG)
+        except BaseException:
+            found.close()
+            raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         hint = "Choose another address or port: --host 127.0.0.1 --port 8001, or --port 0 for a free one."
         raise UsageError(f"cannot listen on {host} port {port}: {reason}", hint=hint) from None
-    found.listen(_BACKLOG)
     return found
 
 
@@ -123,7 +127,6 @@ def serve(options: AppOptions, listener: socket.socket, workers: int, started: C
 
     listener: see `bind`. started: called when the models are known to be valid. Raises the errors of `emotune.load`.
     """
-    _log_to_stderr()
     _allow_many_files()
     config: dict[str, Any] = {
         "http": Protocol,
@@ -141,6 +144,7 @@ def serve(options: AppOptions, listener: socket.socket, workers: int, started: C
     if workers == 1:
         app = App(options)
         started()
+        _log_to_stderr()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn raises them again at its end, which is a success
         uvicorn.Server(uvicorn.Config(app, **config)).run([listener])
@@ -176,7 +180,7 @@ def _app(options: AppOptions) -> App:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)
     LOG.propagate = False
