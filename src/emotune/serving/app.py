@@ -12,6 +12,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from pydantic_core import to_json
@@ -54,7 +55,7 @@ _SECURITY = {
     "cache-control": "no-store",
 }
 _OPEN = ("/", "/docs", "/openapi.json", "/health", "/ready")  # GET needs no key
-_KINDS = {401: "Unauthorized", 503: "Unhealthy"}
+_PROCESS, _NUMBERS = secrets.token_hex(4), count()  # the parts of the id of a request
 
 
 @dataclass(frozen=True)
@@ -381,7 +382,7 @@ class _Exchange:
     """A request and its answer. told: more keys of its line in the log."""
 
     def __init__(self, send: Send) -> None:
-        self.id, self.started, self.status = secrets.token_hex(8), time.perf_counter(), 0
+        self.id, self.started, self.status = f"{_PROCESS}{next(_NUMBERS) % (1 << 32):08x}", time.perf_counter(), 0
         self.told: dict[str, Any] = {}
         self._send = send
 
