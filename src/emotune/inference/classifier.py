@@ -341,9 +341,9 @@ class EmotionClassifier:
         return Prepared(texts, tokens, lambda scored: scored)
 
     def score_rows(self, rows: Sequence[Any], batch_size: int, max_windows: int | None) -> Scored:
-        """Score rows of any `prepare`; the result has one entry for each row. Raises ModelError.
+        """Score rows of any `prepare`, for a `concurrent` model rows of one length. Raises ModelError.
 
-        max_windows: for models that read texts whole.
+        The result has one entry for each row. max_windows: for models that read texts whole.
         """
         if isinstance(self._backend, _Windowed):
             return self._valid(self._backend.score_rows(rows, batch_size))
@@ -351,8 +351,8 @@ class EmotionClassifier:
 
     @property
     def concurrent(self) -> bool:
-        """Whether several threads may call `score_rows` at a time, and rows of one length are scored fastest."""
-        return isinstance(self._backend, _Windowed) and self._backend.concurrent
+        """Whether several threads may call `score_rows` at a time, with rows of one length."""
+        return isinstance(self._backend, _Windowed) and self._backend.run is not None
 
     def _valid(self, scored: Scored) -> Scored:
         found = scored.logits.shape[1]
@@ -561,18 +561,21 @@ def _windowed(
     found: FoundModel, kind: TrainedKind | ExportedKind, device: str, threads: int | None
 ) -> tuple[Backend, int]:
     """Return the backend of a network, and the tokens of a window."""
-    network, encoder = (
-        _exported(found, kind, threads) if isinstance(kind, ExportedKind) else _network(found, kind, device)
-    )
-
-    return _Windowed(network, encoder, concurrent=isinstance(kind, ExportedKind)), encoder.max_tokens
+    if isinstance(kind, ExportedKind):
+        graph, encoder = _exported(found, kind, threads)
+        return _Windowed(graph, encoder, run=graph.run), encoder.max_tokens
+    network, encoder = _network(found, kind, device)
+    return _Windowed(network, encoder), encoder.max_tokens
 
 
 class _Windowed:
     """The backend of a network, which reads a long text in windows and averages them, weighted by tokens."""
 
-    def __init__(self, network: "Scorer | onnx.Scorer", encoder: TextEncoder, *, concurrent: bool) -> None:
-        self._network, self._encoder, self.concurrent = network, encoder, concurrent
+    def __init__(
+        self, network: "Scorer | onnx.Scorer", encoder: TextEncoder, run: Callable[[Ints], Floats] | None = None
+    ) -> None:
+        """run: scores rows of one length, in several threads at a time."""
+        self._network, self._encoder, self.run = network, encoder, run
 
     def __call__(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         encoded, unread = self._encoded(texts, max_windows)
@@ -584,10 +587,13 @@ class _Windowed:
         return Prepared(rows, encoded.lengths, lambda scored: _gathered(encoded, unread, scored.logits))
 
     def score_rows(self, rows: Sequence[npt.NDArray[np.int32]], batch_size: int) -> Scored:
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        encoded = Encoded(np.concatenate(rows), offsets, np.arange(len(rows)))
-        unread = np.zeros(len(rows), dtype=np.int64)
-        return _gathered(encoded, unread, self._network.logits(encoded, batch_size, self._encoder.pad_id))
+        if self.run is not None and len(rows[0]):
+            logits = self.run(np.stack(rows).astype(np.int64))
+        else:
+            offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+            encoded = Encoded(np.concatenate(rows), offsets, np.arange(len(rows)))
+            logits = self._network.logits(encoded, batch_size, self._encoder.pad_id)
+        return Scored(logits, np.ones(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64))
 
     def _encoded(self, texts: Sequence[str], max_windows: int | None) -> tuple[Encoded, Ints]:
         """Return the windows of the texts, and the characters cut from each text, shape (texts,)."""
