@@ -7,7 +7,10 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +20,8 @@ import jsonschema
 import numpy as np
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import emotune
@@ -26,12 +31,14 @@ from emotune.artifact.manifest import DEFAULT, find_model
 from emotune.cli.app import app
 from emotune.inference.classifier import EmotionClassifier, Prepared, Scored
 from emotune.labels import GOEMOTIONS
+from emotune.serving import openapi
 from emotune.serving.app import App, AppOptions
 from emotune.serving.batching import Batcher, OverloadError, ScoringError
 from emotune.serving.metrics import Metrics, ModelMetrics
 from emotune.serving.models import ServedModel
-from served import Answer, Clients, Server, head, read_answer, request, serving
+from served import PATIENCE, Answer, Clients, Server, head, read_answer, request, serving
 
+NO_BODY = object()
 KEY = "a-key-of-the-tests"
 EMOJI = "\U0001f600"
 LONG = "I am so happy" + " ." * 200 + " and so sad"
@@ -377,6 +384,54 @@ def dribble(server: Server, raw: bytes) -> Answer:
                 time.sleep(0.1)
         connection.setblocking(True)
         return read_answer(connection)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+TEXT_FIELDS = [{"text": "a"}, {"texts": ["a", "b"]}, {"inputs": "a"}, {"inputs": [["a"]]}, {"inputs": ["a", "b"]}, {}]
+OPTIONS = ("model", "level", "threshold", "top_k", "explain", "raw_scores", "parameters", "texts")
+VALUES = st.sampled_from([None, "ekman", "default", True, 0.5, 3, ["a"], {"top_k": 2}]) | JSON
+BODIES = st.builds(
+    lambda texts, options: texts | options,
+    st.sampled_from(TEXT_FIELDS),
+    st.dictionaries(st.sampled_from(OPTIONS), VALUES, max_size=2),
+)
+
+
+def test_any_body_has_an_answer_that_is_described() -> None:
+    async def work(application: App) -> None:
+        api = openapi.document(1000, 100_000, key=False)
+        counts, loop = Counter[int](), asyncio.get_running_loop()
+
+        @settings(max_examples=200, deadline=None, database=None)
+        @given(st.sampled_from(["/predict", "/models/{name}", "/"]), BODIES | JSON)
+        def check(path: str, body: Any) -> None:
+            asked = ask(application, body, path.format(name="default"))
+            status, found = asyncio.run_coroutine_threadsafe(asked, loop).result(PATIENCE)
+            counts[status] += 1
+            assert status < 500
+            described = api["paths"][path]["post"]["responses"][str(status)]["content"]["application/json"]["schema"]
+            validate(api, described, found)
+
+        await asyncio.to_thread(check)
+        assert {200, 422} <= counts.keys()
+
+    inside(AppOptions({"default": DEFAULT}), work)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_cases_of_schemathesis(server: Server, tmp_path: Path) -> None:
+    program = pytest.importorskip("schemathesis") and [sys.executable, "-m", "schemathesis.cli"]
+    command = [*program, "run", f"{server.url}/openapi.json", "--no-color", "--phases", "examples,coverage,fuzzing"]
+    # a text with a NUL, or an unknown level, is valid by the schema, and refused
+    command += ["--max-examples", "7000", "--checks", "all", "--exclude-checks", "positive_data_acceptance"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert int(re.search(r"([\d,]+) generated", done.stdout)[1].replace(",", "")) >= 20_000
+    assert "Traceback" not in server.log.read_text()
 
 
 # --- load ------------------------------------------------------------------------------------------------------------
@@ -733,7 +788,7 @@ def test_a_client_that_leaves_is_noticed_and_a_late_answer_is_refused(monkeypatc
         assert begun == ended == [["a"]]
         status, found = await ask(application, {"text": "b"})
         assert (status, found["error"]) == (503, "no answer within 0.2 s")
-        status, found = await ask(application, None)
+        status, found = await ask(application, NO_BODY)
         assert (status, found["error"]) == (408, "the body did not arrive within 0.2 s")
 
     inside(AppOptions({"default": DEFAULT}, timeout=0.2), work)
@@ -755,9 +810,9 @@ async def ask(
 ) -> tuple[int, Any]:
     """Send an application a request; return the status and the JSON of its answer.
 
-    content: None for a body that never comes. leaves: whether the client leaves after a moment.
+    content: NO_BODY for a body that never comes. leaves: whether the client leaves after a moment.
     """
-    messages = [] if content is None else [{"type": "http.request", "body": json.dumps(content).encode()}]
+    messages = [] if content is NO_BODY else [{"type": "http.request", "body": json.dumps(content).encode()}]
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

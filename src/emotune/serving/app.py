@@ -99,8 +99,7 @@ class App:
         self._api = openapi.document(options.max_texts, options.max_characters, key=options.api_key is not None)
         self._page, self._page_policy = openapi.page(self._api)
         routes = [
-            Route("/", self._home),
-            Route("/", self._hugging_face, methods=["POST"]),
+            Route("/", self._root, methods=["GET", "POST"]),
             Route("/predict", self._predict, methods=["POST"]),
             Route("/models", self._list_models),
             Route("/models/reload", self._reload, methods=["POST"]),
@@ -368,8 +367,8 @@ class App:
     async def _show_metrics(self, _: Request) -> Response:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
-    async def _home(self, _: Request) -> Response:
-        return RedirectResponse("/docs")
+    async def _root(self, request: Request) -> Response:
+        return await self._hugging_face(request) if request.method == "POST" else RedirectResponse("/docs")
 
     async def _show_docs(self, _: Request) -> Response:
         return HTMLResponse(self._page, headers={"content-security-policy": self._page_policy})

@@ -78,7 +78,10 @@ def document(max_texts: int, max_characters: int, *, key: bool) -> dict[str, Any
                 answer={"anyOf": [{"$ref": "#/components/schemas/PredictAnswer"}, _LABEL_SCORES, _LISTS_OF_SCORES]},
             )
         },
-        "/": {"post": {**hugging_face, "operationId": "classify"}},
+        "/": {
+            "get": {"summary": "Go to /docs.", "responses": {"307": {"description": "The place."}}},
+            "post": {**hugging_face, "operationId": "classify"},
+        },
         "/models/{name}": {"post": {**hugging_face, "operationId": "classify_by_name", "parameters": [name]}},
         "/models": {"get": _route("List the models with their labels and thresholds.", answer="ModelsAnswer")},
         "/models/reload": {
@@ -103,7 +106,7 @@ def document(max_texts: int, max_characters: int, *, key: bool) -> dict[str, Any
         content["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, methods in found.items():
             for operation in methods.values():
-                if path not in ("/health", "/ready"):
+                if path not in ("/health", "/ready") and "200" in operation["responses"]:
                     operation["security"] = [{"key": []}]
                     operation["responses"] |= _error_answers(_UNAUTHORIZED)
     return content

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import from_json
 
 from emotune.errors import did_you_mean
 
 _Form = TypeVar("_Form", bound="Form")
 Inputs = Annotated[str | list[str], Field(description="A text, or a list of texts.")]
-TopK = Annotated[int | None, Field(ge=1, le=100_000, description="The k highest scores; all by default.")]
+_ONE_TEXT = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
+OneText = Annotated[list[str], WithJsonSchema(_ONE_TEXT)]  # a validator of the form refuses others, with a remedy
+# JSON has no integers: 3.0 is one
+Whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+TopK = Annotated[int | None, Field(ge=1, le=100_000, description="The k highest scores; all by default."), Whole]
 _BRANCHES = ("str", "list[str]", "list[list[str]]")  # of `inputs`, in the places of errors
 
 
@@ -76,7 +80,7 @@ class HuggingFaceParameters(Form):
     return_all_scores: bool | None = None
     truncation: bool | str | None = None
     padding: bool | str | None = None
-    max_length: int | None = None
+    max_length: Annotated[int | None, Whole] = None
 
 
 class HuggingFaceRequest(Form):
@@ -90,7 +94,7 @@ class HuggingFaceRequest(Form):
 class TextEmbeddingsRequest(Form):
     """The form of text-embeddings-inference. Long texts are read in windows, whatever `truncate` is."""
 
-    inputs: str | list[str] | list[list[str]] = Field(
+    inputs: str | list[str] | list[OneText] = Field(
         description="A text, a list of texts, or a list of lists with one text each."
     )
     raw_scores: bool = Field(False, description="Logits instead of probabilities.")
