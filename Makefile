@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check base bench clean
+.PHONY: demo test test-slow check base docs bench clean
 
 demo: .venv/.train
 	$(BIN)/emotune train starter --out runs/starter --overwrite
@@ -33,9 +33,13 @@ check: .venv/.dev
 	$(BIN)/python -m pytest tests/test_floors.py
 	$(BIN)/python scripts/check_starter.py
 
-# the install without extras, in an environment of its own
+# the sdist, a wheel of it, and the install of the wheel without extras, in an environment of its own
 base: .venv/.dev
 	$(BIN)/python scripts/check_base_install.py
+
+# the documentation site, in site/
+docs: .venv/.docs
+	$(BIN)/python scripts/build_site.py
 
 # make bench DATA=folder-with-GoEmotions
 bench: .venv/.dev
@@ -55,5 +59,9 @@ bench: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
+.venv/.docs: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .site site dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

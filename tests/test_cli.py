@@ -95,7 +95,20 @@ def test_help_lists_every_option(verb: str) -> None:
     assert call(*verb.split(), "-h").stdout == shown
 
 
-VERBS = ("", "fetch", "inspect", "train", "tune", "ensemble", "evaluate", "compare", "ladder", "predict", "features")
+VERBS = (
+    "",
+    "fetch",
+    "inspect",
+    "train",
+    "tune",
+    "ensemble",
+    "evaluate",
+    "compare",
+    "ladder",
+    "search",
+    "predict",
+    "features",
+)
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "recipes", "recipes show"])

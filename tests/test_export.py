@@ -280,6 +280,37 @@ def test_a_classifier_of_other_software_is_exported(checkpoint: Callable[[str], 
     np.testing.assert_allclose(load(tmp_path / "out").logits(TEXTS), load(directory).logits(TEXTS), atol=CLOSE, rtol=0)
 
 
+def test_an_export_with_numbered_labels_gets_their_names(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    directory = classifier(checkpoint("bert"), tmp_path / "theirs")
+    config = json.loads((directory / "config.json").read_text())
+    numbers = {str(i): f"LABEL_{i}" for i in range(len(LABELS))}
+    config |= {"id2label": numbers, "label2id": {name: int(i) for i, name in numbers.items()}}
+    (directory / "config.json").write_text(json.dumps(config))
+    (tmp_path / "texts.txt").write_text("happy day\nangry day\n")
+    done = emotune("export", directory, "--out", tmp_path / "out", "--texts", tmp_path / "texts.txt")
+    assert done.exit_code == 0, done.output
+    (tmp_path / "names.txt").write_text("\n".join(LABELS.names[1:]))
+    tune = (
+        "tune",
+        tmp_path / "out",
+        "--labels",
+        tmp_path / "names.txt",
+        "--method",
+        "none",
+        "--out",
+        tmp_path / "named",
+    )
+    assert f"{len(LABELS) - 1} label names for a model of {len(LABELS)} labels" in emotune(*tune).stderr
+    (tmp_path / "names.txt").write_text("\n".join(LABELS.names))
+    assert emotune(*tune).exit_code == 0
+    named = load(tmp_path / "named")
+    assert named.labels.names == LABELS.names
+    np.testing.assert_array_equal(named.logits(TEXTS), load(tmp_path / "out").logits(TEXTS))
+    again = emotune("tune", tmp_path / "named", *tune[2:])
+    assert again.exit_code == 2
+    assert "its own labels" in again.stderr
+
+
 def test_features_are_exported(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMOTUNE_CACHE", str(tmp_path / "cache"))
     keys = ("model.kind=features", f"model.encoder={tiny.encoder(base)}", "model.layers=[0,-1]", "model.max_length=8")

@@ -289,6 +289,12 @@ def test_rows_of_the_matrix_are_actual_and_columns_predicted_labels() -> None:
     assert {"missed", "predicted instead"} <= {text.get_text() for text in missed.texts}
 
 
+def test_the_normalised_matrix_has_percentages_of_the_row() -> None:
+    labels = LabelSet(("a", "b"), Task.MULTI_CLASS)
+    figure = pictures.confusion_matrix([[9, 1], [30, 10]], labels, "", missed_extra=False, shares=True)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["90", "10", "75", "25"]
+
+
 @pytest.mark.parametrize(("num_labels", "written"), [(2, True), (6, True), (60, False)])
 def test_counts_are_written_only_where_they_fit(num_labels: int, written: bool) -> None:
     labels = LabelSet(tuple(f"label {i}" for i in range(num_labels)), Task.MULTI_CLASS)

@@ -137,6 +137,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
             "train",
         ),
         "train encoder": (["train", "starter", *steps, "--out", "encoder"], "train"),
+        "train lora": (["train", "starter", *steps, "--set", "model.adapter=lora", "--out", "lora"], "train,peft"),
         "train bilstm": (["train", "goemotions-bilstm-max", *steps, "--out", "bilstm"], "train"),
         "resume": (["train", "--resume", "dummy"], ""),
         "predict": (["predict", "-m", first, "happy"], ""),
@@ -151,6 +152,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
         "features parquet": (["features", data, "--encoder", encoder, "--out", "rows.parquet"], "train,parquet"),
         "export": (["export", network, "--out", "exported"], "export"),
         "ladder": (["ladder", data, "--encoder", encoder, "--approaches", "dummy", "--out", "ladder"], "train"),
+        "search": (["search", "emotion-tfidf", "--data", data, "--trials", "1", "--out", "searched"], "ngrams,search"),
     }
 
 

@@ -21,7 +21,7 @@ WORK = (
     *("emotune.workflows.compare.open_candidates", "emotune.workflows.inspect.load_stored_splits"),
     *("emotune.workflows.tune.tune_decision", "emotune.workflows.ensemble.tune_decision"),
     *("emotune.workflows.features.load_stored_splits", "emotune.workflows.train.load_corpus"),
-    *("emotune.workflows.ladder.read", "emotune.workflows.export._rows"),
+    *("emotune.workflows.ladder.read", "emotune.workflows.search.read", "emotune.workflows.export._rows"),
 )
 
 
@@ -59,6 +59,7 @@ def verbs(base: Path, disk: Path, place: Path) -> dict[str, tuple[list[object], 
         "features": ([data, *encoder, "--out", place / "file.npz"], "--out FILE"),
         "train": ([*["starter", *tiny.options(base, data)], "--out", place], out),
         "ladder": ([data, *encoder, "--out", place], out),
+        "search": ([*["starter", *tiny.options(base, data)], "--out", place], out),
         "export": ([run, "--out", place], out),
     }
 
@@ -70,7 +71,7 @@ def refused(verb: str, args: list[object]) -> str:
     return result.stderr
 
 
-VERBS = ("evaluate", "compare", "inspect", "tune", "ensemble", "features", "train", "ladder", "export")
+VERBS = ("evaluate", "compare", "inspect", "tune", "ensemble", "features", "train", "ladder", "search", "export")
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -347,7 +347,8 @@ def test_classes_have_no_thresholds(tmp_path: Path) -> None:
     data = json.loads(page.scripts[0])
     assert (data["curves"], data["decided_at"]) == ([], None)
     assert not (tmp_path / "threshold_stability.png").exists()
-    assert (tmp_path / "confusion.svg").stat().st_size
+    for name in ("confusion.svg", "confusion.png", "confusion_normalised.svg", "confusion_normalised.png"):
+        assert (tmp_path / name).stat().st_size
 
 
 @pytest.mark.parametrize("num_rows", [0, 1])

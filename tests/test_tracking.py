@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+import yaml
 from accelerate import tracking as accelerate_tracking
 from typer.testing import CliRunner
 
+import killing  # noqa: F401 -- it puts this folder on the path of child processes
 import tiny
 from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
 from emotune.config.loading import load_config
 from emotune.errors import ConfigError
 from emotune.runs import tracking
@@ -35,6 +41,7 @@ class Fake:
         self.kind, self.project, self.args, self.settings = kind, project, args, settings
         self.configuration: dict[str, Any] = {}
         self.logged: list[tuple[int, dict[str, float]]] = []
+        self.tracker = SimpleNamespace(id="id-1", name="name-1", info=SimpleNamespace(run_id="run-1"))
         self.calls: list[str] = []
         Fake.made.append(self)
 
@@ -149,6 +156,76 @@ def test_a_tracked_run_can_be_replaced(fakes: type[Fake], train: Callable[..., A
     (tmp_path / "run" / "tracking" / "old").write_text("")
     assert train("training.epochs=1", more=["--overwrite"]).exit_code == 0
     assert not (tmp_path / "run" / "tracking").exists()
+
+
+# Resuming
+
+
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a training stop by an error after a step, as if it were killed."""
+
+    def on_step(_: Terminal, report: Any) -> None:
+        if report.step == step:
+            raise MemoryError
+
+    monkeypatch.setattr(Terminal, "on_step", on_step)
+
+
+def test_a_resumed_run_continues_in_the_same_run_of_each_tracker(
+    fakes: type[Fake], train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stopped_at(42, patch)
+        train(tracked(*PACKAGES), "training.checkpoint_steps=15")
+    assert len(fakes.made) == 4
+    kept = json.loads((tmp_path / "run" / "tracking" / "trackers.json").read_text())
+    assert kept["mlflow"] == {"id": "run-1", "last": [40, 2]}
+    result = CliRunner().invoke(app, ["train", "--resume", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "resuming from step 40" in result.stderr
+    first, again = ({fake.kind: fake for fake in fakes.made[i : i + 4]} for i in (0, 4))
+    assert again["wandb"].settings.items() >= {"id": "id-1", "resume": "allow"}.items()
+    assert again["mlflow"].settings == {"run_name": "run", "run_id": "run-1"}
+    assert again["trackio"].settings == {"name": "name-1", "resume": "allow"}
+    assert again["tensorboard"].args == first["tensorboard"].args
+    for name in PACKAGES:
+        assert bool(again[name].configuration) == (name in ("trackio", "wandb"))  # the run of the others has it
+        steps = [(step, "epoch" in values) for step, values in first[name].logged + again[name].logged]
+        assert steps == [
+            (1, False),
+            (20, False),
+            (20, True),
+            (40, False),
+            (40, True),
+            (60, False),
+            (60, True),
+            (60, False),
+        ]
+
+
+def test_steps_after_the_checkpoint_are_sent_once(
+    fakes: type[Fake], train: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stopped_at(42, patch)
+        train(tracked("mlflow"), "training.checkpoint_minutes=null")
+    result = CliRunner().invoke(app, ["train", "--resume", str(tmp_path / "run")])
+    assert "starting from scratch" in result.stderr
+    first, again = fakes.made
+    assert [step for step, _ in first.logged] == [1, 20, 20, 40, 40]
+    assert [step for step, _ in again.logged] == [60, 60, 60]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"mlflow": 3}', '{"mlflow": {"id": "a", "last": [1]}}'])
+def test_a_damaged_record_of_trackers_starts_new_runs(content: str, fakes: type[Fake], tmp_path: Path) -> None:
+    from emotune.reporter import NullReporter
+
+    (tmp_path / "tracking").mkdir()
+    (tmp_path / "tracking" / "trackers.json").write_text(content)
+    with tracking.RunObserver(load_config("starter", [tracked("mlflow")]), tmp_path, NullReporter()) as observer:
+        observer.on_end({"loss": 0.25})
+    assert fakes.made[0].settings == {"run_name": tmp_path.name}
+    assert fakes.made[0].logged == [(0, {"final/loss": 0.25})]
 
 
 # Failures
@@ -281,3 +358,150 @@ def test_tensorboard_writes_what_it_gets(train: Callable[..., Any], tmp_path: Pa
     assert events.Scalars("final/macro_f1")[0].step == STEPS
     (hyperparameters,) = (tmp_path / "run" / "tracking" / "tensorboard").glob("*/hparams.yml")
     assert "optimizer.layer_decay: 1.0" in hyperparameters.read_text()
+
+
+# --- each of them, killed and resumed --------------------------------------------------------------------------------
+
+
+RUN = "import sys, killing; killing._main(sys.argv[4:], sys.argv[1], sys.argv[2] or None, int(sys.argv[3]))"
+Store = dict[str, tuple[dict[str, Any], dict[str, list[tuple[int, float]]]]]
+
+
+def read_tensorboard(place: Path) -> Store:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = place / "run" / "tracking" / "tensorboard"
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (hyperparameters,) = folder.glob("*/hparams.yml")
+    values = {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {"first": (yaml.safe_load(hyperparameters.read_text()), values)}
+
+
+def read_mlflow(place: Path) -> Store:
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    (experiment,) = client.search_experiments(filter_string="name = 'feelings'")
+    found: Store = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        assert run.info.status == "FINISHED"
+        histories = {tag: client.get_metric_history(run.info.run_id, tag) for tag in run.data.metrics}
+        found[run.info.run_name] = (
+            {key: yaml.safe_load(value) for key, value in run.data.params.items()},
+            {tag: sorted((m.step, m.value) for m in history) for tag, history in histories.items()},
+        )
+    return found
+
+
+def wandb_records(data: bytes) -> Iterator[bytes]:
+    """The records of a file of W&B, which is a log of LevelDB with a header of seven bytes."""
+    at, part = 7, b""
+    while at + 7 <= len(data):
+        room = 32768 - at % 32768
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        if room < 7 or kind == 0:  # the end of a block
+            at += room
+            continue
+        part, at = part + data[at + 7 : at + 7 + length], at + 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield part
+            part = b""
+
+
+def read_wandb(place: Path) -> Store:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    config, values, runs = dict[str, Any](), dict[str, list[tuple[int, float]]](), set[tuple[str, str]]()
+    files = sorted(
+        (place / "run" / "tracking" / "wandb").glob("offline-run-*/*.wandb"), key=lambda p: p.stat().st_mtime
+    )
+    assert len(files) == 2  # one for each process; `wandb sync` sends both to the same run
+    for path in files:
+        for data in wandb_records(path.read_bytes()):
+            record = Record()
+            record.ParseFromString(data)
+            if record.HasField("run"):
+                runs.add((record.run.run_id, record.run.display_name))
+            updates = [*record.config.update, *(record.run.config.update if record.HasField("run") else [])]
+            config |= {item.key: json.loads(item.value_json) for item in updates}
+            row = {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            for key, value in row.items():
+                if not key.startswith("_"):
+                    values.setdefault(key, []).append((row["_step"], value))
+    ((_, name),) = runs
+    # what a killed process stored in its last seconds is sent again
+    return {name: (config, {key: sorted(set(pairs)) for key, pairs in values.items()})}
+
+
+def read_trackio(place: Path) -> Store:
+    code = (
+        "import json, sys; from trackio.sqlite_storage import SQLiteStorage as store;"
+        "print(json.dumps({run: [store.get_run_config('feelings', run), store.get_logs('feelings', run)]"
+        " for run in store.get_runs('feelings')}))"
+    )
+    found: Store = {}
+    env = environment(place)
+    said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+    for name, (config, logs) in json.loads(said.splitlines()[-1]).items():
+        values: dict[str, list[tuple[int, float]]] = {}
+        for log in logs:
+            for key, value in log.items():
+                if key not in ("step", "timestamp"):
+                    values.setdefault(key, []).append((log["step"], value))
+        found[name] = config, values
+    return found
+
+
+READERS: dict[str, Callable[[Path], Store]] = {
+    "tensorboard": read_tensorboard,
+    "wandb": read_wandb,
+    "mlflow": read_mlflow,
+    "trackio": read_trackio,
+}
+
+
+def environment(place: Path) -> dict[str, str]:
+    """The environment in which all trackers keep their files in a folder."""
+    stores = {
+        "WANDB_MODE": "offline",
+        "MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}",
+        "TRACKIO_DIR": str(place / "trackio"),
+    }
+    return os.environ | stores
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("nth", [5, 6], ids=["killed-before-step-40", "killed-before-epoch-2"])
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_killed_and_resumed_run_is_one_run_of_the_real_tracker(
+    name: str, nth: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip(name)
+    base = tmp_path_factory.getbasetemp()
+    settings = [tracked(name), "tracking.project=feelings", "tracking.run_name=first", "training.checkpoint_steps=15"]
+    options = tiny.options(base, tiny.multi_label(base), epochs=EPOCHS)
+    train = ["train", "starter", *options, *(part for s in settings for part in ("--set", s)), "--out", "run"]
+
+    def run(args: list[str], point: str = "") -> int:
+        command = [sys.executable, "-c", RUN, "said", point, str(nth), *args]
+        return subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), timeout=300).returncode
+
+    assert run(train, "emotune.runs.tracking.write_event") == -9, (tmp_path / "said").read_text()
+    assert run(["train", "--resume", "run"]) == 0, (tmp_path / "said").read_text()
+    said = (tmp_path / "said").read_text()
+    assert "resuming from step" in said
+    assert "failed to" not in said
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    ((found, (config, values)),) = READERS[name](tmp_path).items()
+    assert found == "first"
+    assert (config["optimizer.layer_decay"], config["training.epochs"]) == (1.0, EPOCHS)
+    for tag, event, key in (("train/loss", "step", "loss"), ("rate/encoder", "step", "rate")):
+        expected = [(line["step"], pytest.approx(line[key])) for line in log if line["event"] == event]
+        assert [step for step, _ in expected] == [1, 20, 40, 60]
+        assert values[tag] == expected
+    epochs = [line for line in log if line["event"] == "epoch"]
+    expected = [(20 * line["epoch"], pytest.approx(line["metrics"]["macro_f1"])) for line in epochs]
+    assert values["valid/macro_f1"] == expected
+    assert [step for step, _ in values["final/macro_f1"]] == [STEPS]

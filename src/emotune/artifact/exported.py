@@ -13,12 +13,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from emotune.artifact.manifest import DECISION, Manifest, read_manifest
+from emotune.artifact.manifest import CARD, DECISION, Manifest, read_manifest
 from emotune.artifact.safety.files import read_json
 from emotune.errors import EmotuneError, ModelError, Place
 
 EXPORT = "export.json"
-_CARD = "README.md"
 _NEAR = 2  # folders up: a place further away would reveal names of folders to whoever gets the export
 
 
@@ -67,7 +66,7 @@ def _relative(directory: Path, out: Path) -> str | None:
 def _weights_digest(manifest: Manifest) -> str:
     """Return one sha256 of all files of a model, except those that `emotune tune` changes."""
     lines = (f"{name} {entry.sha256}\n" for name, entry in sorted(manifest.files.items()))
-    return hashlib.sha256("".join(x for x in lines if x.split(" ")[0] not in (DECISION, _CARD)).encode()).hexdigest()
+    return hashlib.sha256("".join(x for x in lines if x.split(" ")[0] not in (DECISION, CARD)).encode()).hexdigest()
 
 
 def _read(path: Path) -> tuple[Source, str]:

@@ -12,6 +12,7 @@ that comes with a model is ever run.
 
 import difflib
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -51,8 +52,13 @@ from emotune.hub import fetch_model, file_digest, local_path
 MANIFEST = "emotune.json"
 DEFAULT = "default"  # the name of the model that the package contains
 _BUNDLED = Path(__file__).parents[1] / DEFAULT
-DECISION = "decision.json"
+DECISION, CARD = "decision.json", "README.md"
 FORMAT_VERSION = 1
+# the export in a repository of the hub, beside the trained model: where optimum and transformers.js look for it
+EXPORTED = "onnx"
+# folders of a downloaded repository that no library reads as part of the model: that export, and notes of `hf download`
+ASIDE = (f"{EXPORTED}/", ".cache/")
+_HUB_NAME = re.compile(rf"(?P<id>[^/@~.][^/@]*/[^/@]+)(?P<part>/{EXPORTED})?(@(?P<revision>[^@]+))?")
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".7z")
 # .npy and .h5 can contain pickles
 _PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".joblib", ".ckpt", ".npy", ".h5", ".msgpack"}
@@ -127,6 +133,8 @@ def _manifest_text(manifest: Manifest) -> str:
 def find_model(name: str) -> Path:
     """Return the directory of a MODEL argument: `default`, a run directory, a model directory, or a hub id.
 
+    A hub id is `owner/name`; `owner/name@revision` is a branch, tag or commit, `owner/name/onnx` the export beside it.
+
     A directory without a manifest is a classifier of other software. Raises MissingInputError if nothing is found,
     ModelError for a directory that is not a model, or an incomplete model of emotune.
     """
@@ -150,7 +158,8 @@ def find_model(name: str) -> Path:
         raise _unfinished(run)
     suggested = None if near is None else f"Did you mean {near}?"
     others = sorted(path.name for path in _runs_in(run) if _has_started(path))
-    if name.count("/") != 1 or name.startswith((".", "/", "~")) or others:
+    found = _HUB_NAME.fullmatch(name)
+    if found is None or others:
         listed = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
         known = (
             f"{run}/ has {listed}."
@@ -160,11 +169,21 @@ def find_model(name: str) -> Path:
         raise MissingInputError(f"no model {name!r}", hint=suggested or known)
     # the list of the model's files, then those files and nothing else of the repository
     try:
-        directory = fetch_model(name, [MANIFEST, CONFIG, WEIGHTS_INDEX])
+        return _fetched(found)
     except MissingInputError as error:
         raise type(error)(error.message, hint=suggested or error.hint) from error
-    if (directory / MANIFEST).is_file():
-        return fetch_model(name, [MANIFEST, *read_manifest(directory).files], revision=directory.name)
+
+
+def _fetched(found: re.Match[str]) -> Path:
+    """Fetch a model from the hub."""
+    name, revision = found["id"], found["revision"]
+    part = f"{EXPORTED}/" if found["part"] else ""
+    directory = fetch_model(name, [part + file for file in (MANIFEST, CONFIG, WEIGHTS_INDEX)], revision)
+    if (directory / part / MANIFEST).is_file():
+        files = [MANIFEST, CARD, *read_manifest(directory / part).files]
+        return fetch_model(name, [part + file for file in files], revision=directory.name) / part
+    if part:
+        raise ModelError(f"{name} on the hub has no export in {part}", hint=f"Name the model itself: {name}")
     if not (directory / CONFIG).is_file():
         raise ModelError(f"{name} on the hub is not a model: it has neither {MANIFEST} nor {CONFIG}")
     config = read_json(directory / CONFIG)
@@ -172,7 +191,7 @@ def find_model(name: str) -> Path:
     require_classifier(config, directory / CONFIG)
     index = directory / WEIGHTS_INDEX
     shards = shard_names(index) if index.is_file() else []
-    wanted = [CONFIG, WEIGHTS_INDEX, WEIGHTS, *shards, *_TOKENIZER_FILES, "README.md"]
+    wanted = [CONFIG, WEIGHTS_INDEX, WEIGHTS, *shards, *_TOKENIZER_FILES, CARD]
     return fetch_model(name, wanted, revision=directory.name)
 
 
@@ -243,7 +262,7 @@ def verify(directory: Path) -> Manifest:
                 raise ModelError("a pickle is not allowed in a model directory; nothing was read", place=Place(path))
         found = _files(directory)
         for name, path in found.items():
-            if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED:
+            if name not in manifest.files and path.suffix.casefold() in _READ_UNASKED and not name.startswith(ASIDE):
                 raise ModelError("this file is not in the manifest; remove it", place=Place(path))
         for name, entry in manifest.files.items():
             if name not in found:
@@ -252,6 +271,22 @@ def verify(directory: Path) -> Manifest:
                 message = "the file differs from its sha256 in the manifest: damaged or changed"
                 raise ModelError(message, place=Place(found[name]))
     return manifest
+
+
+def unlisted(directory: Path, manifest: Manifest) -> list[str]:
+    """Return the files of a model directory that its manifest does not list."""
+    return [name for name in _files(directory) if name not in manifest.files]
+
+
+def resealed(manifest: Manifest, contents: Mapping[str, Path | bytes]) -> bytes:
+    """Return the content of the manifest of these files; a path is a file that `manifest` lists under the same name."""
+    files = {
+        name: FileEntry(hashlib.sha256(content).hexdigest(), len(content))
+        if isinstance(content, bytes)
+        else manifest.files[name]
+        for name, content in contents.items()
+    }
+    return _manifest_text(_with_digest(replace(manifest, files=files))).encode()
 
 
 def read_manifest(directory: Path) -> Manifest:

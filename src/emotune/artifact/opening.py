@@ -7,14 +7,14 @@ task; otherwise one label means multi-label and several mean multi-class, as in 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from emotune.artifact.exported import require_current
-from emotune.artifact.manifest import MANIFEST, Manifest, find_model, read_decision, read_manifest, verify
+from emotune.artifact.manifest import CARD, MANIFEST, Manifest, find_model, read_decision, read_manifest, verify
 from emotune.artifact.safety.directory import (
     CONFIG,
     GRAPH,
@@ -33,7 +33,7 @@ from emotune.labels import KNOWN, LabelSet, Task, known_set, label_difference
 
 ENSEMBLE, ONNX = "ensemble", "onnx"  # the names of the kinds
 WEIGHTS, MEMBERS, MOST_MEMBERS = "ensemble.json", "members", 100
-CARD, _CARD_BYTES = "README.md", 1 << 16
+_CARD_BYTES = 1 << 16
 _FRONT_MATTER = re.compile(r"---\r?\n(.*?)\n---", re.DOTALL)
 # a single language, alone or as a list of one
 _LANGUAGE = re.compile(r"^language:\s*(?:-[ ]*)?['\"]?([a-z]{2,3})['\"]?[ ]*\r?$(?!\n[ ]*-)", re.MULTILINE)
@@ -92,15 +92,28 @@ def open_model(name: str, *, labels: Sequence[str] | None = None, task: Task | N
     """Find a model by path or hub id and check all its files; no torch.
 
     labels, task: label names in the order of the outputs, and the task, for a model of other software that lacks them.
-    Raises MissingInputError for a missing model, ModelError for an invalid one, UsageError for labels that do not fit
-    the model, or for a model of emotune, which has its own.
+    An export of such a model takes labels too. Raises MissingInputError for a missing model, ModelError for an invalid
+    one, UsageError for labels that do not fit the model, or for a model that has its own.
     """
     directory = find_model(name)
     if not (directory / MANIFEST).is_file():
         return _adopted(name, directory, labels, task)
-    if labels is not None or task is not None:
+    found = _opened(name, directory, verify(directory))
+    numbered = all(_UNNAMED.fullmatch(label) for label in found.decision.labels.names)
+    if task is not None or (labels is not None and not (found.kind == ONNX and numbered)):
         raise UsageError("this model was written by emotune: it has its own labels and task")
-    return _opened(name, directory, verify(directory))
+    return found if labels is None else replace(found, decision=_renamed(found.decision, labels))
+
+
+def _renamed(decision: Decision, names: Sequence[str]) -> Decision:
+    """Return a rule with other names of its labels; the record of its tuning, which has the old ones, is dropped."""
+    _require_count(names, len(decision.labels))
+    return replace(decision, labels=LabelSet(tuple(names), decision.labels.task), tuning={})
+
+
+def _require_count(names: Sequence[str], number: int) -> None:
+    if len(names) != number:
+        raise UsageError(f"{len(names)} label names for a model of {number} labels")
 
 
 def _opened(name: str, directory: Path, manifest: Manifest, *, within: bool = False) -> FoundModel:
@@ -194,8 +207,8 @@ def _adopted(name: str, directory: Path, names: Sequence[str] | None, task: Task
     require_classifier(config, place.path)
     found = label_names(config, place.path) or ("LABEL_0", "LABEL_1")  # as transformers does without id2label
     unnamed = names is None and all(_UNNAMED.fullmatch(label) for label in found)
-    if names is not None and len(names) != len(found):
-        raise UsageError(f"{len(names)} label names for a model of {len(found)} labels")
+    if names is not None:
+        _require_count(names, len(found))
     known, rule = _task(config, tuple(names or found), place)
     try:
         labels = LabelSet(tuple(names or found), task or known)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, ThreadsOption, reported
+from emotune.cli.options import (
+    DataSetOption,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    ThreadsOption,
+    complete_run,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 if TYPE_CHECKING:
@@ -18,7 +26,11 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN", help="Run directories; with --data, also model directories and hub ids."),
+        typer.Argument(
+            metavar="RUN",
+            help="Run directories; with --data, also model directories and hub ids.",
+            autocompletion=complete_run,
+        ),
     ],
     data: Annotated[
         str | None, typer.Option(help="Run the models on this data [default: the runs' cached validation logits].")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, TuneSplit, reported
+from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, TuneSplit, complete_run, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 from emotune.errors import UsageError
 
@@ -14,7 +14,10 @@ from emotune.errors import UsageError
 @reported
 def ensemble(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL", help="Run directories, model directories or hub ids.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL", help="Run directories, model directories or hub ids.", autocompletion=complete_run
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Run directory to write.")],
     data: Annotated[

@@ -9,7 +9,6 @@ import typer
 
 from emotune.cli.options import DataSetOption, JsonOption, ModelArgument, QuietOption, ThreadsOption, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import UsageError
 
 Profile = StrEnum("Profile", ["exact", "compact", "fast"])
 
@@ -51,11 +50,6 @@ def export(
     """
     from emotune.workflows.export import ExportRequest, export_model
 
-    if texts is not None and data is not None:
-        raise UsageError("--texts and --data both name the texts to compare on", hint="Leave one of them out.")
-    for option, value in (("--split", split), ("--set", override)):
-        if value and data is None:
-            raise UsageError(f"{option} is for --data, which is missing")
     limits = {"largest_difference": max_difference, "flipped": max_flipped, "macro_f1_lost": max_f1_loss}
     terminal = Terminal(quiet=quiet)
     request = ExportRequest(

@@ -8,11 +8,18 @@ from typing import Annotated
 import typer
 
 from emotune.cli.compare import show_scores, show_sentences
-from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, complain, reported
+from emotune.cli.options import (
+    INTERRUPTED,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    complain,
+    reported,
+    seconds_in,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import UsageError, missing_library
-
-_BUDGET = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
+from emotune.errors import missing_library
 
 
 @reported
@@ -46,10 +53,7 @@ def ladder(
     After Ctrl-C or a kill, the same command resumes; the time used before counts.
     """
     started, terminal = time.monotonic(), Terminal(quiet=quiet)
-    found = _BUDGET.fullmatch(budget.strip().lower())
-    seconds = sum(float(n) * unit for n, unit in zip(found.groups("0"), (3600, 60, 1), strict=True)) if found else 0.0
-    if not seconds:
-        raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {budget!r}")
+    seconds = seconds_in(budget)
     if out is None:
         name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
         out = Path("runs") / f"ladder-{name or 'data'}"

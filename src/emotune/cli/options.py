@@ -1,17 +1,41 @@
 """Options that several commands share, and the reporting of failures."""
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
 import typer
 
 from emotune.cli.columns import wrap
 from emotune.cli.terminal import flush_or_discard, json_line, printable, writing_results
-from emotune.errors import EmotuneError
+from emotune.errors import EmotuneError, UsageError
 
 INTERRUPTED = 130
+_TIME = re.compile("".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in "hms"))
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """Return the runs in runs/ whose paths begin so, for the completion of the shell."""
+    return _beginning((str(config.parent) for config in Path("runs").glob("*/config.yaml")), incomplete)
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return `default` and the runs in runs/, as far as they begin so."""
+    return [*_beginning(["default"], incomplete), *complete_run(incomplete)]
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the recipes that begin so."""
+    from emotune.config.loading import recipe_names
+
+    return _beginning(recipe_names(), incomplete)
 
 
 def _device(name: str) -> str:
@@ -37,7 +61,12 @@ DataSetOption = Annotated[
 ]
 TuneSplit = Annotated[str | None, typer.Option(help="With --data: the split to tune on [default: valid].")]
 ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run directory, a model directory, a hub id, or default.")
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run directory, a model directory, a hub id, or default.",
+        autocompletion=complete_model,
+    ),
 ]
 TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts [default: the lines of stdin].")]
 ModelOption = Annotated[
@@ -47,6 +76,7 @@ ModelOption = Annotated[
         "-m",
         envvar="EMOTUNE_MODEL",
         help="Run directory, model directory or hub id [default: the newest run in runs/, or emotune's own model].",
+        autocompletion=complete_model,
     ),
 ]
 MaxWindowsOption = Annotated[
@@ -87,6 +117,15 @@ def reported(command: Command) -> Command:
             flush_or_discard(sys.stdout)  # the reader of our output has closed the pipe
 
     return cast(Command, run)
+
+
+def seconds_in(budget: str) -> float:
+    """Return the seconds of a time such as 90s, 20m or 1h30m; raises UsageError for anything else, and for no time."""
+    found = _TIME.fullmatch(budget.strip().lower())
+    seconds = sum(float(n) * unit for n, unit in zip(found.groups("0"), (3600, 60, 1), strict=True)) if found else 0.0
+    if not seconds:
+        raise UsageError(f"--budget takes a time such as 90s, 20m or 1h30m, not {budget!r}")
+    return seconds
 
 
 def complain(error: EmotuneError | str, *, as_json: bool = False, exit_code: int = INTERRUPTED) -> None:

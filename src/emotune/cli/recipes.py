@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from emotune.cli.commands import Command, Commands
-from emotune.cli.options import JsonOption, SetOption, reported
+from emotune.cli.options import JsonOption, SetOption, complete_recipe, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 recipes = typer.Typer(
@@ -37,7 +37,10 @@ def list_recipes(context: typer.Context, as_json: JsonOption = False) -> None:
 @recipes.command(cls=Command)
 @reported
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a recipe, or a YAML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The name of a recipe, or a YAML file.", autocompletion=complete_recipe),
+    ],
     override: SetOption = None,
 ) -> None:
     """Print every key of a recipe with its value."""

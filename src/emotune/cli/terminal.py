@@ -161,7 +161,8 @@ class Terminal:
         self.info(f"written to {folder}: {', '.join((*names, *pictures))}")
 
     @property
-    def _shows_bars(self) -> bool:
+    def shows_bars(self) -> bool:
+        """Whether progress bars are shown."""
         return not self._quiet and self._decorated and self._console.is_terminal
 
     @contextmanager
@@ -169,7 +170,7 @@ class Terminal:
         """Show a progress bar of the training while entered, on a terminal only."""
         from emotune.cli.bars import training_bars
 
-        self._progress = training_bars(self._console, shown=self._shows_bars)
+        self._progress = training_bars(self._console, shown=self.shows_bars)
         with self._progress:
             yield
         self._progress = self._task = None
@@ -180,7 +181,7 @@ class Terminal:
         from emotune.cli.bars import download_bars
 
         tasks: dict[str, TaskID] = {}
-        with download_bars(self._console, shown=self._shows_bars) as bars:
+        with download_bars(self._console, shown=self.shows_bars) as bars:
 
             def move(name: str, done: int, whole: int | None) -> None:
                 if name not in tasks:
@@ -192,7 +193,7 @@ class Terminal:
     @contextmanager
     def counting(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """Show a progress bar, or lines without a terminal; yields a function of the number done and the total."""
-        if not self._shows_bars:
+        if not self.shows_bars:
             yield self.on_progress
             return
         from emotune.cli.bars import counting_bars
@@ -207,7 +208,7 @@ class Terminal:
 
         total: all units, such as bytes of a file; None if unknown.
         """
-        if not shown or sys.stdout.isatty() or not self._shows_bars:
+        if not shown or sys.stdout.isatty() or not self.shows_bars:
             yield lambda texts, done: None  # noqa: ARG005
             return
         from emotune.cli.bars import predicting_bars
@@ -240,7 +241,7 @@ class Terminal:
         if not shown:
             yield lambda texts, done: None  # noqa: ARG005
             return
-        if not self._shows_bars:
+        if not self.shows_bars:
             yield line
             return
         from emotune.cli.bars import predicting_bars

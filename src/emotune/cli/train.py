@@ -7,9 +7,17 @@ from typing import Annotated
 
 import typer
 
-from emotune.cli.options import INTERRUPTED, DeviceOption, JsonOption, QuietOption, SetOption, reported
+from emotune.cli.options import (
+    INTERRUPTED,
+    DeviceOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    complete_recipe,
+    complete_run,
+    reported,
+)
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import MissingInputError, UsageError
 
 
 @reported
@@ -19,6 +27,7 @@ def train(
         typer.Argument(
             metavar="RECIPE|FILE.yaml|RUN",
             help="A recipe (see: emotune recipes) or a YAML file; with --resume also a run directory.",
+            autocompletion=lambda incomplete: [*complete_recipe(incomplete), *complete_run(incomplete)],
         ),
     ],
     data: Annotated[
@@ -66,7 +75,7 @@ def train(
         plan = None
         with processes.together():
             if processes.is_first():
-                recipe, out = _run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
+                recipe, out = training.run_to_resume(recipe, out, overwrite=overwrite) if resume else (recipe, out)
                 config = load_config(recipe, settings)
                 run = out if out is not None else next_free(Path("runs"), config.name)
                 finished = resume and training.completed(run, config)
@@ -93,25 +102,3 @@ def train(
             terminal.info(f'next: emotune evaluate {quote(str(run))}    or: emotune predict -m {quote(str(run))} "…"')
     if content.get("interrupted"):
         raise typer.Exit(INTERRUPTED)
-
-
-def _run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
-    """Return the source of the configuration, and the run. The first argument may be a run instead of a recipe."""
-    from emotune.artifact.manifest import nearest_run
-    from emotune.config.loading import recipe_names
-    from emotune.runs.layout import CONFIG
-
-    if overwrite:
-        raise UsageError("--resume continues a run, --overwrite replaces it", hint="Leave one of them out.")
-    named = Path(recipe)
-    if named.is_dir():
-        if out is not None and out.resolve() != named.resolve():
-            raise UsageError(f"two runs to resume: {named} and {out}", hint="Leave one of them out.")
-        return str(named / CONFIG), named
-    if out is not None:
-        return recipe, out
-    if recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
-        near = nearest_run(recipe)
-        hint = f"Did you mean {near}?" if near else "Runs are in runs/, or where --out put them."
-        raise MissingInputError(f"no such run to resume: {recipe}", hint=hint)
-    raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")

@@ -78,10 +78,6 @@ def tune(
     """
     from emotune.workflows.tune import TuneRequest, tune_model
 
-    for option, value in (("--split names a split of", split), ("--set defines how to read", override)):
-        if value not in (None, []) and data is None:
-            hint = "Without --data, the validation split of the run is used."
-            raise UsageError(f"{option} --data, which is missing", hint=hint)
     if temperatures is not Temperatures.one and not calibrate:
         raise UsageError("--temperatures requires --calibrate")
     asked = {

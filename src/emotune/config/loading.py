@@ -28,14 +28,19 @@ _DEFAULT_KIND, _KIND = "encoder", "model.kind"
 _CONFIGURATION = "a configuration is a mapping of sections (data:, model:, training:, …)"
 Key = tuple[str | int, ...]
 Places = dict[Key, Place | None]
+Overrides = Sequence[str] | Mapping[str, Any]  # of `--set`, each `a.b=c`; or values by dotted key, from Python
 
 
 @dataclass
 class Tree:
-    """Values as read, and the place of each key; None for a key of `--set`."""
+    """Values as read, and the place of each key; None for a key of `--set` or of Python.
+
+    origin: the beginning of messages about keys without a place.
+    """
 
     values: dict[str, Any]
     places: Places
+    origin: str = "--set "
 
     def place(self, key: Key) -> Place | None:
         """Return the place of a key, or of the nearest section around it; None without a file."""
@@ -145,7 +150,7 @@ def recipe_names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in _RECIPES.iterdir() if file.name.endswith(".yaml"))
 
 
-def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
+def load_config(recipe: str, overrides: Overrides = ()) -> Config:
     """Read a recipe by name or a YAML file by path, and apply `a.b=c` overrides in order.
 
     A file can start from a recipe: `extends: NAME`. Raises ConfigError for a wrong key or value with its line,
@@ -154,25 +159,60 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> Config:
     return _overridden(read_recipe(recipe) if recipe in recipe_names() else _read_file(Path(recipe)), overrides)
 
 
-def config_from(values: dict[str, Any], overrides: Sequence[str] = ()) -> Config:
-    """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError."""
-    return _overridden(Tree(values, {}), overrides)
+def config_from(values: dict[str, Any], overrides: Overrides = (), place: Place | None = None) -> Config:
+    """Return the configuration of plain values, by section, with `a.b=c` overrides; raises ConfigError.
+
+    place: where the values come from, for the error.
+    """
+    return _overridden(Tree(values, {(): place}), overrides)
 
 
-def override_data(data: DataConfig, overrides: Sequence[str]) -> DataConfig:
+def base_of(recipe: str) -> str | None:
+    """Return the shipped recipe that a recipe is, or that a YAML file extends; None for a file that extends none."""
+    if recipe in recipe_names():
+        return recipe
+    name = read_tree(Path(recipe)).values.get("extends")
+    return None if name is None else str(name)
+
+
+def recipe_values(config: Config, extends: str | None) -> dict[str, Any]:
+    """Return the content of a YAML file that gives this configuration: where it differs from the recipe it extends."""
+    kind = config.model.kind
+    base = load_config(extends, [f"{_KIND}={kind}"]) if extends else config_from({"model": {"kind": kind}})
+    theirs = base.model_dump(mode="json", by_alias=True)
+    values: dict[str, Any] = {"extends": extends} if extends else {}
+    for name, value in config.model_dump(mode="json", by_alias=True).items():
+        if isinstance(value, dict):
+            changed = {key: each for key, each in value.items() if each != theirs[name].get(key)}
+            value = {"kind": kind, **changed} if name == "model" else changed
+        elif value == theirs[name]:
+            continue
+        if value != {}:
+            values[name] = value
+    return values
+
+
+def override_data(data: DataConfig, overrides: Overrides) -> DataConfig:
     """Return data settings with `data.key=value` overrides; raises ConfigError for another key or a wrong value."""
     for override in overrides:
         if not override.startswith("data."):
             keys = ", ".join(DataConfig.keys())
+            if isinstance(overrides, Mapping):
+                raise ConfigError(f"{override}: settings change how the data is read here: data.{{{keys}}}")
             raise ConfigError(f"--set {override}: here --set changes how the data is read: data.{{{keys}}}")
     tree = Tree({"data": data.model_dump(mode="json")}, {})
     return _overridden(tree, overrides).data if overrides else data
 
 
-def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
+def _overridden(tree: Tree, overrides: Overrides) -> Config:
+    if isinstance(overrides, Mapping):
+        tree.origin = ""
     # the kind first: it decides which keys exist
-    for override in sorted(overrides, key=lambda override: not override.startswith(f"{_KIND}=")):
-        _set(tree, override)
+    for override in sorted(overrides, key=lambda override: override.partition("=")[0] != _KIND):
+        if isinstance(overrides, Mapping):
+            _put(tree, override, overrides[override])
+        else:
+            _set(tree, override)
     config = _config_class(tree)
     try:
         return config.model_validate(tree.values)
@@ -180,7 +220,7 @@ def _overridden(tree: Tree, overrides: Sequence[str]) -> Config:
         problem = error.errors()[0]
         place = tree.place(problem["loc"])
         message = _explain(problem, problem["loc"], config)
-        raise ConfigError(message if place else f"--set {message}", place=place) from None
+        raise ConfigError(message if place else tree.origin + message, place=place) from None
 
 
 def read_recipe(name: str) -> Tree:
@@ -222,8 +262,6 @@ def _set(tree: Tree, override: str) -> None:
     keys = tuple(name.split("."))
     if not equals or not all(keys):
         raise ConfigError(f"--set takes section.key=value, not {override!r}")
-    if len(keys) > 2:
-        raise ConfigError(f"--set {name}: {'.'.join(keys[:2])} has no keys of its own")
     is_text = _type_of(keys, _config_class(tree)) in (str, str | None)
     value: Any = text
     if not is_text or text in ("", "null", "~") or text[0] in "'\"":
@@ -231,6 +269,14 @@ def _set(tree: Tree, override: str) -> None:
             value = parse_tree(f"value: {text}", Path("--set")).values["value"]
         except ConfigError as error:
             raise ConfigError(f"--set {name}: {text!r} is not a YAML value ({error.message})") from error
+    _put(tree, name, value)
+
+
+def _put(tree: Tree, name: str, value: Any) -> None:
+    """Set the value of a dotted key of a tree."""
+    keys = tuple(name.split("."))
+    if len(keys) > 2:
+        raise ConfigError(f"{tree.origin}{name}: {'.'.join(keys[:2])} has no keys of its own")
     for key in reversed(keys):
         value = {key: value}
     tree.values = _merged_for_kind(tree.values, value)
@@ -247,7 +293,9 @@ def _config_class(tree: Tree) -> type[Config]:
         return _of_kind(find_kind(name))
     except ConfigError as error:
         place = tree.place(("model", "kind"))
-        raise ConfigError(error.message if place else f"--set {error.message}", place=place, hint=error.hint) from None
+        raise ConfigError(
+            error.message if place else tree.origin + error.message, place=place, hint=error.hint
+        ) from None
 
 
 @cache

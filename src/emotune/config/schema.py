@@ -1,7 +1,8 @@
 """The configuration of a run by section. `kinds` has the section `model`; `loading` reads files and `--set`."""
 
 import codecs
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
@@ -39,15 +40,17 @@ class DataConfig(Section):
     subset: str | None = Field(default=None, description="subset of a hub data set, as in ID:SUBSET")
     format: Literal[
         "auto", "goemotions", "text_label", "table", "headerless", "jsonl", "parquet", "arrow", "xlsx", "fasttext"
-    ] = "auto"
+    ] = Field(default="auto", description="format of the label files; auto: detected")
     sheet: str | None = Field(default=None, description="sheet of an Excel workbook; null: the only one with cells")
     encoding: str | None = Field(
         default=None, description="encoding of text files, such as cp1252; null: UTF-8, or UTF-16 with its mark"
     )
-    task: Literal["auto", "multi_label", "multi_class"] = "auto"
+    task: Literal["auto", "multi_label", "multi_class"] = Field(
+        default="auto", description="labels of a text; auto: multi_class where each row has exactly one"
+    )
     delimiter: str | None = Field(default=None, description="column delimiter; null: detected")
-    text_column: str | None = None
-    label_column: str | None = Field(default=None, description="column of label names")
+    text_column: str | None = Field(default=None, description="column of the texts; null: detected")
+    label_column: str | None = Field(default=None, description="column of label names; null: detected")
     label_columns: list[str] | None = Field(
         default=None, description="columns of 0 and 1, one per label; or columns with names, all of which a text has"
     )
@@ -104,7 +107,7 @@ class DataConfig(Section):
     split: list[Number] = Field(
         default=[0.8, 0.1, 0.1], description="fractions of train, valid and test when one file is split"
     )
-    split_seed: int = Field(default=0, ge=0)
+    split_seed: int = Field(default=0, ge=0, description="seed of the division into splits")
     fold: list[int] | None = Field(
         default=None,
         description="[n, folds]: hold out the n-th stratified fold of the training rows in place of the validation "
@@ -190,10 +193,13 @@ class OptimizerConfig(Section):
     )
     lr: Number = Field(default=1.5e-4, gt=0, description="learning rate of the encoder")
     head_lr: Number | None = Field(default=1e-3, gt=0, description="learning rate of the head; null: lr")
+    adapter_lr: Number = Field(
+        default=5e-4, gt=0, description="learning rate of the encoder's adapters (model.adapter), in place of lr"
+    )
     layer_decay: Number = Field(
         default=1.0, gt=0, le=1, description="learning rate of a layer relative to the layer above; embeddings last"
     )
-    weight_decay: Number = Field(default=0.01, ge=0)
+    weight_decay: Number = Field(default=0.01, ge=0, description="weight decay of the parameters that have it")
     no_decay: list[str] | None = Field(
         default=None, description="names or patterns of parameters without weight decay; null: biases and norms"
     )
@@ -204,7 +210,9 @@ class OptimizerConfig(Section):
     momentum: Number | None = Field(default=None, ge=0, lt=1, description="momentum of sgd; null: 0.9")
     nesterov: bool | None = Field(default=None, description="Nesterov momentum of sgd; null: false")
     warmup: Number = Field(default=0.1, ge=0, lt=1, description="share of the steps with warm-up")
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        default="linear", description="learning rates after the warm-up; linear and cosine: down to 0"
+    )
     clip_norm: Number | None = Field(default=1.0, gt=0, description="maximum gradient norm; null: none")
 
     @field_validator("betas", "eps", "momentum", "nesterov")
@@ -221,10 +229,13 @@ class OptimizerConfig(Section):
 class TrainingConfig(Section):
     """The training loop: duration, batches, precision, checkpoints and stopping."""
 
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=4, ge=1, description="passes over the training rows")
     batch_size: int = Field(default=32, ge=1, description="rows of a batch, divided over the processes of a training")
     accumulation: int = Field(default=1, ge=1, description="batches per optimizer step")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto",
+        description="arithmetic; auto: bf16 where the device has it, fp16 on older GPUs, else fp32",
+    )
     metric: Literal["macro_f1", "micro_f1", "weighted_f1", "accuracy", "loss"] = Field(
         default="macro_f1", description="metric that selects the best epoch, at thresholds tuned out of fold"
     )
@@ -247,7 +258,7 @@ class TrainingConfig(Section):
         "model of all rows",
     )
     keep_checkpoints: bool = Field(default=False, description="keep the checkpoints of a finished run")
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(default=0, ge=0, lt=2**32, description="seed of new weights, dropout and the order of the rows")
 
 
 class TuningConfig(Section):
@@ -267,15 +278,18 @@ class TuningConfig(Section):
     shrinkage: Number = Field(
         default=10.0, ge=0, description="positives at which a label's own threshold counts half (shrunk)"
     )
-    folds: int = Field(default=5, ge=2)
+    folds: int = Field(default=5, ge=2, description="folds of the cross-validation")
     calibrate: bool = Field(default=True, description="fold one temperature into the last layer")
 
 
 class DecisionConfig(Section):
     """The decision rule besides the thresholds; not tuned."""
 
-    when_nothing_passes: Literal["nothing", "best", "neutral"] = "nothing"
-    neutral_excludes: bool = False
+    when_nothing_passes: Literal["nothing", "best", "neutral"] = Field(
+        default="nothing",
+        description="prediction when no label reaches its threshold: no label, the most probable one, or neutral",
+    )
+    neutral_excludes: bool = Field(default=False, description="remove neutral beside another label")
 
 
 class TrackingConfig(Section):
@@ -296,8 +310,8 @@ class Config(Section):
     `loading` makes one whose section `model` has the settings of the kind that `model.kind` names.
     """
 
-    name: str = "run"
-    about: str = ""
+    name: str = Field(default="run", description="name of the recipe, and of its run directory")
+    about: str = Field(default="", description="description of the recipe")
     data: DataConfig = DataConfig()
     model: SerializeAsAny[KindConfig] = EncoderConfig()
     loss: LossConfig = LossConfig()
@@ -331,8 +345,11 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Return YAML with every key; reading it back gives this configuration."""
-        # PyYAML does not read back these line breaks as it writes them, unless it escapes everything but ASCII
-        odd_breaks = set(self.model_dump_json()) & set("\x85\u2028\u2029")
-        return yaml.safe_dump(
-            self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=not odd_breaks
-        )
+        return yaml_text(self.model_dump(mode="json", by_alias=True))
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """Return YAML of plain values; reading it back gives the same values."""
+    # PyYAML does not read back these line breaks as it writes them, unless it escapes everything but ASCII
+    odd_breaks = set(json.dumps(values, ensure_ascii=False)) & set("\x85\u2028\u2029")
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=not odd_breaks)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from emotune.config.kinds import DEFAULT_ENCODER
@@ -58,12 +58,12 @@ class CheckpointConfig(KindConfig):
 class NetworkConfig(CheckpointConfig):
     """The settings of a network that the training loop trains."""
 
-    dropout: Number = Field(default=0.1, ge=0, lt=1)
+    dropout: Number = Field(default=0.1, ge=0, lt=1, description="dropout of the encoder and the head")
     freeze: Literal["none", "all", "last_n"] = Field(
         default="none", description="frozen part of the encoder; last_n: all but the top layers"
     )
     last_n: int = Field(default=2, ge=1, description="number of top layers that freeze last_n trains")
-    freeze_word_embeddings: bool = True
+    freeze_word_embeddings: bool = Field(default=True, description="leave the word embeddings as they are")
     freeze_epochs: int = Field(default=0, ge=0, description="first epochs, in which the whole encoder is frozen")
     train_only: list[str] | None = Field(
         default=None,
@@ -97,21 +97,52 @@ class EncoderConfig(NetworkConfig):
     head_init: Literal["auto", "checkpoint", "identity"] = Field(
         default="auto", description="initial pooling layer of a linear head; auto: identity for sentence encoders"
     )
-    attention_dropout: Number = Field(default=0.0, ge=0, lt=1)
+    attention_dropout: Number = Field(default=0.0, ge=0, lt=1, description="dropout of attention weights")
+    adapter: Literal["none", "lora"] = Field(
+        default="none",
+        description="lora: train low-rank adapters of the encoder's layers and the head; the saved model has none",
+    )
+    lora_rank: int = Field(default=16, ge=1, description="rank of the adapters")
+    lora_alpha: Number | None = Field(
+        default=None, gt=0, description="factor of the adapters, divided by the rank; null: the rank"
+    )
+    lora_dropout: Number = Field(default=0.0, ge=0, lt=1, description="dropout of the inputs of the adapters")
+    lora_targets: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="names or patterns (*.query) of the linear layers with an adapter; null: all within the encoder's "
+        "layers",
+    )
+
+    @field_validator("adapter")
+    @classmethod
+    def _adapter_can_be_trained(cls, adapter: str, info: ValidationInfo) -> str:
+        if adapter == "lora" and info.data.get("freeze") == "all":
+            raise ValueError("cannot be combined with model.freeze all, which leaves no layer to adapt")
+        if adapter == "lora" and info.data.get("train_only") is not None:
+            raise ValueError("cannot be combined with model.train_only; model.lora_targets names the adapted layers")
+        return adapter
+
+    @field_validator("lora_rank", "lora_alpha", "lora_dropout", "lora_targets")
+    @classmethod
+    def _belongs_to_lora(cls, value: object, info: ValidationInfo) -> object:
+        if value != cls.model_fields[str(info.field_name)].default and info.data.get("adapter", "lora") != "lora":
+            raise ValueError("applies only with model.adapter lora")
+        return value
 
 
 class BilstmConfig(NetworkConfig):
     """Word embeddings, bidirectional LSTM layers, pooling and a linear head; `encoder` names the tokenizer."""
 
     kind: Literal["bilstm"] = "bilstm"
-    embedding_size: int = Field(default=128, ge=1)
+    embedding_size: int = Field(default=128, ge=1, description="width of the word embeddings")
     hidden_size: int = Field(default=256, ge=1, description="units of each direction")
-    layers: int = Field(default=3, ge=1)
+    layers: int = Field(default=3, ge=1, description="number of LSTM layers")
     pooling: Literal["max", "last"] = Field(
         default="max", description="max: maximum over the tokens; last: the last state of each direction"
     )
     dropout: Number = Field(default=0.25, ge=0, lt=1, description="dropout of embeddings and of each layer's outputs")
-    freeze_word_embeddings: bool = False
+    freeze_word_embeddings: bool = Field(default=False, description="leave the word embeddings as they are")
 
 
 class LogisticConfig(KindConfig):
@@ -147,7 +178,7 @@ class TfidfConfig(LogisticConfig):
         default=30_000, ge=1, le=500_000, description="maximum number of word and of character n-grams; null: no limit"
     )
     sublinear_tf: bool = Field(default=True, description="count an n-gram that occurs n times as 1 + ln n")
-    lowercase: bool = True
+    lowercase: bool = Field(default=True, description="treat upper and lower case alike")
     C: Number = Field(default=2.0, gt=0, description="inverse strength of the L2 penalty")
 
     _check_ranges = field_validator("word_ngrams", "char_ngrams")(_ordered)
@@ -171,7 +202,7 @@ class NgramsConfig(KindConfig):
     max_features: int | None = Field(
         default=100_000, ge=1, description="maximum number of n-grams of words, and of characters; null: no limit"
     )
-    lowercase: bool = True
+    lowercase: bool = Field(default=True, description="treat upper and lower case alike")
     C: Number = Field(default=4.0, gt=0, description="inverse strength of the L2 penalty")
     iterations: int = Field(default=40, ge=1, description="L-BFGS iterations, at most; fewer regularise more")
 
@@ -190,7 +221,7 @@ class EmbeddingConfig(Section):
     layers: list[int] = Field(
         default=[-1], min_length=1, description="0: word embeddings, 1: first layer, …; -1: top layer"
     )
-    layer_join: Literal["concat", "average"] = "concat"
+    layer_join: Literal["concat", "average"] = Field(default="concat", description="how several layers are joined")
     max_length: int = Field(
         default=128, ge=8, description="tokens of a window; longer texts are read in windows, averaged by tokens"
     )

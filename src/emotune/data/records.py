@@ -4,10 +4,11 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from emotune.data.formats import Reading
 from emotune.data.formats.base import LABEL_ID, FileFormat, Row
 from emotune.data.formats.cells import looks_joined
 from emotune.data.formats.literals import quoting_error
+from emotune.display import FrameData, Shown, frame
 from emotune.errors import DataError, Place, did_you_mean
 from emotune.labels import (
     KNOWN,
@@ -29,6 +31,9 @@ from emotune.labels import (
     label_name_error,
     to_matrix,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BLANKS = re.compile(r"\s+")
 _SHOWN = 60
@@ -69,8 +74,8 @@ class OddRow:
     details: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Corpus:
+@dataclass(frozen=True, repr=False)
+class Corpus(Shown):
     """Labelled texts in splits (`train`, `valid`, `test` or a name of the caller's), with one label set.
 
     description    how the files were read and split, in sentences for the user
@@ -87,6 +92,31 @@ class Corpus:
     def targets(self, split: str) -> npt.NDArray[np.float32]:
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""
         return targets_of(self.splits[split], len(self.labels))
+
+    def to_frames(self) -> "dict[str, pd.DataFrame]":
+        """Return a pandas frame of each split, with the columns `text` and `label`, or `labels` for multi-label data.
+
+        The labels of a text are a list; soft targets are a dictionary of shares. Raises EmotuneError without pandas.
+        """
+        return {split: frame(self._rows(records)) for split, records in self.splits.items()}
+
+    def _rows(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        names, one = self.labels.names, self.labels.task is Task.MULTI_CLASS
+
+        def cell(record: Record) -> Any:
+            if record.shares is not None:
+                return {names[i]: share for i, share in record.shares}
+            return names[record.labels[0]] if one else [names[i] for i in record.labels]
+
+        return [{"text": record.text, "label" if one else "labels": cell(record)} for record in records]
+
+    def _data(self) -> FrameData:
+        """Return all rows, with their split."""
+        return [{"split": split, **row} for split, records in self.splits.items() for row in self._rows(records)]
+
+    def _lines(self) -> Iterator[str]:
+        yield ", ".join(f"{len(records):,} {split} rows" for split, records in self.splits.items())
+        yield from self.description
 
 
 def targets_of(records: Sequence[Record], num_labels: int) -> npt.NDArray[np.float32]:

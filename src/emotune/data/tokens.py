@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,7 @@ class TextEncoder:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._truncating = Lock()  # truncation is a state of the tokenizer, which threads share
         self.max_tokens = max_tokens
         self.pad_id = pad_id
         self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -114,7 +116,6 @@ class TextEncoder:
         """
         room = self._room(max_windows, min(max_tokens or self.max_tokens, self.max_tokens))
         kept, cut = list(texts), np.zeros(len(texts), dtype=np.int64)
-        self._tokenizer.no_truncation()
         for i, text in enumerate(texts):
             if len(text) * _TOKENS_OF_A_CHARACTER > room:
                 kept[i] = self._start(text[: max(_ALWAYS_TOKENIZED, room * _CHARACTERS_OF_A_TOKEN)], room)
@@ -129,7 +130,9 @@ class TextEncoder:
     def _start(self, text: str, room: int) -> str:
         """The start of a text that has at most `room` tokens, special tokens aside."""
         while True:
-            encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
+            with self._truncating:
+                self._tokenizer.no_truncation()
+                encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
             if len(encoding.ids) <= room:
                 return text
             # tokens can differ in front of the cut, so the shorter text is counted again
@@ -141,8 +144,7 @@ class TextEncoder:
         owner: list[int] = []
         num_cut = 0
         stride = (max_tokens - self._num_special) // _OVERLAP if windowed else 0
-        self._tokenizer.enable_truncation(max_tokens, stride=stride)
-        for start, chunk in self._encodings(texts):
+        for start, chunk in self._encodings(texts, (max_tokens, stride)):
             rows: list[list[int]] = []
             for i, encoding in enumerate(chunk, start=start):
                 more = encoding.overflowing if len(encoding.ids) == max_tokens else []
@@ -159,7 +161,6 @@ class TextEncoder:
 
     def token_counts(self, texts: Sequence[str]) -> Ints:
         """The number of tokens of each whole text, special tokens included, shape (n,)."""
-        self._tokenizer.no_truncation()
         counts = [len(encoding) for _, chunk in self._encodings(texts) for encoding in chunk]
         return np.asarray(counts, dtype=np.int64)
 
@@ -177,11 +178,22 @@ class TextEncoder:
         }
         return {i: odd for i, odd in characters.items() if odd}
 
-    def _encodings(self, texts: Sequence[str]) -> Iterator[tuple[int, list[Encoding]]]:
-        """The encodings of the texts in chunks, with the number of the first text."""
+    def _encodings(
+        self, texts: Sequence[str], truncation: tuple[int, int] | None = None
+    ) -> Iterator[tuple[int, list[Encoding]]]:
+        """The encodings of the texts in chunks, with the number of the first text.
+
+        truncation: the most tokens of an encoding, and how many of them the next one repeats.
+        """
         for start in range(0, len(texts), _CHUNK):
             chunk = [_without_surrogates(text) for text in texts[start : start + _CHUNK]]
-            yield start, self._tokenizer.encode_batch_fast(chunk)
+            with self._truncating:
+                if truncation is None:
+                    self._tokenizer.no_truncation()
+                else:
+                    self._tokenizer.enable_truncation(truncation[0], stride=truncation[1])
+                found = self._tokenizer.encode_batch_fast(chunk)
+            yield start, found
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
@@ -190,8 +202,9 @@ class TextEncoder:
 
     def to_json(self) -> str:
         """The content of `tokenizer.json`, without padding and truncation."""
-        self._tokenizer.no_truncation()
-        return str(self._tokenizer.to_str(pretty=True))
+        with self._truncating:
+            self._tokenizer.no_truncation()
+            return str(self._tokenizer.to_str(pretty=True))
 
 
 def _without_surrogates(text: str) -> str:

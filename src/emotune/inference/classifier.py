@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
 from unicodedata import category
 
 import numpy as np
@@ -32,6 +33,7 @@ from emotune.config.kinds import (
 from emotune.data.language import is_foreign
 from emotune.data.tokens import Encoded, TextEncoder
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
 from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, Occlusion, occlude
 from emotune.labels import LabelMapping, LabelSet, Task, in_order, mapping_to
@@ -55,6 +57,7 @@ SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
 _FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
 _INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # blanks, control and format characters
+_SHOWN_TEXT, _SHOWN_SCORES = 60, 5  # characters of a text, and scores, that a prediction shows
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,8 @@ class Backend(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """The predicted labels of a text (most probable first), and the probability of every label.
 
     windows: the number of windows in which the text was read; 1 unless it is longer than the model's maximum. unread:
@@ -139,6 +142,54 @@ class Prediction:
         read = {"windows": self.windows, "unread": self.unread, "foreign": self.foreign, "blank": self.blank}
         return {"text": self.text, "labels": list(self.labels), "scores": scores, **read}
 
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _SHOWN_TEXT else self.text[:_SHOWN_TEXT] + "…"
+        return f"<Prediction {self._answer()}: {text!r}>"
+
+    def _answer(self) -> str:
+        """Return the predicted labels with their scores; without any, the best score."""
+        if self.blank:
+            return "blank text"
+        if not self.labels:
+            return "no label; " + ", ".join(f"{name} {score:.2f}" for name, score in self.top(1).items())
+        return ", ".join(f"{name} {self.scores[name]:.2f}" for name in self.labels)
+
+    def _lines(self) -> Iterator[str]:
+        yield self.text
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        names = [*self.labels, *(name for name in self.top(_SHOWN_SCORES) if name not in self.labels)]
+        rows = ((name, f"{self.scores[name]:.3f}", "✓" if name in self.labels else "") for name in names)
+        yield "", Table(("label", "score", "predicted"), tuple(rows))
+
+    def _row(self) -> dict[str, Any]:
+        return {"text": self.text, "labels": list(self.labels), **self.scores}
+
+    def _data(self) -> FrameData:
+        """Return one row: the columns `text` and `labels` (a list), and the score of each label."""
+        return [self._row()]
+
+
+class Predictions(list[Prediction], Shown):
+    """A list of predictions that shows itself in a notebook; a slice of it does too."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Predictions": ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> "Prediction | Predictions":
+        found = super().__getitem__(index)
+        return Predictions(found) if isinstance(found, list) else found
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", Table(("text", "labels"), tuple((each.text, each._answer()) for each in self))
+
+    def _data(self) -> FrameData:
+        """Return a row for each text: the columns `text` and `labels` (a list), and the score of each label."""
+        return [each._row() for each in self]
+
 
 class EmotionClassifier:
     """A loaded model. Call it with one text or many; it always returns a list of predictions."""
@@ -167,7 +218,7 @@ class EmotionClassifier:
         """The labels, in the order of the columns of `predict_proba`."""
         return self.decision.labels
 
-    def __call__(self, texts: str | Iterable[str], **options: Any) -> list[Prediction]:
+    def __call__(self, texts: str | Iterable[str], **options: Any) -> Predictions:
         """Same as `predict`."""
         return self.predict(texts, **options)
 
@@ -179,14 +230,14 @@ class EmotionClassifier:
         level: str | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         max_windows: int | None = DEFAULT_MAX_WINDOWS,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """Predict labels and scores of each text, in the order of the texts; options and errors as for `stream`.
 
         Raises TypeError for anything but texts before any text is scored, with its position.
         """
-        checked = list(_checked(texts))
+        checked = list(checked_texts(texts))
         options: dict[str, Any] = {"threshold": threshold, "level": level}
-        return list(self.stream(checked, batch_size=batch_size, max_windows=max_windows, **options))
+        return Predictions(self.stream(checked, batch_size=batch_size, max_windows=max_windows, **options))
 
     def stream(
         self,
@@ -211,7 +262,7 @@ class EmotionClassifier:
         """
         _require_counts(batch_size=batch_size, chunk_size=chunk_size)
         rule = Rule.of(self.decision, threshold, level, max_windows)
-        chunks = _chunks(_checked(texts), chunk_size)
+        chunks = _chunks(checked_texts(texts), chunk_size)
         return (prediction for chunk in chunks for prediction in self._predict(chunk, rule, batch_size))
 
     def scores(
@@ -225,7 +276,7 @@ class EmotionClassifier:
     ) -> Scores:
         """Predict texts as `predict` does, with arrays as the answer (faster). Options and errors are the same."""
         rule = Rule.of(self.decision, threshold, level, max_windows)
-        return self._scores(list(_checked(texts)), rule, batch_size)
+        return self._scores(list(checked_texts(texts)), rule, batch_size)
 
     def _predict(self, texts: list[str], rule: "Rule", batch_size: int) -> list[Prediction]:
         return self.predictions(texts, self._score(readable(texts), batch_size, rule.max_windows), rule)
@@ -276,7 +327,7 @@ class EmotionClassifier:
 
         A blank text has those that the model computes for it. Raises TypeError and UsageError as `predict`.
         """
-        return self.decision.probabilities(self._score(list(_checked(texts)), batch_size, max_windows).logits)
+        return self.decision.probabilities(self._score(list(checked_texts(texts)), batch_size, max_windows).logits)
 
     def explain(
         self,
@@ -325,7 +376,7 @@ class EmotionClassifier:
 
         Raises TypeError and UsageError as `predict`.
         """
-        return self._score(list(_checked(texts)), batch_size, None).logits
+        return self._score(list(checked_texts(texts)), batch_size, None).logits
 
     def _score(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         _require_counts(batch_size=batch_size)
@@ -401,11 +452,13 @@ def _require_counts(**numbers: Any) -> None:
             raise UsageError(f"{name} is at least 1, not {number}")
 
 
-def _checked(texts: Any) -> Iterator[str]:
+def checked_texts(texts: Any) -> Iterator[str]:
     """Return the texts one by one; raises TypeError, at once or with the position of what is not a text."""
     if isinstance(texts, str):
         return iter([texts])
     hint = ""
+    if isinstance(texts, np.ndarray) and texts.ndim != 1:
+        raise TypeError(f"texts is an array of shape {texts.shape}, not (n,)")
     if isinstance(texts, Mapping):
         hint = "; pass its texts, such as list(found.values())"
     elif hasattr(texts, "columns"):
@@ -417,7 +470,7 @@ def _checked(texts: Any) -> Iterator[str]:
 
 def _text(text: Any, position: int) -> str:
     if isinstance(text, str):
-        return text
+        return str(text)  # not the str_ of numpy
     raise TypeError(f"texts[{position}] is {_shown(text)}, not a str")
 
 
@@ -425,7 +478,7 @@ def _shown(value: Any) -> str:
     """Name a value of another type than str in an error."""
     if value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and value != value):
         return f"{value} (a missing value)"
-    if isinstance(value, bool | int | float | np.generic):
+    if isinstance(value, bool | int | float | np.number | np.bool_):
         return f"the number {value} ({type(value).__name__})"
     return f"a {type(value).__name__}"
 
@@ -457,7 +510,9 @@ def _is_blank(text: str) -> bool:
     return not text[:1].isalnum() and all(category(character) in _INVISIBLE for character in text)
 
 
-def load(model: str | Path = DEFAULT, *, device: str = "auto", threads: int | None = None) -> EmotionClassifier:
+def load(
+    model: str | PathLike[str] = DEFAULT, *, device: str = "auto", threads: int | None = None
+) -> EmotionClassifier:
     """Load a model by its run directory, model directory or hub id, after checking it against its manifest.
 
     Without one: the model that is part of emotune, of GoEmotions' 28 labels.
@@ -471,7 +526,7 @@ def load(model: str | Path = DEFAULT, *, device: str = "auto", threads: int | No
     def warn(note: str) -> None:
         warnings.warn(note, EmotuneWarning, stacklevel=4)
 
-    return run_model(open_model(str(model)), device=str(device), warn=warn, threads=threads)
+    return run_model(open_model(os.fspath(model)), device=str(device), warn=warn, threads=threads)
 
 
 def run_model(

@@ -22,7 +22,7 @@ from emotune.config.settings import EncoderConfig, NetworkConfig
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
 from emotune.labels import LabelSet, Task
-from emotune.models import heads
+from emotune.models import adapters, heads
 from emotune.models.scoring import Scorer, pick_device
 
 _PROBLEMS = {Task.MULTI_LABEL: "multi_label_classification", Task.MULTI_CLASS: "single_label_classification"}
@@ -41,7 +41,7 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
     """Return the classifier of a checkpoint's architecture with a new head for `labels`, in fp32, for `device`.
 
     Raises ModelError for a checkpoint that transformers cannot read, that needs its own code, or that lacks weights;
-    ConfigError for settings that the architecture does not allow.
+    ConfigError for settings that the architecture does not allow; EmotuneError for adapters without peft.
     """
     _refuse_code(source / "config.json")
     with _reading(source):
@@ -68,7 +68,18 @@ def build(source: Path, config: EncoderConfig, labels: LabelSet, device: torch.d
     if config.pooling == "mean":
         heads.add_mean_layer(model)
     _initialise_head(source, model, config)
+    if config.adapter == "lora":
+        adapters.add(model, _adapted_layers(model, config), config)
     return model
+
+
+def _adapted_layers(model: PreTrainedModel, config: EncoderConfig) -> list[str]:
+    """Return the names of the linear layers with an adapter: of the trained layers, or some of them."""
+    layers = tuple(f"{name}." for name in _trained_layers(model, config))
+    linear = [name for name, m in model.named_modules() if isinstance(m, nn.Linear) and name.startswith(layers)]
+    if config.lora_targets is None:
+        return linear
+    return sorted(matching(linear, config.lora_targets, "model.lora_targets"))
 
 
 def _initialise_head(source: Path, model: PreTrainedModel, config: EncoderConfig) -> None:
@@ -348,18 +359,26 @@ def freeze(model: PreTrainedModel, config: NetworkConfig) -> None:
 
 def _trained_by_part(model: PreTrainedModel, config: NetworkConfig) -> set[str]:
     """Return the names of the parameters that `freeze` and `freeze_word_embeddings` leave trainable."""
-    kept = layer_names(model)
-    if config.freeze == "last_n":
-        if config.last_n > len(kept):
-            raise ConfigError(f"model.last_n is {config.last_n}, but the encoder has {len(kept)} layers")
-        kept = kept[-config.last_n :]
+    kept, adapted = _trained_layers(model, config), adapters.parameters(model)
+    trained = {name for name, _ in head_parameters(model)} | adapted.keys()
+    if adapted:  # they are in the layers that are trained, and replace the training of their weights
+        return trained
     words = model.get_input_embeddings().weight if config.freeze_word_embeddings else None
-    trained = {name for name, _ in head_parameters(model)}
     for name, parameter in encoder_parameters(model):
         in_layer = config.freeze == "last_n" and any(name.startswith(f"{prefix}.") for prefix in kept)
         if (config.freeze == "none" or in_layer) and parameter is not words:
             trained.add(name)
     return trained
+
+
+def _trained_layers(model: PreTrainedModel, config: NetworkConfig) -> tuple[str, ...]:
+    """Return the names of the layers that `freeze` last_n leaves trainable, else of all; raises ConfigError."""
+    layers = layer_names(model)
+    if config.freeze != "last_n":
+        return layers
+    if config.last_n > len(layers):
+        raise ConfigError(f"model.last_n is {config.last_n}, but the encoder has {len(layers)} layers")
+    return layers[-config.last_n :]
 
 
 def matching(names: Sequence[str], patterns: Sequence[str], key: str) -> set[str]:

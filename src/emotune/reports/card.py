@@ -1,5 +1,7 @@
 """The model card: README.md of a model directory."""
 
+import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +12,53 @@ from markupsafe import Markup
 
 from emotune.data.published import DataSet, data_sets
 from emotune.decision import Decision
+from emotune.hub import local_path
 from emotune.labels import LabelSet, Task
-from emotune.reports.tables import Table, calibration_table, escape, markdown, percent, policies, threshold_table
+from emotune.reports.tables import (
+    MULTI_LABEL_NAMES,
+    Table,
+    calibration_table,
+    escape,
+    interval,
+    markdown,
+    percent,
+    policies,
+    threshold_table,
+)
 from emotune.reports.writer import render_markdown
 from emotune.scoring.calibration import Calibration
-from emotune.scoring.metrics import metric_name
+from emotune.scoring.metrics import HEADLINES, metric_name
 
 # the marks by which the sections of a card are found again, also in cards of earlier versions
 _BEGIN, _END = "<!-- decision -->", "<!-- /decision -->"
 _LICENCE = re.compile(r"^license:[ \t]*([A-Za-z0-9.\-]{1,60})[ \t]*$", re.MULTILINE)
 _BEGIN_CALIBRATION, _END_CALIBRATION = "<!-- calibration -->", "<!-- /calibration -->"
+_BEGIN_RESULTS, _END_RESULTS = "<!-- results -->", "<!-- /results -->"
+_FRONT_MATTER = re.compile(r"---\r?\n(.{,20000}?)\r?\n---\r?\n", re.DOTALL)
+_SIGNATURE = re.compile(r"\n<!-- card ([0-9a-f]{64}) -->\s*\Z")
+# keys of the front matter that emotune writes; others, such as license, are kept when a card is published again
+_OWN_KEYS = ("library_name", "pipeline_tag", "base_model", "datasets", "language", "tags", "model-index", "widget")
+# the ids of metrics on the hub, and how their values are averaged over labels
+_HUB_METRICS = {
+    "macro_f1": ("f1", "macro"),
+    "micro_f1": ("f1", "micro"),
+    "weighted_f1": ("f1", "weighted"),
+    "macro_precision": ("precision", "macro"),
+    "macro_recall": ("recall", "macro"),
+    "accuracy": ("accuracy", None),
+    "macro_auroc": ("roc_auc", "macro"),
+}
+_EXAMPLES = ("I can't believe you did that for me!", "They cancelled the trip and nobody told us.")
+# what a card calls the model, and its name on the hub
+_NAMES_OF_MODEL = (
+    ('emotune.load("MODEL_DIR")', 'emotune.load("{0}")'),
+    ("model=MODEL_DIR", 'model="{0}"'),
+    ('open(f"{MODEL_DIR}/decision.json")', 'open(hf_hub_download("{0}", "decision.json"))'),
+    (
+        "import json\nfrom transformers import pipeline\n",
+        "import json\nfrom huggingface_hub import hf_hub_download\nfrom transformers import pipeline\n",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -73,14 +112,15 @@ def make_card(facts: CardFacts, decision: Decision) -> str:
 
 def adopted_card(name: str, decision: Decision, licence: str | None, language: str | None) -> str:
     """The card of a classifier that emotune did not train; licence and language as in the card of its source."""
-    on_hub = name.count("/") == 1 and not name.startswith((".", "/", "~"))
+    hub_id = name.partition("@")[0]
+    on_hub = local_path(name) is None and hub_id.count("/") == 1 and not name.startswith((".", "/", "~"))
     front = {
         "library_name": "transformers",
         "language": language,
-        "base_model": name if on_hub else None,
+        "base_model": hub_id if on_hub else None,
         "license": licence,
     }
-    source = f"`{name}`" if on_hub else "a local model"
+    source = f"`{hub_id}`" if on_hub else "a local model"
     about = f"The weights are those of {source}; emotune did not train them. Its licence and limits apply."
     return _card(front, f"{name.rstrip('/').rsplit('/', 1)[-1]}, tuned with emotune", about, decision)
 
@@ -159,17 +199,13 @@ def _decision_section(decision: Decision) -> str:
     if decision.labels.task is Task.MULTI_CLASS:
         return "\n".join([*lines, *policies(decision), _END])
     tuning = decision.tuning
+    lines.append(f"Thresholds: {thresholds_text(decision)}.")
     if tuning:
         reached = ", ".join(f"{metric_name(name)} {percent(value)}" for name, value in tuning["out_of_fold"].items())
-        beta = f" (beta {tuning['beta']:g})" if "beta" in tuning else ""
-        rows = f"{tuning['rows']:,} rows of {tuning['split']}"
-        lines.append(f"Thresholds: {tuning['method']}, for {tuning['objective']}{beta}, on {rows}.")
         lines.append(f"Out of fold: {reached}.")
         if tuning.get("unreached"):
             unreached = escape(", ".join(tuning["unreached"]))
             lines.append(f"Never predicted, as they do not reach the precision: {unreached}.")
-    else:
-        lines.append("Thresholds: not tuned.")
     return "\n".join([*lines, *policies(decision), "", markdown(threshold_table(decision)), _END])
 
 
@@ -180,12 +216,7 @@ def update_card(card: str, decision: Decision) -> str:
 
 def published_of(card: str) -> list[DataSet]:
     """The published data sets that the front matter of a card names."""
-    front = re.match(r"---\n(.{,10000}?)\n---\n", card, re.DOTALL)
-    try:
-        content = yaml.safe_load(front[1]) if front else None
-    except yaml.YAMLError:
-        return []
-    named = content.get("datasets") if isinstance(content, dict) else None
+    named = _split(card)[0].get("datasets")
     return [data_set for data_set in data_sets().values() if isinstance(named, list) and data_set.hub_id in named]
 
 
@@ -205,3 +236,148 @@ def with_calibration(card: str, calibration: Calibration, labels: LabelSet) -> s
     section = "\n".join([_BEGIN_CALIBRATION, *lines, _END_CALIBRATION])
     without = re.sub(f"\n?{_BEGIN_CALIBRATION}.*?{_END_CALIBRATION}\n?", "", card, flags=re.DOTALL)
     return f"{without.rstrip()}\n\n{section}\n"
+
+
+# Cards on the hub
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of a model on a split, with the 95 % interval of each metric where it has one.
+
+    data: the name of the data. hub_id: that of a published data set. folder: of the report in the repository; None
+    without one.
+    """
+
+    data: str
+    hub_id: str | None
+    split: str
+    level: str | None
+    rows: int
+    metrics: Mapping[str, float | None]
+    intervals: Mapping[str, Sequence[float | None]]
+    folder: str | None = None
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics that are defined, in the order of tables."""
+        return [name for name, _ in HEADLINES if self.metrics.get(name) is not None]
+
+    def interval(self, name: str) -> tuple[float, float] | None:
+        """The 95 % interval of a metric; None without one."""
+        low, high = self.intervals.get(name, (None, None))
+        return None if low is None or high is None else (low, high)
+
+
+def published_card(
+    card: str, repository: str, decision: Decision, results: Sequence[Result], seed: int | None = None
+) -> str:
+    """The card of a model in a repository of the hub: with that name, its results and a mark for `merged_card`."""
+    front, body = _split(card)
+    body = _SIGNATURE.sub("", body)
+    if results:
+        front["model-index"] = _model_index(repository, decision, results, seed)
+        sections = (_result_lines(result, _metric_names(decision)) for result in results)
+        lines = [_BEGIN_RESULTS, "## Results", "", *sections, _END_RESULTS]
+        body = re.sub(f"\n*{_BEGIN_RESULTS}.*?{_END_RESULTS}", "", body, flags=re.DOTALL)
+        before, mark, after = body.partition(_BEGIN)
+        body = "\n".join([before.rstrip(), "", *lines, "", mark + after])
+    if front.get("language", "en") == "en":
+        front["widget"] = [{"text": text} for text in _EXAMPLES]
+    for written, published in _NAMES_OF_MODEL:
+        body = body.replace(written, published.format(repository))
+    body = body.strip()
+    return _joined(front, f"\n{body}\n\n<!-- card {_digest(body)} -->\n")
+
+
+def merged_card(card: str, remote: str) -> str | None:
+    """The published card with what was added to the front matter of the remote one, such as a licence.
+
+    None if the text of the remote card was written or edited by hand.
+    """
+    (front, body), (other, written) = _split(card), _split(remote)
+    signed = _SIGNATURE.search(written)
+    if written.strip() and (signed is None or signed[1] != _digest(written[: signed.start()].strip())):
+        return None
+    in_order = {key: front.get(key, value) for key, value in other.items() if key in front or key not in _OWN_KEYS}
+    return _joined(in_order | front, body)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _split(card: str) -> tuple[dict[str, Any], str]:
+    """The front matter and the text of a card; an unreadable front matter counts as none."""
+    found = _FRONT_MATTER.match(card)
+    try:
+        content = yaml.safe_load(found[1]) if found else None
+    except yaml.YAMLError:
+        content = None
+    return (content if isinstance(content, dict) else {}, card[found.end() :] if found else card)
+
+
+def _joined(front: Mapping[str, Any], body: str) -> str:
+    return f"---\n{yaml.safe_dump(dict(front), sort_keys=False, allow_unicode=True).strip()}\n---\n{body}"
+
+
+def _model_index(
+    repository: str, decision: Decision, results: Sequence[Result], seed: int | None
+) -> list[dict[str, Any]]:
+    """The results as the hub reads them (https://github.com/huggingface/hub-docs/blob/main/modelcard.md)."""
+    task, names = f"{str(decision.labels.task).replace('_', '-')} emotion classification", _metric_names(decision)
+    about = {"thresholds": thresholds_text(decision), "seed": seed}
+    about = {key: value for key, value in about.items() if value is not None}
+    entries = []
+    for result in results:
+        metrics = []
+        for name in result.shown:
+            if name not in _HUB_METRICS:
+                continue
+            kind, average = _HUB_METRICS[name]
+            args: dict[str, Any] = {} if average is None else {"average": average}
+            if (pair := result.interval(name)) is not None:
+                args["confidence_interval_95"] = [round(bound, 4) for bound in pair]
+            value = result.metrics[name]
+            assert value is not None, "it is shown"
+            metrics.append({"type": kind, "value": round(value, 4), "name": names[name], "args": args | about})
+        level = f", {result.level} level" if result.level else ""
+        entries.append(
+            {
+                "task": {"type": "text-classification", "name": f"{task}{level}"},
+                # the hub's own word for data that it does not have
+                "dataset": {"type": result.hub_id or "unknown", "name": result.data, "split": result.split},
+                "metrics": metrics,
+            }
+        )
+    return [{"name": repository.partition("/")[2], "results": entries}]
+
+
+def _metric_names(decision: Decision) -> dict[str, str]:
+    multi_label = decision.labels.task is Task.MULTI_LABEL
+    return dict(HEADLINES) | (MULTI_LABEL_NAMES if multi_label else {})
+
+
+def _result_lines(result: Result, names: Mapping[str, str]) -> str:
+    """The section of one result: its table, and the report."""
+    level = f", {result.level} level" if result.level else ""
+    rows = []
+    for name in result.shown:
+        low, high = result.interval(name) or (math.nan, math.nan)
+        rows.append((names[name], percent(result.metrics[name]), interval(low, high)))
+    lines = [f"On the {result.rows:,} {result.split} rows of {escape(result.data)}{level}:", ""]
+    lines += [markdown(Table(("metric", "value", "95 % interval"), tuple(rows))), ""]
+    if result.folder is not None:
+        lines += [f"[The report]({result.folder}/report.html) has the scores of each label.", ""]
+    return "\n".join(lines)
+
+
+def thresholds_text(decision: Decision) -> str | None:
+    """How the thresholds were chosen, in a line; None for a model without thresholds."""
+    if decision.labels.task is Task.MULTI_CLASS:
+        return None
+    tuning = decision.tuning
+    if not tuning:
+        return "not tuned"
+    beta = f" (beta {tuning['beta']:g})" if "beta" in tuning else ""
+    return f"{tuning['method']}, for {tuning['objective']}{beta}, on {tuning['rows']:,} rows of {tuning['split']}"

@@ -5,7 +5,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from emotune.data.records import Record
 from emotune.decision import Decision
+from emotune.display import clean
 from emotune.labels import LabelSet, Task, mapping_to
 from emotune.labels import levels as levels_of
 from emotune.reports import provenance, tables
@@ -35,7 +36,6 @@ from emotune.reports.writer import (
     Picture,
     Report,
     Section,
-    clean,
 )
 from emotune.scoring import metrics, probabilistic
 from emotune.scoring.metrics import Bools, Floats, Scores, metric_name
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
     from emotune.reports.figures.curves import LabelCurve
 
+METRICS = "metrics.json"
 _MOST_CONFUSED, _SHOWN_CONFUSED = 30, 10
 _MOST_CASES, _MOST_MISTAKES, _MOST_CHARACTERS = 30, 12, 600
 MOST_TEXTS = 30  # of the wrong texts with the highest loss, where the user does not say
@@ -73,7 +74,8 @@ class Evaluation:
     """The scores of one split, with targets, decisions and probabilities, each of shape (n, labels).
 
     `thresholds`: those of the decisions; None where there are none (multi-class, coarser levels). `resamples`:
-    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows.
+    bootstrap draws for the intervals. `texts`: the most wrong texts that the report shows. `model_sha256`: the digest
+    of the model's manifest; None for a model of other software.
     """
 
     labels: LabelSet
@@ -89,6 +91,7 @@ class Evaluation:
     thresholds: tuple[float, ...] | None = None
     resamples: int = 1000
     texts: int = MOST_TEXTS
+    model_sha256: str | None = None
 
     @property
     def name(self) -> str:
@@ -114,11 +117,17 @@ class Evaluation:
         """The split, and the level when it is coarser than the model's labels."""
         return self.split if self.level is None else f"{self.split} at the level {self.level}"
 
+    @property
+    def num_wrong(self) -> int:
+        """The number of texts with a wrong decision."""
+        return int((self.targets != self.decided).any(axis=1).sum())
+
     def to_json(self) -> dict[str, Any]:
         """All figures; an undefined one is null. `confusion`: for multi-label, pairs of a missed and an extra label."""
         columns = vars(self.scores.per_label)
         return {
             "model": self.model,
+            "model_sha256": self.model_sha256,
             "split": self.split,
             "level": self.level,
             "data": list(self.data),
@@ -134,6 +143,7 @@ class Evaluation:
             "confusion": metrics.confusion(self.targets, self.decided, self.labels.task).tolist(),
             **confusions_json(self.confusions, self.labels),
             "warnings": list(self.warnings),
+            "texts_in_report": min(self.texts, self.num_wrong),
         }
 
 
@@ -205,7 +215,7 @@ def evaluation_report(evaluation: Evaluation, background: Background, coarser: S
     )
     return Report(
         title=f"Evaluation of {evaluation.name} on {evaluation.title}",
-        data_name="metrics.json",
+        data_name=METRICS,
         data=evaluation.to_json(),
         attachments={"predictions.csv": predictions_csv(evaluation)},
         warnings=(*evaluation.warnings, *([missing] if missing else [])),
@@ -431,20 +441,24 @@ def _confusions(evaluation: Evaluation) -> list[Block]:
     multi = evaluation.multi_label
     stem, title = ("missed_extra", "Missed → predicted instead") if multi else ("confusion", "Confusion matrix")
 
-    def draw() -> "Figure":
+    def draw(*, shares: bool = False) -> "Figure":
         from emotune.reports.figures.scores import confusion_matrix
 
         counts = metrics.confusion(evaluation.targets, evaluation.decided, evaluation.labels.task)
-        heading = f"{title}, {evaluation.title}"
-        return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi)
+        heading = f"{title}{' in % of the actual label' * shares}, {evaluation.title}"
+        return confusion_matrix(counts, evaluation.labels, heading, missed_extra=multi, shares=shares)
 
     found = tables.confusion_tables(evaluation.confusions.first(_SHOWN_CONFUSED), evaluation.labels)
     listed = [CaptionedTable(caption, table) for caption, table in found]
     alt = f"{title} as a table of counts; the most frequent pairs are listed."
-    picture = Picture(stem, title, alt, draw, wide=True)
+    matrices = [Picture(stem, title, alt, draw, wide=True)]
+    if not multi:
+        alt = f"{title} as a table of percentages of the texts with each actual label."
+        shares = partial(draw, shares=True)
+        matrices.append(Picture(f"{stem}_normalised", f"{title} in % of the actual label", alt, shares, wide=True))
     large = len(evaluation.labels) > _MOST_CELLS
-    whole = Details(f"{title}: all {len(evaluation.labels)} labels", (picture,)) if large else picture
-    return [Columns(tuple((table,) for table in listed)), whole]
+    whole = [Details(f"{title}: all {len(evaluation.labels)} labels", tuple(matrices))] if large else matrices
+    return [Columns(tuple((table,) for table in listed)), *whole]
 
 
 def _levels(levels: Sequence[Evaluation]) -> list[Block]:
@@ -478,7 +492,7 @@ def _levels(levels: Sequence[Evaluation]) -> list[Block]:
 def _worst_errors(evaluation: Evaluation, wrong: Sequence[tuple[int, float]]) -> list[Block]:
     """The wrong texts with the highest loss, then the labels furthest on the wrong side of their thresholds."""
     e = evaluation
-    total = int((e.targets != e.decided).any(axis=1).sum())
+    total = e.num_wrong
     if not wrong:
         return [Paragraph(f"{total:,} texts are wrong. This report has no texts (--texts 0).")] if total else []
     probability = "its probability" if e.thresholds is None else "its probability / its threshold"

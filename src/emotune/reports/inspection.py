@@ -1,6 +1,6 @@
 """The report of an inspection of labelled data: its JSON, its tables, its pictures, and the description of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,8 @@ from emotune.data.quality.advice import Advice, percentage
 from emotune.data.quality.checks import Finding, visible
 from emotune.data.quality.profile import Distribution, Profile
 from emotune.data.records import Record
+from emotune.display import FrameData, Shown, Table
 from emotune.labels import LabelSet, Task
-from emotune.reports.tables import Table
 from emotune.reports.writer import Bullets, CaptionedTable, Picture, Report, Section, write_report
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ _MOST_SPLITS = 6
 _WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate", "near_duplicate")
 
 
-@dataclass(frozen=True)
-class Inspection:
+@dataclass(frozen=True, repr=False)
+class Inspection(Shown):
     """A profile of data, sample rows for each label, and advice.
 
     `encoder`: the one whose tokens were counted (None: no tokens were counted).
@@ -51,6 +51,25 @@ class Inspection:
     def title(self) -> str:
         several = "exactly one" if self.labels.task is Task.MULTI_CLASS else "any number"
         return f"{self.profile.rows:,} texts of {self.data}, {len(self.labels)} labels, {several} for each text"
+
+    def _lines(self) -> Iterator[str]:
+        yield self.title
+        for message, examples in warnings(self.profile, examples=1):
+            yield " ".join(("warning:", message, *examples))
+        yield from (one.message for one in self.advice)
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "Texts", split_table(self.profile)
+        yield "Lengths", length_table(self.profile, self.max_length)
+        yield "Labels", label_table(self, every=True)
+        yield "", pair_table(self.profile, most=5)
+
+    def _data(self) -> FrameData:
+        """Return the number of texts with each label, a column for each split."""
+        return {
+            "label": self.labels.names,
+            **{split.name: split.label_counts.tolist() for split in self.profile.splits},
+        }
 
     def to_json(self) -> dict[str, Any]:
         """All figures, and the rows of every finding."""

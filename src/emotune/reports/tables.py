@@ -3,39 +3,24 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from emotune.decision import NEVER, Decision
+from emotune.display import UNDEFINED as UNDEFINED
+from emotune.display import Table as Table
 from emotune.labels import LabelSet, Task
 from emotune.scoring.calibration import Calibration
 from emotune.scoring.metrics import HEADLINES, Scores, metric_name
 from emotune.scoring.slices import Confusions
 from emotune.scoring.thresholds import PRECISION, Tuned, precision_and_recall
 
-UNDEFINED = "undefined"
 MULTI_LABEL_NAMES = {"accuracy": "subset accuracy", "ece": "ECE, all cells"}  # where they differ from multi-class
 OPTIMISM = (
     "In-sample scores are computed on the rows that the thresholds were tuned on. In-sample minus out-of-fold is the "
     "optimism."
 )
-
-
-@dataclass(frozen=True)
-class Table:
-    """A header and rows of cells as text."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-    @property
-    def numeric(self) -> tuple[bool, ...]:
-        """Whether each column holds numbers, aligned right; the first never does."""
-        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
-        numbers = (all(c in ("", UNDEFINED) or c.lstrip("+-> ")[:1].isdigit() for c in column) for column in columns)
-        return tuple(i > 0 and each for i, each in enumerate(numbers))
 
 
 def percent(value: float | None, digits: int = 3) -> str:
@@ -244,3 +229,8 @@ def speed(texts_per_second: float | None) -> str:
     if texts_per_second >= 1e6:
         return "> 1 M"
     return f"{float(f'{texts_per_second:.3g}'):,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"
+
+
+def validation_scores(validation: Mapping[str, float]) -> str:
+    """The accuracy and the macro-F1 of a model without thresholds."""
+    return ", ".join(f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))

@@ -25,6 +25,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from emotune.atomic import write_file, write_json
+from emotune.display import clean
 from emotune.errors import install
 from emotune.reports.tables import Table, escape, markdown
 
@@ -379,8 +380,6 @@ def report_markdown(report: Report) -> str:
 
 # --- templates -------------------------------------------------------------------------------------------------
 
-_NOT_IN_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
 
 def render_markdown(template: str, **values: Any) -> str:
     """A text in Markdown, its inserted values escaped; `table` and `verbatim` are for those of the templates' own."""
@@ -405,16 +404,6 @@ def _template(name: str, finalize: Callable[[Any], Any]) -> Template:
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
-
-
-def clean(value: Any) -> Any:
-    """A text without what HTML cannot hold: ␀ and the like for control characters, � for halves of surrogate pairs.
-
-    Other values and markup stay as they are.
-    """
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return _NOT_IN_HTML.sub(lambda m: chr(0x2400 + ord(m[0])) if m[0] < " " else "�", value)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------

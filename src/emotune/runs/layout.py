@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save
 
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import write_file, write_json
-from emotune.config.loading import load_config, override_data
+from emotune.config.loading import Overrides, load_config, override_data
 from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import fingerprints, label_ids, load_corpus, load_split, resolve_data
 from emotune.data.formats.base import LABEL_ID
@@ -98,7 +98,7 @@ def read_other(
     data: str,
     label_sets: Sequence[LabelSet],
     split: str | None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
 ) -> tuple[str, Corpus]:
     """Read a split of other data than the run's, in the run's format or else as it looks, in one of the label sets.
 

@@ -52,7 +52,8 @@ def _event(line: str | bytes) -> dict[str, Any]:
     return event if isinstance(event, dict) else {}
 
 
-def _events(run: Path) -> list[dict[str, Any]]:
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """Return the events in the log of a run; empty without a log. An incomplete line gives an empty event."""
     try:
         return [_whole_event(line) for line in (run / LOG).read_bytes().splitlines(keepends=True)]
     except OSError:
@@ -61,14 +62,14 @@ def _events(run: Path) -> list[dict[str, Any]]:
 
 def was_interrupted(run: Path) -> bool | None:
     """Return whether the run was ended by Ctrl-C; None when its log has no end."""
-    events = _events(run)
+    events = read_events(run)
     last = events[-1] if events else {}
     return bool(last.get("interrupted")) if last.get("event") == "end" else None
 
 
 def training_seconds(run: Path) -> float | None:
     """Return the training time in its log: that of the end event, else the sum over epochs; None without either."""
-    events = _events(run)
+    events = read_events(run)
     ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
     epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
     known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]

@@ -70,6 +70,7 @@ def train_network(
             observer.log("resume", step=found.step)
             epoch = trainer.progress.epoch
             observer.info(f"resuming from step {found.step:,} of {trainer.num_steps:,} (epoch {epoch})")
+            observer.on_resume()
             then, now = {"processes": 1} | found.state["settings"]["environment"], settings["environment"]
             changed = [f"{key} {value} (was {before})" for key, before, value in _differences(then, now)]
             if changed:

@@ -186,6 +186,7 @@ class App:
                 kind="Unauthorized",
                 hint="Send the header: Authorization: Bearer KEY",
                 headers={"www-authenticate": "Bearer"},
+                close=True,  # its body has not been read
             )
 
     def _refusal(self, error: Exception, request_id: str) -> RequestError:

@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 from emotune import hub
 from emotune.config.kinds import TrainedKind
 from emotune.config.schema import Config
+from emotune.config.settings import EncoderConfig
 from emotune.data.records import Corpus, Record, targets_of
+from emotune.models import adapters, losses
 from emotune.models import encoder as encoders
-from emotune.models import losses
 from emotune.models.encoder import TorchBackend, update_layer
 from emotune.training import device as precision
 from emotune.training import emoji, optim, processes
@@ -52,6 +53,10 @@ class StepSession(Session):
         losses.require_suited(config.loss, corpus.labels.task)
         encoders.freeze(self.model, config.network)
         self.groups = optim.parameter_groups(self.model, config.optimizer)
+        if adapters.parameters(self.model):
+            trained = sum(p.numel() for group in self.groups for p in group.parameters.values())
+            share = 100 * trained / self.model.num_parameters()
+            reporter.info(f"LoRA: {trained:,} parameters of adapters and head are trained, {share:.1f} % of all")
         if cut := self.train.encoded.num_cut:
             texts = "text is" if cut == 1 else "texts are"
             reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
@@ -79,11 +84,14 @@ class StepSession(Session):
 
 @dataclass
 class TrainedNetwork:
-    """A network whose training has ended, to be written to a folder and scored as it was written."""
+    """A network whose training has ended, to be written to a folder, without adapters, and scored as it was written."""
 
     session: StepSession
     model: PreTrainedModel
     interrupted: bool
+
+    def __post_init__(self) -> None:
+        adapters.merge(self.model)
 
     @property
     def max_tokens(self) -> int | None:
@@ -93,16 +101,20 @@ class TrainedNetwork:
     @property
     def settings(self) -> dict[str, str]:
         """The settings that the model card shows."""
-        config = self.session.config
+        config, model = self.session.config, self.session.config.model
+        rate, lora = f"encoder {config.optimizer.lr:g}", {}
+        if isinstance(model, EncoderConfig) and model.adapter == "lora":
+            rate = f"adapters {config.optimizer.adapter_lr:g}"
+            lora = {"adapters": f"LoRA of rank {model.lora_rank}, merged into the weights"}
         return {
             "precision": self.session.precision.reason,
             "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
             "batch size": f"{config.training.batch_size} × {config.training.accumulation}",
-            "learning rate": f"encoder {config.optimizer.lr:g}, "
-            f"head {config.optimizer.head_lr or config.optimizer.lr:g}",
+            "learning rate": f"{rate}, head {config.optimizer.head_lr or config.optimizer.lr:g}",
             "loss": f"{config.loss.name}, weights {config.loss.weights}",
             "moving average": f"{config.training.ema:g}",
             "frozen": config.network.freeze,
+            **lora,
             "seed": str(config.training.seed),
             "interrupted": "yes" if self.interrupted else "no",
         }

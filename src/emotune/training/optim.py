@@ -16,6 +16,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 
 from emotune.config.schema import OptimizerConfig
+from emotune.errors import ConfigError
+from emotune.models import adapters
 from emotune.models.encoder import encoder_parameters, head_parameters, layer_names, matching
 from emotune.training import device as rng
 from emotune.training import processes
@@ -116,7 +118,7 @@ class MovingAverage:
 class Group:
     """Parameters with their names, their learning rate before the schedule, and their weight decay.
 
-    `part` is the part of the model: `encoder`, `layer 3`, `embeddings` or `head`.
+    `part` is the part of the model: `encoder`, `adapters`, `layer 3`, `embeddings` or `head`.
     """
 
     part: str
@@ -141,7 +143,7 @@ def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Gr
     """Return all parameters that are ever trained: the encoder's from the top layer down, then the head's.
 
     In each part, matrices with weight decay come first, then biases and norms without, unless `no_decay` changes that.
-    Raises ConfigError for a name in `no_decay` that no parameter has.
+    Raises ConfigError for a name in `no_decay` that no parameter has, and for an `adapter_lr` without adapters.
     """
     if config.no_decay is not None:
         names = [name for name, _ in model.named_parameters()]
@@ -160,8 +162,12 @@ def parameter_groups(model: PreTrainedModel, config: OptimizerConfig) -> list[Gr
 def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, float, dict[str, nn.Parameter]]]:
     """Return name, rate and trained parameters of each part: encoder (by layers if their rates differ), head."""
     head = ("head", config.head_lr or config.lr, _trained(head_parameters(model)))
+    adapted = bool(adapters.parameters(model))
+    if not adapted and config.adapter_lr != OptimizerConfig.model_fields["adapter_lr"].default:
+        raise ConfigError("optimizer.adapter_lr applies only with model.adapter lora")
+    lr = config.adapter_lr if adapted else config.lr
     if config.layer_decay == 1.0:
-        return [("encoder", config.lr, _trained(encoder_parameters(model))), head]
+        return [("adapters" if adapted else "encoder", lr, _trained(encoder_parameters(model))), head]
     layers = layer_names(model)
     members: list[dict[str, nn.Parameter]] = [{} for _ in range(len(layers) + 1)]
     for name, parameter in _trained(encoder_parameters(model)).items():
@@ -170,7 +176,7 @@ def _parts(model: PreTrainedModel, config: OptimizerConfig) -> list[tuple[str, f
             depth = len(layers) if "embedding" in name else 0
         members[depth][name] = parameter
     names = [*(f"layer {i}" for i in reversed(range(len(layers)))), "embeddings"]
-    rates = (config.lr * config.layer_decay**depth for depth in range(len(names)))
+    rates = (lr * config.layer_decay**depth for depth in range(len(names)))
     return [*zip(names, rates, members, strict=True), head]
 
 

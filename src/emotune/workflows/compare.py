@@ -1,20 +1,29 @@
 """`emotune compare`: compare runs on the same rows, by their scores, costs and significant differences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emotune.atomic import require_writable
-from emotune.config.loading import override_data
+from emotune.config.loading import Overrides, override_data
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.split_files import split_named
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import EmotuneError, MissingInputError, UsageError, did_you_mean
 from emotune.inference.classifier import SAMPLE, run_model, sampled_speed, timed_logits
 from emotune.labels import LabelSet, Task
 from emotune.reporter import Reporter
-from emotune.reports.comparison import ComparisonReport, comparison_report
+from emotune.reports.comparison import (
+    ComparisonReport,
+    comparison_report,
+    difference_table,
+    headline_metrics,
+    label_table,
+    main_table,
+    summary,
+)
 from emotune.reports.tables import without_positives
 from emotune.reports.writer import write_report
 from emotune.runs import layout, log
@@ -56,7 +65,7 @@ class CompareRequest:
     names: Sequence[str]
     data: str | None = None
     split: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = ()
     level: str | None = None
     metric: str | None = None
     baseline: str | None = None
@@ -68,12 +77,35 @@ class CompareRequest:
     batch_size: int = 64
 
 
-@dataclass(frozen=True)
-class CompareOutcome:
+@dataclass(frozen=True, repr=False)
+class CompareOutcome(Shown):
     """The comparison, and the page of its report (None: nothing was written)."""
 
     report: ComparisonReport
     page: Path | None = None
+
+    def _lines(self) -> Iterator[str]:
+        yield from (self.report.title, summary(self.report), *self.report.warnings)
+        if self.page is not None:
+            yield f"report: {self.page}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", main_table(self.report, headline_metrics(self.report))
+        if self.report.comparison.differences:
+            yield "Differences", difference_table(self.report)
+            yield f"F1 by label; ▲ ▼: significantly different from {self.report.reference}", label_table(self.report)
+
+    def _data(self) -> FrameData:
+        """Return the runs, the best first, with their metrics, the ends of the intervals, and their costs."""
+        rows = []
+        for run in self.report.to_json()["runs"]:
+            low, high = (
+                {f"{name}_{end}": pair[i] for name, pair in run["intervals"].items()}
+                for i, end in enumerate(("low", "high"))
+            )
+            costs = {key: run[key] for key in ("training_seconds", "bytes", "texts_per_second")}
+            rows.append({"run": run["name"], **run["metrics"], **low, **high, **costs})
+        return rows
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune compare --json` prints."""

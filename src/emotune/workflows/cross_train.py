@@ -7,7 +7,7 @@ The scores on the training rows are honest only if nothing about a member was ch
 trains all epochs, keeps the weights of the last one, and has no temperature of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from emotune.config.kinds import TrainedKind, find_kind
 from emotune.config.schema import Config
 from emotune.data.corpus import fingerprints, folds_of, held_out, tell_published
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown
 from emotune.errors import DataError, MissingInputError, Place
 from emotune.inference.classifier import run_model
 from emotune.labels import positives
@@ -58,8 +59,8 @@ from emotune.workflows.train import (
 _BATCH = 64
 
 
-@dataclass(frozen=True)
-class FoldsOutcome:
+@dataclass(frozen=True, repr=False)
+class FoldsOutcome(Shown):
     """The result of a cross-training, or the fold in which it was interrupted.
 
     out_of_fold: metrics of all training rows, each scored by the member that was not trained on it, at thresholds
@@ -76,6 +77,23 @@ class FoldsOutcome:
     validation: dict[str, float] | None
     members: tuple[dict[str, float], ...]
     interrupted: int | None = None
+
+    @property
+    def model(self) -> Path | None:
+        """The model directory; None for a training that was interrupted."""
+        return self.run / "model" if self.interrupted is None else None
+
+    def __fspath__(self) -> str:
+        return str(self.run)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"model: {self.model or 'none yet, interrupted'}"
+        if self.tuned is not None:
+            yield chosen_thresholds(self.tuned)
+
+    def _data(self) -> FrameData:
+        """Return the metrics of each member on the rows that it was not trained on."""
+        return [{"fold": number, **metrics} for number, metrics in enumerate(self.members, start=1)]
 
     def to_json(self) -> dict[str, Any]:
         """Return the output of `emotune train --folds --json`."""
@@ -137,25 +155,33 @@ def train_folds(
     Several processes train each member together, one member after another; None in all processes but the first.
     resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`.
     """
-    assert config.training.folds is not None, "the caller checks it"
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-        material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
-        training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
-        if not processes.is_first():
-            training.train_members()
-            return None
-        with writable_run(material, out, overwrite=overwrite, resume=resume):
-            if material.taught is not None:
-                teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
-            interrupted = training.train_members()
-            if interrupted is not None:
-                reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
-                reporter.info(f"to resume the training: emotune train --resume {out}")
-                return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
-            outcome = training.join()
-            backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
-        return outcome
+        return train_folds_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+
+
+def train_folds_on(
+    material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
+) -> FoldsOutcome | None:
+    """Cross-train on data that was read; otherwise as `train_folds`."""
+    config = material.config
+    assert config.training.folds is not None, "the caller checks it"
+    material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
+    training = _Folds(material, config.training.folds, out, reporter_of_all(reporter), device)
+    if not processes.is_first():
+        training.train_members()
+        return None
+    with writable_run(material, out, overwrite=overwrite, resume=resume):
+        if material.taught is not None:
+            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
+        interrupted = training.train_members()
+        if interrupted is not None:
+            reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
+            reporter.info(f"to resume the training: emotune train --resume {out}")
+            return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
+        outcome = training.join()
+        backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
+    return outcome
 
 
 class _Folds:

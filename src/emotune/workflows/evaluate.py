@@ -2,7 +2,7 @@
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,20 @@ from emotune.artifact.manifest import MANIFEST, run_of, verify, versions
 from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import require_writable
-from emotune.config.loading import override_data
+from emotune.config.loading import Overrides, override_data
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import has_validation, hub_id, load_corpus, locate, resolve_data
 from emotune.data.records import Corpus, Record, fingerprint, targets_of, text_keys
 from emotune.data.split_files import find_splits, split_named
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import DataError, EmotuneError, MissingInputError
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import KNOWN, LabelMapping, LabelSet, Task, in_order, levels, mapping_to, positives
 from emotune.reporter import Reporter
 from emotune.reports.evaluation import MOST_TEXTS, Evaluation, evaluation_report
 from emotune.reports.provenance import Background
-from emotune.reports.tables import percent
+from emotune.reports.tables import interval_of, label_table, overall_table, percent
 from emotune.reports.writer import write_report
 from emotune.runs import layout
 from emotune.runs.log import read_training_log
@@ -40,13 +41,41 @@ _HELD_OUT = (
 )
 
 
-@dataclass(frozen=True)
-class EvaluateOutcome:
+@dataclass(frozen=True, repr=False)
+class EvaluateOutcome(Shown):
     """The scores of one split, the folder of the reports (None: nothing was written), and the report to open."""
 
     evaluation: Evaluation
     folder: Path | None
     report: Path | None = None
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All metrics by name, such as `macro_f1`; NaN for an undefined one."""
+        return self.evaluation.scores.overall
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of the metrics that have one."""
+        return self.evaluation.scores.intervals
+
+    def _lines(self) -> Iterator[str]:
+        found = self.evaluation
+        yield f"{found.title} of {found.name}: {found.scores.num_rows:,} rows"
+        keys = ("macro_f1", "micro_f1") if found.multi_label else ("accuracy", "macro_f1")
+        each = (f"{metric_name(key)} {percent(self.metrics[key])} ({interval_of(found.scores, key)})" for key in keys)
+        yield f"{', '.join(each)}; in brackets: 95 % intervals"
+        yield from found.warnings
+        if self.report is not None:
+            yield f"report: {self.report}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        found = self.evaluation
+        yield "All labels", overall_table(found.scores, multi_label=found.multi_label)
+        yield "Each label", label_table(found.scores, found.labels)
+
+    def _data(self) -> FrameData:
+        return {"label": self.evaluation.labels.names, **vars(self.evaluation.scores.per_label)}
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune evaluate --json` prints."""
@@ -64,7 +93,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     batch_size: int = 64,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     texts: int = MOST_TEXTS,
 ) -> EvaluateOutcome:
     """Score a model on a split of the data it was trained from, or of other data.
@@ -96,6 +125,7 @@ def evaluate(
     evaluation = replace(
         evaluation,
         model=str(directory),
+        model_sha256=None if model.manifest is None else model.manifest.digest,
         split=found,
         data=corpus.description,
         warnings=warnings,
@@ -128,7 +158,7 @@ def _read(
     mapping: LabelMapping | None,
     data: str | None,
     split: str | None,
-    overrides: Sequence[str],
+    overrides: Overrides,
 ) -> tuple[str, Corpus]:
     """Return the split to score, in the model's labels or, where the data only has those, in the coarser ones."""
     if data is None:

@@ -4,7 +4,7 @@ open the model → trace its graph → compress it → tokenizer, decision → s
 → parity within the limits, or nothing is written → record, card and manifest
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -21,11 +21,13 @@ from emotune.artifact.opening import ENSEMBLE, MEMBERS, ONNX, FoundModel, open_m
 from emotune.artifact.safety.directory import GRAPH, TOKENIZER
 from emotune.atomic import require_writable, staged, write_file, write_json
 from emotune.config.kinds import find_kind
+from emotune.config.loading import Overrides
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import STARTER, hub_id, load_corpus, load_stored_splits, locate, resolve_data
 from emotune.data.records import Record, targets_of
 from emotune.data.tokens import TextEncoder, batches_of_one_length
 from emotune.decision import Bools, Floats
+from emotune.display import FrameData, Shown
 from emotune.errors import (
     DataError,
     EmotuneError,
@@ -33,6 +35,7 @@ from emotune.errors import (
     OutputError,
     Place,
     UsageError,
+    did_you_mean,
     missing_library,
 )
 from emotune.inference.classifier import EmotionClassifier, run_model
@@ -72,15 +75,15 @@ class ExportRequest:
     texts: Path | None = None
     data: str | None = None
     split: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = ()
     limits: Mapping[str, float] | None = None
     overwrite: bool = False
     threads: int | None = None
     batch_size: int = 64
 
 
-@dataclass(frozen=True)
-class ExportOutcome:
+@dataclass(frozen=True, repr=False)
+class ExportOutcome(Shown):
     """The export, the model it was made from, the rows of the parity report, and its record."""
 
     out: Path
@@ -88,6 +91,21 @@ class ExportOutcome:
     rows: str
     parity: Parity
     record: ExportRecord
+
+    def __fspath__(self) -> str:
+        return str(self.out)
+
+    def _lines(self) -> Iterator[str]:
+        sizes = self.record.bytes
+        yield f"model: {self.out}"
+        yield f"{size(sizes['export'])}, of the trained model {size(sizes['source'])}; profile {self.record.profile}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield f"Parity on {self.parity.texts:,} texts: {self.rows}", self.table
+
+    def _data(self) -> FrameData:
+        limits = self.record.limits
+        return [{"measure": m, "value": v, "limit": limits.get(m)} for m, v in self.parity.to_json().items()]
 
     @property
     def table(self) -> Table:
@@ -117,6 +135,7 @@ def export_model(request: ExportRequest, reporter: Reporter, progress: Progress 
     Raises UsageError for a model that needs no export, OutputError for a place that cannot be written, and ModelError
     for a model that cannot be traced, or whose export differs from it by more than the limits. Nothing is written then.
     """
+    _require_consistent(request)
     found = open_model(request.model)
     _require_exportable(found)
     _require_place(request, found)
@@ -145,6 +164,20 @@ def export_model(request: ExportRequest, reporter: Reporter, progress: Progress 
 
 
 # The request
+
+
+def _require_consistent(request: ExportRequest) -> None:
+    """Raise UsageError for an unknown profile, two sources of texts, or options of data without data."""
+    if request.profile not in PROFILES:
+        raise UsageError(f"unknown profile {request.profile!r}", hint=did_you_mean(request.profile, PROFILES))
+    known = asdict(PROFILES["exact"])
+    if unknown := set(request.limits or ()) - known.keys():
+        raise UsageError(f"unknown limit {min(unknown)!r}", hint=did_you_mean(min(unknown), known))
+    if request.texts is not None and request.data is not None:
+        raise UsageError("--texts and --data both name the texts to compare on", hint="Leave one of them out.")
+    for option, value in (("--split", request.split), ("--set", request.overrides)):
+        if value and request.data is None:
+            raise UsageError(f"{option} is for --data, which is missing")
 
 
 def _require_exportable(found: FoundModel) -> None:

@@ -15,20 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotune import hub
-from emotune.artifact.manifest import DECISION, DEFAULT, seal, versions
+from emotune.artifact.manifest import DECISION, DEFAULT, nearest_run, seal, versions
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
-from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
+from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, Kind, TrainedKind, find_kind
+from emotune.config.loading import recipe_names
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus
 from emotune.decision import Decision
-from emotune.errors import ConfigError, DataError, Place, UsageError
+from emotune.display import FrameData, Shown, Table
+from emotune.errors import ConfigError, DataError, MissingInputError, Place, UsageError
 from emotune.labels import Task
 from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
-from emotune.reports.tables import chosen_thresholds, percent
+from emotune.reports.tables import chosen_thresholds, percent, validation_scores
 from emotune.runs import backup, layout, teacher, tracking
 from emotune.runs import resume as resuming
 from emotune.runs.layout import save_rows
@@ -61,8 +63,8 @@ class Material:
     taught: Taught | None = None
 
 
-@dataclass(frozen=True)
-class TrainOutcome:
+@dataclass(frozen=True, repr=False)
+class TrainOutcome(Shown):
     """The result of a run: its directory, its decision rule, and its validation metrics (out of fold).
 
     A training interrupted in its first epoch has no model, no metrics, and the decision rule that it started with.
@@ -75,11 +77,47 @@ class TrainOutcome:
     fitted: Fitted
     temperature: float
 
+    @property
+    def model(self) -> Path | None:
+        """The model directory; None for a training that was interrupted in its first epoch."""
+        return self.run / "model" if self.fitted.has_result else None
+
+    def __fspath__(self) -> str:
+        return str(self.run)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"model: {self.model or 'none yet, the training was interrupted in its first epoch'}"
+        if self.tuned is not None:
+            yield chosen_thresholds(self.tuned)
+        elif self.validation:
+            yield f"validation: {validation_scores(self.validation)}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        second = "micro_f1" if self.decision.labels.task is Task.MULTI_LABEL else "accuracy"
+        rows = (
+            (
+                str(e.epoch),
+                f"{e.loss:.4f}",
+                *(percent(e.metrics.get(name)) for name in ("macro_f1", second, "loss")),
+                f"{e.seconds:.0f}",
+            )
+            for e in self.fitted.epochs
+        )
+        header = ("epoch", "training loss", "macro-F1", metric_name(second), "validation loss", "seconds")
+        yield "", Table(header, tuple(rows))
+
+    def _data(self) -> FrameData:
+        """Return a row for each epoch; for a model that is fitted by one call, one row with its validation metrics."""
+        rows = [
+            {"epoch": e.epoch, "training_loss": e.loss, **e.metrics, "seconds": e.seconds} for e in self.fitted.epochs
+        ]
+        return rows or [{"epoch": None, **self.validation, "seconds": self.fitted.seconds}]
+
     def to_json(self) -> dict[str, Any]:
         """Return the output of `emotune train --json`."""
         return {
             "run": str(self.run),
-            "model": str(self.run / "model") if self.fitted.has_result else None,
+            "model": None if self.model is None else str(self.model),
             "validation": finite(self.validation),
             "optimism": None if self.tuned is None else finite(self.tuned.optimism),
             "temperature": self.temperature,
@@ -131,14 +169,7 @@ def reporter_of_all(reporter: TrainingReporter) -> TrainingReporter:
 def _check_and_read(
     config: Config, out: Path, reporter: TrainingReporter, *, overwrite: bool, resume: bool
 ) -> Material:
-    kind = find_kind(config.model.kind)
-    if isinstance(kind, EnsembleKind):
-        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
-        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
-    if isinstance(kind, ExportedKind):
-        hint = "Train another kind, then: emotune export RUN --out DIR"
-        raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
-    kind.require_libraries()
+    require_trainable(find_kind(config.model.kind))
     first = processes.is_first()
     if first:
         _require_place(out, None, overwrite=overwrite, resume=resume)
@@ -224,6 +255,38 @@ def _report_no_model(out: Path, reporter: Reporter) -> None:
 # Before the training
 
 
+def require_trainable(kind: Kind) -> None:
+    """Raise ConfigError for a kind that is not trained itself, EmotuneError for a missing library of one that is."""
+    if isinstance(kind, EnsembleKind):
+        hint = "emotune ensemble RUN RUN --out DIR makes one, and so does emotune train RECIPE --folds K."
+        raise ConfigError(f"model.kind {kind.name} is made of trained models, and not trained itself", hint=hint)
+    if isinstance(kind, ExportedKind):
+        hint = "Train another kind, then: emotune export RUN --out DIR"
+        raise ConfigError(f"model.kind {kind.name} is made from a trained model, and not trained itself", hint=hint)
+    kind.require_libraries()
+
+
+def run_to_resume(recipe: str, out: Path | None, *, overwrite: bool) -> tuple[str, Path]:
+    """Return the source of the configuration, and the run. The first argument may be a run instead of a recipe.
+
+    Raises UsageError for two runs or none, MissingInputError for one that is not there.
+    """
+    if overwrite:
+        raise UsageError("--resume continues a run, --overwrite replaces it", hint="Leave one of them out.")
+    named = Path(recipe)
+    if named.is_dir():
+        if out is not None and out.resolve() != named.resolve():
+            raise UsageError(f"two runs to resume: {named} and {out}", hint="Leave one of them out.")
+        return str(named / layout.CONFIG), named
+    if out is not None:
+        return recipe, out
+    if recipe not in recipe_names() and named.suffix not in (".yaml", ".yml"):
+        near = nearest_run(recipe)
+        hint = f"Did you mean {near}?" if near else "Runs are in runs/, or where --out put them."
+        raise MissingInputError(f"no such run to resume: {recipe}", hint=hint)
+    raise UsageError("--resume: which run?", hint="emotune train --resume RUN, or name the recipe and --out RUN.")
+
+
 def _require_place(out: Path, config: Config | None, *, overwrite: bool, resume: bool) -> None:
     """Raise an EmotuneError where a run cannot start or, with `resume`, be resumed.
 
@@ -307,6 +370,11 @@ def read(
 ) -> tuple[Corpus, list[str]]:
     """Read the data and check it; return it with the findings."""
     corpus = load_corpus(data, splits)
+    return corpus, findings_of(corpus, reporter)
+
+
+def findings_of(corpus: Corpus, reporter: TrainingReporter) -> list[str]:
+    """Report the data and return the findings about it; raises DataError when all training texts are empty."""
     for line in corpus.description:
         reporter.info(line)
     reporter.info(", ".join(f"{len(records):,} {split} rows" for split, records in corpus.splits.items()))
@@ -316,7 +384,7 @@ def read(
     rows = corpus.splits["train"]
     if not any(r.text.strip() for r in rows):
         raise DataError(f"all {len(rows)} training texts are empty", place=rows[0].place)
-    return corpus, findings
+    return findings
 
 
 def _session(material: Material, source: hub.Source | None, device: str, reporter: TrainingReporter) -> Session:
@@ -427,8 +495,7 @@ def _finish(
     if tuned is not None:
         reporter.info(chosen_thresholds(tuned))
     else:
-        shown = (f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))
-        reporter.info(f"validation: {', '.join(shown)}")
+        reporter.info(f"validation: {validation_scores(validation)}")
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
 

@@ -4,7 +4,7 @@ In place, only the decision changes. With `out`, a whole model is written and th
 classifier that emotune did not write becomes an emotune model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from emotune.artifact.manifest import DECISION, copy_files, require_changeable, 
 from emotune.artifact.opening import FoundModel, open_model, read_label_names
 from emotune.atomic import json_text, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, TrainedKind, find_kind
+from emotune.config.loading import Overrides
 from emotune.config.schema import TuningConfig
 from emotune.data.corpus import hub_id, locate
 from emotune.data.records import fingerprint
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import MissingInputError, OutputError, Place, UsageError, missing_library
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, positives
 from emotune.reports.card import adopted_card, licence_of, update_card, with_calibration
+from emotune.reports.tables import calibration_table, chosen_thresholds, precision_table, tuned_table
 from emotune.runs import layout
 from emotune.runs.layout import CachedRows, cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
@@ -40,14 +43,14 @@ class TuneRequest:
 
     asked: keys of the section `tuning`, which override those of the model's run. temperatures: none, one or per_label.
     data: labelled data to use instead of the run's validation rows, read with `overrides` (`data.key=value`). out: the
-    place of a new model. labels_file and task: for a model of others that does not state them.
+    place of a new model. labels_file and task: for a model of others, or an export of one, that does not state them.
     """
 
     model: str
     asked: Mapping[str, Any]
     data: str | None = None
     split: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = ()
     out: Path | None = None
     labels_file: Path | None = None
     task: Task | None = None
@@ -57,8 +60,8 @@ class TuneRequest:
     batch_size: int = 64
 
 
-@dataclass(frozen=True)
-class TuneOutcome:
+@dataclass(frozen=True, repr=False)
+class TuneOutcome(Shown):
     """The new decision rule, its scores, and where it was written.
 
     `tuned` is None when no thresholds were chosen, `calibration` when no temperature was fitted, `rows` when neither.
@@ -70,6 +73,34 @@ class TuneOutcome:
     tuned: Tuned | None
     calibration: Calibration | None
     folds: int
+
+    def __fspath__(self) -> str:
+        return str(self.model)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"model: {self.model}"
+        if self.tuned is not None:
+            yield chosen_thresholds(self.tuned)
+        if self.calibration is not None:
+            temperatures = ", ".join(f"{t:.3f}" for t in dict.fromkeys(self.calibration.temperatures.tolist()))
+            yield f"temperature, folded into the model: {temperatures}"
+        yield from self.precision_warnings()
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        if self.calibration is not None:
+            yield "Calibration, out of fold", calibration_table(self.calibration)
+        if self.tuned is not None and self.rows is not None:
+            yield "Methods, out of fold", tuned_table(self.tuned)
+            table = precision_table(self.tuned, positives(self.rows.targets), self.decision.labels)
+            yield "Each label, out of fold", table
+
+    def _data(self) -> FrameData:
+        """Return the threshold of each label; where they are tuned, also precision and recall out of fold."""
+        columns: dict[str, Sequence[Any]] = {"label": self.decision.labels.names, "threshold": self.decision.thresholds}
+        if self.tuned is not None and self.rows is not None:
+            precision, recall = precision_and_recall(self.tuned.out_of_fold, positives(self.rows.targets))
+            columns |= {"precision": precision.tolist(), "recall": recall.tolist()}
+        return columns
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune tune --json` prints."""
@@ -131,6 +162,13 @@ def tune_model(request: TuneRequest, warn: Callable[[str], None]) -> TuneOutcome
 
     Raises UsageError for a request that does not fit the model.
     """
+    for option, value in (
+        ("--split names a split of", request.split),
+        ("--set defines how to read", request.overrides),
+    ):
+        if value and request.data is None:
+            hint = "Without --data, the validation split of the run is used."
+            raise UsageError(f"{option} --data, which is missing", hint=hint)
     names = None if request.labels_file is None else read_label_names(request.labels_file)
     found = open_model(request.model, labels=names, task=request.task)
     if found.rule is not None:
@@ -217,7 +255,7 @@ def _require_no_idle_option(request: TuneRequest, reason: str, hint: str | None 
 
     Raise it too for options that only concern thresholds.
     """
-    if request.out is None:
+    if request.out is None and request.labels_file is None:
         raise UsageError(reason, hint=hint)
     idle = [
         f"--{name.replace('_', '-')}"

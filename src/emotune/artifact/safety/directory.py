@@ -75,9 +75,10 @@ def entries(directory: Path, *, below: bool) -> Iterator[Path]:
 
 def _require_regular(path: Path, directory: Path) -> None:
     if path.is_symlink():
-        if not in_hub_cache(directory):
+        snapshot = _snapshot_of(directory)
+        if snapshot is None:
             raise ModelError("a link is not allowed in a model directory; copy the file there", place=Place(path))
-        if not path.resolve().is_relative_to(directory.resolve().parent.parent / "blobs"):
+        if not path.resolve().is_relative_to(snapshot.parent.parent / "blobs"):
             raise ModelError("this link leads out of the hub's cache", place=Place(path))
     found = path.stat()
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
@@ -90,9 +91,17 @@ def _require_regular(path: Path, directory: Path) -> None:
 
 
 def in_hub_cache(directory: Path) -> bool:
-    """Whether a directory is a snapshot in the hub's cache, which consists of links and must not be changed."""
-    parent = directory.resolve().parent
-    return parent.name == "snapshots" and (parent.parent / "blobs").is_dir()
+    """Whether a directory is in the hub's cache, which consists of links and must not be changed."""
+    return _snapshot_of(directory) is not None
+
+
+def _snapshot_of(directory: Path) -> Path | None:
+    """Return the snapshot in the hub's cache that a directory is, or is right in; None for any other directory."""
+    found = directory.resolve()
+    for folder in (found, found.parent):
+        if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
+            return folder
+    return None
 
 
 def require_safe_model(directory: Path) -> dict[str, Any]:

@@ -60,12 +60,14 @@ def _write_undefined(axes: Axes, y: int, size: float, **more: Any) -> None:
 
 
 @drawing()
-def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool) -> Figure:
+def confusion_matrix(
+    counts: npt.ArrayLike, labels: LabelSet, title: str, *, missed_extra: bool, shares: bool = False
+) -> Figure:
     """The counts of `scoring.metrics.confusion`, shape (labels, labels), as a coloured table.
 
     Multi-class: rows are the actual labels, columns the predicted ones, coloured by the share of the row. Multi-label
     (`missed_extra`): rows are missed labels, columns those predicted instead, coloured by count. Counts are written
-    where they fit; zeros only in roomy cells.
+    where they fit, with `shares` percentages of the row instead; zeros only in roomy cells.
     """
     values = np.asarray(counts, dtype=np.float64)
     norm: Normalize
@@ -75,12 +77,18 @@ def confusion_matrix(counts: npt.ArrayLike, labels: LabelSet, title: str, *, mis
         norm = PowerNorm(0.5, vmin=0, vmax=top)  # the root keeps pairs of rare labels visible
         ticks = {tick: f"{tick:,.0f}" for tick in MaxNLocator(4, integer=True).tick_values(0, top) if 0 <= tick <= top}
     else:
-        down, across, unit, norm = "actual", "predicted", "share of the row", Normalize(0, 1)
+        down, across, unit, norm = (
+            "actual",
+            "predicted",
+            "% of the row" if shares else "share of the row",
+            Normalize(0, 1),
+        )
         shown = ratio(values, values.sum(axis=1, keepdims=True))
         ticks = {0.0: "0 %", 0.5: "50 %", 1.0: "100 %"}
     matrix = style.matrix(shown, norm, labels.names, title, down=down, across=across)
     written = np.argwhere(~np.isnan(shown) & ((values > 0) | (matrix.cell >= _ROOMY)))
-    matrix.write({(row, column): f"{values[row, column]:.0f}" for row, column in written})
+    cells = 100 * shown if shares else values
+    matrix.write({(row, column): f"{cells[row, column]:.0f}" for row, column in written})
     matrix.bar.set_ticks(list(ticks), labels=list(ticks.values()))
     matrix.bar.minorticks_off()
     matrix.bar.set_label(unit)
