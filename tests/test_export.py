@@ -171,8 +171,8 @@ def test_a_score_does_not_depend_on_its_batch(exported: Path) -> None:
 
 def test_equal_texts_are_computed_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
-    run = Scorer._run
-    monkeypatch.setattr(Scorer, "_run", lambda self, ids: rows.append(len(ids)) or run(self, ids))
+    run = Scorer.run
+    monkeypatch.setattr(Scorer, "run", lambda self, ids: rows.append(len(ids)) or run(self, ids))
     load(exported).logits(["a cat", "happy tea", "a cat", "A CAT"])
     assert sum(rows) == 2
 

@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"training", "inference"},
     {"runs"},
     {"reports"},
-    {"workflows"},
+    {"workflows", "serving"},
     {"cli", "sklearn"},
     {"api"},
     {"__main__"},

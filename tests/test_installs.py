@@ -151,6 +151,7 @@ def command_lines(base: Path, fitted: tuple[Path, Path], parquet: Path) -> dict[
         "features": (["features", data, "--encoder", encoder, "--out", "rows.npz"], "train"),
         "features parquet": (["features", data, "--encoder", encoder, "--out", "rows.parquet"], "train,parquet"),
         "export": (["export", network, "--out", "exported"], "export"),
+        "serve": (["serve", first, "--port", "0"], "serve"),
         "ladder": (["ladder", data, "--encoder", encoder, "--approaches", "dummy", "--out", "ladder"], "train"),
         "search": (["search", "emotion-tfidf", "--data", data, "--trials", "1", "--out", "searched"], "ngrams,search"),
     }

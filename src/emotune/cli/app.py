@@ -28,6 +28,7 @@ VERBS = (
     "push",
     "predict",
     "explain",
+    "serve",
     "features",
     "recipes",
 )

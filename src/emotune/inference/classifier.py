@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
@@ -31,11 +31,11 @@ from emotune.config.kinds import (
     require_device_name,
 )
 from emotune.data.language import is_foreign
-from emotune.data.tokens import TextEncoder
+from emotune.data.tokens import Encoded, TextEncoder
 from emotune.decision import Decision
 from emotune.display import FrameData, Shown, Table
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
-from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, occlude
+from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, Occlusion, occlude
 from emotune.labels import LabelMapping, LabelSet, Task, in_order, mapping_to
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ DEFAULT_BATCH_SIZE = 32
 DEFAULT_MAX_WINDOWS = 64  # about 50 pages for a model of 512 tokens
 CHUNK = 256  # texts that `stream` reads and scores together
 _KEPT_SHAPES = 16  # no slower than 1,024, whose code and memory take 30 MB more in the course of 10,000 texts
+_CHARACTERS_OF_A_TOKEN = 4  # about, in English
 _EXPLAINED = 64  # texts that are explained together; each is scored once for each of its words
 SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
@@ -66,6 +67,19 @@ class Scored:
     logits: Floats
     windows: Ints
     unread: Ints
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Texts in rows that can be scored beside rows of other texts: windows of texts, or texts that are read whole.
+
+    rows: token ids, shape (tokens,) each, or texts. tokens: those of each row (of a text: estimated), shape (rows,).
+    gathered: turns the scores of these rows into those of the texts.
+    """
+
+    rows: Sequence[Any]
+    tokens: Ints
+    gathered: Callable[[Scored], Scored]
 
 
 @dataclass(frozen=True)
@@ -265,8 +279,12 @@ class EmotionClassifier:
         return self._scores(list(checked_texts(texts)), rule, batch_size)
 
     def _predict(self, texts: list[str], rule: "Rule", batch_size: int) -> list[Prediction]:
+        return self.predictions(texts, self._score(readable(texts), batch_size, rule.max_windows), rule)
+
+    def predictions(self, texts: Sequence[str], scored: Scored, rule: "Rule") -> list[Prediction]:
+        """Return the predictions of texts; `scored` has the scores of `readable(texts)`."""
         distinct = list(dict.fromkeys(texts))
-        scores = self._scores(distinct, rule, batch_size)
+        scores = self._decided(distinct, scored, rule)
         found: dict[str, Prediction] = {}
         for i, (text, names) in enumerate(zip(distinct, scores.names(), strict=True)):
             if not scores.windows[i]:
@@ -279,15 +297,16 @@ class EmotionClassifier:
         return [found[text] for text in texts]
 
     def _scores(self, texts: list[str], rule: "Rule", batch_size: int) -> Scores:
-        """Score the distinct texts that are not blank."""
-        readable = {text: i for i, text in enumerate(dict.fromkeys(t for t in texts if not _is_blank(t)))}
-        scored = self._score(list(readable), batch_size, rule.max_windows)
+        return self._decided(texts, self._score(readable(texts), batch_size, rule.max_windows), rule)
+
+    def _decided(self, texts: Sequence[str], scored: Scored, rule: "Rule") -> Scores:
+        places = {text: i for i, text in enumerate(readable(texts))}
         probabilities = rule.decision.probabilities(scored.logits)
         predicted, labels = rule.decision.decide(probabilities), rule.labels
         if rule.mapping is not None:
             predicted, probabilities = (rule.mapping.coarsen(each, self.labels) for each in (predicted, probabilities))
         # the row after the last is that of blank texts
-        which = np.array([readable.get(text, len(readable)) for text in texts], dtype=np.int64)
+        which = np.array([places.get(text, len(places)) for text in texts], dtype=np.int64)
         blank = np.full((1, len(labels)), np.nan)
         return Scores(
             labels,
@@ -329,14 +348,28 @@ class EmotionClassifier:
         predictions = self.predict(texts, batch_size=batch_size, max_windows=max_windows)
         found: dict[str, Explanation] = {}
         for chunk in _chunks(iter({p.text: p for p in predictions}.values()), _EXPLAINED):
-            plans = [occlude(p.text[: len(p.text) - p.unread], p.windows, max_passes) for p in chunk]
-            variants = list(dict.fromkeys(text for plan in plans for text in plan.texts))
+            plans, variants = self.explaining(chunk, max_passes)
             logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
-            for p, plan in zip(chunk, plans, strict=True):
-                contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
-                read = p.windows, p.unread, p.foreign
-                found[p.text] = Explanation(p.text, p.labels, p.scores, plan.words, contributions, *read)
+            found |= {each.text: each for each in self.explained(chunk, plans, logits)}
         return [found[p.text] for p in predictions]
+
+    def explaining(
+        self, predictions: Sequence[Prediction], max_passes: int = DEFAULT_MAX_PASSES
+    ) -> tuple[list[Occlusion], list[str]]:
+        """Return the occlusion of each text, and all texts that have to be scored for them."""
+        plans = [occlude(p.text[: len(p.text) - p.unread], p.windows, max_passes) for p in predictions]
+        return plans, list(dict.fromkeys(text for plan in plans for text in plan.texts))
+
+    def explained(
+        self, predictions: Sequence[Prediction], plans: Sequence[Occlusion], logits: Mapping[str, Floats]
+    ) -> list[Explanation]:
+        """Return the explanations of texts. logits: of each text of `explaining`, shape (labels,)."""
+        found = []
+        for p, plan in zip(predictions, plans, strict=True):
+            contributions = plan.contributions(np.array(list(p.scores.values())), logits, self.decision)
+            read = p.windows, p.unread, p.foreign
+            found.append(Explanation(p.text, p.labels, p.scores, plan.words, contributions, *read))
+        return found
 
     def logits(self, texts: str | Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE) -> Floats:
         """Return logits of shape (texts, labels), before activation and decision; texts are read whole.
@@ -349,7 +382,30 @@ class EmotionClassifier:
         _require_counts(batch_size=batch_size)
         if max_windows is not None:
             _require_counts(max_windows=max_windows)
-        scored = self._backend(texts, batch_size, max_windows)
+        return self._valid(self._backend(texts, batch_size, max_windows))
+
+    def prepare(self, texts: Sequence[str], max_windows: int | None) -> Prepared:
+        """Return texts in rows for `score_rows`; not for several threads at a time. Raises ModelError."""
+        if isinstance(self._backend, _Windowed):
+            return self._backend.prepare(texts, max_windows)
+        tokens = np.array([1 + len(text) // _CHARACTERS_OF_A_TOKEN for text in texts], dtype=np.int64)
+        return Prepared(texts, tokens, lambda scored: scored)
+
+    def score_rows(self, rows: Sequence[Any], batch_size: int, max_windows: int | None) -> Scored:
+        """Score rows of any `prepare`, for a `concurrent` model rows of one length. Raises ModelError.
+
+        The result has one entry for each row. max_windows: for models that read texts whole.
+        """
+        if isinstance(self._backend, _Windowed):
+            return self._valid(self._backend.score_rows(rows, batch_size))
+        return self._valid(self._backend(rows, batch_size, max_windows))
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether several threads may call `score_rows` at a time, with rows of one length."""
+        return isinstance(self._backend, _Windowed) and self._backend.run is not None
+
+    def _valid(self, scored: Scored) -> Scored:
         found = scored.logits.shape[1]
         if found != len(self.labels):
             raise ModelError(f"this model has {found} scores, but its decision.json has {len(self.labels)} labels")
@@ -443,6 +499,11 @@ def _chunks(texts: Iterator[_T], size: int) -> Iterator[list[_T]]:
         yield chunk
     if error is not None:
         raise error
+
+
+def readable(texts: Iterable[str]) -> list[str]:
+    """Return the distinct texts that are not blank: those that are scored."""
+    return [text for text in dict.fromkeys(texts) if not _is_blank(text)]
 
 
 def _is_blank(text: str) -> bool:
@@ -554,22 +615,53 @@ def _fitted(model: TextModel) -> Backend:
 def _windowed(
     found: FoundModel, kind: TrainedKind | ExportedKind, device: str, threads: int | None
 ) -> tuple[Backend, int]:
-    """Return the backend of a network, and the tokens of a window. It averages windows, weighted by tokens."""
-    network, encoder = (
-        _exported(found, kind, threads) if isinstance(kind, ExportedKind) else _network(found, kind, device)
-    )
+    """Return the backend of a network, and the tokens of a window."""
+    if isinstance(kind, ExportedKind):
+        graph, encoder = _exported(found, kind, threads)
+        return _Windowed(graph, encoder, run=graph.run), encoder.max_tokens
+    network, encoder = _network(found, kind, device)
+    return _Windowed(network, encoder), encoder.max_tokens
 
-    def scored(texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+
+class _Windowed:
+    """The backend of a network, which reads a long text in windows and averages them, weighted by tokens."""
+
+    def __init__(
+        self, network: "Scorer | onnx.Scorer", encoder: TextEncoder, run: Callable[[Ints], Floats] | None = None
+    ) -> None:
+        """run: scores rows of one length, in several threads at a time."""
+        self._network, self._encoder, self.run = network, encoder, run
+
+    def __call__(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
+        encoded, unread = self._encoded(texts, max_windows)
+        return _gathered(encoded, unread, self._network.logits(encoded, batch_size, self._encoder.pad_id))
+
+    def prepare(self, texts: Sequence[str], max_windows: int | None) -> Prepared:
+        encoded, unread = self._encoded(texts, max_windows)
+        rows = [encoded.ids[start:end] for start, end in pairwise(encoded.offsets)]
+        return Prepared(rows, encoded.lengths, lambda scored: _gathered(encoded, unread, scored.logits))
+
+    def score_rows(self, rows: Sequence[npt.NDArray[np.int32]], batch_size: int) -> Scored:
+        if self.run is not None and len(rows[0]):
+            logits = self.run(np.stack(rows).astype(np.int64))
+        else:
+            offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+            encoded = Encoded(np.concatenate(rows), offsets, np.arange(len(rows)))
+            logits = self._network.logits(encoded, batch_size, self._encoder.pad_id)
+        return Scored(logits, np.ones(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64))
+
+    def _encoded(self, texts: Sequence[str], max_windows: int | None) -> tuple[Encoded, Ints]:
+        """Return the windows of the texts, and the characters cut from each text, shape (texts,)."""
         unread = np.zeros(len(texts), dtype=np.int64)
         with _tokenizing():
             if max_windows is not None:
-                texts, unread = encoder.within(texts, max_windows)
-            encoded = encoder.windows(texts)
-        rows = network.logits(encoded, batch_size, encoder.pad_id)
-        windows = np.bincount(encoded.owner, minlength=len(texts))
-        return Scored(encoded.averaged(rows, len(texts)), windows, unread)
+                texts, unread = self._encoder.within(texts, max_windows)
+            return self._encoder.windows(texts), unread
 
-    return scored, encoder.max_tokens
+
+def _gathered(encoded: Encoded, unread: Ints, rows: Floats) -> Scored:
+    """Return the scores of texts from the logits of their windows, shape (rows, labels)."""
+    return Scored(encoded.averaged(rows, len(unread)), np.bincount(encoded.owner, minlength=len(unread)), unread)
 
 
 def _exported(found: FoundModel, kind: ExportedKind, threads: int | None) -> tuple["onnx.Scorer", TextEncoder]:

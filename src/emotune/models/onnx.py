@@ -59,17 +59,17 @@ class Scorer:
         batches = (np.stack([rows[i] for i in batch]).astype(np.int64) for batch in order)
         if len(order) > 1 and self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:  # scoring releases the lock of the interpreter
-                found = list(pool.map(self._run, batches))
+                found = list(pool.map(self.run, batches))
         else:
-            found = list(map(self._run, batches))
+            found = list(map(self.run, batches))
         if not found:
             return np.zeros((0, self._session.get_outputs()[0].shape[1]), dtype=np.float32)
         places = np.empty(len(rows), dtype=np.int64)
         places[np.concatenate(order)] = np.arange(len(rows))
         return np.asarray(np.concatenate(found)[places[which]], dtype=np.float32)
 
-    def _run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Shapes: (rows, tokens) → (rows, labels)."""
+    def run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the logits of rows of one length; shapes (rows, tokens) → (rows, labels). Raises ModelError."""
         try:
             logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: ids})[0]
         except Exception as error:  # the library raises nothing narrower
