@@ -198,6 +198,9 @@ class NgramsConfig(KindConfig):
     char_ngrams: _Range | None = Field(
         default=[3, 4], description="[shortest, longest] n-gram of characters within a word; null: none"
     )
+    char_weight: Number = Field(
+        default=0.4, gt=0, description="value of an n-gram of characters; that of a word or an n-gram of words is 1"
+    )
     min_df: int = Field(default=2, ge=1, description="minimum number of training texts that contain an n-gram")
     max_features: int | None = Field(
         default=100_000, ge=1, description="maximum number of n-grams of words, and of characters; null: no limit"

@@ -33,7 +33,6 @@ Doubles = npt.NDArray[np.float64]
 Int8s = npt.NDArray[np.int8]
 SETTINGS = "ngrams.json"
 _MOST = 127  # the largest root of a weight, in int8
-_CHARACTERS = 0.4  # the value of an n-gram of characters; that of a word or an n-gram of words is 1
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def fit(data: FitData, config: NgramsConfig) -> NgramsModel:
     matrix = _matrix(parts(), Rows(word_keys), Rows(char_keys), (len(word_keys), len(char_keys)), config)
     fitted = linear.fit_together(matrix, data.targets, data.labels.task, config.C, config.iterations)
     words, characters = np.split(fitted.weights, [len(word_keys)])
-    characters *= _CHARACTERS
+    characters *= np.float32(config.char_weight)
     _add_characters(words, Rows(word_keys), characters, Rows(char_keys), parts(), config)
     largest = np.maximum(np.abs(words).max(axis=0), np.abs(characters).max(axis=0, initial=0))
     scale = (np.where(largest > 0, largest, 1) / _MOST**2).astype(np.float32)
@@ -176,7 +175,9 @@ def _matrix(parts: Iterator[Words], words: Rows, characters: Rows, sizes: tuple[
     for part in parts:
         (hashes, owner), (chars, its) = _word_terms(part, config), _char_terms(part, config)
         rows, columns = words.find(hashes), characters.find(chars)
-        values = np.concatenate([np.ones(np.count_nonzero(rows)), np.full(np.count_nonzero(columns), _CHARACTERS)])
+        values = np.concatenate(
+            [np.ones(np.count_nonzero(rows)), np.full(np.count_nonzero(columns), config.char_weight)]
+        )
         owner, its = owner[rows > 0], its[columns > 0]
         columns = np.concatenate([rows[rows > 0] - 1, columns[columns > 0] - 1 + sizes[0]])
         owners = np.concatenate([owner, its])
