@@ -123,9 +123,12 @@ def test_settings_are_keyword_arguments(base: Path, tmp_path: Path) -> None:
         tmp_path / "run",
         tuning__method="global",
         tuning={"calibrate": False},
+        name="mine",
+        loss=None,
         **settings,
     )
     config = read_config(found.run)
+    assert config.name == "mine"
     assert (config.model.kind, config.model.min_df, config.training.seed) == ("tfidf", 1, 3)
     assert config.tuning.method == "global"
 
@@ -140,6 +143,7 @@ def test_settings_are_keyword_arguments(base: Path, tmp_path: Path) -> None:
         ({"trainin": {"epochs": 2}}, "^unknown key 'trainin'. Did you mean 'training'"),
         ({"model": {"kind": "tfdf"}}, "not 'tfdf'. Did you mean 'tfidf'"),
         ({"training": {"epochs": "two"}}, "^training.epochs .*found 'two'"),
+        ({"training": 3}, "^training is a section with keys of its own .*not 3"),
         ({"training__epochs__first": 2}, "^training.epochs.first: training.epochs has no keys of its own"),
     ],
 )
@@ -158,6 +162,21 @@ def test_a_wrong_argument_names_what_is_allowed(trained: Any) -> None:
         emotune.tune(trained, temperatures="two")
     with pytest.raises(UsageError, match="--split names a split of"):
         emotune.tune(trained, split="test")
+    with pytest.raises(UsageError, match="a list of models, not one"):
+        emotune.compare("runs/one")
+    with pytest.raises(UsageError, match="seed is a whole number of at least 0, not -1"):
+        emotune.compare([trained, trained], seed=-1)
+    with pytest.raises(UsageError, match=r"resamples is .* at least 100, not 'x'"):
+        emotune.compare([trained, trained], resamples="x")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"texts is .* at least 0, not -1"):
+        emotune.evaluate(trained, texts=-1)
+    with pytest.raises(UsageError, match=r"samples is .* at least 0, not -1"):
+        emotune.inspect("emotune:starter", samples=-1)
+
+
+def test_a_split_is_named_with_or_without_a_list() -> None:
+    assert list(emotune.read("emotune:starter", splits="valid").to_frames()) == ["valid"]
+    assert list(emotune.read("emotune:starter", splits=["valid"]).to_frames()) == ["valid"]
 
 
 def test_warnings_are_those_of_python_and_name_the_place_of_the_call(base: Path, tmp_path: Path) -> None:
@@ -220,6 +239,11 @@ def test_frames_are_trained_on_and_scored(base: Path, tmp_path: Path) -> None:
         ({"text": ["so glad"]}, DataError, "'text' is not the name of a split"),
         ({"val": ROWS, "valid": ROWS}, DataError, "two splits are 'valid': val, valid"),
         ((["so glad"], []), DataError, "only one of them has an item 0"),
+        ((["so glad"], None), TypeError, "the labels are a NoneType"),
+        (("so glad", ["joy"]), TypeError, "the texts are a str"),
+        ([], DataError, "the data has no rows"),
+        ({}, DataError, "the data has no rows"),
+        (pd.DataFrame({"text": [], "label": []}), DataError, "the data has no rows"),
         (pd.DataFrame({"text": ["so glad", None], "label": ["joy", "joy"]}), DataError, r"data\.jsonl:2.*no text"),
         (pd.DataFrame({"said": ["so glad"], "label": ["joy"]}), DataError, "no key 'text'"),
     ],

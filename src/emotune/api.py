@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from inspect import signature
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any, overload
@@ -132,6 +133,8 @@ def evaluate(
     split, else the validation split. level: a coarser label set, such as `ekman`. out: the folder of the report; None
     for eval/SPLIT of the run. texts: the most wrong texts in the report. overrides: settings of how the data is read.
     """
+    _require_at_least(0, texts=texts)
+    _require_at_least(1, threads=threads)
     return evaluating.evaluate(
         os.fspath(model),
         reporter=_reporter(progress),
@@ -227,6 +230,10 @@ def compare(
     validation rows are compared. metric: the ranking metric. baseline: the run that the others are compared with; None
     for the best. resamples, seed: of the bootstrap. out: the folder of a report. overrides: as in `evaluate`.
     """
+    _require_at_least(0, seed=seed)
+    _require_at_least(100, resamples=resamples)  # as the command line does
+    if isinstance(runs, str | PathLike):
+        raise UsageError("a comparison takes a list of models, not one", hint=f"emotune.compare([{str(runs)!r}, …])")
     request = CompareRequest(
         [os.fspath(run) for run in runs],
         data=_optional_data(data),
@@ -287,7 +294,7 @@ def export(
 def inspect(
     data: Any,
     *,
-    splits: Sequence[str] = (),
+    splits: str | Sequence[str] = (),
     samples: int = 1,
     seed: int = 0,
     encoder: str | None = None,
@@ -301,20 +308,23 @@ def inspect(
     data: as in `train`. splits: those to inspect; all by default. samples: sample rows of each label, drawn with the
     seed. encoder, max_length: how tokens are counted. out: the folder of a report with pictures.
     """
+    _require_at_least(0, samples=samples, seed=seed)
     settings = _settings(inspect, overrides) | {"data.path": _data(data)}
     given = {"model.encoder": encoder, "model.max_length": max_length}
     config = config_from({}, settings | {key: value for key, value in given.items() if value is not None})
     folder, reporter = _optional_path(out), _reporter(progress)
-    return inspecting.inspect(config, reporter=reporter, splits=splits, num_samples=samples, seed=seed, out=folder)
+    return inspecting.inspect(
+        config, reporter=reporter, splits=_names(splits), num_samples=samples, seed=seed, out=folder
+    )
 
 
-def read(data: Any, *, splits: Sequence[str] = (), **overrides: Any) -> Corpus:
+def read(data: Any, *, splits: str | Sequence[str] = (), **overrides: Any) -> Corpus:
     """Read labelled data as its files have it: `to_frames` gives a pandas frame of each split.
 
     data: as in `train`. Raises DataError with the place of a row that cannot be read.
     """
     config = config_from({}, _settings(read, overrides) | {"data.path": _data(data)})
-    return load_stored_splits(resolve_data(config.data), splits)
+    return load_stored_splits(resolve_data(config.data), _names(splits))
 
 
 def fetch(
@@ -345,6 +355,16 @@ def _optional_path(path: PathOrName | None) -> Path | None:
     return None if path is None else Path(path)
 
 
+def _names(names: str | Sequence[str]) -> Sequence[str]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _require_at_least(least: int, **numbers: int | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, Integral) or number < least):
+            raise UsageError(f"{name} is a whole number of at least {least}, not {number!r}")
+
+
 def _require_one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise UsageError(
@@ -364,6 +384,8 @@ def _settings(function: Callable[..., Any], overrides: Mapping[str, Any]) -> dic
             settings[f"{section}.{key}"] = _plain(value)
         elif isinstance(value, Mapping):
             settings |= {f"{section}.{key}": _plain(each) for key, each in value.items()}
+        elif name in Config.keys():  # noqa: SIM118 -- a method of the section, not of a dictionary
+            settings |= {} if value is None else {name: _plain(value)}  # None is the value of the recipe
         else:
             hint = _nearest(name, function)
             raise UsageError(f"emotune.{function.__name__} has no parameter {name!r}", hint=hint)

@@ -29,8 +29,8 @@ def stored(data: Any) -> str:
     (of each text a name, or a list of names). A mapping of splits (train, valid, test) to these becomes a folder.
     Columns are recognised as in a file; a missing value (None, NaN) is null.
 
-    Raises TypeError for anything else, DataError for a mapping that is not of splits and for texts without labels, and
-    OutputError for a cache that cannot be written.
+    Raises TypeError for anything else, DataError for no rows, for a mapping that is not of splits and for texts without
+    labels, and OutputError for a cache that cannot be written.
     """
     if isinstance(data, Mapping):
         files: dict[str, str] = {}
@@ -40,6 +40,8 @@ def stored(data: Any) -> str:
             files[_split(name)] = _lines(table)
     else:
         files = {_ALONE: _lines(data)}
+    if not any(files.values()):
+        raise DataError("the data has no rows", hint="A generator can be read once; make a list of it to use it again.")
     digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:_DIGITS]
     folder = cache_directory() / FOLDER / digest
     with writing(folder):
@@ -78,7 +80,10 @@ def _rows(table: Any) -> Iterator[Mapping[Any, Any]]:
         yield row
 
 
-def _paired(texts: Iterable[Any], labels: Iterable[Any]) -> Iterator[dict[str, Any]]:
+def _paired(texts: Any, labels: Any) -> Iterator[dict[str, Any]]:
+    for name, column in (("texts", texts), ("labels", labels)):
+        if not isinstance(column, Iterable) or isinstance(column, str | bytes):
+            raise TypeError(f"of a pair of texts and labels, the {name} are a {type(column).__name__}, not a list")
     none = object()
     for number, (text, label) in enumerate(zip_longest(texts, labels, fillvalue=none)):
         if text is none or label is none:
