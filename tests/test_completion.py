@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("starter", "words"):
         (folder / "runs" / name).mkdir(parents=True)
         (folder / "runs" / name / "config.yaml").touch()
-    (folder / "script").write_text(in_bash(folder, "emotune --show-completion"))
+    (folder / "script").write_text(in_bash(folder, "emotune --show-completion; exit $?"))
     return folder
 
 

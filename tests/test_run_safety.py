@@ -248,7 +248,7 @@ def test_it_reports_the_step_it_resumes_from_and_logs_no_step_twice(stopped: Pat
     assert "\nresuming from step 24 of 40 (epoch 2)\n" in said
     events = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", "step", "step", "epoch", "resume", "step", "epoch", "end"]
-    assert [event["step"] for event in events if "step" in event] == [1, 20, 24, 40]
+    assert [event["step"] for event in events if "step" in event and event["event"] != "epoch"] == [1, 20, 24, 40]
     assert not Path("run/checkpoints").exists()
     assert not Path("run/.lock").exists()
 
