@@ -272,14 +272,17 @@ def said_of(value: float, low: float, high: float, p: float, scored: float = 0.0
     return sentence(trials, trials[1], gain, "macro_f1")
 
 
-def test_the_sentence_says_how_much_of_the_gain_is_left() -> None:
+def test_the_sentence_calls_nothing_a_gain_that_is_not_significant() -> None:
     few = said_of(0.004, -0.006, 0.013, 0.4)
-    assert "+0.012 on the 116 rows that the trials were scored on (0.620 → 0.632)" in few
-    assert "+0.004 (95 % interval -0.006 to +0.013, p 0.400) on 554 rows that no trial saw (0.600 → 0.604)" in few
-    assert few.endswith("33 % of the gain is left there; it is not significant, and may be chance.".replace(" %", "%"))
-    assert said_of(0.01, 0.004, 0.016, 0.002).endswith("83% of the gain is left there, and it is significant.")
-    assert "Nothing of the gain is left" in said_of(-0.01, -0.02, 0.004, 0.2)
-    assert "100% of the gain" in said_of(0.03, 0.01, 0.05, 0.002)
+    assert "macro-F1 0.632 instead of 0.620 (+0.012) on the 116 rows that the trials were scored on" in few
+    assert "0.604 instead of 0.600 (+0.004, 95 % interval -0.006 to +0.013, p 0.400) on 554 rows that no" in few
+    for unclear in (few, said_of(-0.01, -0.02, 0.004, 0.2), said_of(0.004, math.nan, math.nan, 0.4)):
+        assert "not significant: keep the recipe" in unclear
+        assert "gain" not in unclear
+    assert "gain" not in said_of(0.01, -0.0001, 0.02, 0.049)  # p and interval differ
+    assert said_of(0.01, 0.004, 0.016, 0.002).endswith("83 % of the gain is left there, and it is significant.")
+    assert "100 % of the gain" in said_of(0.03, 0.01, 0.05, 0.002)
+    assert "significantly worse" in said_of(-0.01, -0.02, -0.004, 0.002)
     assert "interval" not in said_of(0.004, math.nan, math.nan, 0.4)
     recipe = Trial(0, {}, "finished", 0.62, 1.0)
     none = sentence([recipe, Trial(1, {}, "pruned", 0.4, 1.0)], recipe, Gain(116, 0, 554, None, 0.6, 0.6), "macro_f1")
