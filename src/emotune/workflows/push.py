@@ -33,6 +33,7 @@ from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.directory import CONFIG, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, in_hub_cache
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import json_text
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import EmotuneError, ModelError, OutputError, Place, UsageError
 from emotune.hub import MAIN, Contents, Remote
 from emotune.reporter import Reporter
@@ -90,8 +91,8 @@ class PushedFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class PushOutcome:
+@dataclass(frozen=True, repr=False)
+class PushOutcome(Shown):
     """The result of a push. status: pushed, already there, or dry run; commit: None for a dry run."""
 
     repository: str
@@ -102,6 +103,25 @@ class PushOutcome:
     private: bool | None = None
     commit: str | None = None
     url: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """The files and their sizes, with the total."""
+        rows = ((file.path, size(file.bytes)) for file in self.files)
+        return Table(("file", "size"), (*rows, ("total", size(sum(file.bytes for file in self.files)))))
+
+    def _lines(self) -> Iterator[str]:
+        if self.url is None:
+            visibility = "private" if self.private else "public"
+            yield f"nothing was sent: this is a dry run of a push to {self.repository} ({visibility})"
+        else:
+            yield f"{self.status}: {self.url}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", self.table
+
+    def _data(self) -> FrameData:
+        return [asdict(file) for file in self.files]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune push --json` prints."""

@@ -18,7 +18,6 @@ on the held-back rows, which are the same for the same data.
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -34,7 +33,7 @@ from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json, validated
 from emotune.atomic import require_writable, sweep, write_file, write_json, writing
 from emotune.config.kinds import EnsembleKind, ExportedKind, find_kind
-from emotune.config.loading import base_of, load_config, recipe_values
+from emotune.config.loading import Overrides, base_of, load_config, recipe_values
 from emotune.config.schema import Config, yaml_text
 from emotune.config.space import Space, default_space, read_space, setting_of, space_yaml, with_settings
 from emotune.data.corpus import fingerprints, resolve_data
@@ -86,15 +85,15 @@ _RESERVED = 0.05  # the share of the budget for the held-back rows and the repor
 class SearchRequest:
     """A search to begin or, with `resume`, to continue; None: the default, or what the search began with.
 
-    recipe: a recipe, a YAML file or, with `resume`, the folder of a search. settings: `a.b=c`. trials: their number in
-    all, besides the recipe itself. hold_back: the share of the training rows that no trial sees. budget: seconds in
-    all, counted from `started` (by `time.monotonic`), plus what the search used before.
+    recipe: a recipe, a YAML file or, with `resume`, the folder of a search. settings: overrides of the recipe. trials:
+    their number in all, besides the recipe itself. hold_back: the share of the rows that no trial sees. budget:
+    seconds in all, counted from `started` (by `time.monotonic`), plus what the search used before.
     """
 
     recipe: str
     started: float
     out: Path | None = None
-    settings: Sequence[str] = ()
+    settings: Overrides = ()
     space: Path | None = None
     trials: int | None = None
     folds: int | None = None
