@@ -19,13 +19,15 @@ from typer.testing import CliRunner, Result
 import killing
 import tiny
 from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
 from emotune.config.kinds import KINDS
 from emotune.config.loading import base_of, load_config, read_recipe, recipe_names, recipe_values
 from emotune.config.schema import yaml_text
 from emotune.config.space import Choices, Range, default_space, read_space, space_yaml, with_settings
 from emotune.data.records import text_key
-from emotune.errors import ConfigError, TrainingError
+from emotune.errors import ConfigError, TrainingError, UsageError
 from emotune.reports.search import Gain, sentence
+from emotune.runs import teacher
 from emotune.runs.lock import locked
 from emotune.runs.study import Study, Trial
 from emotune.scoring.comparison import Difference
@@ -256,6 +258,15 @@ def test_with_folds_all_training_rows_are_scored(base: Path) -> None:
     assert len(load_file(f"out/trials/{said['best']['trial']}/oof.safetensors")["logits"]) == 128
 
 
+def test_a_teacher_scores_the_texts_once_for_all_trials(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    find = teacher._open
+    monkeypatch.setattr(teacher, "_open", lambda name, labels: (opened.append(name), find(name, labels))[1])
+    result = call(*options(base, "--set", f"data.teacher={tiny.ngrams(base)}", trials=1))
+    assert len(opened) == 1
+    assert "next:" not in result.stderr  # the best is not significantly better
+
+
 def test_multi_class_data_is_scored_by_accuracy(base: Path) -> None:
     said = as_json(*options(base, "--data", tiny.multi_class(base), trials=1))
     assert said["metric"] == "accuracy"
@@ -461,6 +472,12 @@ def test_settings_are_readable_numbers_of_the_range(tmp_path: Path) -> None:
     assert [trial.settings for trial in Study(tmp_path / "log", space, 0).trials] == [t.settings for t in study.trials]
 
 
+def test_a_share_that_is_none_is_refused(tmp_path: Path) -> None:
+    request = search.SearchRequest("starter", 0.0, out=tmp_path / "out", hold_back=1.5)
+    with pytest.raises(UsageError, match="--hold-back is a share"):
+        search.search(request, Terminal())
+
+
 def test_settings_change_one_key_each() -> None:
     config = load_config("goemotions")
     changed = with_settings(config, {"optimizer.lr": 0.5, "loss.name": "focal"})
@@ -491,8 +508,6 @@ def test_an_encoder_is_searched_with_pruning(base: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_training(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emotune.cli.terminal import Terminal
-
     def on_step(_: Terminal, report: Any) -> None:
         if report.step == 5:
             signal.raise_signal(signal.SIGINT)

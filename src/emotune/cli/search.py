@@ -115,4 +115,5 @@ def search(
     terminal.paragraph(outcome.sentence)
     emit(f"recipe: {outcome.best_recipe}")
     terminal.info(f"report: {outcome.page}")
-    terminal.info(f"next: emotune train {quote(str(outcome.best_recipe))}    trains it on all training rows")
+    if outcome.gain.significant:
+        terminal.info(f"next: emotune train {quote(str(outcome.best_recipe))}    trains it on all training rows")

@@ -232,6 +232,8 @@ def read_recipe(name: str) -> Tree:
 def _read_file(path: Path) -> Tree:
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
+        if str(path) in KINDS:
+            hint = f"{path} is a kind of model: choose a recipe, and set it with --set {_KIND}={path}"
         raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
     if not path.is_file():
         hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."

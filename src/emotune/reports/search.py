@@ -38,6 +38,11 @@ class Gain:
     best: float
     recipe: float
 
+    @property
+    def significant(self) -> bool:
+        """Whether the best trial is better than the recipe on rows that no trial saw, beyond chance."""
+        return self.unseen.p < CLEAR and self.unseen.low > 0
+
     def to_json(self) -> dict[str, Any]:
         """Return its part of `emotune search --json`."""
         return {
@@ -199,7 +204,7 @@ def sentence(trials: Sequence[Trial], best: Trial, gain: Gain, metric: str) -> s
 def _verdict(gain: Gain) -> str:
     """Return what the held-back rows show; a difference that is not significant is not called a gain."""
     d = gain.unseen
-    if d.p < CLEAR and d.low > 0:
+    if gain.significant:
         share = (
             f"{100 * min(1.0, d.value / gain.scored):.0f} % of the gain is left there"
             if gain.scored > 0
