@@ -38,7 +38,7 @@ from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.records import Corpus
 from emotune.data.tables.records import TableOptions
 from emotune.errors import UsageError, missing_library
-from emotune.hub import MAIN
+from emotune.hub.publishing import MAIN
 from emotune.inference.blocks import PredictionOptions
 from emotune.labels import Task
 from emotune.reports.evaluation import MOST_TEXTS

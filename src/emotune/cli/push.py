@@ -34,7 +34,8 @@ def push(
 
     Log in before: hf auth login, or HF_TOKEN in the environment. HF_ENDPOINT names a mirror.
     """
-    from emotune.hub import MAIN, local_path
+    from emotune.hub import local_path
+    from emotune.hub.publishing import MAIN
     from emotune.workflows.push import PushRequest
     from emotune.workflows.push import push as run_push
 
