@@ -413,6 +413,12 @@ def test_a_name_that_no_repository_can_have_is_refused(hub: Hub, run: Path, name
     assert not hub.calls
 
 
+@pytest.mark.parametrize("branch", ["", "a b", "/v2", "v2/", "-v"])
+def test_a_name_that_no_branch_can_have_is_refused(hub: Hub, run: Path, branch: str) -> None:
+    assert "not a name for a branch" in refused(2, run, NAME, f"--branch={branch}")
+    assert not hub.calls
+
+
 def test_there_is_no_option_for_a_token() -> None:
     assert "--token" not in emotune("push", "--help").stdout
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ Contents = Mapping[str, "Path | bytes"]  # files by their paths in a repository:
 _SILENCE = 120.0  # seconds that a push waits for an answer
 _TOKENS = "https://huggingface.co/settings/tokens"
 _NOTHING = "nothing was published"
+_BRANCH = re.compile(r"\w(?:[\w./-]*\w)?", re.ASCII)
 # by HTTP status: what the hub refuses, and the remedy
 _REFUSALS = {
     401: ("the hub does not accept your token", "Log in again: hf auth login. A token in HF_TOKEN comes before that."),
@@ -71,8 +73,8 @@ def _digest(content: Path | bytes, length: int) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()  # noqa: S324 -- as git does
 
 
-def require_repository(name: str) -> None:
-    """Raise UsageError for a name that no repository on the hub can have."""
+def require_repository(name: str, branch: str = MAIN) -> None:
+    """Raise UsageError for names that no repository or branch on the hub can have."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -83,6 +85,8 @@ def require_repository(name: str) -> None:
         raise UsageError(f"{name!r} is not a name for a repository: {error}", hint=hint) from None
     if "/" not in name:
         raise UsageError(f"{name!r} is not a name for a repository: it has no owner", hint=hint)
+    if not _BRANCH.fullmatch(branch):
+        raise UsageError(f"{branch!r} is not a name for a branch", hint="Use letters, digits, and - _ . / within it.")
 
 
 def find_repository(name: str, branch: str = MAIN) -> Remote:

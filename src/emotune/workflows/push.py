@@ -135,7 +135,7 @@ def push(request: PushRequest, reporter: Reporter) -> PushOutcome:
     that must not be published, OutputError for a push that the hub refuses. Nothing is published then.
     """
     name = request.repository
-    publishing.require_repository(name)
+    publishing.require_repository(name, request.branch)
     found = open_model(request.model)
     for note in found.notes:
         reporter.warn(note)
