@@ -471,6 +471,9 @@ def test_progress_is_shown_below_the_cell_of_a_notebook(
         assert '&lt;texts&gt; <progress value="1" max="2">' in shown[-1]["text/html"]
         move(2, 2)
     assert "progress" not in shown[-1]["text/html"]
+    with Notebook().predicting_files(20) as move:
+        move(3, 10)
+        assert '3 texts <progress value="10" max="20">' in shown[-1]["text/html"]
 
 
 def test_progress_of_a_script_is_on_stderr(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
