@@ -323,6 +323,8 @@ def _explain(problem: Any, key: Key, config: type[Config]) -> str:
     if problem["type"] == "literal_error":
         choices = get_args(_type_of(key, config))
         return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
+    if problem["type"] == "list_type" and isinstance(value, str):
+        return f"{name} is a list, such as [{value}], not {value!r}"
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "string_type" and isinstance(value, int | float):
         message += "; put quotes around it to mean a text"
