@@ -16,9 +16,8 @@ import pytest
 
 import emotune
 import tiny
-from emotune.api.arguments import in_python
 from emotune.cli.notebook import Notebook, is_notebook
-from emotune.display import Shown, Table
+from emotune.display import Shown, Table, in_python
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError, UsageError
 from emotune.inference import classifier as classifier_module
 from emotune.runs.layout import read_config
@@ -71,6 +70,8 @@ def test_runs_are_compared_and_data_is_inspected_and_read(
     data = tiny.multi_label(base)
     inspected = emotune.inspect(data, splits=["train"], encoder=str(tiny.encoder(base)))
     assert inspected.profile.rows == 160
+    assert "--set" not in repr(inspected)
+    assert "tuning__method='global'" in repr(emotune.inspect(data, encoder=str(tiny.encoder(base))))
     frames = emotune.read(data).to_frames()
     assert {split: len(frame) for split, frame in frames.items()} == tiny.SPLITS
     assert not recwarn.list

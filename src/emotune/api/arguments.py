@@ -1,7 +1,6 @@
 """The arguments, errors and messages of the Python functions."""
 
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -14,8 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
-
 from emotune.cli.notebook import Notebook, is_notebook
 from emotune.cli.options import seconds_in
 from emotune.cli.terminal import Terminal
@@ -23,6 +20,7 @@ from emotune.config.kinds import KINDS, require_device_name
 from emotune.config.schema import Config
 from emotune.config.settings import Section
 from emotune.data.memory import stored
+from emotune.display import in_python
 from emotune.errors import EmotuneError, EmotuneWarning, UsageError, did_you_mean
 from emotune.reporter import NullReporter
 from emotune.workflows.predict import Move
@@ -30,10 +28,6 @@ from emotune.workflows.predict import Move
 PathOrName = str | PathLike[str]
 F = TypeVar("F", bound=Callable[..., Any])
 _PACKAGE = str(Path(__file__).parents[1])
-# a setting in a remedy; the value ends before a full stop or a bracket of the sentence. A whole command stays
-_SETTING = re.compile(
-    r"emotune [a-z]+ .*|--set ([a-z_]+)\.([\w.]+)=(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|,|[^\s;,)]*[^\s;,).])"
-)
 
 
 def data_path(data: Any) -> str:
@@ -168,22 +162,6 @@ def _plain(value: Any) -> Any:
 
 
 # --- errors -------------------------------------------------------------------------------------------------------
-
-
-def in_python(text: str) -> str:
-    """Return a sentence with keyword arguments: for `--set data.task=multi_label`, `data__task='multi_label'`."""
-
-    def keyword(found: re.Match[str]) -> str:
-        section, key, value = found.groups()
-        if section is None:
-            return found[0]
-        try:
-            value = value if value == "…" else repr(yaml.safe_load(value))
-        except yaml.YAMLError:
-            value = repr(value)
-        return f"{section}__{key.replace('.', '__')}={value}"
-
-    return _SETTING.sub(keyword, text)
 
 
 def public(function: F) -> F:
