@@ -103,7 +103,7 @@ def test_models_are_checked_combined_and_pushed(trained: Any, base: Path, tmp_pa
     suite.write_text("anger:\n- {text: a furious cat, expect: [anger]}\n- {text: a glad cat, expect: [fear]}\n")
     checked = emotune.check(trained, suite)
     assert checked.to_frame()["passed"].tolist() == [True, False]
-    assert "1 of 2 cases passed (50.0%)" in repr(checked)
+    assert "1 of 2 cases passed (50.0 %)" in repr(checked)
     both = emotune.ensemble([trained, tiny.ngrams(base)], tmp_path / "both")
     assert emotune.load(both)("a furious cat")[0].labels == ("anger",)
     assert len(both.to_frame()) == 3

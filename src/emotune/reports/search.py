@@ -205,12 +205,7 @@ def _verdict(gain: Gain) -> str:
     """Return what the held-back rows show; a difference that is not significant is not called a gain."""
     d = gain.unseen
     if gain.significant:
-        share = (
-            f"{100 * min(1.0, d.value / gain.scored):.0f} % of the gain is left there"
-            if gain.scored > 0
-            else "It is better there"
-        )
-        return f"{share}, and it is significant."
+        return f"{100 * min(1.0, d.value / gain.scored):.0f} % of the gain is left there, and it is significant."
     if d.p < CLEAR and d.high < 0:
         return "It is significantly worse there: keep the recipe."
     return "The difference there is not significant: keep the recipe, or search with more rows."

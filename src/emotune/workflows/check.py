@@ -52,6 +52,11 @@ class Tally:
         """The share of the cases that are passed; None without cases."""
         return self.passed / self.cases if self.cases else None
 
+    @property
+    def percentage(self) -> str:
+        """The rate in percent; empty without cases."""
+        return "" if self.rate is None else f"{100 * self.rate:.1f} %"
+
     @classmethod
     def of(cls, results: Iterable[Result]) -> "Tally":
         """Count results."""
@@ -89,8 +94,13 @@ class CheckOutcome(Shown):
         skips = self.total.skipped > 0
 
         def row(name: str, tally: Tally) -> tuple[str, ...]:
-            rate = "" if tally.rate is None else f"{100 * tally.rate:.1f} %"
-            return (name, f"{tally.passed}", f"{tally.cases}", rate, *([f"{tally.skipped}"] if skips else []))
+            return (
+                name,
+                f"{tally.passed}",
+                f"{tally.cases}",
+                tally.percentage,
+                *([f"{tally.skipped}"] if skips else []),
+            )
 
         header = ("capability", "passed", "cases", "pass rate", *(["skipped"] if skips else []))
         tallies = {**self.capabilities, "all": self.total}
@@ -98,7 +108,7 @@ class CheckOutcome(Shown):
 
     def _lines(self) -> Iterator[str]:
         total = self.total
-        yield f"{self.suite} on {self.model}: {total.passed:,} of {total.cases:,} cases passed ({total.rate:.1%})"
+        yield f"{self.suite} on {self.model}: {total.passed:,} of {total.cases:,} cases passed ({total.percentage})"
 
     def _tables(self) -> Iterator[tuple[str, Table]]:
         yield "", self.table
