@@ -41,6 +41,7 @@ HOSTILE = (
     "=cmd|' /C calc'!A0",
     "__proto__ constructor",
 )
+KEY = "a-key-of-the-tests"
 COMPLAINTS = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Audits.issueAdded")
 
 
@@ -51,7 +52,8 @@ def offline() -> EmotionClassifier:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server"), "default", "again=default", "--max-texts", 64) as found:
+    folder = tmp_path_factory.mktemp("server")
+    with serving(folder, "default", "again=default", "--max-texts", 64, key=KEY) as found:
         yield found
 
 
@@ -59,6 +61,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def profile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     assert PROGRAM is not None
     with Browser(PROGRAM, tmp_path_factory.mktemp("profile")) as found:
+        entered = f"try {{ sessionStorage.setItem('emotune-key', '{KEY}') }} catch {{}}"
+        found.call("Page.addScriptToEvaluateOnNewDocument", source=entered)
         yield found
 
 
@@ -128,6 +132,14 @@ def test_the_page_loads_nothing_and_its_policy_allows_its_own_parts_alone() -> N
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|localStorage", HTML)
 
 
+def test_the_page_is_served_without_the_key(server: Server) -> None:
+    answer = server.get("/")
+    assert (answer.status, answer.body.decode(), answer.headers["content-security-policy"]) == (200, HTML, POLICY)
+    described = server.get("/openapi.json").json["paths"]["/"]["get"]
+    assert list(described["responses"]["200"]["content"]) == [answer.headers["content-type"].split(";")[0]]
+    assert "security" not in described
+
+
 def test_the_page_agrees_with_the_package() -> None:
     colours = re.findall(r"^ +(--[\w-]+: #\w+);", HTML, re.MULTILINE)
     reported = re.findall(r"^ +(--[\w-]+: #\w+);", REPORT_STYLE, re.MULTILINE)
@@ -175,7 +187,7 @@ def test_a_text_has_its_labels_scores_and_words_as_it_is_typed(chromium: Browser
 
 @in_browser
 def test_a_long_text_is_explained_when_it_is_asked_for(chromium: Browser) -> None:
-    typed(chromium, "I am so happy today. " * 16, words=False)
+    typed(chromium, "so " + "happy" * 60, words=False)
     chromium.wait_for("!document.getElementById('explain').hidden")
     assert chromium.evaluate("document.getElementById('explained').hidden")
     click(chromium, "#labels input")
@@ -207,7 +219,7 @@ def test_levels_and_models_are_switched(chromium: Browser, offline: EmotionClass
 
 @in_browser
 def test_hostile_texts_stay_texts(chromium: Browser, tmp_path: Path) -> None:
-    text = " ".join(HOSTILE[i] for i in (0, 1, 7, 8, 9, 13, -5, -3, -2))
+    text = " ".join(HOSTILE[i] for i in (1, 7, 8, 9, -5, -3))
     assert "\u202e" in text
     assert len(text) <= 300
     typed(chromium, text)
@@ -277,28 +289,28 @@ def test_everything_is_reached_by_keys(chromium: Browser) -> None:
 
 
 @in_browser
-@pytest.mark.parametrize(
-    ("width", "scheme"),
-    [
-        (375, "dark"),
-        (1280, "light"),
-        pytest.param(375, "light", marks=pytest.mark.slow),
-        pytest.param(1280, "dark", marks=pytest.mark.slow),
-    ],
-)
-def test_it_fits_and_can_be_read(chromium: Browser, width: int, scheme: str, tmp_path: Path) -> None:
-    chromium.show(width, scheme)
+def test_it_fits_and_can_be_read(chromium: Browser, tmp_path: Path) -> None:
+    def require_readable() -> None:
+        for width in (375, 1280):
+            for scheme in ("light", "dark"):
+                chromium.show(width, scheme)
+                assert (
+                    chromium.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                    == 0
+                )
+                assert chromium.evaluate(TOO_WIDE.replace(".scroll", ".scroll, .strip, .segments, .sr")) == []
+                assert chromium.evaluate(TOO_FAINT) == []
+
     typed(chromium, TEXT)
     chromium.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    for expected in (TOO_FAINT, TOO_WIDE.replace(".scroll", ".scroll, .strip, .segments, .sr")):
-        assert chromium.evaluate(expected) == []
+    require_readable()
     file = tmp_path / "a.csv"
-    file.write_text("id,comment,a long name of a column\n" + "1,so happy and so sad,x\n2,,\n" * 30, encoding="utf-8")
+    file.write_text("id,comment,a long name of a column\n" + "1,so happy and so sad,x\n2,,\n" * 3, encoding="utf-8")
     chromium.drop(file)
-    predicted(chromium, 60)
-    for expected in (TOO_FAINT, TOO_WIDE.replace(".scroll", ".scroll, .strip, .segments, .sr")):
-        assert chromium.evaluate(expected) == []
-    assert chromium.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+    chromium.wait_for("!document.getElementById('source').hidden")
+    require_readable()
+    predicted(chromium, 6)
+    require_readable()
 
 
 @in_browser
@@ -359,6 +371,7 @@ def by_command(file: Path, *args: str) -> bytes:
     return out.read_bytes()
 
 
+FEW = ("quotes.csv", "tabs.tsv", "lines.txt")
 FILES = {
     "quotes.csv": b'id,comment,n\n1,"so ""happy"", really",2\n2,"two\nlines, so sad",3\n3,,4\n4,thanks a lot,-5\n',
     "marked.csv": '\ufefftext;größe\nso happy 😀;1\n"a;b";2\n'.encode(),
@@ -372,7 +385,9 @@ FILES = {
 
 
 @in_browser
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in FILES]
+)
 def test_a_download_has_the_bytes_of_predict(chromium: Browser, name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_bytes(FILES[name])
@@ -548,19 +563,20 @@ def test_many_texts_can_be_cancelled_and_continued(chromium: Browser, tmp_path: 
 
 
 @in_browser
-def test_a_key_is_asked_for_and_kept_in_the_tab(profile: Browser, tmp_path: Path) -> None:
-    with serving(tmp_path, "default", key="a-key-of-the-tests") as server:
-        profile.open(server.url + "/")
-        profile.wait_for("!document.getElementById('unlock').hidden")
-        assert profile.evaluate("main.hidden && document.activeElement.id") == "key"
-        for key in ("wrong", "clé", "ключ", "a-key-of-the-tests"):
-            profile.evaluate("document.getElementById('key-note').textContent = ''")
-            profile.type(key)
-            profile.press("Enter")
-            profile.wait_for("key.value == ''")
-            profile.wait_for("!main.hidden || document.getElementById('key-note').textContent")
-        assert not profile.evaluate("main.hidden")
-        typed(profile, TEXT)
-        opened(profile, server)
-        assert profile.evaluate("localStorage.length + document.cookie.length") == 0
-        assert "a-key" not in profile.evaluate("document.documentElement.outerHTML")
+def test_a_key_is_asked_for_and_kept_in_the_tab(chromium: Browser) -> None:
+    chromium.evaluate("engine.useKey('')")
+    chromium.type("so happy")
+    chromium.wait_for("!unlock.hidden && main.hidden")
+    for key in ("wrong", "clé", "ключ", KEY):
+        assert chromium.evaluate("document.activeElement.id") == "key"
+        chromium.evaluate("document.getElementById('key-note').textContent = ''")
+        chromium.type(key)
+        chromium.press("Enter")
+        chromium.wait_for("!main.hidden || document.getElementById('key-note').textContent")
+        assert chromium.evaluate("key.value") == ""
+    chromium.wait_for("document.querySelector('#labels .row.strong')")  # of the text that was typed before
+    assert chromium.evaluate("unlock.hidden")
+    assert chromium.evaluate("[Object.values(sessionStorage), localStorage.length]") == [[KEY], 0]
+    assert chromium.call("Network.getCookies")["cookies"] == []
+    assert KEY not in chromium.evaluate("document.documentElement.outerHTML")
+    without_network_errors(chromium)
