@@ -558,6 +558,12 @@ def test_many_texts_can_be_cancelled_and_continued(chromium: Browser, tmp_path: 
         chromium.call("Fetch.disable")
     click(chromium, "#trouble button")
     chromium.wait_for("document.getElementById('result-name').textContent == '100 texts'")
+    chromium.call("Fetch.enable", patterns=[{"urlPattern": "*/predict"}])
+    click(chromium, "#go")
+    answer_next(chromium, 500)
+    chromium.wait_for("trouble.textContent && running.hidden")
+    chromium.call("Fetch.disable")
+    assert chromium.evaluate("document.getElementById('result-name').textContent") == "100 texts"  # it is not lost
     assert downloaded(chromium, tmp_path / "got") == by_command(file)
     without_network_errors(chromium)
 
