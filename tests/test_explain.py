@@ -186,7 +186,7 @@ def load_fake(values: dict[str, float]) -> EmotionClassifier:
 
 
 def test_blank_texts_texts_without_words_and_single_words(multi_label_run: Path) -> None:
-    blank, dot, one, none = load(multi_label_run).explain(["  ", ".", "happy", ""])
+    blank, dot, one, none = load(multi_label_run).explain([" \u200b", ".", "happy", ""])
     assert (blank.words, blank.scores, blank.contributions.shape) == ((), {}, (0, 0))
     assert (dot.words, dot.contributions.shape) == ((), (0, 4))
     assert [word.word for word in one.words] == ["happy"]

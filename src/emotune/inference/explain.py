@@ -164,10 +164,12 @@ def occlude(text: str, num_parts: int, max_passes: int) -> Occlusion:
 
     num_parts: the windows in which the model reads the text; 0 for a blank one.
     """
+    if not num_parts:
+        return Occlusion(())
     spans = [found.span() for found in _word().finditer(text) if found[0] not in _SILENT]
     size = -(-len(spans) // max_passes)  # words of a group
     parts = []
-    for part in np.array_split(np.arange(len(spans)), max(1, num_parts)):
+    for part in np.array_split(np.arange(len(spans)), num_parts):
         if len(part):
             first, last = (0, len(text)) if num_parts == 1 else (spans[part[0]][0], spans[part[-1]][1])
             groups = [(spans[group[0]][0], spans[group[-1]][1]) for group in _groups(part.tolist(), size)]
