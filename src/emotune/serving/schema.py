@@ -1,12 +1,17 @@
 """The JSON of requests and answers: emotune's own form, that of Hugging Face, that of text-embeddings-inference."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import from_json
 
+from emotune.artifact.manifest import Manifest
+from emotune.decision import Decision
 from emotune.errors import did_you_mean
+from emotune.labels import Task, levels
 
 _Form = TypeVar("_Form", bound="Form")
 Inputs = Annotated[str | list[str], Field(description="A text, or a list of texts.")]
@@ -169,6 +174,29 @@ class ModelInfo(BaseModel):
     language: str | None
     max_tokens: int | None
     digest: str | None
+
+    @classmethod
+    def of(cls, name: str, decision: Decision, manifest: Manifest, language: str | None) -> "ModelInfo":
+        """Describe a model."""
+        multi_label = decision.labels.task is Task.MULTI_LABEL
+        return cls(
+            name=name,
+            kind=manifest.kind,
+            task=str(decision.labels.task),
+            labels=list(decision.labels.names),
+            thresholds=dict(zip(decision.labels.names, decision.thresholds, strict=True)) if multi_label else None,
+            levels=levels(decision.labels),
+            language=language,
+            max_tokens=manifest.max_tokens,
+            digest=manifest.digest,
+        )
+
+
+def model_name(argument: str) -> str:
+    """Return the name of a model in requests: that of the run or the directory that a MODEL argument names."""
+    path = Path(argument).absolute()
+    last = path.parent.name if path.name == "model" else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip(".-")[:64]
 
 
 class ModelsAnswer(BaseModel):
