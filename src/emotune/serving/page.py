@@ -16,10 +16,16 @@ def page() -> tuple[str, str]:
     The page asks no other server. No script can turn a text into markup: the policy has no Trusted Types.
     """
     content = _PAGE.read_text(encoding="utf-8")
-    scripts, styles = (" ".join(map(policy_source, part.findall(content))) for part in (_SCRIPT, _STYLE))
+    scripts, styles = policy_sources(content)
     policy = (
         f"default-src 'none'; script-src {scripts}; style-src {styles}; img-src data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'; trusted-types 'none'"
     )
     return content, policy
+
+
+def policy_sources(content: str) -> tuple[str, str]:
+    """Return the sources of a policy that allows the scripts, and those that allow the style sheets, of a page."""
+    scripts, styles = (" ".join(map(policy_source, part.findall(content))) for part in (_SCRIPT, _STYLE))
+    return scripts, styles
