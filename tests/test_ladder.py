@@ -24,7 +24,7 @@ from emotune.errors import TrainingError
 from emotune.hub import Source
 from emotune.labels import Task
 from emotune.models import embedding
-from emotune.training.progress import StepReport
+from emotune.training.progress import StepReport, TrainingReporter
 from emotune.workflows import ladder
 from emotune.workflows.train import Material
 
@@ -163,6 +163,23 @@ def test_a_slow_training_is_stopped_and_a_larger_budget_resumes(
     resumed = call(*args, "--budget", "25m")
     assert "from step 4 of 20" in resumed.stderr
     assert trained() == ["dummy-0", "full-0"]
+
+
+@pytest.mark.usefixtures("_quick")
+def test_the_pace_of_the_training_is_not_that_of_a_later_phase(
+    base: Path, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_on(*args: Any, reporter: TrainingReporter, **more: Any) -> object:
+        outcome = original(*args, reporter=reporter, **more)
+        for done in range(64, 6401, 64):  # as the emoji are learnt after the steps
+            reporter.on_progress(done, 6400)
+        return outcome
+
+    original = ladder.train_on
+    monkeypatch.setattr(ladder, "train_on", train_on)
+    clock(9)
+    call(tiny.multi_label(base), *options(base, "full"))
+    assert trained() == ["full-0"]
 
 
 @pytest.mark.usefixtures("_quick")

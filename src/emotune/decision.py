@@ -86,8 +86,7 @@ class Decision:
 
     def names(self, decided: Bools, probabilities: Floats) -> list[list[str]]:
         """Return the predicted label names of each row, the most probable first (label order among equals)."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")
-        return [[self.labels.names[j] for j in order[i] if decided[i, j]] for i in range(len(decided))]
+        return ranked_names(self.labels, decided, probabilities)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `decision.json`."""
@@ -138,6 +137,12 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
         return np.asarray(e / e.sum(axis=1, keepdims=True))
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+
+
+def ranked_names(labels: LabelSet, decided: Bools, probabilities: Floats) -> list[list[str]]:
+    """Return the predicted label names of each row, the most probable first (label order among equals)."""
+    order = np.argsort(-probabilities, axis=1, kind="stable").tolist()
+    return [[labels.names[j] for j in best if row[j]] for best, row in zip(order, decided.tolist(), strict=True)]
 
 
 def logit(probabilities: Floats, clip: float) -> Floats:

@@ -98,8 +98,10 @@ def is_foreign(text: str) -> bool:
             return True
     words = _WORD.findall(text.casefold().replace("’", "'"))
     english, shared, foreign = _words()
-    of_english = sum(word in english for word in words)
-    of_others = sum(word in foreign or not word.isascii() for word in words)
+    of_english = sum(map(english.__contains__, words))
+    of_others = sum(map(foreign.__contains__, words))
+    if not text.isascii():
+        of_others += sum(not word.isascii() and word not in foreign for word in words)
     if of_others >= _FEWEST_FOREIGN and of_others > of_english:
         return True
     if len(words) < _WITHOUT_ENGLISH or of_english:

@@ -4,6 +4,7 @@ The token ids of all texts are in one array without padding, to save memory. A b
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -77,6 +78,7 @@ class TextEncoder:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._truncating = Lock()  # truncation is a state of the tokenizer, which threads share
+        self._truncation: tuple[int, int] | None = None
         self.max_tokens = max_tokens
         self.pad_id = pad_id
         self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
@@ -130,8 +132,7 @@ class TextEncoder:
     def _start(self, text: str, room: int) -> str:
         """The start of a text that has at most `room` tokens, special tokens aside."""
         while True:
-            with self._truncating:
-                self._tokenizer.no_truncation()
+            with self._truncated(None):
                 encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
             if len(encoding.ids) <= room:
                 return text
@@ -187,13 +188,20 @@ class TextEncoder:
         """
         for start in range(0, len(texts), _CHUNK):
             chunk = [_without_surrogates(text) for text in texts[start : start + _CHUNK]]
-            with self._truncating:
-                if truncation is None:
-                    self._tokenizer.no_truncation()
-                else:
-                    self._tokenizer.enable_truncation(truncation[0], stride=truncation[1])
+            with self._truncated(truncation):
                 found = self._tokenizer.encode_batch_fast(chunk)
             yield start, found
+
+    @contextmanager
+    def _truncated(self, truncation: tuple[int, int] | None) -> Iterator[None]:
+        """Give the tokenizer a truncation, see `_encodings`, and keep it while entered."""
+        with self._truncating:
+            if truncation is None and self._truncation is not None:
+                self._tokenizer.no_truncation()
+            elif truncation is not None and truncation != self._truncation:
+                self._tokenizer.enable_truncation(truncation[0], stride=truncation[1])
+            self._truncation = truncation
+            yield
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
@@ -202,8 +210,7 @@ class TextEncoder:
 
     def to_json(self) -> str:
         """The content of `tokenizer.json`, without padding and truncation."""
-        with self._truncating:
-            self._tokenizer.no_truncation()
+        with self._truncated(None):
             return str(self._tokenizer.to_str(pretty=True))
 
 

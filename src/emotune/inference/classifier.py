@@ -32,7 +32,7 @@ from emotune.config.kinds import (
 )
 from emotune.data.language import is_foreign
 from emotune.data.tokens import Encoded, TextEncoder
-from emotune.decision import Decision
+from emotune.decision import Decision, ranked_names
 from emotune.display import FrameData, Shown, ShownList, Table
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
 from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, Explanations, Occlusion, occlude
@@ -98,7 +98,7 @@ class Scores:
 
     def names(self) -> list[list[str]]:
         """Return the predicted labels of each text, the most probable first."""
-        return Decision.default(self.labels).names(self.predicted, self.probabilities)
+        return ranked_names(self.labels, self.predicted, self.probabilities)
 
 
 class Backend(Protocol):
@@ -295,6 +295,8 @@ class EmotionClassifier:
         predicted, labels = rule.decision.decide(probabilities), rule.labels
         if rule.mapping is not None:
             predicted, probabilities = (rule.mapping.coarsen(each, self.labels) for each in (predicted, probabilities))
+        if len(places) == len(texts):
+            return Scores(labels, probabilities, predicted, scored.windows, scored.unread)
         # the row after the last is that of blank texts
         which = np.array([places.get(text, len(places)) for text in texts], dtype=np.int64)
         blank = np.full((1, len(labels)), np.nan)

@@ -55,6 +55,8 @@ _SECURITY = {
     "cache-control": "no-store",
 }
 _OPEN = ("/", "/docs", "/openapi.json", "/health", "/ready")  # GET needs no key
+_Answer = Callable[[Request], Awaitable[Response]]
+_WATCH_AFTER = 0.1  # seconds of a request, after which it is noticed that its client has left; most are answered before
 _PROCESS, _NUMBERS = secrets.token_hex(4), count()  # the parts of the id of a request
 
 
@@ -98,18 +100,19 @@ class App:
         self._tasks: set[asyncio.Task[None]] = set()
         self._api = openapi.document(options.max_texts, options.max_characters, key=options.api_key is not None)
         self._page, self._page_policy = openapi.page(self._api)
-        routes = [
-            Route("/", self._root, methods=["GET", "POST"]),
-            Route("/predict", self._predict, methods=["POST"]),
-            Route("/models", self._list_models),
-            Route("/models/reload", self._reload, methods=["POST"]),
-            Route("/models/{name}", self._hugging_face, methods=["POST"]),
-            Route("/health", self._healthy),
-            Route("/ready", self._healthy),
-            Route("/metrics", self._show_metrics),
-            Route("/docs", self._show_docs),
-            Route("/openapi.json", self._show_api),
+        answers: list[tuple[str, _Answer, list[str]]] = [
+            ("/predict", self._predict, ["POST"]),
+            ("/", self._root, ["GET", "POST"]),
+            ("/models", self._list_models, ["GET"]),
+            ("/models/reload", self._reload, ["POST"]),
+            ("/models/{name}", self._hugging_face, ["POST"]),
+            ("/health", self._healthy, ["GET"]),
+            ("/ready", self._healthy, ["GET"]),
+            ("/metrics", self._show_metrics, ["GET"]),
+            ("/docs", self._show_docs, ["GET"]),
+            ("/openapi.json", self._show_api, ["GET"]),
         ]
+        routes = [Route(path, _Endpoint(answer), methods=methods) for path, answer, methods in answers]
         self._paths = {route.path for route in routes}
         self._router = Router(routes, redirect_slashes=False, lifespan=self._lifespan)
         self._outer: ASGIApp = self._answered
@@ -378,6 +381,17 @@ class App:
         return JsonResponse(self._api)
 
 
+class _Endpoint:
+    """A route, without the exception handlers that Starlette puts around a function: `App` answers all exceptions."""
+
+    def __init__(self, answer: _Answer) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
 class _Exchange:
     """A request and its answer. told: more keys of its line in the log."""
 
@@ -398,19 +412,26 @@ class _Exchange:
 
 async def _while_connected(request: Request, work: Awaitable[Response]) -> Response:
     """Return the result of work; cancel it, and raise ClientDisconnect, when the client leaves."""
-    task = asyncio.current_task()
+    task, left = asyncio.current_task(), None
     assert task is not None
-    left = asyncio.ensure_future(request.receive())  # the body is complete: it returns when the client has left
-    left.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+
+    def watch() -> None:
+        nonlocal left
+        left = asyncio.ensure_future(request.receive())  # the body is complete: it returns when the client has left
+        left.add_done_callback(lambda done: None if done.cancelled() else task.cancel())
+
+    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER, watch)
     try:
         return await work
     except asyncio.CancelledError:
-        if left.done() and not left.cancelled():
+        if left is not None and left.done() and not left.cancelled():
             task.uncancel()
             raise ClientDisconnect from None
         raise
     finally:
-        left.cancel()
+        timer.cancel()
+        if left is not None:
+            left.cancel()
 
 
 async def _discard(receive: Receive) -> None:

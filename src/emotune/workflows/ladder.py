@@ -129,7 +129,8 @@ class Ladder:
     seeds_max: int = 3
 
     def __post_init__(self) -> None:
-        self.first: tuple[float, int] | None = None  # when the first step was done, and its number
+        self.first = (0.0, 0)  # when the first step of a phase was done, and its number
+        self.phase: tuple[str, int] | None = None  # the unit of its steps, and their number
         self.info = cache(lambda message: self.reporter.info(f"  {message}"))  # each message once
         self.warn = cache(self.reporter.warn)
 
@@ -276,7 +277,7 @@ class Ladder:
             approach.reason = f"the budget of {duration(self.budget)} is used up{_LARGER}"
             return
         self.reporter.info(f"{approach.name}, seed {seed}: {duration(left)} of the budget are left")
-        self.training, self.first, self.scoring = approach, None, 0.0
+        self.training, self.phase, self.scoring = approach, None, 0.0
         try:
             damaged = (run / "model").exists() and newest(run / layout.CHECKPOINTS) is None
             resume = run.exists() and not damaged
@@ -314,7 +315,8 @@ class Ladder:
     def _judge(self, done: int, whole: int, unit: str) -> None:
         self._save(every=_SAVE_SECONDS)
         self.last = time.monotonic()
-        self.first = self.first or (self.last, done)
+        if self.phase != (unit, whole):  # emoji are learnt after the steps of the training, each with a pace of its own
+            self.phase, self.first = (unit, whole), (self.last, done)
         made, todo = max(1, done - self.first[1]), whole - done
         per_step = (self.last - self.first[0]) / made
         needs = todo * per_step + 2 * self.scoring  # the saved model scores the validation rows once more
