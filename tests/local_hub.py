@@ -399,6 +399,7 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         monkeypatch.setattr(constants, name, value, raising=False)
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))  # the hub is plain HTTP, and reading certificates takes long
     point_at("http://127.0.0.1:9", monkeypatch)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     close_session()

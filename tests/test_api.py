@@ -223,6 +223,24 @@ def test_several_labels_are_lists_or_columns(tmp_path: Path, monkeypatch: pytest
         assert labels == [["joy"], ["sadness"], []]
 
 
+def test_a_sample_keeps_a_row_of_each_label_so_that_it_can_be_trained_on(tmp_path: Path) -> None:
+    rare = [{"text": f"text {i}", "label": "love" if i == 70 else "joy" if i % 2 else "fear"} for i in range(200)]
+    data = {"train": rare, "valid": rare[50:100]}
+    for seed in range(3):
+        frames = emotune.read(data).to_frames(rows=10, seed=seed)
+        assert [len(frame) for frame in frames.values()] == [10, 10]
+        assert frames["train"]["label"].nunique() == 3
+        assert frames["train"]["text"].tolist() == [
+            row["text"] for row in rare if row["text"] in {*frames["train"]["text"]}
+        ]
+    assert len(emotune.read(data).to_frames(rows=1)["train"]) == 3
+    assert len(emotune.read(data).to_frames(rows=500)["train"]) == 200
+    unknown = {"train": rare[:50], "valid": rare[50:100]}
+    with pytest.raises(DataError, match=r"(?s)valid\.jsonl:21: unknown label 'love'.*data.+labels="):
+        emotune.read(unknown)
+    assert emotune.read(unknown, data__labels=["fear", "joy", "love"]).labels.names == ("fear", "joy", "love")
+
+
 def test_frames_are_trained_on_and_scored(base: Path, tmp_path: Path) -> None:
     frames = emotune.read(tiny.multi_label(base)).to_frames()
     found = emotune.train("starter", frames, tmp_path / "run", **TFIDF)

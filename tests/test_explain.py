@@ -203,6 +203,21 @@ def test_what_cannot_be_explained_is_an_error(multi_label_run: Path) -> None:
     assert classifier.explain([]) == []
 
 
+def test_explanations_show_themselves_and_become_frames(multi_label_run: Path) -> None:
+    found = load(multi_label_run).explain(["the dog was <b>happy</b>", ""])
+    assert "happy +" in repr(found[0])
+    for shown in (found, found[0]):
+        assert re.search(r"<td[^>]*>joy</td>.*happy \+0\.", shown._repr_html_())
+        assert "&lt;" in shown._repr_html_()
+        assert "color" not in shown._repr_html_(), "those of the page serve its light and its dark mode"
+    assert "blank text" in found._repr_html_()
+    pytest.importorskip("pandas")
+    frame = found[:1].to_frame()
+    assert list(frame) == ["text", "word", "start", "end", *found[0].scores]
+    assert frame["joy"].tolist() == found[0].of("joy").tolist()
+    assert not len(found[1:].to_frame())
+
+
 # --- showing -----------------------------------------------------------------------------------------------------
 
 

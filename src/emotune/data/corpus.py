@@ -51,6 +51,7 @@ _PARTS = ("train", "valid", "test")
 _VALID_SHARE = 0.1
 _FOLD_SEED = 0
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?::([\w.-]+))?")
+_NEW_LABEL = "For a label without training rows, name all labels: --set data.labels=[A,B,…]"
 _LABEL_NAMES = ("labels.txt", "labels.json")
 _DATA_SETS = hub.Repositories(
     "dataset",
@@ -288,7 +289,7 @@ def _read(files: Splits, source: DataSource, path: Path, required: Sequence[str]
             known = config.labels if same else labels.names
             try:
                 reading = read_files(paths, config, known, main if same else None, label_ids(main))
-                splits[split] = records_of(reading, labels)
+                splits[split] = records_of(reading, labels, "" if config.labels else _NEW_LABEL)
             except NoLabelsError as error:
                 require_no_other_labels(paths, config, files[first][0])
                 if split != "test":

@@ -93,12 +93,14 @@ class Corpus(Shown):
         """The labels of a split as 0/1, soft ones as shares from 0 to 1, shape (n, labels)."""
         return targets_of(self.splits[split], len(self.labels))
 
-    def to_frames(self) -> "dict[str, pd.DataFrame]":
+    def to_frames(self, rows: int | None = None, seed: int = 0) -> "dict[str, pd.DataFrame]":
         """Return a pandas frame of each split, with the columns `text` and `label`, or `labels` for multi-label data.
 
-        The labels of a text are a list; soft targets are a dictionary of shares. Raises EmotuneError without pandas.
+        The labels of a text are a list; soft targets are a dictionary of shares. rows: sample so many rows of each
+        split, and more only where each of its labels needs one; None for all. seed: of the sample. Raises EmotuneError
+        without pandas.
         """
-        return {split: frame(self._rows(records)) for split, records in self.splits.items()}
+        return {split: frame(self._rows(_sample(records, rows, seed))) for split, records in self.splits.items()}
 
     def _rows(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         names, one = self.labels.names, self.labels.task is Task.MULTI_CLASS
@@ -117,6 +119,22 @@ class Corpus(Shown):
     def _lines(self) -> Iterator[str]:
         yield ", ".join(f"{len(records):,} {split} rows" for split, records in self.splits.items())
         yield from self.description
+
+
+def _sample(records: Sequence[Record], num_rows: int | None, seed: int) -> Sequence[Record]:
+    """Return some rows, in their order: random ones, after the first that each label needs."""
+    if num_rows is None or num_rows >= len(records):
+        return records
+    order = np.random.default_rng(seed).permutation(len(records)).tolist()
+    seen: set[int] = set()
+    needed: dict[int, None] = {}
+    for i in order:
+        labels = {*records[i].labels, *(label for label, _ in records[i].shares or ())}
+        if not labels <= seen:
+            seen |= labels
+            needed[i] = None
+    chosen = [*needed, *(i for i in order if i not in needed)][: max(num_rows, len(needed))]
+    return [records[i] for i in sorted(chosen)]
 
 
 def targets_of(records: Sequence[Record], num_labels: int) -> npt.NDArray[np.float32]:
@@ -229,17 +247,18 @@ def joined_note(reading: Reading, labels: LabelSet, config: DataConfig) -> list[
     ]
 
 
-def records_of(reading: Reading, labels: LabelSet) -> list[Record]:
+def records_of(reading: Reading, labels: LabelSet, remedy: str = "") -> list[Record]:
     """The rows with label positions; a name that is equal to a label (`label_key`) is that label.
 
-    Raises DataError with the place of the first row whose labels do not fit.
+    remedy: what to do about an unknown label that is right. Raises DataError with the place of the first row whose
+    labels do not fit.
     """
     positions = {key(name): i for key in (label_key, str.casefold, str) for i, name in enumerate(labels.names)}
 
     def position(name: str, place: Place) -> int:
         found = next((positions[key] for key in (name, name.casefold(), label_key(name)) if key in positions), None)
         if found is None:
-            hint = did_you_mean(name[:_SHOWN], labels.names)
+            hint = f"{did_you_mean(name[:_SHOWN], labels.names)} {remedy}".rstrip()
             if LABEL_ID.fullmatch(name) and not any(map(LABEL_ID.fullmatch, labels.names)):
                 hint = "Name the label ids: one per line in id order in labels.txt beside the data, or in "
                 hint += "data.labels_file=PATH"
