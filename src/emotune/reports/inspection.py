@@ -12,6 +12,7 @@ from rich.cells import cell_len
 from emotune.data.quality.advice import Advice, percentage
 from emotune.data.quality.checks import Finding, visible
 from emotune.data.quality.profile import Distribution, Profile
+from emotune.data.quality.suspects import Suspects
 from emotune.data.records import Record
 from emotune.display import FrameData, Shown, Table
 from emotune.labels import LabelSet, Task
@@ -32,7 +33,8 @@ _WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate",
 class Inspection(Shown):
     """A profile of data, sample rows for each label, and advice.
 
-    `encoder`: the one whose tokens were counted (None: no tokens were counted).
+    `encoder`: the one whose tokens were counted (None: no tokens were counted). `suspects`: rows whose labels are
+    improbable to a model (None: no model was named).
     """
 
     data: str
@@ -42,6 +44,7 @@ class Inspection(Shown):
     advice: tuple[Advice, ...]
     encoder: str | None
     max_length: int
+    suspects: Suspects | None = None
 
     @property
     def labels(self) -> LabelSet:
@@ -63,6 +66,8 @@ class Inspection(Shown):
         yield "Lengths", length_table(self.profile, self.max_length)
         yield "Labels", label_table(self, every=True)
         yield "", pair_table(self.profile, most=5)
+        if self.suspects is not None:
+            yield suspects_title(self.suspects), suspect_table(self.suspects, room=60)
 
     def _data(self) -> FrameData:
         """Return the number of texts with each label, a column for each split."""
@@ -106,6 +111,7 @@ class Inspection(Shown):
             "findings": findings,
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
+            "suspects": None if self.suspects is None else _suspects_json(self.suspects),
         }
 
 
@@ -128,6 +134,15 @@ def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
     # the file is UTF-8, which has no halves of surrogate pairs
     shown = {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else {}
     return {"file": str(row.path), "line": row.line} | shown
+
+
+def _suspects_json(suspects: Suspects) -> dict[str, Any]:
+    rows = [
+        _row_json(each.record, text=True)
+        | {"split": each.split, "surprisal": each.surprisal, "labels": each.labels, "predicted": each.predicted}
+        for each in suspects.rows
+    ]
+    return {"model": suspects.model, "judged": suspects.judged, "trained": suspects.trained, "rows": rows}
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
@@ -234,6 +249,27 @@ def sample_table(inspection: Inspection, room: int) -> Table:
     return Table(("label", "row", "text"), tuple(rows))
 
 
+def suspects_title(suspects: Suspects) -> str:
+    """Say what the table of suspects shows, and how many rows were not judged."""
+    skipped = f"; {suspects.trained:,} rows that it was trained on are not judged" if suspects.trained else ""
+    judged = f"{suspects.judged:,} rows{skipped}"
+    return f"Suspect labels: the {len(suspects.rows):,} least probable to {suspects.model}, of {judged}"
+
+
+def suspect_table(suspects: Suspects, room: int) -> Table:
+    """The suspect rows, the worst first, with the probabilities of their labels and of those that are predicted."""
+
+    def shown(labels: Mapping[str, float]) -> str:
+        return ", ".join(f"{name} {value:.2f}" for name, value in labels.items()) or "none"
+
+    places = (f"{each.record.path.name}:{each.record.line}" for each in suspects.rows)
+    rows = [
+        (place, shown(each.labels), shown(each.predicted), clipped(each.record.text, room))
+        for place, each in zip(places, suspects.rows, strict=True)
+    ]
+    return Table(("row", "labels", "predicted", "text"), tuple(rows))
+
+
 def warnings(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
     """The warnings about the data, the worst first: each with its first places, and examples."""
     found: list[tuple[Finding, tuple[str, ...]]] = [(finding, ()) for finding in profile.findings]
@@ -269,6 +305,8 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         "Co-occurring labels": pair_table(found, most=20),
         "Samples": sample_table(inspection, room=300),
     }
+    if inspection.suspects is not None:
+        tables[suspects_title(inspection.suspects)] = suspect_table(inspection.suspects, room=300)
     report = Report(
         title=inspection.title,
         data_name="inspection.json",
