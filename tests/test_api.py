@@ -17,7 +17,7 @@ import pytest
 import emotune
 import tiny
 from emotune.cli.notebook import Notebook, is_notebook
-from emotune.display import Shown, Table
+from emotune.display import Shown, Table, in_python
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError, UsageError
 from emotune.inference import classifier as classifier_module
 from emotune.runs.layout import read_config
@@ -70,6 +70,8 @@ def test_runs_are_compared_and_data_is_inspected_and_read(
     data = tiny.multi_label(base)
     inspected = emotune.inspect(data, splits=["train"], encoder=str(tiny.encoder(base)))
     assert inspected.profile.rows == 160
+    assert "--set" not in repr(inspected)
+    assert "tuning__method='global'" in repr(emotune.inspect(data, encoder=str(tiny.encoder(base))))
     frames = emotune.read(data).to_frames()
     assert {split: len(frame) for split, frame in frames.items()} == tiny.SPLITS
     assert not recwarn.list
@@ -94,6 +96,48 @@ def test_a_trained_encoder_is_exported_and_read_back(base: Path, tmp_path: Path)
     assert emotune.load(found)("a furious cat")[0].labels == ("anger",)
     assert set(found.to_frame()["measure"]) >= {"largest_difference", "flipped"}
     assert "profile exact" in repr(found)
+
+
+def test_models_are_checked_combined_and_pushed(trained: Any, base: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text("anger:\n- {text: a furious cat, expect: [anger]}\n- {text: a glad cat, expect: [fear]}\n")
+    checked = emotune.check(trained, suite)
+    assert checked.to_frame()["passed"].tolist() == [True, False]
+    assert "1 of 2 cases passed (50.0 %)" in repr(checked)
+    both = emotune.ensemble([trained, tiny.ngrams(base)], tmp_path / "both")
+    assert emotune.load(both)("a furious cat")[0].labels == ("anger",)
+    assert len(both.to_frame()) == 3
+    with pytest.raises(UsageError, match="for --data, which is missing"):
+        emotune.ensemble([trained, both], tmp_path / "other", split="valid")
+    pushed = emotune.push(both, "anna/emotions", dry_run=True)
+    assert "dry run of a push to anna/emotions (private)" in repr(pushed)
+    assert "emotune.json" in pushed.to_frame()["path"].tolist()
+
+
+def test_a_search_and_a_ladder(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emotune.inference.classifier.AT_LEAST", 0.0)  # seconds of a measurement
+    pytest.importorskip("optuna")
+    (tmp_path / "space.yaml").write_text("model.C: {low: 0.1, high: 10.0, log: true}\n")
+    asked = {"space": tmp_path / "space.yaml", "trials": 1, **TFIDF}
+    with pytest.warns(emotune.EmotuneWarning, match="validation rows are few"):
+        found = emotune.search("starter", tiny.multi_label(base), tmp_path / "search", budget=600, **asked)
+    assert found.to_frame()[["trial", "state"]].values.tolist() == [[0, "finished"], [1, "finished"]]
+    assert emotune.load(found)("a furious cat")[0].labels == ("anger",)
+    with pytest.warns(emotune.EmotuneWarning, match="validation rows are few"):
+        assert emotune.search(tmp_path / "search", resume=True, trials=1).sentence == found.sentence
+    report = emotune.ladder(
+        tiny.multi_label(base),
+        tmp_path / "ladder",
+        budget="1m",
+        approaches=["dummy", "tfidf"],
+        seeds_max=1,
+        tuning__calibrate=False,
+        data__emoji_rows=False,
+    )
+    assert set(report.to_frame()["run"]) == {"dummy", "tfidf"}
+    for call in (emotune.ladder, lambda *a, **o: emotune.search("starter", *a, **o)):
+        with pytest.raises(UsageError, match="budget is a time such as"):
+            call(tiny.multi_label(base), tmp_path / "none", budget=0)
 
 
 def test_a_result_is_given_wherever_a_model_is_named(trained: Any, tmp_path: Path) -> None:
@@ -172,6 +216,67 @@ def test_a_wrong_argument_names_what_is_allowed(trained: Any) -> None:
         emotune.evaluate(trained, texts=-1)
     with pytest.raises(UsageError, match=r"samples is .* at least 0, not -1"):
         emotune.inspect("emotune:starter", samples=-1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: emotune.train(None), "recipe is a name or a path, not None"),
+        (lambda run: emotune.train("starter", out=3), "out is a name or a path, not 3"),
+        (lambda run: emotune.evaluate(7), "model is a name or a path, not 7"),
+        (lambda run: emotune.evaluate(run, split=3), "split is a str, not 3"),
+        (lambda run: emotune.evaluate(run, level=["ekman"]), "level is a str, not a list"),
+        (lambda run: emotune.tune(run, out=1.5), "out is a name or a path, not 1.5"),
+        (lambda run: emotune.compare([run, None]), r"models\[1\] is a name or a path, not None"),
+        (lambda run: emotune.compare(3), "takes a list of models, not 3"),
+        (lambda run: emotune.compare([run, run], metric=1), "metric is a str, not 1"),
+        (lambda run: emotune.export(run, None), "out is a name or a path, not None"),
+        (lambda run: emotune.fetch(None), "name is a str, not None"),
+        (lambda run: emotune.check(run, 3), "suite is a name or a path, not 3"),
+        (lambda run: emotune.push(run, None), "repository is a str, not None"),
+        (lambda run: emotune.predict_files(None, "out.csv"), "input is a path, not None"),
+        (lambda run: emotune.predict_files(pd.DataFrame(), "out.csv"), r"not a DataFrame; emotune\.Scorer"),
+        (lambda run: emotune.inspect("emotune:starter", splits=3), "splits is a name or a list of names, not 3"),
+        (lambda run: emotune.read("emotune:starter", splits=["valid", 3]), r"splits\[1\] is a str, not 3"),
+        (lambda run: emotune.search("starter", space={}), "space is a name or a path, not a dict"),
+    ],
+)
+def test_an_argument_of_another_type_is_named(
+    call: Callable[[Any], Any], message: str, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=message):
+        call(trained)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_that_does_not_exist_is_refused_for_every_kind_of_model(trained: Any, tmp_path: Path) -> None:
+    for call in (emotune.evaluate, emotune.tune, emotune.check):
+        with pytest.raises(UsageError, match="unknown device 'gpu'"):
+            call(trained, device="gpu")
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        emotune.train("starter", out=tmp_path / "run", device="gpu", **TFIDF)
+    assert not (tmp_path / "run").exists()
+
+
+def test_remedies_are_those_of_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTUNE_CACHE", str(tmp_path))
+    with pytest.raises(DataError) as caught:
+        emotune.read([*ROWS, {"text": "well", "label": ""}])
+    assert str(caught.value).endswith(
+        "data__unlabelled='drop'. If texts may have any number of labels: data__task='multi_label'"
+    )
+    assert caught.value.hint in str(caught.value)
+    for said, expected in {
+        "one: --set data.labels=[A,B,…], or two": "one: data__labels=['A', 'B', '…'], or two",
+        "--set data.split=[0.6,0.4,0]": "data__split=[0.6, 0.4, 0]",
+        "--set data.label_delimiter=,; several": "data__label_delimiter=','; several",
+        "--set data.label_delimiter=';' splits": "data__label_delimiter=';' splits",
+        "(--set optimizer.lr=…), or": "(optimizer__lr=…), or",
+        "--set data.first_id=1": "data__first_id=1",
+        "emotune train X --set a.b=c": "emotune train X --set a.b=c",
+    }.items():
+        assert in_python(said) == expected
 
 
 def test_a_split_is_named_with_or_without_a_list() -> None:
@@ -367,6 +472,9 @@ def test_progress_is_shown_below_the_cell_of_a_notebook(
         assert '&lt;texts&gt; <progress value="1" max="2">' in shown[-1]["text/html"]
         move(2, 2)
     assert "progress" not in shown[-1]["text/html"]
+    with Notebook().predicting_files(20) as move:
+        move(3, 10)
+        assert '3 texts <progress value="10" max="20">' in shown[-1]["text/html"]
 
 
 def test_progress_of_a_script_is_on_stderr(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -440,8 +548,8 @@ def of_kind(base: Path, kind: str, tmp_path: Path) -> Path | str:
 )
 def test_threads_predict_as_one_does(kind: str, base: Path, tmp_path: Path) -> None:
     classifier = emotune.load(of_kind(base, kind, tmp_path), device="cpu")
-    texts = tiny.texts(200, lambda i: ["glad"])
-    texts[::25] = [" ".join([text] * 40) for text in texts[::25]]  # which need more than one window, and are cut
+    texts = tiny.texts(80, lambda i: ["glad"])
+    texts[::20] = [" ".join([text] * 40) for text in texts[::20]]  # which need more than one window, and are cut
     expected = classifier.predict(texts, max_windows=2)
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: classifier.predict(texts, max_windows=2), range(8)))

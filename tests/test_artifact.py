@@ -230,6 +230,16 @@ def test_a_directory_without_a_manifest_is_no_model(model: Path) -> None:
             find_model(str(directory))
 
 
+def test_a_folder_of_runs_names_those_that_have_a_model(model: Path, tmp_path: Path) -> None:
+    run = tmp_path / "search" / "trials" / "3"
+    run.parent.mkdir(parents=True)
+    model.parent.rename(run)
+    (tmp_path / "search" / "config.yaml").touch()
+    with pytest.raises(ModelError, match="folder of runs") as caught:
+        find_model(str(tmp_path / "search"))
+    assert caught.value.hint == f"Name one of them: {run}"
+
+
 def test_a_directory_with_neither_manifest_nor_configuration_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ModelError, match=r"neither emotune\.json nor config\.json"):

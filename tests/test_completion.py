@@ -21,15 +21,16 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the command, the script of its completion, and two runs."""
+    """A folder with the command, the script of its completion, two runs and a search."""
     folder = tmp_path_factory.mktemp("shell")
     program = folder / "bin" / "emotune"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom emotune.__main__ import main\nmain()\n")
     program.chmod(0o755)
-    for name in ("starter", "words"):
+    for name in ("starter", "words", "search-starter"):
         (folder / "runs" / name).mkdir(parents=True)
         (folder / "runs" / name / "config.yaml").touch()
+    (folder / "runs" / "search-starter" / "search.json").touch()
     (folder / "script").write_text(in_bash(folder, "emotune --show-completion; exit $?"))
     return folder
 
@@ -52,6 +53,8 @@ def in_bash(folder: Path, script: str, *args: str) -> str:
         (("predict", "-m", "runs/w"), ["runs/words"]),
         (("compare", "runs/starter", "runs/w"), ["runs/words"]),
         (("train", "--resume", "runs/"), ["runs/starter", "runs/words"]),
+        (("search", "sta"), ["starter"]),
+        (("search", "--resume", "runs/"), ["runs/search-starter"]),
         (("recipes", "show", "emotion-f"), ["emotion-features"]),
     ],
 )

@@ -91,6 +91,10 @@ def test_an_unknown_recipe_is_refused_with_the_nearest(name: str) -> None:
     assert "Did you mean 'goemotions'?" in refusal(name)
 
 
+def test_a_kind_of_model_is_told_from_a_recipe() -> None:
+    assert "set it with --set model.kind=tfidf" in refusal("tfidf")
+
+
 @pytest.mark.parametrize("name", ["absent.yaml", "absent.yml", "."])
 def test_a_missing_file_names_the_recipes(name: str) -> None:
     with pytest.raises(MissingInputError) as caught:
@@ -153,7 +157,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_and_its_line(write, text: st
         ("data: 5\n", "own.yaml:1: data is a section with keys of its own (path, "),
         ("data:\n  path: {a: 1}\n", "own.yaml:2: data.path should be a valid string (found {'a': 1})"),
         ("data:\n  labels:\n  - a\n  - 1\n", "own.yaml:4: data.labels.1 should be a valid string; put quotes"),
-        ("data:\n  labels: joy\n", "own.yaml:2: data.labels should be a valid list (found 'joy')"),
+        ("data:\n  labels: joy\n", "own.yaml:2: data.labels is a list, such as [joy], not 'joy'"),
         (
             "data:\n  split: [1, 2, 3]\n",
             "own.yaml:2: data.split needs three fractions (train, valid, test) that add up",

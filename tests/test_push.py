@@ -17,12 +17,12 @@ import yaml
 from typer.testing import CliRunner
 
 import tiny
-from emotune import hub as hub_module
 from emotune.artifact.manifest import DECISION, MANIFEST, find_model, read_manifest, verify
 from emotune.artifact.opening import open_model
 from emotune.cli.app import app
 from emotune.decision import Decision
 from emotune.errors import ModelError
+from emotune.hub import publishing
 from emotune.inference.classifier import load
 from emotune.reports.card import Result, merged_card, published_card
 from emotune.workflows import push as module
@@ -413,6 +413,12 @@ def test_a_name_that_no_repository_can_have_is_refused(hub: Hub, run: Path, name
     assert not hub.calls
 
 
+@pytest.mark.parametrize("branch", ["", "a b", "/v2", "v2/", "-v"])
+def test_a_name_that_no_branch_can_have_is_refused(hub: Hub, run: Path, branch: str) -> None:
+    assert "not a name for a branch" in refused(2, run, NAME, f"--branch={branch}")
+    assert not hub.calls
+
+
 def test_there_is_no_option_for_a_token() -> None:
     assert "--token" not in emotune("push", "--help").stdout
 
@@ -457,7 +463,7 @@ def test_a_failing_hub_gets_nothing_and_the_next_push_succeeds(
     hub: Hub, run: Path, request_: str, fault: Fault, words: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fault.action == "wait":
-        monkeypatch.setattr(hub_module, "_SILENCE", 0.05)
+        monkeypatch.setattr(publishing, "_SILENCE", 0.05)
     hub.faults[request_] = fault
     with unchanged(hub):
         message = refused(73, run, NAME)
@@ -512,7 +518,7 @@ def test_a_hub_that_vanishes_with_the_commit_is_told_from_one_that_refuses(hub: 
 def test_a_commit_of_somebody_else_meanwhile_stops_the_push(
     hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = hub_module.publish
+    publish = publishing.publish
 
     def late(remote: Any, *args: Any, **options: Any) -> str:
         hub.pushed[NAME].commit("main", {"README.md": b"theirs"}, "theirs")
@@ -520,7 +526,7 @@ def test_a_commit_of_somebody_else_meanwhile_stops_the_push(
 
     pushed(run, NAME)
     assert emotune("tune", run, "--method", "global").exit_code == 0
-    monkeypatch.setattr(hub_module, "publish", late)
+    monkeypatch.setattr(publishing, "publish", late)
     assert "A commit has happened since" in refused(73, run, NAME)
     assert files_of(hub) == {"README.md": b"theirs"}
 
@@ -536,14 +542,14 @@ def test_a_repository_that_exists_already_is_used(hub: Hub, run: Path) -> None:
 def test_a_repository_that_somebody_makes_meanwhile_is_used_if_it_is_private(
     hub: Hub, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish = hub_module.publish
+    publish = publishing.publish
 
     def late(remote: Any, *args: Any, **options: Any) -> str:
         hub.pushed[NAME] = Repository(private=private)
         hub.pushed[NAME].commit("main", {}, "initial commit")
         return publish(remote, *args, **options)
 
-    monkeypatch.setattr(hub_module, "publish", late)
+    monkeypatch.setattr(publishing, "publish", late)
     private = False
     assert "is public" in refused(73, run, NAME)
     assert files_of(hub) == {}

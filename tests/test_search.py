@@ -19,13 +19,15 @@ from typer.testing import CliRunner, Result
 import killing
 import tiny
 from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
 from emotune.config.kinds import KINDS
 from emotune.config.loading import base_of, load_config, read_recipe, recipe_names, recipe_values
 from emotune.config.schema import yaml_text
 from emotune.config.space import Choices, Range, default_space, read_space, space_yaml, with_settings
 from emotune.data.records import text_key
-from emotune.errors import ConfigError, TrainingError
+from emotune.errors import ConfigError, TrainingError, UsageError
 from emotune.reports.search import Gain, sentence
+from emotune.runs import teacher
 from emotune.runs.lock import locked
 from emotune.runs.study import Study, Trial
 from emotune.scoring.comparison import Difference
@@ -256,6 +258,15 @@ def test_with_folds_all_training_rows_are_scored(base: Path) -> None:
     assert len(load_file(f"out/trials/{said['best']['trial']}/oof.safetensors")["logits"]) == 128
 
 
+def test_a_teacher_scores_the_texts_once_for_all_trials(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    find = teacher._open
+    monkeypatch.setattr(teacher, "_open", lambda name, labels: (opened.append(name), find(name, labels))[1])
+    result = call(*options(base, "--set", f"data.teacher={tiny.ngrams(base)}", trials=1))
+    assert len(opened) == 1
+    assert "next:" not in result.stderr  # the best is not significantly better
+
+
 def test_multi_class_data_is_scored_by_accuracy(base: Path) -> None:
     said = as_json(*options(base, "--data", tiny.multi_class(base), trials=1))
     assert said["metric"] == "accuracy"
@@ -272,14 +283,17 @@ def said_of(value: float, low: float, high: float, p: float, scored: float = 0.0
     return sentence(trials, trials[1], gain, "macro_f1")
 
 
-def test_the_sentence_says_how_much_of_the_gain_is_left() -> None:
+def test_the_sentence_calls_nothing_a_gain_that_is_not_significant() -> None:
     few = said_of(0.004, -0.006, 0.013, 0.4)
-    assert "+0.012 on the 116 rows that the trials were scored on (0.620 → 0.632)" in few
-    assert "+0.004 (95 % interval -0.006 to +0.013, p 0.400) on 554 rows that no trial saw (0.600 → 0.604)" in few
-    assert few.endswith("33 % of the gain is left there; it is not significant, and may be chance.".replace(" %", "%"))
-    assert said_of(0.01, 0.004, 0.016, 0.002).endswith("83% of the gain is left there, and it is significant.")
-    assert "Nothing of the gain is left" in said_of(-0.01, -0.02, 0.004, 0.2)
-    assert "100% of the gain" in said_of(0.03, 0.01, 0.05, 0.002)
+    assert "macro-F1 0.632 instead of 0.620 (+0.012) on the 116 rows that the trials were scored on" in few
+    assert "0.604 instead of 0.600 (+0.004, 95 % interval -0.006 to +0.013, p 0.400) on 554 rows that no" in few
+    for unclear in (few, said_of(-0.01, -0.02, 0.004, 0.2), said_of(0.004, math.nan, math.nan, 0.4)):
+        assert "not significant: keep the recipe" in unclear
+        assert "gain" not in unclear
+    assert "gain" not in said_of(0.01, -0.0001, 0.02, 0.049)  # p and interval differ
+    assert said_of(0.01, 0.004, 0.016, 0.002).endswith("83 % of the gain is left there, and it is significant.")
+    assert "100 % of the gain" in said_of(0.03, 0.01, 0.05, 0.002)
+    assert "significantly worse" in said_of(-0.01, -0.02, -0.004, 0.002)
     assert "interval" not in said_of(0.004, math.nan, math.nan, 0.4)
     recipe = Trial(0, {}, "finished", 0.62, 1.0)
     none = sentence([recipe, Trial(1, {}, "pruned", 0.4, 1.0)], recipe, Gain(116, 0, 554, None, 0.6, 0.6), "macro_f1")
@@ -458,6 +472,12 @@ def test_settings_are_readable_numbers_of_the_range(tmp_path: Path) -> None:
     assert [trial.settings for trial in Study(tmp_path / "log", space, 0).trials] == [t.settings for t in study.trials]
 
 
+def test_a_share_that_is_none_is_refused(tmp_path: Path) -> None:
+    request = search.SearchRequest("starter", 0.0, out=tmp_path / "out", hold_back=1.5)
+    with pytest.raises(UsageError, match="--hold-back is a share"):
+        search.search(request, Terminal())
+
+
 def test_settings_change_one_key_each() -> None:
     config = load_config("goemotions")
     changed = with_settings(config, {"optimizer.lr": 0.5, "loss.name": "focal"})
@@ -488,8 +508,6 @@ def test_an_encoder_is_searched_with_pruning(base: Path) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_training(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emotune.cli.terminal import Terminal
-
     def on_step(_: Terminal, report: Any) -> None:
         if report.step == 5:
             signal.raise_signal(signal.SIGINT)

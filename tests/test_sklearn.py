@@ -239,7 +239,7 @@ def test_parameters_reach_the_training(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_one_setting_can_be_set_among_others() -> None:
-    model = fast().set_params(**{"settings__model.min_df": np.int64(3), "C": 5})
+    model = fast().set_params(settings__model__min_df=np.int64(2)).set_params(**{"settings__model.min_df": 3, "C": 5})
     assert model.settings == FAST | {"model.min_df": 3}
     assert model.C == 5
     assert FAST["model.min_df"] == 1
@@ -318,7 +318,7 @@ def test_a_setting_can_be_searched_in_a_pipeline() -> None:
         ]
     )
     frame = pd.DataFrame({"id": range(len(texts)), "text": [text.upper() for text in texts]})
-    search = GridSearchCV(pipeline, {"emotion__settings__model.min_df": [1, 2]}, cv=2, error_score="raise")
+    search = GridSearchCV(pipeline, {"emotion__settings__model__min_df": [1, 2]}, cv=2, error_score="raise")
     assert search.fit(frame, names).score(frame, names) > 0.95
 
 

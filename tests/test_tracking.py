@@ -303,7 +303,7 @@ def test_a_folder_of_results_is_no_package(monkeypatch: pytest.MonkeyPatch, tmp_
     ("override", "message"),
     [
         ("tracking.with=[tensorbord]", r"tensorboard, wandb, mlflow, trackio, not 'tensorbord'\. Did you mean 'tensor"),
-        ("tracking.with=wandb", "tracking.with should be a valid list"),
+        ("tracking.with=wandb", r"tracking.with is a list, such as \[wandb\]"),
         ("tracking.whit=[wandb]", "unknown key 'tracking.whit'. Did you mean 'with'?"),
         ("tracking.trackers=[wandb]", "unknown key 'tracking.trackers'. Allowed: with, project, run_name"),
         ("with=[wandb]", "unknown key 'with'. Did you mean 'tracking.with'?"),

@@ -4,14 +4,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emotune.api import compare as compare
-    from emotune.api import evaluate as evaluate
-    from emotune.api import export as export
-    from emotune.api import fetch as fetch
-    from emotune.api import inspect as inspect
-    from emotune.api import read as read
-    from emotune.api import train as train
-    from emotune.api import tune as tune
+    from emotune.api.functions import check as check
+    from emotune.api.functions import compare as compare
+    from emotune.api.functions import ensemble as ensemble
+    from emotune.api.functions import evaluate as evaluate
+    from emotune.api.functions import export as export
+    from emotune.api.functions import fetch as fetch
+    from emotune.api.functions import inspect as inspect
+    from emotune.api.functions import ladder as ladder
+    from emotune.api.functions import predict_files as predict_files
+    from emotune.api.functions import push as push
+    from emotune.api.functions import read as read
+    from emotune.api.functions import search as search
+    from emotune.api.functions import train as train
+    from emotune.api.functions import tune as tune
     from emotune.errors import EmotuneError as EmotuneError
     from emotune.errors import EmotuneWarning as EmotuneWarning
     from emotune.inference.classifier import EmotionClassifier as EmotionClassifier
@@ -19,14 +25,16 @@ if TYPE_CHECKING:
     from emotune.inference.classifier import Predictions as Predictions
     from emotune.inference.classifier import load as load
     from emotune.inference.scorer import Scorer as Scorer
-    from emotune.workflows.predict import predict_files as predict_files
 
+_FUNCTIONS = (
+    *("check", "compare", "ensemble", "evaluate", "export", "fetch", "inspect", "ladder", "predict_files", "push"),
+    *("read", "search", "train", "tune"),
+)
 _MODULES = {
-    **dict.fromkeys(("compare", "evaluate", "export", "fetch", "inspect", "read", "train", "tune"), "api"),
+    **dict.fromkeys(_FUNCTIONS, "api.functions"),
     **dict.fromkeys(("EmotuneError", "EmotuneWarning"), "errors"),
     **dict.fromkeys(("EmotionClassifier", "Prediction", "Predictions", "load"), "inference.classifier"),
     "Scorer": "inference.scorer",
-    "predict_files": "workflows.predict",
 }
 __all__ = ["__version__", *_MODULES]
 __version__: str

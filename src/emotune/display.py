@@ -15,6 +15,10 @@ Item = TypeVar("Item")
 UNDEFINED = "undefined"
 _MOST_ROWS = 60  # of a table in a notebook
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# a setting in a remedy; the value ends before a full stop or a bracket of the sentence. A whole command stays
+_SETTING = re.compile(
+    r"emotune [a-z]+ .*|--set ([a-z_]+)\.([\w.]+)=(\[[^\]]*\]|'[^']*'|\"[^\"]*\"|,|[^\s;,)]*[^\s;,).])"
+)
 # no colours: those of the page serve its light and its dark mode
 _TABLE = "border-collapse:collapse;margin:.4em 0"
 _CAPTION = "text-align:left;font-weight:bold"
@@ -51,11 +55,11 @@ class Shown:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return "\n".join(str(clean(line)) for line in self._lines())
+        return "\n".join(str(clean(in_python(line))) for line in self._lines())
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the lines, and the tables."""
-        parts = [f'<p style="margin:.3em 0">{_escaped(line)}</p>' for line in self._lines()]
+        parts = [f'<p style="margin:.3em 0">{_escaped(in_python(line))}</p>' for line in self._lines()]
         parts += [_html_table(table, caption) for caption, table in self._tables() if table.rows]
         return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
 
@@ -96,6 +100,23 @@ def clean(value: Any) -> Any:
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
     return _NOT_IN_HTML.sub(lambda m: chr(0x2400 + ord(m[0])) if m[0] < " " else "�", value)
+
+
+def in_python(text: str) -> str:
+    """Return a sentence with keyword arguments: for `--set data.task=multi_label`, `data__task='multi_label'`."""
+    import yaml  # when it is needed
+
+    def keyword(found: re.Match[str]) -> str:
+        section, key, value = found.groups()
+        if section is None:
+            return found[0]
+        try:
+            value = value if value == "…" else repr(yaml.safe_load(value))
+        except yaml.YAMLError:
+            value = repr(value)
+        return f"{section}__{key.replace('.', '__')}={value}"
+
+    return _SETTING.sub(keyword, text)
 
 
 def _escaped(text: str) -> str:

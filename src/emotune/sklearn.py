@@ -68,8 +68,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     random_state: an integer, the seed of the training and of the split (training.seed).
     validation_fraction: the share of the texts that is held out to tune thresholds and temperature and to choose the
     best epoch; stratified, equal texts together. Of very few texts, more are held out.
-    settings: any other settings, such as {"loss.name": "focal"}. `set_params(settings__loss.name="focal")`, written as
-    a dictionary, sets a single one.
+    settings: any other settings, such as {"loss.name": "focal"}; `set_params(settings__loss__name="focal")` sets a
+    single one.
     device: auto, cpu, cuda, cuda:0, …, mps.
     None stands for the value of the recipe.
 
@@ -100,7 +100,7 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         single = {key: value for key, value in params.items() if key.startswith("settings__")}
         super().set_params(**{key: value for key, value in params.items() if key not in single})
         if single:
-            named = {key.removeprefix("settings__"): value for key, value in single.items()}
+            named = {key.removeprefix("settings__").replace("__", "."): value for key, value in single.items()}
             self.settings = {**(self.settings or {}), **named}
         return self
 
@@ -173,7 +173,8 @@ class EmotionClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "training.seed": self.random_state,
             "tuning.method": self.thresholds,
         }
-        settings, given = dict(self.settings or {}), {key: value for key, value in named.items() if value is not None}
+        settings = {key.replace("__", "."): value for key, value in (self.settings or {}).items()}
+        given = {key: value for key, value in named.items() if value is not None}
         for key in settings:
             if key in given and (key != "model.kind" or self.kind is not None):
                 raise ConfigError(f"{key} is a parameter and in settings; give it once")

@@ -227,6 +227,10 @@ def _find_in(path: Path) -> Path:
     for candidate in candidates:
         if (candidate / MANIFEST).exists():
             return candidate
+    inner = sorted(str(manifest.parents[1]) for manifest in path.glob(f"*/*/model/{MANIFEST}"))
+    if inner and not _has_started(path):  # the folder of a search or a ladder, and not a run with folds
+        message = "this is a folder of runs, not a run"
+        raise ModelError(message, place=Place(path), hint=f"Name one of them: {', '.join(inner[:5])}")
     if any((candidate / DECISION).exists() for candidate in candidates) or (path / "config.yaml").exists():
         command = how_to_restore(path)
         if command is None and _has_started(path) and not (path / "model").exists():

@@ -11,8 +11,7 @@ from emotune.cli.terminal import Terminal, emit, emit_json, on_one_line, shorten
 from emotune.errors import EmotuneError
 
 if TYPE_CHECKING:
-    from emotune.reports.tables import Table
-    from emotune.workflows.check import CheckOutcome, Result, Tally
+    from emotune.workflows.check import CheckOutcome, Result
 
 
 @reported
@@ -51,26 +50,12 @@ def check(
 
 
 def _show(outcome: "CheckOutcome", terminal: Terminal, *, everything: bool) -> None:
-    terminal.table(_table(outcome), f"{outcome.suite} on {outcome.model}")
+    terminal.table(outcome.table, f"{outcome.suite} on {outcome.model}")
     failed = [result for result in outcome.results if result.passed is False]
     _list("Failed", failed, terminal)
     if everything:
         _list("Passed", (result for result in outcome.results if result.passed), terminal)
         _list("Skipped", (result for result in outcome.results if result.passed is None), terminal)
-
-
-def _table(outcome: "CheckOutcome") -> "Table":
-    from emotune.reports.tables import Table
-
-    tallies = {**outcome.capabilities, "all": outcome.total}
-    skips = outcome.total.skipped > 0
-
-    def row(name: str, tally: "Tally") -> tuple[str, ...]:
-        rate = "" if tally.rate is None else f"{100 * tally.rate:.1f} %"
-        return (name, f"{tally.passed}", f"{tally.cases}", rate, *([f"{tally.skipped}"] if skips else []))
-
-    header = ("capability", "passed", "cases", "pass rate", *(["skipped"] if skips else []))
-    return Table(header, tuple(row(name, tally) for name, tally in tallies.items()))
 
 
 def _list(title: str, results: "Iterable[Result]", terminal: Terminal) -> None:

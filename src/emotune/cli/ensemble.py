@@ -8,7 +8,6 @@ import typer
 
 from emotune.cli.options import DataSetOption, DeviceOption, JsonOption, QuietOption, TuneSplit, complete_run, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
-from emotune.errors import UsageError
 
 
 @reported
@@ -39,11 +38,6 @@ def ensemble(
     from emotune.reports.tables import chosen_thresholds
     from emotune.workflows.ensemble import EnsembleRequest, make_ensemble
 
-    for option, value in (("--split", split), ("--set", override)):
-        if value and data is None:
-            raise UsageError(f"{option} is for --data, which is missing")
-    if untuned and data is not None:
-        raise UsageError("--data is for tuning, which --untuned turns off", hint="Leave one of them out.")
     terminal = Terminal(quiet=quiet)
     request = EnsembleRequest(
         models,
@@ -59,8 +53,7 @@ def ensemble(
     if as_json:
         emit_json(outcome.to_json())
         return
-    rows = outcome.rows
-    terminal.table(outcome.table, f"Out of fold, {len(rows.targets):,} rows of {rows.name}" if rows else "")
+    terminal.table(outcome.table, outcome.caption)
     if outcome.tuned is not None:
         terminal.info(chosen_thresholds(outcome.tuned))
     emit(f"model: {out / 'model'}")

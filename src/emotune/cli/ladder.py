@@ -1,6 +1,5 @@
 """`emotune ladder`."""
 
-import re
 import time
 from pathlib import Path
 from typing import Annotated
@@ -54,17 +53,15 @@ def ladder(
     """
     started, terminal = time.monotonic(), Terminal(quiet=quiet)
     seconds = seconds_in(budget)
-    if out is None:
-        name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
-        out = Path("runs") / f"ladder-{name or 'data'}"
     given = rungs if approaches is None else approaches
     names = None if given is None else [name.strip() for name in given.split(",") if name.strip()]
     try:
         from emotune.reports.ladder import approach_table
-        from emotune.workflows.ladder import Ladder
+        from emotune.workflows.ladder import Ladder, place_of
     except ImportError as error:
         raise missing_library("a ladder", error.name, "train") from error
 
+    out = place_of(data) if out is None else out
     work = Ladder(data, out, seconds, started, terminal, names, encoder, override or (), device, overwrite, seeds_max)
     try:
         with terminal.training():

@@ -69,6 +69,11 @@ class Notebook(Terminal):
         yield lambda done, whole: self._move(what, done, whole)
 
     @contextmanager
+    def predicting_files(self, total: int | None, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:  # noqa: ARG002 -- as of a terminal
+        """Yield a function of the texts and the bytes that are done."""
+        yield lambda texts, done: self._move(f"{texts:,} texts", done, total)
+
+    @contextmanager
     def downloading(self) -> Iterator[Callable[[str, int, int | None], None]]:
         """Yield a function of a file's name, its bytes so far and in total."""
         yield self._move

@@ -23,7 +23,17 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Return the runs in runs/ whose paths begin so, for the completion of the shell."""
-    return _beginning((str(config.parent) for config in Path("runs").glob("*/config.yaml")), incomplete)
+    found = {config.parent for config in Path("runs").glob("*/config.yaml")}
+    return _beginning(map(str, found - _searches()), incomplete)
+
+
+def complete_search(incomplete: str) -> list[str]:
+    """Return the recipes and the searches in runs/ that begin so."""
+    return [*complete_recipe(incomplete), *_beginning(map(str, _searches()), incomplete)]
+
+
+def _searches() -> set[Path]:
+    return {state.parent for state in Path("runs").glob("*/search.json")}
 
 
 def complete_model(incomplete: str) -> list[str]:

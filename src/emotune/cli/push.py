@@ -34,8 +34,8 @@ def push(
 
     Log in before: hf auth login, or HF_TOKEN in the environment. HF_ENDPOINT names a mirror.
     """
-    from emotune.hub import MAIN, local_path
-    from emotune.reports.tables import Table, size
+    from emotune.hub import local_path
+    from emotune.hub.publishing import MAIN
     from emotune.workflows.push import PushRequest
     from emotune.workflows.push import push as run_push
 
@@ -55,13 +55,10 @@ def push(
         emit_json(outcome.to_json())
         return
     if dry_run:
-        rows = tuple((file.path, size(file.bytes)) for file in outcome.files)
-        total = ("total", size(sum(file.bytes for file in outcome.files)))
-        terminal.table(Table(("file", "size"), (*rows, total)))
-        visibility = "private" if outcome.private else "public"
-        terminal.info(f"nothing was sent: this is a dry run of a push to {repository} ({visibility})")
+        terminal.table(outcome.table)
+        terminal.info(str(outcome))
         return
-    emit(f"{outcome.status}: {outcome.url}")
+    emit(str(outcome))
     name = repository if branch == MAIN else f"{repository}@{branch}"
     if local_path(repository) is not None:
         terminal.warn(

@@ -15,7 +15,7 @@ from emotune.cli.options import (
     QuietOption,
     SetOption,
     complain,
-    complete_recipe,
+    complete_search,
     reported,
     seconds_in,
 )
@@ -30,7 +30,7 @@ def search(
         typer.Argument(
             metavar="RECIPE|FILE.yaml|SEARCH",
             help="A recipe (see: emotune recipes) or a YAML file; with --resume also the folder of a search.",
-            autocompletion=complete_recipe,
+            autocompletion=complete_search,
         ),
     ],
     data: Annotated[
@@ -115,4 +115,5 @@ def search(
     terminal.paragraph(outcome.sentence)
     emit(f"recipe: {outcome.best_recipe}")
     terminal.info(f"report: {outcome.page}")
-    terminal.info(f"next: emotune train {quote(str(outcome.best_recipe))}    trains it on all training rows")
+    if outcome.gain.significant:
+        terminal.info(f"next: emotune train {quote(str(outcome.best_recipe))}    trains it on all training rows")

@@ -232,6 +232,8 @@ def read_recipe(name: str) -> Tree:
 def _read_file(path: Path) -> Tree:
     if not path.exists() and path.suffix not in (".yaml", ".yml"):
         hint = f"{did_you_mean(str(path), recipe_names())} A file of your own ends in .yaml."
+        if str(path) in KINDS:
+            hint = f"{path} is a kind of model: choose a recipe, and set it with --set {_KIND}={path}"
         raise ConfigError(f"no recipe {str(path)!r}", hint=hint)
     if not path.is_file():
         hint = f"Recipes that come with emotune: {', '.join(recipe_names())}."
@@ -321,6 +323,8 @@ def _explain(problem: Any, key: Key, config: type[Config]) -> str:
     if problem["type"] == "literal_error":
         choices = get_args(_type_of(key, config))
         return f"{name} is one of {', '.join(choices)}, not {reprlib.repr(value)}. {did_you_mean(str(value), choices)}"
+    if problem["type"] == "list_type" and isinstance(value, str):
+        return f"{name} is a list, such as [{value}], not {value!r}"
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "string_type" and isinstance(value, int | float):
         message += "; put quotes around it to mean a text"

@@ -76,7 +76,7 @@ def default_space(config: Config) -> tuple[Space, list[str]]:
     tree = read_recipe("search/spaces")
     if kind not in tree.values:
         message = f"there is no default space for a model of kind {kind}"
-        raise ConfigError(message, hint=f"Name a file: --space FILE. There: {_CONTENT}")
+        raise ConfigError(message, hint=f"Name a file: --space FILE; {_CONTENT}")
     space, left_out = {}, []
     for key in tree.values[kind]:
         try:

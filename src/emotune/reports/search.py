@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emotune.display import FrameData, Shown
 from emotune.reports.comparison import p_value
 from emotune.reports.evaluation import number
 from emotune.reports.tables import Table, duration, percent
@@ -18,8 +19,8 @@ from emotune.scoring.comparison import CLEAR, Difference
 from emotune.scoring.metrics import metric_name
 
 HOW_SCORED = (
-    "Trials were scored with thresholds chosen out of fold. The best of several scores is too high by chance: the gain "
-    "on rows that no trial saw is the one to expect."
+    "Trials were scored with thresholds chosen out of fold. The best of several scores is too high by chance: the "
+    "difference on rows that no trial saw is the one to expect."
 )
 
 
@@ -37,6 +38,11 @@ class Gain:
     best: float
     recipe: float
 
+    @property
+    def significant(self) -> bool:
+        """Whether the best trial is better than the recipe on rows that no trial saw, beyond chance."""
+        return self.unseen.p < CLEAR and self.unseen.low > 0
+
     def to_json(self) -> dict[str, Any]:
         """Return its part of `emotune search --json`."""
         return {
@@ -51,8 +57,8 @@ class Gain:
         }
 
 
-@dataclass(frozen=True)
-class SearchOutcome:
+@dataclass(frozen=True, repr=False)
+class SearchOutcome(Shown):
     """The result of a search.
 
     recipe: its name. values: its values of the settings that were searched. trials: all that have ended; number 0 is
@@ -75,9 +81,34 @@ class SearchOutcome:
     seconds: float
     data: Sequence[str]
 
+    def __fspath__(self) -> str:
+        return str(self.model)
+
+    def _lines(self) -> Iterator[str]:
+        yield from (self.sentence, f"recipe: {self.best_recipe}", f"report: {self.page}")
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "Trials, the best first", self.table
+        yield "Settings", self.settings
+
+    def _data(self) -> FrameData:
+        """Return a row for each trial in order, with its settings."""
+        return [
+            {
+                "trial": trial.number,
+                "state": trial.state,
+                "score": trial.score,
+                "seconds": trial.seconds,
+                **self.values,
+                **trial.settings,
+                "reason": trial.reason,
+            }
+            for trial in self.trials
+        ]
+
     @property
     def sentence(self) -> str:
-        """How much better the best trial is, and how much of that is left on rows that no trial saw."""
+        """The best trial against the recipe, also on rows that no trial saw, and whether that is a gain."""
         return sentence(self.trials, self.best, self.gain, self.metric)
 
     @property
@@ -151,7 +182,7 @@ class SearchOutcome:
 
 
 def sentence(trials: Sequence[Trial], best: Trial, gain: Gain, metric: str) -> str:
-    """Return how much the best trial is better than the recipe, and how much of that is left on new rows."""
+    """Return the best trial against the recipe, on the rows that chose it and on others, and whether that is a gain."""
     name, recipe = metric_name(metric), next(trial for trial in trials if trial.number == 0)
     tried = len(trials) - 1
     if best.number == 0:
@@ -163,20 +194,21 @@ def sentence(trials: Sequence[Trial], best: Trial, gain: Gain, metric: str) -> s
     d = gain.unseen
     interval = "" if math.isnan(d.low) else f"95 % interval {d.low:+.3f} to {d.high:+.3f}, "
     return (
-        f"Trial {best.number} is the best of {tried}. Its gain over the recipe in {name}: {gain.scored:+.3f} on the "
-        f"{gain.scored_rows:,} rows that the trials were scored on ({percent(recipe.score)} → {percent(best.score)});"
-        f" {d.value:+.3f} ({interval}p {p_value(d.p)}) on {gain.unseen_rows:,} rows that no trial saw "
-        f"({percent(gain.recipe)} → {percent(gain.best)}). {_verdict(gain)}"
+        f"Trial {best.number} is the best of {tried}: {name} {percent(best.score)} instead of {percent(recipe.score)} "
+        f"({gain.scored:+.3f}) on the {gain.scored_rows:,} rows that the trials were scored on; "
+        f"{percent(gain.best)} instead of {percent(gain.recipe)} ({d.value:+.3f}, {interval}p {p_value(d.p)}) on "
+        f"{gain.unseen_rows:,} rows that no trial saw. {_verdict(gain)}"
     )
 
 
 def _verdict(gain: Gain) -> str:
-    if not gain.unseen.value > 0:
-        return "Nothing of the gain is left there: keep the recipe, or search with more rows."
-    share = f"{min(1.0, gain.unseen.value / gain.scored):.0%} of the gain is left there" if gain.scored > 0 else ""
-    if gain.unseen.p < CLEAR:
-        return f"{share}, and it is significant."
-    return f"{share}; it is not significant, and may be chance."
+    """Return what the held-back rows show; a difference that is not significant is not called a gain."""
+    d = gain.unseen
+    if gain.significant:
+        return f"{100 * min(1.0, d.value / gain.scored):.0f} % of the gain is left there, and it is significant."
+    if d.p < CLEAR and d.high < 0:
+        return "It is significantly worse there: keep the recipe."
+    return "The difference there is not significant: keep the recipe, or search with more rows."
 
 
 def _shown(value: Any) -> str:

@@ -1,12 +1,13 @@
 """`emotune check`: run a behaviour test suite on a model."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emotune.artifact.opening import open_model
 from emotune.config.behaviour import SUITE, Case, Kind, read_suite
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import UsageError
 from emotune.inference.classifier import EmotionClassifier, Prediction, run_model
 from emotune.reporter import Reporter
@@ -51,6 +52,11 @@ class Tally:
         """The share of the cases that are passed; None without cases."""
         return self.passed / self.cases if self.cases else None
 
+    @property
+    def percentage(self) -> str:
+        """The rate in percent; empty without cases."""
+        return "" if self.rate is None else f"{100 * self.rate:.1f} %"
+
     @classmethod
     def of(cls, results: Iterable[Result]) -> "Tally":
         """Count results."""
@@ -63,8 +69,8 @@ class Tally:
         return {"cases": self.cases, "passed": self.passed, "skipped": self.skipped, "pass_rate": self.rate}
 
 
-@dataclass(frozen=True)
-class CheckOutcome:
+@dataclass(frozen=True, repr=False)
+class CheckOutcome(Shown):
     """The results of a suite, in its order. `suite`: the name of its file."""
 
     model: str
@@ -81,6 +87,38 @@ class CheckOutcome:
         """The counts of each capability, in the order of the suite."""
         names = dict.fromkeys(result.case.capability for result in self.results)
         return {name: Tally.of(r for r in self.results if r.case.capability == name) for name in names}
+
+    @property
+    def table(self) -> Table:
+        """The counts and pass rate of each capability, and of all; skipped cases only where there are some."""
+        skips = self.total.skipped > 0
+
+        def row(name: str, tally: Tally) -> tuple[str, ...]:
+            return (
+                name,
+                f"{tally.passed}",
+                f"{tally.cases}",
+                tally.percentage,
+                *([f"{tally.skipped}"] if skips else []),
+            )
+
+        header = ("capability", "passed", "cases", "pass rate", *(["skipped"] if skips else []))
+        tallies = {**self.capabilities, "all": self.total}
+        return Table(header, tuple(row(name, tally) for name, tally in tallies.items()))
+
+    def _lines(self) -> Iterator[str]:
+        total = self.total
+        yield f"{self.suite} on {self.model}: {total.passed:,} of {total.cases:,} cases passed ({total.percentage})"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", self.table
+        failed = [result for result in self.results if result.passed is False]
+        rows = tuple((str(r.case.place), r.case.texts[0], expectation(r.case), r.found) for r in failed)
+        yield f"Failed ({len(failed)})", Table(("case", "text", "expected", "found"), rows)
+
+    def _data(self) -> FrameData:
+        """Return a row for each case."""
+        return [result.to_json() for result in self.results]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune check --json` prints: the counts, overall and by capability, and every case."""

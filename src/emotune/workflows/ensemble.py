@@ -4,7 +4,7 @@ open the models → one order of labels → the rows that all were validated on,
 → mean logits → thresholds tuned out of fold → members, weights, card and manifest → a run in place
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,19 @@ from emotune.artifact.ensemble import combined, compose, free_name, members_of
 from emotune.artifact.manifest import run_of
 from emotune.artifact.opening import ENSEMBLE, FoundModel, open_model
 from emotune.atomic import require_writable, staged, write_file
-from emotune.config.loading import config_from, override_data
+from emotune.config.loading import Overrides, config_from, override_data
 from emotune.config.schema import Config, TuningConfig
 from emotune.data.corpus import hub_id, locate
 from emotune.data.published import DataSet
 from emotune.data.records import fingerprint, text_keys
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown
 from emotune.errors import MissingInputError, OutputError, Place, UsageError
 from emotune.inference.classifier import run_model
 from emotune.labels import Task, in_order, label_difference, positives
 from emotune.reporter import Reporter
 from emotune.reports.card import ensemble_card, published_of
-from emotune.reports.tables import Table, members_table
+from emotune.reports.tables import Table, chosen_thresholds, members_table
 from emotune.runs import layout
 from emotune.runs.compared import Rows, row_difference
 from emotune.runs.layout import SPLITS, CachedRows, Floats, cached_rows, records_of, save_rows
@@ -50,14 +51,14 @@ class EnsembleRequest:
     out: Path
     data: str | None = None
     split: str | None = None
-    overrides: Sequence[str] = ()
+    overrides: Overrides = ()
     untuned: bool = False
     device: str = "auto"
     batch_size: int = 64
 
 
-@dataclass(frozen=True)
-class EnsembleOutcome:
+@dataclass(frozen=True, repr=False)
+class EnsembleOutcome(Shown):
     """The ensemble's run, its rule, the rows it was tuned on (None: untuned), and scores on them, the mean's last."""
 
     run: Path
@@ -66,6 +67,26 @@ class EnsembleOutcome:
     rows: CachedRows | None
     tuned: Tuned | None
     scores: dict[str, dict[str, float]]
+
+    def __fspath__(self) -> str:
+        return str(self.run)
+
+    def _lines(self) -> Iterator[str]:
+        yield f"model: {self.run / 'model'}"
+        if self.tuned is not None:
+            yield chosen_thresholds(self.tuned)
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield self.caption, self.table
+
+    def _data(self) -> FrameData:
+        """Return the scores of each member and of the mean."""
+        return [{"member": name, **scores} for name, scores in self.scores.items()]
+
+    @property
+    def caption(self) -> str:
+        """The rows that the scores are from; empty without scores."""
+        return "" if self.rows is None else f"Out of fold, {len(self.rows.targets):,} rows of {self.rows.name}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the output of `emotune ensemble --json`."""
@@ -102,6 +123,11 @@ def make_ensemble(request: EnsembleRequest, reporter: Reporter) -> EnsembleOutco
     Raises UsageError, naming the difference, for models whose labels differ or that were validated on different rows,
     MissingInputError for a model without cached rows, and OutputError when the output directory is not empty.
     """
+    for option, value in (("--split", request.split), ("--set", request.overrides)):
+        if value and request.data is None:
+            raise UsageError(f"{option} is for --data, which is missing")
+    if request.untuned and request.data is not None:
+        raise UsageError("--data is for tuning, which --untuned turns off", hint="Leave one of them out.")
     out = request.out
     if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
         message = "the output directory exists and is not empty"

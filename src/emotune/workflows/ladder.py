@@ -12,6 +12,7 @@ was stopped or killed resumes with them; the time that it used before counts.
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,6 +98,12 @@ def configuration(name: str, rows: int, task: Task, encoder: Mapping[str, Any], 
         hint = error.hint or "--approaches selects those that are trained."
         message = f"the approach {name} cannot take it: {error.message}"
         raise ConfigError(message, place=error.place, hint=hint) from None
+
+
+def place_of(data: str) -> Path:
+    """Return the default folder of a ladder: that of the name of its data."""
+    name = re.sub(r"[^\w.-]+", "-", Path(data).name.removesuffix(".csv")).strip("-.")
+    return Path("runs") / f"ladder-{name or 'data'}"
 
 
 def _key(override: str) -> str:

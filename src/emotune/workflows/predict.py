@@ -3,12 +3,11 @@
 import csv
 import glob
 import hashlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from io import StringIO
 from pathlib import Path
@@ -30,7 +29,7 @@ from emotune.inference.blocks import ASIDE_HEADER, BlockWriter, Counts, Plan, Pr
 from emotune.inference.classifier import needs_torch, run_model
 from emotune.inference.workers import InProcess, Workers
 from emotune.labels import Task
-from emotune.reporter import NullReporter, Reporter
+from emotune.reporter import Reporter
 from emotune.runs.bulk import Job, Places, alone, complete, read_manifest, require_same_input
 
 _FORMAT_VERSION = 1
@@ -129,40 +128,6 @@ class _Scorer(Protocol):
     def written(self, writer: BlockWriter, blocks: Iterator[Block]) -> Iterator[tuple[Block, WrittenBlock]]: ...
 
     def close(self) -> None: ...
-
-
-def predict_files(
-    input: str | Path,
-    output: str | Path,
-    *,
-    model: str | os.PathLike[str] = DEFAULT,
-    text_column: str | None = None,
-    scores: str | int = "all",
-    overwrite: bool = False,
-    **more: Any,
-) -> BulkSummary:
-    """Predict every row of a file, a folder or a glob; the output has the columns of the input, labels and scores.
-
-    Call it again after an interruption: it continues where it was. more: other fields of `TableOptions`,
-    `PredictionOptions` and `BulkRequest`, such as `delimiter`, `prefix` or `workers`. scores: `all`, `none` or the
-    number of the highest.
-
-    Raises DataError, MissingInputError, OutputError and UsageError, each with its place; of several files, the others
-    are predicted before. Raises TypeError for an unknown option.
-    """
-    kinds = (("table", TableOptions), ("options", PredictionOptions))
-    named = {name: {k: more.pop(k) for k in list(more) if k in _fields(kind)} for name, kind in kinds}
-    table = TableOptions(more.pop("input_format", None), text_column, **named["table"])
-    options = PredictionOptions(scores, **named["options"])
-    request = BulkRequest(str(input), str(output), os.fspath(model), table, options, overwrite=overwrite, **more)
-    summary = run(request, NullReporter())
-    if summary.errors:
-        raise summary.errors[0]
-    return summary
-
-
-def _fields(kind: Any) -> set[str]:
-    return {each.name for each in fields(kind)} - {"format"}  # that of the output
 
 
 def run(request: BulkRequest, reporter: Reporter, move: Move = lambda texts, done: None) -> BulkSummary:  # noqa: ARG005

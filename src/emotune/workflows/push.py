@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from emotune import hub
 from emotune.artifact.exported import EXPORT
 from emotune.artifact.manifest import (
     ASIDE,
@@ -33,8 +32,10 @@ from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.directory import CONFIG, TOKENIZER, TOKENIZER_CONFIG, VOCABULARY, in_hub_cache
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import json_text
+from emotune.display import FrameData, Shown, Table
 from emotune.errors import EmotuneError, ModelError, OutputError, Place, UsageError
-from emotune.hub import MAIN, Contents, Remote
+from emotune.hub import publishing
+from emotune.hub.publishing import MAIN, Contents, Remote
 from emotune.reporter import Reporter
 from emotune.reports.card import Result, merged_card, published_card, published_of
 from emotune.reports.evaluation import METRICS
@@ -90,8 +91,8 @@ class PushedFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class PushOutcome:
+@dataclass(frozen=True, repr=False)
+class PushOutcome(Shown):
     """The result of a push. status: pushed, already there, or dry run; commit: None for a dry run."""
 
     repository: str
@@ -102,6 +103,25 @@ class PushOutcome:
     private: bool | None = None
     commit: str | None = None
     url: str | None = None
+
+    @property
+    def table(self) -> Table:
+        """The files and their sizes, with the total."""
+        rows = ((file.path, size(file.bytes)) for file in self.files)
+        return Table(("file", "size"), (*rows, ("total", size(sum(file.bytes for file in self.files)))))
+
+    def _lines(self) -> Iterator[str]:
+        if self.url is None:
+            visibility = "private" if self.private else "public"
+            yield f"nothing was sent: this is a dry run of a push to {self.repository} ({visibility})"
+        else:
+            yield f"{self.status}: {self.url}"
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", self.table
+
+    def _data(self) -> FrameData:
+        return [asdict(file) for file in self.files]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `emotune push --json` prints."""
@@ -115,7 +135,7 @@ def push(request: PushRequest, reporter: Reporter) -> PushOutcome:
     that must not be published, OutputError for a push that the hub refuses. Nothing is published then.
     """
     name = request.repository
-    hub.require_repository(name)
+    publishing.require_repository(name, request.branch)
     found = open_model(request.model)
     for note in found.notes:
         reporter.warn(note)
@@ -142,7 +162,7 @@ def _files(contents: Contents) -> tuple[PushedFile, ...]:
     found = []
     for name, content in sorted(contents.items()):
         length = content.stat().st_size if isinstance(content, Path) else len(content)
-        found.append(PushedFile(name, length, hub.digest_of(content)))
+        found.append(PushedFile(name, length, publishing.digest_of(content)))
     return tuple(found)
 
 
@@ -326,9 +346,9 @@ def _require_publishable(contents: Contents) -> None:
 def _pushed(request: PushRequest, contents: dict[str, Path | bytes], reporter: Reporter) -> PushOutcome:
     """Send what the repository lacks."""
     name = request.repository
-    remote = hub.find_repository(name, request.branch)
+    remote = publishing.find_repository(name, request.branch)
     _require_place(remote, request)
-    card = merged_card(_text(contents[CARD]), hub.read_remote(remote, CARD))
+    card = merged_card(_text(contents[CARD]), publishing.read_remote(remote, CARD))
     if card is None:
         del contents[CARD]
         reporter.warn(f"the card of {name} was edited on the hub and stays; delete README.md there to replace it")
@@ -338,14 +358,14 @@ def _pushed(request: PushRequest, contents: dict[str, Path | bytes], reporter: R
     private = not request.public if remote.private is None else remote.private
     outcome = PushOutcome(name, remote.branch, "already there", _files(contents), tuple(removed), private)
     if remote.holds(contents, removed):
-        return replace(outcome, commit=remote.commit, url=hub.page_of(name, remote.branch))
+        return replace(outcome, commit=remote.commit, url=publishing.page_of(name, remote.branch))
     total = size(sum(file.bytes for file in outcome.files))
     reporter.info(f"pushing {len(contents)} files, {total}, to {name} ({'private' if private else 'public'})")
     message = request.message or f"Push {Path(request.model).absolute().name} with emotune"
-    commit = hub.publish(
+    commit = publishing.publish(
         remote, contents, removed=removed, private=private, message=message, warn=reporter.warn, bars=request.bars
     )
-    return replace(outcome, status="pushed", commit=commit, url=hub.page_of(name, remote.branch))
+    return replace(outcome, status="pushed", commit=commit, url=publishing.page_of(name, remote.branch))
 
 
 def _require_place(remote: Remote, request: PushRequest) -> None:
@@ -353,7 +373,7 @@ def _require_place(remote: Remote, request: PushRequest) -> None:
     name = remote.name
     if remote.private is not None and remote.private is request.public:
         is_now, option = ("private", "without --public") if remote.private else ("public", "with --public")
-        hint = f"Push {option}, or change it on its page: {hub.page_of(name)}/settings"
+        hint = f"Push {option}, or change it on its page: {publishing.page_of(name)}/settings"
         raise OutputError(f"{name} is {is_now} on the hub, which a push does not change; nothing was sent", hint=hint)
     if _IGNORE in remote.digests:  # the hub would leave files out of the commit without a word
         message = f"{name} on the hub has a {_IGNORE}, which may exclude files of the model; nothing was sent"
@@ -369,7 +389,7 @@ def _left_over(remote: Remote, contents: Contents) -> list[str]:
     if MANIFEST not in remote.digests:
         return []
     try:
-        listed = set(json.loads(hub.read_remote(remote, MANIFEST)).get("files", {}))
+        listed = set(json.loads(publishing.read_remote(remote, MANIFEST)).get("files", {}))
     except (ValueError, AttributeError):
         listed = set()
     return sorted(

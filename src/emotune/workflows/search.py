@@ -15,10 +15,10 @@ A trial is scored on the validation rows or, with folds, on all training rows ou
 on the held-back rows, which are the same for the same data.
 """
 
+import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -34,7 +34,7 @@ from emotune.artifact.opening import open_model
 from emotune.artifact.safety.files import read_json, validated
 from emotune.atomic import require_writable, sweep, write_file, write_json, writing
 from emotune.config.kinds import EnsembleKind, ExportedKind, find_kind
-from emotune.config.loading import base_of, load_config, recipe_values
+from emotune.config.loading import Overrides, base_of, load_config, recipe_values
 from emotune.config.schema import Config, yaml_text
 from emotune.config.space import Space, default_space, read_space, setting_of, space_yaml, with_settings
 from emotune.data.corpus import fingerprints, resolve_data
@@ -86,15 +86,15 @@ _RESERVED = 0.05  # the share of the budget for the held-back rows and the repor
 class SearchRequest:
     """A search to begin or, with `resume`, to continue; None: the default, or what the search began with.
 
-    recipe: a recipe, a YAML file or, with `resume`, the folder of a search. settings: `a.b=c`. trials: their number in
-    all, besides the recipe itself. hold_back: the share of the training rows that no trial sees. budget: seconds in
-    all, counted from `started` (by `time.monotonic`), plus what the search used before.
+    recipe: a recipe, a YAML file or, with `resume`, the folder of a search. settings: overrides of the recipe. trials:
+    their number in all, besides the recipe itself. hold_back: the share of the rows that no trial sees. budget:
+    seconds in all, counted from `started` (by `time.monotonic`), plus what the search used before.
     """
 
     recipe: str
     started: float
     out: Path | None = None
-    settings: Sequence[str] = ()
+    settings: Overrides = ()
     space: Path | None = None
     trials: int | None = None
     folds: int | None = None
@@ -156,7 +156,8 @@ class _Search:
 
     def __init__(self, request: SearchRequest, reporter: TrainingReporter) -> None:
         self.request, self.reporter, self.out = request, reporter, place_of(request)
-        self.before, self.saved = 0.0, 0.0  # the seconds of earlier processes, and when they were saved
+        # the seconds of earlier processes, and when they were saved: not before the search is open
+        self.before, self.saved = 0.0, math.inf
         self.first = True  # the recipe as it is says everything once, trials only warn
         self.warn = cache(reporter.warn)
         self._info = cache(lambda message: reporter.info(f"  {message}"))
@@ -178,17 +179,19 @@ class _Search:
     def _configure(self) -> None:
         """Read the configuration and the space; raises EmotuneError for a place without a search, or with one."""
         request, path = self.request, self.out / STATE
-        self.state: State | None = None
+        self.then: State | None = None  # what a search to resume began with
         if request.metric not in (None, *_METRICS):
             hint = did_you_mean(str(request.metric), _METRICS)
             raise UsageError(f"--metric: unknown metric {request.metric!r}", hint=hint)
+        if request.hold_back is not None and not 0 < request.hold_back < 1:
+            raise UsageError(f"--hold-back is a share between 0 and 1, not {request.hold_back!r}")
         if request.resume and request.overwrite:
             raise UsageError("--resume continues a search, --overwrite replaces it", hint="Leave one of them out.")
         if request.resume:
             if not path.is_file():
                 message = "there is no search to resume"
                 raise MissingInputError(message, place=Place(self.out), hint="Leave out --resume.")
-            self.state = validated(State, read_json(path), Place(path), "Start again: --overwrite.")
+            self.then = validated(State, read_json(path), Place(path), "Start again: --overwrite.")
         elif path.is_file() and not request.overwrite:
             hint = f"Continue it: emotune search --resume {self.out}. "
             hint += "Or choose another place (--out DIR), or --overwrite it."
@@ -207,7 +210,7 @@ class _Search:
         kind.require_libraries()
         tracking.require(self.config.tracking)
         self.space: Space
-        if request.space is not None or self.state is not None:
+        if request.space is not None or self.then is not None:
             self.space = read_space(request.space or self.out / SPACE, self.config)
         else:
             self.space, left_out = default_space(self.config)
@@ -217,11 +220,11 @@ class _Search:
 
     def _read(self) -> None:
         """Read the rows and hold back a part of them; raises DataError."""
-        state, request = self.state, self.request
-        self.folds = state.folds if state else request.folds or self.config.training.folds
+        then, request = self.then, self.request
+        self.folds = then.folds if then else request.folds or self.config.training.folds
         source = resolve_data(self.config.data)
         corpus, findings = read(source, self, ("train",) if self.folds else ("train", "valid"))
-        share = state.hold_back if state else request.hold_back or _HELD_BACK
+        share = then.hold_back if then else request.hold_back or _HELD_BACK
         corpus, self.unseen = _held_back(corpus, share)
         self.reporter.info(corpus.description[-1])
         if not self.folds and len(corpus.splits["valid"]) < _FEW_ROWS:
@@ -235,14 +238,14 @@ class _Search:
 
     def _open(self) -> None:
         """Open the journal, or begin it; raises EmotuneError for a search of other rows or settings."""
-        request, then = self.request, self.state
+        request, then = self.request, self.then
         corpus, path = self.material.corpus, self.out / STATE
         data = fingerprints(replace(corpus, splits={**corpus.splits, "unseen": self.unseen}))
         if then is None:
             recipe, task = request.recipe, corpus.labels.task
             metric = "accuracy" if task is Task.MULTI_CLASS else "macro_f1"
             self._clear()
-            self.state = State(
+            self.plan = State(
                 recipe=recipe,
                 extends=base_of(recipe),
                 trials=request.trials or _NUM_TRIALS,
@@ -264,7 +267,7 @@ class _Search:
                 message = "the space is not the one that the search began with"
                 place = None if request.space is None else Place(request.space)
                 raise ConfigError(message, place=place, hint="Leave out --space.")
-            self.state = then.model_copy(update={"trials": request.trials or then.trials})
+            self.plan = then.model_copy(update={"trials": request.trials or then.trials})
             self.before = then.spent
         self._save()
         self.study = Study(self.out / JOURNAL, self.space, self.config.training.seed)
@@ -280,12 +283,6 @@ class _Search:
                 (self.out / name).unlink(missing_ok=True)
             for name in (TRIALS, UNSEEN, REPORT):
                 shutil.rmtree(self.out / name, ignore_errors=True)
-
-    @property
-    def plan(self) -> State:
-        """What was asked for."""
-        assert self.state is not None, "the search is open"
-        return self.state
 
     # The trials
 
@@ -506,7 +503,7 @@ class _Search:
     def _best_recipe(self, best: Trial, said: str) -> str:
         """Return the YAML of the best settings, which extends the recipe, with a comment about their origin."""
         name = f"{self.config.name}-best"
-        about = f"the best of {self.plan.trials} trials of emotune search from {self.plan.recipe}"
+        about = f"the best of {len(self.study.trials) - 1} trials of emotune search from {self.plan.recipe}"
         config = with_settings(self.material.resolved, best.settings)
         config = config.model_copy(update={"name": name, "about": about})
         origin = f"The best settings that emotune search found for {self.plan.recipe}. "
