@@ -23,6 +23,7 @@ from emotune.config.loading import config_from
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise, percentage
+from emotune.data.quality.checks import clipped
 from emotune.data.quality.profile import Distribution, Profile, profile, samples
 from emotune.data.quality.suspects import surprisals
 from emotune.data.records import Corpus, Record
@@ -30,7 +31,7 @@ from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, MissingInputError
 from emotune.hub import resolve_tokenizer
 from emotune.labels import LabelSet, Task
-from emotune.reports.inspection import bar_of, clipped
+from emotune.reports.inspection import bar_of
 
 REAL = Path(os.environ.get("EMOTUNE_DATA", "/nonexistent"))
 LABELS = LabelSet(("anger", "joy", "awe"))
@@ -534,9 +535,7 @@ def test_a_model_that_cannot_judge_is_an_error(base: Path, tmp_path: Path) -> No
 def test_rows_without_labels_are_suspect_where_one_is_probable() -> None:
     records = corpus_of(train=[("a", ()), ("b", ()), ("c", (0, 2))]).splits["train"]
     found = surprisals(records, np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.1], [0.5, 0.9, 0.0]]))
-    assert found.tolist() == pytest.approx(
-        [-math.log(0.1 * 0.9**2), -3 * math.log(0.9), math.log(2e16)]
-    )
+    assert found.tolist() == pytest.approx([-math.log(0.1 * 0.9**2), -3 * math.log(0.9), math.log(2e16)])
 
 
 def test_the_report_is_written(data: Path, base: Path) -> None:

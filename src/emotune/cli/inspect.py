@@ -111,7 +111,7 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
         _list(terminal, "Recommendations", [(advice.message, ()) for advice in inspection.advice])
     if inspection.suspects is not None:
         emit("")
-        terminal.table(report.suspect_table(inspection.suspects, room=60), report.suspects_title(inspection.suspects))
+        terminal.table(inspection.suspects.table(), f"Suspect labels: {inspection.suspects.title}")
 
 
 def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.cells import cell_len
 
 from emotune.data.quality.advice import Advice, percentage
-from emotune.data.quality.checks import Finding, visible
+from emotune.data.quality.checks import Finding, clipped
 from emotune.data.quality.profile import Distribution, Profile
 from emotune.data.quality.suspects import Suspects
 from emotune.data.records import Record
@@ -67,7 +66,7 @@ class Inspection(Shown):
         yield "Labels", label_table(self, every=True)
         yield "", pair_table(self.profile, most=5)
         if self.suspects is not None:
-            yield suspects_title(self.suspects), suspect_table(self.suspects, room=60)
+            yield f"Suspect labels: {self.suspects.title}", self.suspects.table()
 
     def _data(self) -> FrameData:
         """Return the number of texts with each label, a column for each split."""
@@ -111,7 +110,14 @@ class Inspection(Shown):
             "findings": findings,
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
-            "suspects": None if self.suspects is None else _suspects_json(self.suspects),
+            "suspects": None
+            if self.suspects is None
+            else {
+                "model": self.suspects.model,
+                "judged": self.suspects.judged,
+                "trained": self.suspects.trained,
+                "rows": self.suspects.to_json(),
+            },
         }
 
 
@@ -134,15 +140,6 @@ def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
     # the file is UTF-8, which has no halves of surrogate pairs
     shown = {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else {}
     return {"file": str(row.path), "line": row.line} | shown
-
-
-def _suspects_json(suspects: Suspects) -> dict[str, Any]:
-    rows = [
-        _row_json(each.record, text=True)
-        | {"split": each.split, "surprisal": each.surprisal, "labels": each.labels, "predicted": each.predicted}
-        for each in suspects.rows
-    ]
-    return {"model": suspects.model, "judged": suspects.judged, "trained": suspects.trained, "rows": rows}
 
 
 def _finding_json(finding: Finding) -> dict[str, Any]:
@@ -217,18 +214,6 @@ def bar_of(share: float, width: int) -> str:
     return _BAR[-1] * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
 
 
-def clipped(text: str, room: int) -> str:
-    """The beginning of a text on one line of `room` columns, with escapes for invisible characters."""
-    whole = text.strip()
-    shown = visible(whole[: 4 * room])  # blanks may fold; the rest of a very long text is not read
-    if cell_len(shown) <= room and len(whole) <= 4 * room:
-        return shown
-    shown = shown[: room - 1]
-    while cell_len(shown) >= room:
-        shown = shown[:-1]
-    return shown.rstrip() + "…"
-
-
 def pair_table(profile: Profile, most: int) -> Table:
     """The pairs of labels that occur together most often beyond chance."""
     rows = [
@@ -247,27 +232,6 @@ def sample_table(inspection: Inspection, room: int) -> Table:
         for i, row in enumerate(drawn)
     ]
     return Table(("label", "row", "text"), tuple(rows))
-
-
-def suspects_title(suspects: Suspects) -> str:
-    """Say what the table of suspects shows, and how many rows were not judged."""
-    skipped = f"; {suspects.trained:,} rows that it was trained on are not judged" if suspects.trained else ""
-    judged = f"{suspects.judged:,} rows{skipped}"
-    return f"Suspect labels: the {len(suspects.rows):,} least probable to {suspects.model}, of {judged}"
-
-
-def suspect_table(suspects: Suspects, room: int) -> Table:
-    """The suspect rows, the worst first, with the probabilities of their labels and of those that are predicted."""
-
-    def shown(labels: Mapping[str, float]) -> str:
-        return ", ".join(f"{name} {value:.2f}" for name, value in labels.items()) or "none"
-
-    places = (f"{each.record.path.name}:{each.record.line}" for each in suspects.rows)
-    rows = [
-        (place, shown(each.labels), shown(each.predicted), clipped(each.record.text, room))
-        for place, each in zip(places, suspects.rows, strict=True)
-    ]
-    return Table(("row", "labels", "predicted", "text"), tuple(rows))
 
 
 def warnings(profile: Profile, examples: int) -> list[tuple[str, tuple[str, ...]]]:
@@ -305,8 +269,9 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         "Co-occurring labels": pair_table(found, most=20),
         "Samples": sample_table(inspection, room=300),
     }
-    if inspection.suspects is not None:
-        tables[suspects_title(inspection.suspects)] = suspect_table(inspection.suspects, room=300)
+    captions = {}
+    if (suspects := inspection.suspects) is not None:
+        tables["Suspect labels"], captions["Suspect labels"] = suspects.table(room=300), suspects.title
     report = Report(
         title=inspection.title,
         data_name="inspection.json",
@@ -315,7 +280,10 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         sections=(
             Section("advice", "Recommendations", [Bullets(advice)] if advice else []),
             Section("warnings", "Warnings", [Bullets(tuple(warned))] if warned else []),
-            *(Section(title, title, [CaptionedTable("", table)]) for title, table in tables.items()),
+            *(
+                Section(title, title, [CaptionedTable(captions.get(title, ""), table)])
+                for title, table in tables.items()
+            ),
             *(Section(picture.stem, picture.title, [picture]) for picture in _pictures(inspection)),
         ),
         page=False,
