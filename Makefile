@@ -27,8 +27,8 @@ test-slow: .venv/.dev
 	$(BIN)/python -m pytest -m slow
 
 check: .venv/.dev
-	$(BIN)/ruff check src tests benchmarks scripts
-	$(BIN)/ruff format --check src tests benchmarks scripts
+	$(BIN)/ruff check src tests benchmarks scripts notebooks
+	$(BIN)/ruff format --check src tests benchmarks scripts notebooks
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floors.py
 	$(BIN)/python scripts/check_starter.py

@@ -220,8 +220,9 @@ def python() -> str:
 
 
 def prose(text: str) -> str:
-    """Return text as Markdown shows it letter by letter."""
-    return MARKUP.sub(r"\\\1", text.strip()).replace("<", "&lt;")
+    """Return text as Markdown shows it letter by letter, but for code between backticks."""
+    parts = re.split(f"({CODE.pattern})", text.strip())
+    return "".join(each if i % 2 else MARKUP.sub(r"\\\1", each).replace("<", "&lt;") for i, each in enumerate(parts))
 
 
 def code(text: str) -> str:
@@ -239,9 +240,11 @@ def main() -> None:
     """Build the site."""
     stage(STAGE)
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet"]
-    # without its advertisement of Zensical, its successor, which reads mkdocs.yml too
+    # without the advertisement of Zensical, its successor, which reads mkdocs.yml too
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    sys.exit(subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode)
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        sys.exit(1)
+    print("The site is in site/. To read it with its search: python3 -m http.server --bind 127.0.0.1 --directory site")
 
 
 if __name__ == "__main__":

@@ -96,6 +96,52 @@ class Browser:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def wait_for(self, expression: str) -> Any:
+        """Wait until a piece of JavaScript is truthy, at most 30 s; return its value."""
+        look = f"""new Promise((resolve, reject) => {{
+          const end = Date.now() + 30000;
+          const look = () => {{
+            const value = {expression};
+            if (value) resolve(value);
+            else if (Date.now() > end) reject(new Error('it stays ' + value));
+            else setTimeout(look, 10);
+          }};
+          look();
+        }})"""
+        answer = self.call("Runtime.evaluate", expression=look, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
+        return answer["result"].get("value")
+
+    def wait_event(self, method: str) -> dict[str, Any]:
+        """Wait for the next event of that name; return its parameters, and forget it."""
+        while not (found := self.seen(method)):
+            self.events.append(self._next())
+        self.events.remove(found[0])
+        return dict(found[0]["params"])
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.call("Input.insertText", text=text)
+
+    def press(self, key: str, *, ctrl: bool = False, shift: bool = False) -> None:
+        """Press and release a key, such as Tab, Enter or ArrowDown."""
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
+        names = {
+            "key": key,
+            "code": "Space" if key == " " else key,
+            "windowsVirtualKeyCode": code.get(key, ord(key[0])),
+        }
+        texts = {"Enter": {"text": "\r"}, " ": {"text": " "}}.get(key, {})
+        self.call("Input.dispatchKeyEvent", type="keyDown", modifiers=2 * ctrl + 8 * shift, **names, **texts)
+        self.call("Input.dispatchKeyEvent", type="keyUp", modifiers=2 * ctrl + 8 * shift, **names)
+
+    def drop(self, path: Path) -> None:
+        """Drop a file on the page."""
+        data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
+
     def show(self, width: int, scheme: str, media: str = "screen") -> None:
         """Be a screen (or paper) of that width, in the scheme `light` or `dark`."""
         self.call(

@@ -93,6 +93,13 @@ def _received(connection: socket.socket) -> bytes:
     return data
 
 
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 @contextmanager
 def serving(folder: Path, *args: object, key: str | None = None) -> Iterator[Server]:
     """A server of these arguments; its log is a file in the folder."""

@@ -72,6 +72,9 @@ def test_runs_are_compared_and_data_is_inspected_and_read(
     assert inspected.profile.rows == 160
     assert "--set" not in repr(inspected)
     assert "tuning__method='global'" in repr(emotune.inspect(data, encoder=str(tiny.encoder(base))))
+    suspects = emotune.inspect(data, model=tiny.ngrams(base), suspects=3, encoder=str(tiny.encoder(base))).suspects
+    assert list(suspects.to_frame()["line"]) == [each.record.line for each in suspects.rows]
+    assert "not judged" in repr(suspects)
     frames = emotune.read(data).to_frames()
     assert {split: len(frame) for split, frame in frames.items()} == tiny.SPLITS
     assert not recwarn.list

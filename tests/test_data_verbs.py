@@ -200,10 +200,9 @@ def test_label_ids_of_other_data_are_those_that_the_model_was_trained_on(base: P
 
 
 def test_a_run_that_did_not_keep_its_label_ids_reads_goemotions_files_as_before(base: Path) -> None:
-    call("train", "starter", "--out", "run", *tiny.options(base, tiny.goemotions(base), epochs=1))
+    tiny.copy(tiny.trained(base, tiny.goemotions(base)), Path("run"))
     Path("test.tsv").write_text((tiny.goemotions(base) / "test.tsv").read_text())
-    expected = json.loads(call("evaluate", "run", "--split", "test", "--json").stdout)["labels"]
-    assert json.loads(call("evaluate", "run", "--data", "test.tsv", "--json").stdout)["labels"] == expected
+    expected = json.loads(call("evaluate", "run", "--data", "test.tsv", "--json").stdout)["labels"]
     kept = json.loads(Path("run", "data.json").read_text())
     assert kept.pop("label_ids")["27"] == "neutral"
     Path("run", "data.json").write_text(json.dumps(kept))

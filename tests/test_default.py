@@ -1,6 +1,7 @@
 """The model that is part of emotune: what it is, what it says, and that it needs no PyTorch."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import resources
@@ -98,6 +99,15 @@ def test_predicting_imports_no_heavy_library(tmp_path: Path) -> None:
     code += "print([m for m in ('torch', 'transformers', 'sklearn', 'scipy', 'onnx', 'jinja2') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, telemetry has no file")
+def test_onnx_runtime_sends_no_telemetry(tmp_path: Path) -> None:
+    off = ("CI", "ORT_DISABLE_TELEMETRY", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")  # it sends none in tests
+    environment = {name: value for name, value in os.environ.items() if name not in off} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "emotune", "predict", "-m", DEFAULT, "so proud of you"]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, env=environment)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_the_files_are_in_the_package() -> None:

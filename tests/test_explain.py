@@ -186,7 +186,7 @@ def load_fake(values: dict[str, float]) -> EmotionClassifier:
 
 
 def test_blank_texts_texts_without_words_and_single_words(multi_label_run: Path) -> None:
-    blank, dot, one, none = load(multi_label_run).explain(["  ", ".", "happy", ""])
+    blank, dot, one, none = load(multi_label_run).explain([" \u200b", ".", "happy", ""])
     assert (blank.words, blank.scores, blank.contributions.shape) == ((), {}, (0, 0))
     assert (dot.words, dot.contributions.shape) == ((), (0, 4))
     assert [word.word for word in one.words] == ["happy"]
@@ -201,6 +201,21 @@ def test_what_cannot_be_explained_is_an_error(multi_label_run: Path) -> None:
     with pytest.raises(UsageError, match="max_passes"):
         classifier.explain("a", max_passes=0)
     assert classifier.explain([]) == []
+
+
+def test_explanations_show_themselves_and_become_frames(multi_label_run: Path) -> None:
+    found = load(multi_label_run).explain(["the dog was <b>happy</b>", ""])
+    assert "happy +" in repr(found[0])
+    for shown in (found, found[0]):
+        assert re.search(r"<td[^>]*>joy</td>.*happy \+0\.", shown._repr_html_())
+        assert "&lt;" in shown._repr_html_()
+        assert "color" not in shown._repr_html_(), "those of the page serve its light and its dark mode"
+    assert "blank text" in found._repr_html_()
+    pytest.importorskip("pandas")
+    frame = found[:1].to_frame()
+    assert list(frame) == ["text", "word", "start", "end", *found[0].scores]
+    assert frame["joy"].tolist() == found[0].of("joy").tolist()
+    assert not len(found[1:].to_frame())
 
 
 # --- showing -----------------------------------------------------------------------------------------------------

@@ -1,9 +1,11 @@
 """`emotune inspect`: the figures are those of the data, the advice is that which applies, whatever the files hold."""
 
 import json
+import math
 import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +23,15 @@ from emotune.config.loading import config_from
 from emotune.config.schema import Config
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.advice import advise, percentage
+from emotune.data.quality.checks import clipped
 from emotune.data.quality.profile import Distribution, Profile, profile, samples
+from emotune.data.quality.suspects import surprisals
 from emotune.data.records import Corpus, Record
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, MissingInputError
 from emotune.hub import resolve_tokenizer
 from emotune.labels import LabelSet, Task
-from emotune.reports.inspection import bar_of, clipped
+from emotune.reports.inspection import bar_of
 
 REAL = Path(os.environ.get("EMOTUNE_DATA", "/nonexistent"))
 LABELS = LabelSet(("anger", "joy", "awe"))
@@ -481,6 +485,57 @@ def test_stored_splits_are_not_divided(data: Path) -> None:
         ("train", [2, 3, 4, 5, 6]),
         ("valid", [2, 3]),
     ]
+
+
+def mislabelled(base: Path, folder: Path, split: str) -> tuple[Path, int]:
+    """A copy of the small corpus in which one text of a split has the wrong labels, and its line."""
+    shutil.copytree(tiny.multi_label(base), folder)
+    file = folder / f"{split}.csv"
+    lines = file.read_text().splitlines()
+    number = next(i for i, line in enumerate(lines) if line.endswith(",1,0,0"))
+    lines[number] = lines[number].removesuffix(",1,0,0") + ",0,1,1"
+    file.write_text("".join(f"{line}\n" for line in lines))
+    return folder, number + 1
+
+
+def test_a_model_lists_rows_whose_labels_are_probably_wrong(base: Path, tmp_path: Path) -> None:
+    run = tiny.ngrams(base)
+    data, line = mislabelled(base, tmp_path / "data", "valid")
+    found = found_in(data, "--model", run, "--suspects", 3)["suspects"]
+    assert len(found["rows"]) == 3
+    worst = found["rows"][0]
+    assert (Path(worst["file"]).name, worst["line"], worst["split"]) == ("valid.csv", line, "valid")
+    assert list(worst["predicted"]) == ["anger"]
+    assert set(worst["labels"]) == {"fear", "joy"}
+    assert worst["surprisal"] == pytest.approx(-sum(map(math.log, worst["labels"].values())), abs=1e-5)
+    assert found["trained"] == tiny.SPLITS["train"]  # those rows are not judged
+    assert found["judged"] == tiny.SPLITS["valid"] + tiny.SPLITS["test"]
+    call(data, "--model", run, "--out", tmp_path / "report")
+    assert f"valid.csv:{line}" in (tmp_path / "report" / "report.md").read_text()
+    assert f"valid.csv:{line}" in call(data, "--model", run).stdout
+
+
+def test_a_cross_trained_model_judges_its_own_training_rows(base: Path, tmp_path: Path) -> None:
+    data, line = mislabelled(base, tmp_path / "data", "train")
+    train = ["train", "starter", "--data", data, "--folds", 2, "--set", "model.kind=tfidf", "--out", "run"]
+    assert CliRunner().invoke(app, list(map(str, train))).exit_code == 0
+    found = found_in(data, "--split", "train", "--model", "run")["suspects"]
+    assert found["rows"][0]["line"] == line
+    assert found["trained"] == 0
+
+
+def test_a_model_that_cannot_judge_is_an_error(base: Path, tmp_path: Path) -> None:
+    result = call(tiny.multi_label(base), "--split", "train", "--model", tiny.ngrams(base), code=2)
+    assert "was trained on all these rows" in result.stderr
+    assert "--folds 5" in result.stderr
+    result = call(tiny.multi_class(base), "--model", tiny.ngrams(base), code=2)
+    assert "has other labels than the data" in result.stderr
+
+
+def test_rows_without_labels_are_suspect_where_one_is_probable() -> None:
+    records = corpus_of(train=[("a", ()), ("b", ()), ("c", (0, 2))]).splits["train"]
+    found = surprisals(records, np.array([[0.9, 0.1, 0.1], [0.1, 0.1, 0.1], [0.5, 0.9, 0.0]]))
+    assert found.tolist() == pytest.approx([-math.log(0.1 * 0.9**2), -3 * math.log(0.9), math.log(2e16)])
 
 
 def test_the_report_is_written(data: Path, base: Path) -> None:

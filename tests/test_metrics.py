@@ -13,7 +13,7 @@ from emotune.scoring import metrics, probabilistic
 from emotune.scoring.calibration import negative_log_likelihood
 
 TASKS = list(Task)
-CASES, MANY_CASES = 250, 5_000  # for each task; scikit-learn takes most of the time
+CASES, MANY_CASES = 100, 5_000  # for each task; scikit-learn takes most of the time
 
 
 @dataclass

@@ -4,36 +4,59 @@ import ast
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import emotune
+import tiny
 
 papermill = pytest.importorskip("papermill")
 
+from jupyter_client.manager import KernelManager  # noqa: E402 (after the guard)
+
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
-SMALL = {"data": "emotune:starter", "rows": 80, "epochs": 1}
+SMALL = {"data": "emotune:starter", "rows": 60, "epochs": 1}
 
 
 def cells(path: Path, kind: str = "code") -> list[dict[str, Any]]:
     return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == kind]
 
 
-def run(name: str, parameters: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Run a notebook in a folder, and return its outputs."""
-    monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
-    monkeypatch.setenv("EMOTUNE_CACHE", str(folder / "cache"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(emotune.__file__).parent.parent), *_python_path()]))
+class OneKernel(KernelManager):  # type: ignore[misc]
+    """A kernel for several notebooks. papermill leaves the connections open to a kernel that it did not start."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.clients: list[Any] = []
+
+    def client(self, **options: Any) -> Any:
+        self.clients.append(super().client(**options))
+        return self.clients[-1]
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneKernel]:
+    """One kernel, because most of the time of a small notebook is the import of libraries."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    path = [str(Path(emotune.__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    places = {"IPYTHONDIR": str(folder / "ipython"), "EMOTUNE_CACHE": str(folder / "cache")}
+    manager = OneKernel(kernel_name="python3")
+    manager.start_kernel(cwd=str(folder), env=os.environ | places | {"PYTHONPATH": os.pathsep.join(path)})
+    yield manager
+    for client in manager.clients:
+        client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run(name: str, parameters: dict[str, Any], folder: Path, kernel: OneKernel) -> list[dict[str, Any]]:
+    """Run a notebook, and return its outputs."""
     out = folder / "out.ipynb"
-    papermill.execute_notebook(FOLDER / name, out, parameters, cwd=folder, progress_bar=False)
+    papermill.execute_notebook(FOLDER / name, out, parameters, progress_bar=False, km=kernel)
     return [output for cell in cells(out) for output in cell["outputs"]]
-
-
-def _python_path() -> list[str]:
-    return list(filter(None, [os.environ.get("PYTHONPATH")]))
 
 
 def require_shown(outputs: list[dict[str, Any]], *, pictures: int) -> None:
@@ -47,15 +70,16 @@ def require_shown(outputs: list[dict[str, Any]], *, pictures: int) -> None:
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries that start a kernel
 
 
-def test_a_csv_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_shown(run("own-csv.ipynb", {"rows": 300}, tmp_path, monkeypatch), pictures=2)
-    assert (tmp_path / "runs/own-csv-notebook/predicted.csv").is_file()
+def test_a_csv_of_ones_own(kernel: OneKernel, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    require_shown(run("own-csv.ipynb", {"rows": 200, "out": str(out)}, tmp_path, kernel), pictures=2)
+    assert (out / "predicted.csv").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pictures"), [("emotion.ipynb", 2), ("goemotions.ipynb", 1)])
-def test_a_replaced_workflow(name: str, pictures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_shown(run(name, SMALL, tmp_path, monkeypatch), pictures=pictures)
+def test_a_replaced_workflow(name: str, pictures: int, kernel: OneKernel, base: Path, tmp_path: Path) -> None:
+    parameters = SMALL | {"encoder": str(tiny.encoder(base, layers=4)), "out": str(tmp_path / "run")}
+    require_shown(run(name, parameters, tmp_path, kernel), pictures=pictures)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

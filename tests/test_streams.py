@@ -1,4 +1,4 @@
-"""Standard output and error that cannot be written."""
+"""Standard output and error that cannot be written, and Ctrl-C in the middle of things."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import io
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 import tiny
@@ -215,3 +217,37 @@ def test_ctrl_c_during_an_import_leaves_no_unfinished_directory(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "interrupted\n"
     assert list(tmp_path.iterdir()) == []
+
+
+INTERRUPTED_READING = """
+import signal, threading
+from pathlib import Path
+from emotune.cli.lines import read_blocks
+from emotune.data.tables.stream import Stream
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=threading.Event().wait, daemon=True).start()  # takes the signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+try:
+    print("begins", flush=True)
+    {reads}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of Unix")
+@pytest.mark.parametrize("reads", ["list(read_blocks(None, print))", 'Stream(Path("-"))'])
+def test_ctrl_c_ends_a_read_that_it_does_not_interrupt(reads: str) -> None:
+    """A signal that comes just before a read is handled as here, where another thread takes it: the read goes on."""
+    command = [sys.executable, "-c", INTERRUPTED_READING.format(reads=reads)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "begins\n"
+            while process.poll() is None and psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
+                pass
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 0
+            assert process.stdout.read() == "interrupted\n"
+        finally:
+            process.kill()

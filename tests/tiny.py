@@ -7,6 +7,7 @@ import itertools
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -38,12 +39,12 @@ def once(base: Path, name: str, build: Callable[[Path], object]) -> Path:
     return path
 
 
-def encoder(base: Path) -> Path:
+def encoder(base: Path, layers: int = 2) -> Path:
     """The checkpoint's directory."""
-    return once(base, "encoder", _write_encoder)
+    return once(base, f"encoder-{layers}", partial(_write_encoder, layers=layers))
 
 
-def _write_encoder(folder: Path) -> None:
+def _write_encoder(folder: Path, layers: int) -> None:
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
@@ -61,7 +62,7 @@ def _write_encoder(folder: Path) -> None:
     config = BertConfig(
         vocab_size=len(ids),
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=32,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, TypeVar, overload
 
 from emotune.errors import EmotuneError
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FrameData = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+Item = TypeVar("Item")
 UNDEFINED = "undefined"
 _MOST_ROWS = 60  # of a table in a notebook
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -65,6 +66,21 @@ class Shown:
     def to_frame(self) -> "pd.DataFrame":
         """Return a pandas frame; raises EmotuneError without pandas."""
         return frame(self._data())
+
+
+class ShownList(list[Item], Shown):
+    """A list of results that shows itself; a slice of it does too."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+
+    def __getitem__(self, index: SupportsIndex | slice) -> "Item | Self":
+        if isinstance(index, slice):
+            return type(self)(super().__getitem__(index))
+        return super().__getitem__(index)
 
 
 def frame(data: FrameData) -> "pd.DataFrame":

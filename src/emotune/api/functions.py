@@ -326,6 +326,9 @@ def inspect(
     seed: int = 0,
     encoder: str | None = None,
     max_length: int | None = None,
+    model: PathOrName | None = None,
+    suspects: int = 20,
+    device: str = "auto",
     out: PathOrName | None = None,
     progress: bool = False,
     **overrides: Any,
@@ -333,15 +336,26 @@ def inspect(
     """Inspect labelled data: rows, labels, lengths, leaks, repeated texts, conflicts; and advice.
 
     data: as in `train`. splits: those to inspect; all by default. samples: sample rows of each label, drawn with the
-    seed. encoder, max_length: how tokens are counted. out: the folder of a report with pictures.
+    seed. encoder, max_length: how tokens are counted. model: lists the rows whose labels are least probable to it, at
+    most `suspects` of those that it was not trained on; best a run of `train` with folds. out: the folder of a report
+    with pictures.
     """
     require_at_least(0, samples=samples, seed=seed)
+    require_at_least(1, suspects=suspects)
     settings = settings_of(inspect, overrides) | {"data.path": data_path(data)}
     given = {"model.encoder": encoder, "model.max_length": max_length}
     config = config_from({}, settings | {key: value for key, value in given.items() if value is not None})
     folder, reporter = optional_path("out", out), reporter_of(progress)
     return inspecting.inspect(
-        config, reporter=reporter, splits=listed("splits", splits), num_samples=samples, seed=seed, out=folder
+        config,
+        reporter=reporter,
+        splits=listed("splits", splits),
+        num_samples=samples,
+        seed=seed,
+        model=None if model is None else place("model", model),
+        num_suspects=suspects,
+        device=device,
+        out=folder,
     )
 
 

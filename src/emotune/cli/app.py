@@ -29,6 +29,7 @@ VERBS = (
     "predict",
     "explain",
     "serve",
+    "page",
     "features",
     "recipes",
 )

@@ -110,22 +110,20 @@ def _known(labels: str, known: "LabelSet") -> list[str]:
 
 def _show(explanation: "Explanation", wanted: Sequence[str], top: int, terminal: Terminal) -> None:
     """Print a text and, for each label, its words with the largest contributions; in colour, the text again."""
-    from emotune.reports.explanation import level, pieces, shown_labels
+    from emotune.reports.explanation import pieces
 
     emit(shortened(on_one_line(explanation.text)))
     if not explanation.scores:
         emit("  (a blank text has no labels)")
     elif not explanation.labels and not wanted:
         emit("  (no label passes its threshold; the highest:)")
-    for label in shown_labels(explanation, wanted):
+    for label in explanation.shown_labels(wanted):
         name = f"{label} {explanation.scores[label]:.2f}"
         if terminal.colored:
             text = ((on_one_line(piece.text), _style(piece.level)) for piece in pieces(explanation, label))
             terminal.styled([(f"  {name}  ", "bold"), *text])
-        words = [
-            f"{on_one_line(word.word)} {value:+.2f}" for word, value in explanation.top(label, top) if level(value)
-        ]
-        terminal.paragraph(f"{name}: {', '.join(words) or 'no word changes it by itself'}", first="  ", others="    ")
+        words = on_one_line(explanation.words_of(label, top))
+        terminal.paragraph(f"{name}: {words}", first="  ", others="    ")
 
 
 def _style(level: int) -> str:

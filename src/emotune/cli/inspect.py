@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.cells import cell_len
 
-from emotune.cli.options import DataArgument, JsonOption, QuietOption, SetOption, reported
+from emotune.cli.options import DataArgument, DeviceOption, JsonOption, QuietOption, SetOption, complete_model, reported
 from emotune.cli.terminal import Terminal, emit, emit_json
 
 if TYPE_CHECKING:
@@ -32,6 +32,18 @@ def inspect(
     max_length: Annotated[
         int | None, typer.Option(min=8, help="Tokens after which a text is cut [default: model.max_length].")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="List the rows whose labels are improbable to this model, best a run of train --folds.",
+            autocompletion=complete_model,
+        ),
+    ] = None,
+    suspects: Annotated[int, typer.Option(min=1, help="With --model: rows to list.")] = 20,
+    device: DeviceOption = "auto",
     override: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Folder for a report with pictures.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show every label, pair and example.")] = False,
@@ -41,7 +53,7 @@ def inspect(
     """Inspect labelled data before training.
 
     Shows counts, lengths and labels that go together; reports leaks between splits, repeated and nearly repeated texts,
-    conflicting labels and broken encodings; and gives advice.
+    conflicting labels and broken encodings; and gives advice. With --model, lists rows whose labels are probably wrong.
     """
     from emotune.config.loading import config_from
     from emotune.workflows.inspect import inspect as run_inspection
@@ -50,7 +62,17 @@ def inspect(
     settings = {"data.path": data, "model.encoder": encoder, "model.max_length": max_length}
     given = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in settings.items() if value is not None]
     config = config_from({}, [*(override or []), *given])
-    inspection = run_inspection(config, reporter=terminal, splits=split or (), num_samples=samples, seed=seed, out=out)
+    inspection = run_inspection(
+        config,
+        reporter=terminal,
+        splits=split or (),
+        num_samples=samples,
+        seed=seed,
+        model=model,
+        num_suspects=suspects,
+        device=device,
+        out=out,
+    )
     if as_json:
         emit_json(inspection.to_json() | {"folder": None if out is None else str(out)})
         return
@@ -87,6 +109,9 @@ def _show(inspection: "Inspection", terminal: Terminal, samples: int, everything
         terminal.paragraph("No warnings: no text is empty, broken, repeated, in two splits or labelled in two ways.")
     if inspection.advice:
         _list(terminal, "Recommendations", [(advice.message, ()) for advice in inspection.advice])
+    if inspection.suspects is not None:
+        emit("")
+        terminal.table(inspection.suspects.table(), f"Suspect labels: {inspection.suspects.title}")
 
 
 def _list(terminal: Terminal, title: str, items: "list[tuple[str, tuple[str, ...]]]") -> None:

@@ -8,11 +8,10 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
-from typing import cast
 
 from emotune.errors import MissingInputError, Place, UsageError
+from emotune.stdin import open_stdin
 
 _FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
 _BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -58,12 +57,12 @@ def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[B
 
 
 def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block]:
-    if sys.stdin is None:  # closed
+    stream = open_stdin()
+    if stream is None:
         return
     unfinished: list[str] = []
     position = number = 0
     try:
-        stream = cast(BufferedReader, sys.stdin.buffer)
         block = stream.read1(_FIRST_BLOCK)
         if encoding is None:
             _require_text(block)

@@ -93,7 +93,9 @@ def serve(
     def started() -> None:
         if key is None and host not in _LOCAL:
             terminal.warn(f"everybody who reaches {url} can use it: there is no key (--api-key-file)")
-        terminal.info(f"serving {', '.join(options.models)} on {url} (its page: {url}/docs; stop with Ctrl-C)")
+        terminal.info(
+            f"serving {', '.join(options.models)} on {url} (a page; the routes: {url}/docs; stop with Ctrl-C)"
+        )
         if as_json:
             emit_json({"url": url, "host": host, "port": port, "pid": os.getpid(), "models": options.models})
             flush_results()

@@ -93,11 +93,11 @@ def is_foreign(text: str) -> bool:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)  # full-width letters are Latin ones
         letters = [char for char in text if char.isalpha()]
-        others = sum(not char.isascii() and not _is_latin(char) for char in letters)
+        others = sum(not char.isascii() and not is_latin(char) for char in letters)
         if others >= _FEWEST_LETTERS and 2 * others > len(letters):
             return True
     words = _WORD.findall(text.casefold().replace("’", "'"))
-    english, shared, foreign = _words()
+    english, shared, foreign = known_words()
     of_english = sum(map(english.__contains__, words))
     of_others = sum(map(foreign.__contains__, words))
     if not text.isascii():
@@ -111,7 +111,7 @@ def is_foreign(text: str) -> bool:
 
 
 @cache
-def _words() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+def known_words() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Return the words of English, those that it shares, and those of other languages; no word is in two."""
     shared = frozenset(_SHARED.split())
     english = frozenset(_ENGLISH.split())
@@ -119,5 +119,5 @@ def _words() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
 
 
 @cache
-def _is_latin(char: str) -> bool:
+def is_latin(char: str) -> bool:
     return "LATIN" in unicodedata.name(char, "")

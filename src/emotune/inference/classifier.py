@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from unicodedata import category
 
 import numpy as np
@@ -33,9 +33,9 @@ from emotune.config.kinds import (
 from emotune.data.language import is_foreign
 from emotune.data.tokens import Encoded, TextEncoder
 from emotune.decision import Decision, ranked_names
-from emotune.display import FrameData, Shown, Table
+from emotune.display import FrameData, Shown, ShownList, Table
 from emotune.errors import UPDATE, ConfigError, EmotuneWarning, ModelError, Place, UsageError, missing_library
-from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, Occlusion, occlude
+from emotune.inference.explain import DEFAULT_MAX_PASSES, Explanation, Explanations, Occlusion, occlude
 from emotune.labels import LabelMapping, LabelSet, Task, in_order, mapping_to
 
 if TYPE_CHECKING:
@@ -170,18 +170,8 @@ class Prediction(Shown):
         return [self._row()]
 
 
-class Predictions(list[Prediction], Shown):
+class Predictions(ShownList[Prediction]):
     """A list of predictions that shows itself in a notebook; a slice of it does too."""
-
-    @overload
-    def __getitem__(self, index: SupportsIndex) -> Prediction: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> "Predictions": ...
-
-    def __getitem__(self, index: SupportsIndex | slice) -> "Prediction | Predictions":
-        found = super().__getitem__(index)
-        return Predictions(found) if isinstance(found, list) else found
 
     def _tables(self) -> Iterator[tuple[str, Table]]:
         yield "", Table(("text", "labels"), tuple((each.text, each._answer()) for each in self))
@@ -338,7 +328,7 @@ class EmotionClassifier:
         batch_size: int = DEFAULT_BATCH_SIZE,
         max_windows: int | None = DEFAULT_MAX_WINDOWS,
         max_passes: int = DEFAULT_MAX_PASSES,
-    ) -> list[Explanation]:
+    ) -> Explanations:
         """Return which words speak for which label, in the order of the texts: see `Explanation` for the shapes.
 
         Each word is removed in turn, and the text scored again. max_passes: the most variants of a text, about; in a
@@ -353,7 +343,7 @@ class EmotionClassifier:
             plans, variants = self.explaining(chunk, max_passes)
             logits = dict(zip(variants, self._score(variants, batch_size, None).logits, strict=True))
             found |= {each.text: each for each in self.explained(chunk, plans, logits)}
-        return [found[p.text] for p in predictions]
+        return Explanations(found[p.text] for p in predictions)
 
     def explaining(
         self, predictions: Sequence[Prediction], max_passes: int = DEFAULT_MAX_PASSES

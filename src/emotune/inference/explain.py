@@ -15,12 +15,15 @@ import numpy.typing as npt
 
 from emotune.data import emoji
 from emotune.decision import Decision
+from emotune.display import FrameData, Shown, ShownList, Table
 
 Floats = npt.NDArray[np.float64]
 DEFAULT_MAX_PASSES = 128
+NOTICEABLE = 0.02  # a smaller contribution is not shown
 _TINY = 1e-9  # probabilities are clipped to it before their logarithm
 _EMOJI = "[\U0001f000-\U0001faff\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff]"
 _ATTACHED = "[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"  # variants, keycaps, skin tones, tags
+_SHOWN_WORDS = 5  # of each label in a notebook
 _SILENT = (".", ",")  # they say little about emotions, and each would take a pass
 
 
@@ -50,8 +53,8 @@ class Word:
     end: int
 
 
-@dataclass(frozen=True, eq=False)
-class Explanation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation(Shown):
     """The predicted labels and scores of a text, and what each of its words contributes to each score.
 
     contributions: shape (words, labels), the columns in the order of `scores`: the probability of the label minus that
@@ -86,6 +89,41 @@ class Explanation:
         order = np.argsort(-np.abs(values), kind="stable")[:k]
         return [(self.words[i], float(values[i])) for i in order]
 
+    def shown_labels(self, wanted: Sequence[str] = ()) -> list[str]:
+        """Return the wanted labels; without any, those predicted, or else the most probable one."""
+        if not self.scores:
+            return []
+        return list(wanted) or list(self.labels) or [max(self.scores, key=lambda name: self.scores[name])]
+
+    def words_of(self, label: str, k: int) -> str:
+        """Return the k words that contribute most to a label, as `scared +0.72, lovely -0.24`."""
+        words = [f"{word.word} {value:+.2f}" for word, value in self.top(label, k) if abs(value) >= NOTICEABLE]
+        return ", ".join(words) or "no word changes it by itself"
+
+    def __repr__(self) -> str:
+        labels = (f"{name} {self.scores[name]:.2f} ({self.words_of(name, 3)})" for name in self.shown_labels())
+        return f"<Explanation {', '.join(labels) or 'blank text'}: {self.text!r}>"
+
+    def _lines(self) -> Iterator[str]:
+        yield self.text
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        yield "", Table(("label", "score", "words that contribute most"), tuple(self._cells()))
+
+    def _cells(self) -> list[tuple[str, str, str]]:
+        return [(name, f"{self.scores[name]:.3f}", self.words_of(name, _SHOWN_WORDS)) for name in self.shown_labels()]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"text": self.text, "word": word.word, "start": word.start, "end": word.end}
+            | dict(zip(self.scores, map(float, row), strict=True))
+            for word, row in zip(self.words, self.contributions, strict=True)
+        ]
+
+    def _data(self) -> FrameData:
+        """Return a row for each word: the text, the word with its place, and its contribution to each label."""
+        return self._rows()
+
     def to_json(self, labels: Sequence[str] | None = None) -> dict[str, Any]:
         """Return a JSON object: that of the prediction, and the words with their places and contributions.
 
@@ -102,6 +140,19 @@ class Explanation:
         ]
         read = {"windows": self.windows, "unread": self.unread, "foreign": self.foreign, "blank": self.blank}
         return {"text": self.text, "labels": list(self.labels), "scores": self.scores, **read, "words": words}
+
+
+class Explanations(ShownList[Explanation]):
+    """A list of explanations that shows itself in a notebook; a slice of it does too."""
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        blank = [("", "", "blank text")]
+        rows = [("" if i else each.text, *row) for each in self for i, row in enumerate(each._cells() or blank)]
+        yield "", Table(("text", "label", "score", "words that contribute most"), tuple(rows))
+
+    def _data(self) -> FrameData:
+        """Return a row for each word of each text, as of one explanation."""
+        return [row for each in self for row in each._rows()]
 
 
 @dataclass(frozen=True)
@@ -164,10 +215,12 @@ def occlude(text: str, num_parts: int, max_passes: int) -> Occlusion:
 
     num_parts: the windows in which the model reads the text; 0 for a blank one.
     """
+    if not num_parts:
+        return Occlusion(())
     spans = [found.span() for found in _word().finditer(text) if found[0] not in _SILENT]
     size = -(-len(spans) // max_passes)  # words of a group
     parts = []
-    for part in np.array_split(np.arange(len(spans)), max(1, num_parts)):
+    for part in np.array_split(np.arange(len(spans)), num_parts):
         if len(part):
             first, last = (0, len(text)) if num_parts == 1 else (spans[part[0]][0], spans[part[-1]][1])
             groups = [(spans[group[0]][0], spans[group[-1]][1]) for group in _groups(part.tolist(), size)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from emotune.inference.explain import Explanation
+from emotune.inference.explain import NOTICEABLE, Explanation
 from emotune.reports.tables import Table
 from emotune.reports.writer import (
     Block,
@@ -16,7 +16,7 @@ from emotune.reports.writer import (
     Section,
 )
 
-LEVELS = (0.02, 0.1, 0.25, 0.5)  # the contributions from which a word has the levels 1 to 4
+LEVELS = (NOTICEABLE, 0.1, 0.25, 0.5)  # the contributions from which a word has the levels 1 to 4
 HOW_READ = (
     "A word's contribution to a label is the label's probability minus that without the word. Words that speak for the "
     "label have a solid line below them, words against it a dashed one. The stronger the colour, the larger the "
@@ -28,14 +28,6 @@ def level(contribution: float) -> int:
     """Return how strongly a word is highlighted: 1 to 4, below 0 if it speaks against the label; 0: not at all."""
     found = sum(abs(contribution) >= least for least in LEVELS)
     return found if contribution > 0 else -found
-
-
-def shown_labels(explanation: Explanation, wanted: Sequence[str]) -> list[str]:
-    """Return the wanted labels; without any, those predicted, or else the most probable one."""
-    if not explanation.scores:
-        return []
-    best = max(explanation.scores, key=lambda name: explanation.scores[name])
-    return list(wanted) or list(explanation.labels) or [best]
 
 
 def pieces(explanation: Explanation, label: str) -> Iterator[Piece]:
@@ -67,7 +59,7 @@ def explanation_report(explanations: Sequence[Explanation], wanted: Sequence[str
 def _blocks(explanation: Explanation, wanted: Sequence[str], heading: str) -> Iterator[Block]:
     if heading:
         yield Heading(heading)
-    labels = shown_labels(explanation, wanted)
+    labels = explanation.shown_labels(wanted)
     if not labels:
         yield Paragraph("A blank text has no labels.")
         return

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.cells import cell_len
 
 from emotune.data.quality.advice import Advice, percentage
-from emotune.data.quality.checks import Finding, visible
+from emotune.data.quality.checks import Finding, clipped
 from emotune.data.quality.profile import Distribution, Profile
+from emotune.data.quality.suspects import Suspects
 from emotune.data.records import Record
 from emotune.display import FrameData, Shown, Table
 from emotune.labels import LabelSet, Task
@@ -32,7 +32,8 @@ _WORST = ("leak", "near_leak", "conflict", "no_positives", "empty", "duplicate",
 class Inspection(Shown):
     """A profile of data, sample rows for each label, and advice.
 
-    `encoder`: the one whose tokens were counted (None: no tokens were counted).
+    `encoder`: the one whose tokens were counted (None: no tokens were counted). `suspects`: rows whose labels are
+    improbable to a model (None: no model was named).
     """
 
     data: str
@@ -42,6 +43,7 @@ class Inspection(Shown):
     advice: tuple[Advice, ...]
     encoder: str | None
     max_length: int
+    suspects: Suspects | None = None
 
     @property
     def labels(self) -> LabelSet:
@@ -63,6 +65,8 @@ class Inspection(Shown):
         yield "Lengths", length_table(self.profile, self.max_length)
         yield "Labels", label_table(self, every=True)
         yield "", pair_table(self.profile, most=5)
+        if self.suspects is not None:
+            yield f"Suspect labels: {self.suspects.title}", self.suspects.table()
 
     def _data(self) -> FrameData:
         """Return the number of texts with each label, a column for each split."""
@@ -106,6 +110,14 @@ class Inspection(Shown):
             "findings": findings,
             "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
+            "suspects": None
+            if self.suspects is None
+            else {
+                "model": self.suspects.model,
+                "judged": self.suspects.judged,
+                "trained": self.suspects.trained,
+                "rows": self.suspects.to_json(),
+            },
         }
 
 
@@ -202,18 +214,6 @@ def bar_of(share: float, width: int) -> str:
     return _BAR[-1] * (eighths // 8) + (_BAR[eighths % 8 - 1] if eighths % 8 else "")
 
 
-def clipped(text: str, room: int) -> str:
-    """The beginning of a text on one line of `room` columns, with escapes for invisible characters."""
-    whole = text.strip()
-    shown = visible(whole[: 4 * room])  # blanks may fold; the rest of a very long text is not read
-    if cell_len(shown) <= room and len(whole) <= 4 * room:
-        return shown
-    shown = shown[: room - 1]
-    while cell_len(shown) >= room:
-        shown = shown[:-1]
-    return shown.rstrip() + "…"
-
-
 def pair_table(profile: Profile, most: int) -> Table:
     """The pairs of labels that occur together most often beyond chance."""
     rows = [
@@ -269,6 +269,9 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         "Co-occurring labels": pair_table(found, most=20),
         "Samples": sample_table(inspection, room=300),
     }
+    captions = {}
+    if (suspects := inspection.suspects) is not None:
+        tables["Suspect labels"], captions["Suspect labels"] = suspects.table(room=300), suspects.title
     report = Report(
         title=inspection.title,
         data_name="inspection.json",
@@ -277,7 +280,10 @@ def write_inspection(inspection: Inspection, folder: Path, warn: Callable[[str],
         sections=(
             Section("advice", "Recommendations", [Bullets(advice)] if advice else []),
             Section("warnings", "Warnings", [Bullets(tuple(warned))] if warned else []),
-            *(Section(title, title, [CaptionedTable("", table)]) for title, table in tables.items()),
+            *(
+                Section(title, title, [CaptionedTable(captions.get(title, ""), table)])
+                for title, table in tables.items()
+            ),
             *(Section(picture.stem, picture.title, [picture]) for picture in _pictures(inspection)),
         ),
         page=False,

@@ -347,7 +347,7 @@ def report_html(report: Report, svgs: Mapping[str, bytes]) -> str:
             fits = len(svg) <= _MAX_BYTES
             shown[picture.stem] = inline_svg(svg, prefix=prefix, alt=picture.alt, crop=True) if fits else None
     style, script = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in _INLINE)
-    policy = f"style-src {_digest(style)}; script-src {_digest(script)}"
+    policy = f"style-src {policy_source(style)}; script-src {policy_source(script)}"
     return _template("report.html", clean).render(
         report=report,
         svgs=shown,
@@ -360,8 +360,8 @@ def report_html(report: Report, svgs: Mapping[str, bytes]) -> str:
     )
 
 
-def _digest(text: str) -> str:
-    """The source of a policy that allows this text alone."""
+def policy_source(text: str) -> str:
+    """Return the source of a Content-Security-Policy that allows this text alone."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

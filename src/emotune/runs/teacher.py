@@ -9,7 +9,7 @@ probabilities, so a resumed training has the same targets, even if the teacher i
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from emotune.data.records import Corpus, Record
 from emotune.errors import MissingInputError, UsageError
 from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, in_order, label_difference
+from emotune.reporter import Reporter
 from emotune.runs.layout import OOF, TEACHER, Floats, cached_rows, load_arrays, records_of, save_arrays
 from emotune.training import processes
 from emotune.training.progress import TrainingReporter
@@ -56,7 +57,7 @@ def teach(
             if kept is None:
                 found = _open(data.teacher, corpus.labels)
                 reporter.info(note)
-                kept = _score(found, corpus.labels, texts, reporter, device)
+                kept = score(found, out_of_fold(found, reporter), corpus.labels, texts, reporter, device)
             else:
                 reporter.info(f"teacher {data.teacher}: the run has its probabilities of {len(texts):,} texts")
             probabilities = kept
@@ -126,11 +127,16 @@ def _open(teacher: str, labels: LabelSet) -> FoundModel:
     return found
 
 
-def _score(
-    found: FoundModel, labels: LabelSet, texts: Sequence[str], reporter: TrainingReporter, device: str
+def score(
+    found: FoundModel,
+    known: Mapping[str, Floats],
+    labels: LabelSet,
+    texts: Sequence[str],
+    reporter: TrainingReporter,
+    device: str,
 ) -> Floats:
-    """Return the probabilities of texts by a teacher, shape (texts, labels)."""
-    classifier, known = run_model(found, device=device, warn=reporter.warn), _out_of_fold(found, reporter)
+    """Return the probabilities of texts by a model, shape (texts, labels); those in `known` need no scoring."""
+    classifier = run_model(found, device=device, warn=reporter.warn)
     probabilities = np.zeros((len(texts), len(labels)), dtype=np.float32)
     for start in range(0, len(texts), _CHUNK):
         part = texts[start : start + _CHUNK]
@@ -141,7 +147,7 @@ def _score(
     return probabilities
 
 
-def _out_of_fold(found: FoundModel, reporter: TrainingReporter) -> dict[str, Floats]:
+def out_of_fold(found: FoundModel, reporter: Reporter) -> dict[str, Floats]:
     """Return the out-of-fold probabilities of the training texts of a cross-trained model, shape (labels,) each.
 
     Equal texts are in one fold, so a text has one row. Empty for another model, or where its data has changed.
@@ -153,11 +159,13 @@ def _out_of_fold(found: FoundModel, reporter: TrainingReporter) -> dict[str, Flo
     records = records_of(run, "train", labels, kept.sha256)
     if records is None:
         reporter.warn(
-            f"the training data of the teacher {found.name} is gone or has changed: texts that it was trained on have "
-            "the mean of all its members, not the probabilities of the one that was not trained on them"
+            f"the training data of {found.name} is gone or has changed: its out-of-fold probabilities are not used"
         )
         return {}
-    reporter.info(f"its {len(records):,} training texts: the probabilities of the member that was not trained on them")
+    reporter.info(
+        f"the {len(records):,} training texts of {found.name}: the probabilities of the member that was not trained "
+        "on them"
+    )
     probabilities = found.decision.probabilities(kept.logits)
     return {record.text: row for record, row in zip(records, probabilities, strict=True)}
 

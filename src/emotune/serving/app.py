@@ -20,7 +20,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +30,7 @@ from emotune.serving import openapi
 from emotune.serving.batching import OverloadError, ScoringError
 from emotune.serving.metrics import CONTENT_TYPE, Metrics
 from emotune.serving.models import BatchOptions, ServedModel, ServedModels
+from emotune.serving.page import page
 from emotune.serving.schema import (
     ErrorAnswer,
     HuggingFaceRequest,
@@ -99,7 +100,8 @@ class App:
         self.models = ServedModels(options.models, options.batches, self.metrics)
         self._tasks: set[asyncio.Task[None]] = set()
         self._api = openapi.document(options.max_texts, options.max_characters, key=options.api_key is not None)
-        self._page, self._page_policy = openapi.page(self._api)
+        self._docs = openapi.page(self._api)
+        self._page = page()
         answers: list[tuple[str, _Answer, list[str]]] = [
             ("/predict", self._predict, ["POST"]),
             ("/", self._root, ["GET", "POST"]),
@@ -372,10 +374,10 @@ class App:
         return Response(self.metrics.text(), media_type=CONTENT_TYPE)
 
     async def _root(self, request: Request) -> Response:
-        return await self._hugging_face(request) if request.method == "POST" else RedirectResponse("/docs")
+        return await self._hugging_face(request) if request.method == "POST" else _html(*self._page)
 
     async def _show_docs(self, _: Request) -> Response:
-        return HTMLResponse(self._page, headers={"content-security-policy": self._page_policy})
+        return _html(*self._docs)
 
     async def _show_api(self, _: Request) -> Response:
         return JsonResponse(self._api)
@@ -408,6 +410,10 @@ class _Exchange:
             more = [(name.encode(), value.encode()) for name, value in _SECURITY.items() if name.encode() not in own]
             message["headers"] = [*message["headers"], *more, (b"x-request-id", self.id.encode())]
         await self._send(message)
+
+
+def _html(content: str, policy: str) -> Response:
+    return HTMLResponse(content, headers={"content-security-policy": policy})
 
 
 async def _while_connected(request: Request, work: Awaitable[Response]) -> Response:

@@ -79,6 +79,8 @@ class Metrics:
             "emotune_batch_seconds", "Seconds of scoring a batch.", ["model"], buckets=_SECONDS, registry=registry
         )
         self.reloads = Counter("emotune_reloads", "Reloads of the models by outcome.", ["outcome"], registry=registry)
+        for outcome in ("success", "failure"):  # so that the first one is an increase
+            self.reloads.labels(outcome)
 
     def text(self) -> bytes:
         """Return the metrics in the format of Prometheus."""

@@ -17,10 +17,10 @@ from emotune.decision import Decision, probabilities
 from emotune.errors import ModelError, UsageError, did_you_mean
 from emotune.inference.classifier import EmotionClassifier, Prediction, Prepared, Rule, Scored, readable, run_model
 from emotune.inference.explain import Explanation
-from emotune.labels import Task, levels
+from emotune.labels import Task
 from emotune.serving.batching import Batcher
 from emotune.serving.metrics import Metrics, ModelMetrics
-from emotune.serving.schema import ModelInfo, RequestError
+from emotune.serving.schema import ModelInfo, RequestError, model_name
 
 _T = TypeVar("_T")
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -52,9 +52,7 @@ def named_models(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         name, _, model = argument.partition("=")
         if not model or Path(argument).exists():
-            path = Path(argument).absolute()
-            last = path.parent.name if path.name == "model" else path.name
-            name, model = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip(".-")[:64], argument
+            name, model = model_name(argument), argument
         if not NAME.fullmatch(name) or name == RELOAD:
             message = f"{name!r} cannot be the name of a model: letters, digits, _, . and -, but not {RELOAD!r}"
             raise UsageError(message, hint=f"Choose another name: emotune serve NAME={model}")
@@ -106,19 +104,8 @@ class ServedModel:
 
     def info(self) -> ModelInfo:
         """Describe the model."""
-        decision, manifest = self.classifier.decision, self.classifier.manifest
-        multi_label = decision.labels.task is Task.MULTI_LABEL
-        return ModelInfo(
-            name=self.name,
-            kind=manifest.kind,
-            task=str(decision.labels.task),
-            labels=list(decision.labels.names),
-            thresholds=dict(zip(decision.labels.names, decision.thresholds, strict=True)) if multi_label else None,
-            levels=levels(decision.labels),
-            language=self.classifier.language,
-            max_tokens=manifest.max_tokens,
-            digest=manifest.digest,
-        )
+        classifier = self.classifier
+        return ModelInfo.of(self.name, classifier.decision, classifier.manifest, classifier.language)
 
     def rule(self, level: str | None, threshold: float | None) -> Rule:
         """Return the rule of a request; raises RequestError."""

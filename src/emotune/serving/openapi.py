@@ -1,7 +1,5 @@
 """The OpenAPI document of the server, and the page that shows it."""
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from emotune import __version__
+from emotune.reports.writer import policy_source
 from emotune.serving.schema import (
     ErrorAnswer,
     HuggingFaceRequest,
@@ -46,6 +45,7 @@ _REFUSALS = {
     "500": "The model failed.",
     "503": "No answer in time.",
 }
+_OPEN = (("get", "/"), ("get", "/health"), ("get", "/ready"))  # they need no key
 _UNAUTHORIZED = {"401": "The key is missing, or not valid."}
 
 
@@ -79,7 +79,7 @@ def document(max_texts: int, max_characters: int, *, key: bool) -> dict[str, Any
             )
         },
         "/": {
-            "get": {"summary": "Go to /docs.", "responses": {"307": {"description": "The place."}}},
+            "get": _route("A page to try the models.", answer=None, media_type="text/html"),
             "post": {**hugging_face, "operationId": "classify"},
         },
         "/models/{name}": {"post": {**hugging_face, "operationId": "classify_by_name", "parameters": [name]}},
@@ -105,8 +105,8 @@ def document(max_texts: int, max_characters: int, *, key: bool) -> dict[str, Any
     if key:
         content["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, methods in found.items():
-            for operation in methods.values():
-                if path not in ("/health", "/ready") and "200" in operation["responses"]:
+            for method, operation in methods.items():
+                if (method, path) not in _OPEN:
                     operation["security"] = [{"key": []}]
                     operation["responses"] |= _error_answers(_UNAUTHORIZED)
     return content
@@ -119,11 +119,15 @@ def _route(
     answer: str | dict[str, Any] | None,
     body: tuple[dict[str, Any], dict[str, Any]] | None = None,
     refusals: dict[str, str] | None = None,
+    media_type: str = "text/plain",
 ) -> dict[str, Any]:
-    """Return an operation. answer: a schema, the name of one, or None for plain text. body: schema and example."""
+    """Return an operation.
+
+    answer: a schema, the name of one, or None for a text of the media type. body: schema and example.
+    """
     schema = {"$ref": f"#/components/schemas/{answer}"} if isinstance(answer, str) else answer
     content = (
-        {"text/plain": {"schema": {"type": "string"}}} if schema is None else {"application/json": {"schema": schema}}
+        {media_type: {"schema": {"type": "string"}}} if schema is None else {"application/json": {"schema": schema}}
     )
     found: dict[str, Any] = {
         "summary": summary,
@@ -151,6 +155,5 @@ def page(api: dict[str, Any]) -> tuple[str, str]:
     folder = Path(__file__).parent
     style = (folder / "docs.css").read_text(encoding="utf-8")
     template = environment.from_string((folder / "docs.html").read_text(encoding="utf-8"))
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; frame-ancestors 'none'"
+    policy = f"default-src 'none'; style-src {policy_source(style)}; frame-ancestors 'none'"
     return template.render(api=api, style=style), policy

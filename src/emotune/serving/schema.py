@@ -1,15 +1,30 @@
 """The JSON of requests and answers: emotune's own form, that of Hugging Face, that of text-embeddings-inference."""
 
+import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import from_json
 
+from emotune.artifact.manifest import Manifest
+from emotune.decision import Decision
 from emotune.errors import did_you_mean
+from emotune.labels import Task, levels
 
 _Form = TypeVar("_Form", bound="Form")
-Inputs = Annotated[str | list[str], Field(description="A text, or a list of texts.")]
+# a body of a megabyte may have half a million items that are no texts: one error is enough
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Inputs = Annotated[str | Texts, Field(description="A text, or a list of texts.")]
 _ONE_TEXT = {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 1}
 OneText = Annotated[list[str], WithJsonSchema(_ONE_TEXT)]  # a validator of the form refuses others, with a remedy
 # JSON has no integers: 3.0 is one
@@ -40,15 +55,26 @@ class Form(BaseModel):
     """The body of a request."""
 
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    _place: ClassVar[str] = ""  # of its keys in the body
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_key(cls, content: Any) -> Any:
+        """Raise RequestError for the first unknown key; pydantic would collect an error for each."""
+        keys = content if isinstance(content, dict) else ()
+        if (unknown := next((key for key in keys if key not in cls.model_fields), None)) is not None:
+            hint = did_you_mean(unknown[:100], cls.model_fields)
+            raise RequestError(422, f"unknown key {(cls._place + unknown)[:100]!r}", hint=hint)
+        return content
 
 
 class PredictRequest(Form):
     """emotune's own form: `text` or `texts`."""
 
     text: str | None = Field(None, description="A text.")
-    texts: list[str] | None = Field(None, description="Texts; the answer has their order.")
-    model: str | None = Field(None, description="The name of a model; by default the first one.")
-    level: str | None = Field(None, description="A coarser level, such as ekman or sentiment.")
+    texts: Texts | None = Field(None, description="Texts; the answer has their order.")
+    model: str | None = Field(None, max_length=100, description="The name of a model; by default the first one.")
+    level: str | None = Field(None, max_length=100, description="A coarser level, such as ekman or sentiment.")
     threshold: float | None = Field(
         None, ge=0, le=1, allow_inf_nan=False, description="A threshold for all labels, instead of the tuned ones."
     )
@@ -72,6 +98,8 @@ class PredictRequest(Form):
 class HuggingFaceParameters(Form):
     """The parameters of text classification; those of tokenizers are accepted and have no effect."""
 
+    _place = "parameters."
+
     top_k: TopK = None
     function_to_apply: Literal["sigmoid", "softmax", "none"] | None = Field(
         None,
@@ -94,7 +122,7 @@ class HuggingFaceRequest(Form):
 class TextEmbeddingsRequest(Form):
     """The form of text-embeddings-inference. Long texts are read in windows, whatever `truncate` is."""
 
-    inputs: str | list[str] | list[OneText] = Field(
+    inputs: str | Texts | Annotated[list[OneText], Field(fail_fast=True)] = Field(
         description="A text, a list of texts, or a list of lists with one text each."
     )
     raw_scores: bool = Field(False, description="Logits instead of probabilities.")
@@ -170,6 +198,29 @@ class ModelInfo(BaseModel):
     max_tokens: int | None
     digest: str | None
 
+    @classmethod
+    def of(cls, name: str, decision: Decision, manifest: Manifest, language: str | None) -> "ModelInfo":
+        """Describe a model."""
+        multi_label = decision.labels.task is Task.MULTI_LABEL
+        return cls(
+            name=name,
+            kind=manifest.kind,
+            task=str(decision.labels.task),
+            labels=list(decision.labels.names),
+            thresholds=dict(zip(decision.labels.names, decision.thresholds, strict=True)) if multi_label else None,
+            levels=levels(decision.labels),
+            language=language,
+            max_tokens=manifest.max_tokens,
+            digest=manifest.digest,
+        )
+
+
+def model_name(argument: str) -> str:
+    """Return the name of a model in requests: that of the run or the directory that a MODEL argument names."""
+    path = Path(argument).absolute()
+    last = path.parent.name if path.name == "model" else path.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip(".-")[:64]
+
 
 class ModelsAnswer(BaseModel):
     """The models; the first is the default."""
@@ -220,8 +271,5 @@ def parsed(form: type[_Form], content: dict[str, Any]) -> _Form:
     where = "".join(
         f"[{part}]" if isinstance(part, int) else f".{part}" for part in worst["loc"] if part not in _BRANCHES
     ).removeprefix(".")
-    if worst["type"] == "extra_forbidden":
-        fields = HuggingFaceParameters.model_fields if where.startswith("parameters.") else form.model_fields
-        raise RequestError(422, f"unknown key {where[:100]!r}", hint=did_you_mean(str(worst["loc"][-1])[:100], fields))
     message = worst["msg"].removeprefix("Value error, ")
     raise RequestError(422, f"{where[:100]}: {message}" if where else message)

@@ -25,7 +25,8 @@ from emotune.serving.metrics import MULTIPROCESS
 _MOST_CONNECTIONS = 4000
 _BACKLOG = 2048
 _IDLE = 60  # seconds that a connection without a request stays open; proxies reuse theirs
-_HEAD_BYTES, _HEAD_SECONDS = 1 << 15, 10.0  # of a request line and its headers
+_HEAD_BYTES, _HEAD_SECONDS = 1 << 15, 10.0  # of all but the body of a request
+_CHUNK_BYTES = 8  # around each byte of a body in chunks, at most
 _WRITE_SECONDS = 30.0  # in which a client has to read
 _GRACE = 0.5  # seconds in which a request may still come over an idle connection, when the server ends
 _AFTER_TIMEOUT = 5  # seconds beyond the time of a request until the end cancels it
@@ -34,11 +35,11 @@ _AFTER_TIMEOUT = 5  # seconds beyond the time of a request until the end cancels
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1 with limits for the head of a request and for slow readers, and an end that loses no request.
 
-    uvicorn has none of these limits. At the end, it closes idle connections at once, although a request may be on its
-    way.
+    uvicorn has none of these limits, and takes the trailers of a body for headers. At the end, it closes idle
+    connections at once, although a request may be on its way.
     """
 
-    _head_bytes = 0
+    _other_bytes = 0  # of a request, without its body
     _head_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
     _ending = False
@@ -53,11 +54,10 @@ class Protocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._other_bytes += len(data)
         super().data_received(data)
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
-                self._refuse(431)
+        if self._other_bytes > _HEAD_BYTES:
+            self._refuse(431)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -72,8 +72,16 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         if self._head_timer is None:
-            self._head_bytes = 0
+            self._other_bytes = 1
             self._head_timer = self.loop.call_later(_HEAD_SECONDS, self._refuse, 408)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_timer is not None:  # else it is a trailer
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._other_bytes -= (1 + _CHUNK_BYTES) * len(body)
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._stop_head_timer()
@@ -95,10 +103,10 @@ class Protocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: int) -> None:
-        """Answer a head that is too long or too slow, and end the connection; end one without a byte silently."""
+        """Answer a head that is too long or too slow, or long trailers; end a connection without a byte silently."""
         self._stop_head_timer()
         if not self.transport.is_closing():
-            if self._head_bytes:
+            if self._other_bytes and (self.cycle is None or not self.cycle.response_started):
                 self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
             self.transport.close()
 

@@ -9,8 +9,8 @@ from emotune.artifact.safety.files import items, read_json
 from emotune.errors import ModelError, Place
 
 # the largest in use, with 256,000 tokens, has 34 MB and 2 million values
-_MAX_BYTES = 40 << 20
-_MAX_VALUES = 3_000_000
+MAX_BYTES = 40 << 20
+MAX_VALUES = 3_000_000
 _MAX_VOCABULARY = 1_000_000
 _MAX_ADDED = 20_000
 _MAX_TOKEN = 1_000
@@ -22,7 +22,7 @@ _STEPS = ("normalizer", "pre_tokenizer", "post_processor")
 
 def require_safe_tokenizer(path: Path) -> None:
     """Raise ModelError for a tokenizer that is too large, makes texts grow, or has a slow regular expression."""
-    content = read_json(path, max_bytes=_MAX_BYTES, max_values=_MAX_VALUES, repeats=True)
+    content = read_json(path, max_bytes=MAX_BYTES, max_values=MAX_VALUES, repeats=True)
     try:
         _check_model(content.get("model"))
         _check_added(content.get("added_tokens"))

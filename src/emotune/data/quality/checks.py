@@ -9,6 +9,7 @@ from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
+from rich.cells import cell_len
 
 from emotune.data.label_names import looks_missing, similar_names
 from emotune.data.records import Corpus, Record, text_keys
@@ -226,3 +227,15 @@ _KINDS: dict[str, tuple[str, Callable[[str], tuple[int, int] | None]]] = {
     "one_character": ("nothing but one character, perhaps repeated", _one_character),
     "few_letters": ("few letters, and mostly other characters", _few_letters),
 }
+
+
+def clipped(text: str, room: int) -> str:
+    """The beginning of a text on one line of `room` columns, with escapes for invisible characters."""
+    whole = text.strip()
+    shown = visible(whole[: 4 * room])  # blanks may fold; the rest of a very long text is not read
+    if cell_len(shown) <= room and len(whole) <= 4 * room:
+        return shown
+    shown = shown[: room - 1]
+    while cell_len(shown) >= room:
+        shown = shown[:-1]
+    return shown.rstrip() + "…"

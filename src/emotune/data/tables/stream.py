@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import os
 import re
-import sys
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import BinaryIO, cast
 from emotune.data.formats.encoding import not_text
 from emotune.data.formats.packed import GZIP, ZIP
 from emotune.errors import DataError, MissingInputError, Place, UsageError
+from emotune.stdin import open_stdin
 
 STDIN = "-"
 BLOCK = 1 << 18  # bytes of a block, about, for a fast model
@@ -279,9 +279,10 @@ def after_last_record(delimiter: bytes) -> Cut:
 
 def _opened(path: Path) -> BinaryIO:
     if path == Path(STDIN):
-        if sys.stdin is None:
+        stdin = open_stdin()
+        if stdin is None:
             raise MissingInputError("stdin is closed", place=Place(Path("stdin")))
-        return sys.stdin.buffer
+        return stdin
     try:
         return path.open("rb")
     except FileNotFoundError:

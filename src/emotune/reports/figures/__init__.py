@@ -85,6 +85,7 @@ MIDDLE = "center_baseline"
 TITLE = "page-title-"  # how the ids of the title's lines begin in an SVG
 TITLE_SIZE, TITLE_LINE = 12, 0.25
 LONGEST_NAME = 2.2
+SCALE = 0.6  # of an axis: its ticks, their labels and its title
 ROWS_WIDTH = 2.3  # narrow, so that a phone need not make it much smaller
 LONGEST_SIDE = 40.0  # 6,000 pixels: rows of more labels than this holds get thinner
 POINTS = 72
@@ -137,11 +138,11 @@ class NamedRows:
 
 
 def named_rows(
-    names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float, below: float = 0.0
+    names: Sequence[str], counts: Sequence[str], heading: str, title: str, *, right: float, below: float = SCALE
 ) -> NamedRows:
     """Rows with names and, under `heading`, counts at their left.
 
-    right, below: inches that stay free beside the axes and under their scale.
+    right, below: inches that stay free beside the axes and under them.
     """
     row = min(0.24, LONGEST_SIDE / len(names))
     size = min(9.0, 0.55 * row * POINTS)
@@ -149,8 +150,8 @@ def named_rows(
     counts_width = max(text_width(text, size) for text in [heading, *counts])
     left = MARGIN + max(text_width(name, size) for name in names) + GAP + counts_width + GAP
     height = len(names) * row
-    figure = page(left + ROWS_WIDTH + right, below + 0.6 + height + 0.25, title)
-    axes = place_axes(figure, left, below + 0.6, ROWS_WIDTH, height)
+    figure = page(left + ROWS_WIDTH + right, below + height + 0.25, title)
+    axes = place_axes(figure, left, below, ROWS_WIDTH, height)
     axes.set(ylim=(len(names) - 0.5, -0.5), yticks=[])
     axes.spines["left"].set_visible(False)
     beside = axes.get_yaxis_transform()

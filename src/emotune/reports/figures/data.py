@@ -26,9 +26,9 @@ def label_counts(profile: Profile) -> Figure:
     order = np.argsort(-main.label_counts, kind="stable")
     counts = main.label_counts[order]
     names = [labels.names[i] for i in order]
-    rows = style.named_rows(
-        names, [f"{count:,}" for count in counts], "texts", f"Texts with each label, {main.name}", right=0.6
-    )
+    title = f"Texts with each label, {main.name}"
+    texts = [f"{count:,}" for count in counts]
+    rows = style.named_rows(names, texts, "texts", title, right=0.6, below=style.MARGIN)
     rows.axes.barh(np.arange(len(labels)), counts, color=style.BLUE, height=0.7)
     rows.axes.set(xlim=(0, max(1, int(counts.max()))), xticks=[])
     rows.axes.spines[:].set_visible(False)

@@ -230,7 +230,7 @@ def label_comparison(
     `MOST_ENTRIES` can be told apart.
     """
     order = np.argsort(-f1[0], kind="stable")  # NaN sorts last
-    below = _LINE * len(names) + style.GAP
+    below = style.SCALE + _LINE * len(names) + style.GAP
     counts = [f"{support[j]:,}" for j in order]
     rows = style.named_rows([labels[j] for j in order], counts, "support", title, right=0.3, below=below)
     axes, ordered = rows.axes, f1[:, order]
