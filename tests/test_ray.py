@@ -172,7 +172,8 @@ def wait_for(condition: Callable[[], Any]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_job_continues_where_it_was(
     how: signal.Signals, cluster: str, model: Path, table: Path, expected: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +202,7 @@ def test_an_interrupted_job_continues_where_it_was(
 # Folders
 
 
+@pytest.mark.slow
 def test_a_folder_becomes_folders_of_parts_and_a_bad_file_stops_no_other(
     cluster: str, model: Path, table: Path, expected: Path, tmp_path: Path
 ) -> None:
