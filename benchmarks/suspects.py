@@ -24,6 +24,7 @@ from emotune.artifact.opening import open_model
 from emotune.config.loading import config_from
 from emotune.data.corpus import load_stored_splits, resolve_data
 from emotune.data.quality.suspects import surprisals
+from emotune.data.records import targets_of
 from emotune.labels import in_order
 from emotune.reporter import NullReporter
 from emotune.runs.teacher import out_of_fold
@@ -72,9 +73,7 @@ def main() -> None:
     for vote in votes:
         voted.setdefault(vote["id"], []).append([int(vote[name]) for name in names])
     records = [record for record in corpus.splits["train"] if record.id in voted and record.text in known]
-    targets = np.zeros((len(records), len(names)), dtype=bool)
-    for i, record in enumerate(records):
-        targets[i, list(record.labels)] = True
+    targets = targets_of(records, len(names)) > 0
     probabilities = in_order(np.stack([known[record.text] for record in records]), found.decision.labels, corpus.labels)
     disputed = np.array(
         [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotune.data.quality.advice import Advice, percentage
-from emotune.data.quality.checks import Finding, clipped
+from emotune.data.quality.checks import Finding, clipped, row_json
 from emotune.data.quality.profile import Distribution, Profile
 from emotune.data.quality.suspects import Suspects
 from emotune.data.records import Record
@@ -81,10 +81,10 @@ class Inspection(Shown):
         findings = [_finding_json(finding) for finding in found.findings]
         for near in found.near:
             examples = [
-                {"row": _row_json(row, text=True), "near": _row_json(other, text=True), "similarity": round(alike, 3)}
+                {"row": row_json(row, text=True), "near": row_json(other, text=True), "similarity": round(alike, 3)}
                 for row, other, alike in near.examples
             ]
-            groups = [[_row_json(row) for row in group] for group in near.groups]
+            groups = [[row_json(row) for row in group] for group in near.groups]
             findings.append(_finding_json(near.finding) | {"groups": groups, "examples": examples})
         findings += [_finding_json(odd.finding) | {"excerpts": list(odd.excerpts)} for odd in found.oddities]
         return {
@@ -108,7 +108,7 @@ class Inspection(Shown):
             "cooccurrence": found.together.tolist(),
             "pairs": [vars(pair) for pair in found.pairs],
             "findings": findings,
-            "samples": {name: [_row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
+            "samples": {name: [row_json(row, text=True) for row in rows] for name, rows in self.samples.items()},
             "advice": [vars(advice) for advice in self.advice],
             "suspects": None
             if self.suspects is None
@@ -136,19 +136,13 @@ def _lengths_json(lengths: Distribution, limit: int | None = None) -> dict[str, 
     }
 
 
-def _row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
-    # the file is UTF-8, which has no halves of surrogate pairs
-    shown = {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else {}
-    return {"file": str(row.path), "line": row.line} | shown
-
-
 def _finding_json(finding: Finding) -> dict[str, Any]:
     return {
         "kind": finding.kind,
         "splits": list(finding.splits),
         "count": finding.count,
         "message": finding.message,
-        "rows": [_row_json(row) for row in finding.rows],
+        "rows": [row_json(row) for row in finding.rows],
     }
 
 

@@ -20,7 +20,7 @@ from emotune.data.records import Corpus, text_keys
 from emotune.data.tokens import TextEncoder
 from emotune.decision import Floats
 from emotune.errors import UsageError, install
-from emotune.labels import label_difference
+from emotune.labels import in_order, label_difference
 from emotune.reports import inspection as report
 from emotune.runs.layout import seen_in_training
 from emotune.runs.teacher import out_of_fold, score
@@ -110,8 +110,8 @@ def _suspects(judge: FoundModel, corpus: Corpus, number: int, reporter: Training
     probabilities = np.stack([each[record.text] for record in records]).astype(np.float64)
     surprising = surprisals(records, probabilities)
     worst = np.argsort(-surprising, kind="stable")[:number]
-    order = [judge.decision.labels.names.index(name) for name in names]
-    decided = judge.decision.decide(probabilities[worst][:, np.argsort(order)])[:, order]
+    own = judge.decision.labels
+    decided = in_order(judge.decision.decide(in_order(probabilities[worst], corpus.labels, own)), own, corpus.labels)
 
     def named(row: Floats, labels: Iterable[int]) -> dict[str, float]:
         return {names[j]: float(row[j]) for j in sorted(labels, key=lambda j: -row[j])}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html.entities import html5
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -239,3 +240,10 @@ def clipped(text: str, room: int) -> str:
     while cell_len(shown) >= room:
         shown = shown[:-1]
     return shown.rstrip() + "…"
+
+
+def row_json(row: Record, *, text: bool = False) -> dict[str, Any]:
+    """Return the place of a row, and its text if that is asked for."""
+    # the file is UTF-8, which has no halves of surrogate pairs
+    shown = {"text": row.text.encode("utf-8", "backslashreplace").decode("utf-8")} if text else {}
+    return {"file": str(row.path), "line": row.line} | shown

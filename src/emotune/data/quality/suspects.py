@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from emotune.data.quality.checks import clipped
+from emotune.data.quality.checks import clipped, row_json
 from emotune.data.records import Record
 from emotune.decision import Floats
 from emotune.display import FrameData, Shown, Table
@@ -59,16 +59,8 @@ class Suspects(Shown):
     def to_json(self) -> list[dict[str, Any]]:
         """Return the rows, with the probabilities of their labels and of those that are predicted."""
         return [
-            {
-                "file": str(each.record.path),
-                "line": each.record.line,
-                # the file is UTF-8, which has no halves of surrogate pairs
-                "text": each.record.text.encode("utf-8", "backslashreplace").decode("utf-8"),
-                "split": each.split,
-                "surprisal": each.surprisal,
-                "labels": each.labels,
-                "predicted": each.predicted,
-            }
+            row_json(each.record, text=True)
+            | {"split": each.split, "surprisal": each.surprisal, "labels": each.labels, "predicted": each.predicted}
             for each in self.rows
         ]
 
