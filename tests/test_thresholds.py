@@ -124,7 +124,8 @@ METHODS = [
     [Method("per_label", PRECISION, at_least=0.6)],
     candidates("macro_f1"),
     candidates("micro_f1"),
-    candidates("f_beta", 2.0),
+    candidates("f_beta", beta=2.0),
+    candidates("mean_f1", macro_weight=0.5),
 ]
 
 
@@ -267,19 +268,35 @@ def test_a_beta_weighs_recall(objective: str, name: str, beta: float) -> None:
         assert chosen == pytest.approx(best)
 
 
+def test_the_mean_of_both_f1s_lies_between_them() -> None:
+    p, t, _ = noisy_rows(400, num_labels=6, seed=2)
+    for weight, alone in ((1.0, "macro_f1"), (0.0, "micro_f1")):
+        for name in ("global", "per_label"):
+            found = choose(p, t, Method(name, "mean_f1", macro_weight=weight))
+            np.testing.assert_array_equal(found, choose(p, t, Method(name, alone)))
+    macro, both, micro = (
+        Method("global").figures(t, p >= choose(p, t, Method("per_label", objective, macro_weight=0.5)))
+        for objective in ("macro_f1", "mean_f1", "micro_f1")
+    )
+    assert macro["macro_f1"] > both["macro_f1"] > micro["macro_f1"]
+    assert macro["micro_f1"] < both["micro_f1"] < micro["micro_f1"]
+    with pytest.raises(ValueError, match="macro_weight"):
+        Method("global", "mean_f1", macro_weight=1.5)
+
+
 def test_a_beta_of_1_is_f1() -> None:
     p, t, folds = noisy_rows(60)
     for of_beta, of_one in (("f_beta", "macro_f1"), ("micro_f_beta", "micro_f1")):
         for name in ("global", "per_label"):
             expected = choose(p, t, Method(name, of_one))
             np.testing.assert_array_equal(choose(p, t, Method(name, of_beta, beta=1.0)), expected)
-        tuned = tune(p, t, decision(4), candidates(of_beta, 1.0), folds)
+        tuned = tune(p, t, decision(4), candidates(of_beta, beta=1.0), folds)
         assert tuned.out_of_fold_f1[of_beta] == pytest.approx(tuned.out_of_fold_f1[of_one])
 
 
 def test_a_small_beta_prefers_precision() -> None:
     p, t, folds = noisy_rows(400)
-    few, many = (tune(p, t, decision(4), candidates("f_beta", beta), folds).out_of_fold for beta in (0.25, 4.0))
+    few, many = (tune(p, t, decision(4), candidates("f_beta", beta=beta), folds).out_of_fold for beta in (0.25, 4.0))
     assert counting_metrics(t, few)["macro_precision"] > counting_metrics(t, many)["macro_precision"] + 0.1
     assert counting_metrics(t, few)["macro_recall"] < counting_metrics(t, many)["macro_recall"] - 0.1
 

@@ -180,6 +180,7 @@ def tune(
     method: str | None = None,
     objective: str | None = None,
     beta: float | None = None,
+    macro_weight: float | None = None,
     at_least: float | None = None,
     shrinkage: float | None = None,
     folds: int | None = None,
@@ -196,14 +197,16 @@ def tune(
 ) -> TuneOutcome:
     """Tune the thresholds of a model by cross-validation, in place or with `out` in a new model.
 
-    method, objective, beta, at_least, shrinkage, folds: settings of the section `tuning`; None as in training. data:
-    labelled data; None for the validation rows of the run. temperatures: `one` or `per_label` fits them too and folds
-    them into the new model. labels, task: for a model that does not state them. overrides: as in `evaluate`.
+    method, objective, beta, macro_weight, at_least, shrinkage, folds: settings of the section `tuning`; None as in
+    training. data: labelled data; None for the validation rows of the run. temperatures: `one` or `per_label` fits them
+    too and folds them into the new model. labels, task: for a model that does not state them. overrides: as in
+    `evaluate`.
     """
     given = {
         "method": method,
         "objective": objective,
         "beta": beta,
+        "macro_weight": macro_weight,
         "at_least": at_least,
         "shrinkage": shrinkage,
         "folds": folds,

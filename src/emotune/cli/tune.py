@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # values of tuning.method, of tuning.objective, and the number of temperatures that are fitted
 Method = StrEnum("Method", ["auto", "none", "global", "per_label", "shrunk"])
-Objective = StrEnum("Objective", ["macro_f1", "micro_f1", "f_beta", "micro_f_beta", "precision"])
+Objective = StrEnum("Objective", ["macro_f1", "micro_f1", "mean_f1", "f_beta", "micro_f_beta", "precision"])
 Temperatures = StrEnum("Temperatures", ["one", "per_label"])
 
 
@@ -36,6 +36,9 @@ def tune(
     method: Annotated[Method | None, typer.Option(help="How thresholds are chosen [default: as in training].")] = None,
     objective: Annotated[Objective | None, typer.Option(help="What they maximise [default: as in training].")] = None,
     beta: Annotated[float | None, typer.Option(help="f_beta: the weight of recall relative to precision.")] = None,
+    macro_weight: Annotated[
+        float | None, typer.Option(min=0, max=1, help="mean_f1: the weight of macro-F1 beside micro-F1.")
+    ] = None,
     at_least: Annotated[
         float | None, typer.Option(min=0, max=1, help="precision: the least precision of each label, out of fold.")
     ] = None,
@@ -83,10 +86,12 @@ def tune(
     asked = {
         "method": method and str(method),
         "objective": objective and str(objective),
-        **{"shrinkage": shrinkage, "folds": folds, "beta": beta, "at_least": at_least},
+        **{"shrinkage": shrinkage, "folds": folds, "beta": beta, "macro_weight": macro_weight, "at_least": at_least},
     }
     for name, number in asked.items():
-        if isinstance(number, float) and not (math.isfinite(number) and (number > 0 or name == "shrinkage")):
+        if isinstance(number, float) and not (
+            math.isfinite(number) and (number > 0 or name in ("shrinkage", "macro_weight"))
+        ):
             raise UsageError(f"--{name.replace('_', '-')} is a finite number above 0, not {number}")
     terminal = Terminal(quiet=quiet)
     request = TuneRequest(

@@ -262,15 +262,17 @@ class TrainingConfig(Section):
 
 
 class TuningConfig(Section):
-    """Tuning of thresholds and temperature on the validation logits."""
+    """Tuning of thresholds and temperature."""
 
     method: Literal["auto", "none", "global", "per_label", "shrunk"] = Field(
         default="shrunk", description="auto: the best of the others out of fold"
     )
-    objective: Literal["macro_f1", "micro_f1", "f_beta", "micro_f_beta", "precision"] = Field(
+    objective: Literal["macro_f1", "micro_f1", "mean_f1", "f_beta", "micro_f_beta", "precision"] = Field(
         default="macro_f1",
-        description="f_beta: macro-averaged; precision: the largest recall of each label at precision at_least",
+        description="mean_f1: the mean of macro-F1, with weight macro_weight, and micro-F1; f_beta: macro-averaged; "
+        "precision: the largest recall of each label at precision at_least",
     )
+    macro_weight: Number = Field(default=0.8, ge=0, le=1, description="weight of macro-F1 in mean_f1")
     beta: Number = Field(default=0.5, gt=0, description="weight of recall relative to precision in f_beta")
     at_least: Number = Field(
         default=0.8, gt=0, le=1, description="minimum out-of-fold precision of each label (precision)"

@@ -379,5 +379,6 @@ def thresholds_text(decision: Decision) -> str | None:
     tuning = decision.tuning
     if not tuning:
         return "not tuned"
-    beta = f" (beta {tuning['beta']:g})" if "beta" in tuning else ""
-    return f"{tuning['method']}, for {tuning['objective']}{beta}, on {tuning['rows']:,} rows of {tuning['split']}"
+    settings = [f"{key} {tuning[key]:g}" for key in ("beta", "macro_weight") if key in tuning]
+    more = f" ({', '.join(settings)})" if settings else ""
+    return f"{tuning['method']}, for {tuning['objective']}{more}, on {tuning['rows']:,} rows of {tuning['split']}"

@@ -119,8 +119,9 @@ def _decision(background: Background) -> list[Block]:
 def _tuning(tuning: Mapping[str, object]) -> list[tuple[str, str]]:
     """How thresholds were chosen, as far as the model records it."""
     found = []
-    for key in ("method", "objective", "folds", "rows", "split", "beta", "at_least"):
-        value, name = tuning.get(key), "precision of at least" if key == "at_least" else key
+    for key in ("method", "objective", "folds", "rows", "split", "beta", "macro_weight", "at_least"):
+        value = tuning.get(key)
+        name = {"at_least": "precision of at least", "macro_weight": "weight of macro-F1"}.get(key, key)
         if isinstance(value, str):
             found.append((name, metric_name(value)))
         elif isinstance(value, int | float):

@@ -43,6 +43,9 @@ def chooses_epoch(config: Config) -> bool:
     return has_epochs and (config.training.keep == "best" or config.training.patience is not None)
 
 
+_OBJECTIVE = ("objective", "beta", "macro_weight", "at_least")  # of a tuning
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A model to compare: its argument, its name in tables, and its run (None: it is not in a run)."""
@@ -66,7 +69,7 @@ class Candidate:
             return decision.decide(decision.probabilities(logits))
         # tuned as in its run, unless `emotune tune` has changed the settings
         config = TuningConfig(method="auto") if self.run is None else layout.read_config(self.run).tuning
-        tuned = {key: v for key, v in decision.tuning.items() if key in ("objective", "beta", "at_least")}
+        tuned = {key: v for key, v in decision.tuning.items() if key in _OBJECTIVE}
         method = {"method": "auto"} if config.method == "none" else {}
         return decide_out_of_fold(logits, targets, decision, TuningConfig(**(config.model_dump() | tuned | method)))
 

@@ -274,7 +274,10 @@ HEADLINES = (
     ("ece", "ECE"),
 )
 # further objectives of threshold tuning, and the metric of calibration
-_FURTHER = (("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("precision", "precision"), ("nll", "NLL"))
+_FURTHER = (
+    ("mean_f1", "mean of macro-F1 and micro-F1"),
+    *(("f_beta", "macro F-beta"), ("micro_f_beta", "micro F-beta"), ("precision", "precision"), ("nll", "NLL")),
+)
 
 
 def metric_name(key: str) -> str:

@@ -23,7 +23,8 @@ Folds = npt.NDArray[np.int64]
 PRECISION = "precision"
 _MICRO = ("micro_f1", "micro_f_beta")
 F_BETA = ("f_beta", "micro_f_beta")
-OBJECTIVES = ("macro_f1", "micro_f1", *F_BETA, PRECISION)
+MEAN_F1 = "mean_f1"
+OBJECTIVES = ("macro_f1", "micro_f1", MEAN_F1, *F_BETA, PRECISION)
 _SHRINKAGES = (40.0, 20.0, 10.0, 5.0)
 _CLIP = 1e-6  # of a threshold before its logit
 _DEMANDS = 11  # precisions tried from `at_least` to 1
@@ -37,9 +38,9 @@ class Method:
     Names: `global`, one threshold for all labels; `per_label`, one for each label; `shrunk`, one for each label, pulled
     towards the global one in logit space: with n positives it has the weight n / (n + shrinkage).
 
-    Objectives: macro- or micro-averaged F1; F-beta (macro `f_beta`, or `micro_f_beta`), in which recall counts `beta`
-    times as much as precision; `precision`, the largest recall of each label with an out-of-fold precision of
-    `at_least`.
+    Objectives: macro- or micro-averaged F1; `mean_f1`, their mean, with weight `macro_weight` for macro-F1; F-beta
+    (macro `f_beta`, or `micro_f_beta`), in which recall counts `beta` times as much as precision; `precision`, the
+    largest recall of each label with an out-of-fold precision of `at_least`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Method:
     shrinkage: float = 0.0
     beta: float = 0.5
     at_least: float = 0.8
+    macro_weight: float = 0.8
 
     def __post_init__(self) -> None:
         methods = ("global", "per_label", "shrunk")
@@ -56,6 +58,8 @@ class Method:
             raise ValueError("the objective precision needs the method per_label")
         if not (0 < self.beta < np.inf and 0 < self.at_least <= 1):
             raise ValueError(f"beta is above 0 and at_least within 0 to 1, not {self.beta} and {self.at_least}")
+        if not 0 <= self.macro_weight <= 1:
+            raise ValueError(f"macro_weight is within 0 to 1, not {self.macro_weight}")
 
     @property
     def weight(self) -> float:
@@ -68,6 +72,9 @@ class Method:
         if self.objective == PRECISION:
             names += ["macro_precision", "macro_recall", "micro_precision", "micro_recall"]
         more = f_beta_metrics(targets, decided, self.beta) if self.objective in F_BETA else {}
+        if self.objective == MEAN_F1:
+            weight = self.macro_weight
+            more = {MEAN_F1: weight * counted["macro_f1"] + (1 - weight) * counted["micro_f1"]}
         return {name: counted[name] for name in names} | more
 
     def __str__(self) -> str:
@@ -76,12 +83,12 @@ class Method:
         return f"shrunk ({self.shrinkage:g})" if self.name == "shrunk" else self.name.replace("_", " ")
 
 
-def candidates(objective: str, beta: float = 0.5) -> list[Method]:
-    """Return the methods that are compared for an F-score, the simplest first."""
+def candidates(objective: str, **settings: float) -> list[Method]:
+    """Return the methods that are compared for an F-score, the simplest first. settings: of the objective."""
     return [
-        Method("global", objective, beta=beta),
-        *(Method("shrunk", objective, shrinkage, beta) for shrinkage in _SHRINKAGES),
-        Method("per_label", objective, beta=beta),
+        Method("global", objective, **settings),
+        *(Method("shrunk", objective, shrinkage, **settings) for shrinkage in _SHRINKAGES),
+        Method("per_label", objective, **settings),
     ]
 
 
@@ -145,7 +152,7 @@ def choose(probabilities: Floats, targets: Bools, method: Method, folds: Folds |
 def _choose_each(probabilities: Floats, targets: Bools, methods: Sequence[Method], folds: Folds | None) -> list[Floats]:
     """Return the thresholds of each method; methods for an F-score combine the same two sets of thresholds."""
     first, support = methods[0], targets.sum(axis=0)
-    if any((method.objective, method.beta) != (first.objective, first.beta) for method in methods):
+    if any(method != replace(first, name=method.name, shrinkage=method.shrinkage) for method in methods):
         raise ValueError("methods can only be compared by one objective")
     if first.objective == PRECISION:
         return [at_precision(probabilities, targets, method.at_least, folds) for method in methods]
@@ -165,35 +172,58 @@ def _choose_each(probabilities: Floats, targets: Bools, methods: Sequence[Method
 
 
 def _best_for_all(cuts: Cuts, method: Method) -> float:
-    """Return the single threshold with the best F-score; 0.5 without positives."""
+    """Return the single threshold with the best score; 0.5 without positives."""
     total = cuts.support.sum()
     if total == 0:
         return 0.5
-    micro, beta = method.objective in _MICRO, method.weight
+    beta, shares = method.weight, _shares(method)
     # with descending threshold, each score changes a sum over labels: of F-beta for macro, of hits for micro
-    scores, steps = cuts.scores.ravel(), np.diff(cuts.hits if micro else cuts.f_beta(beta)).ravel()
+    scores = cuts.scores.ravel()
     order = np.argsort(-scores, kind="stable")
     thresholds, possible = _between(scores[order])
-    reached = np.concatenate([[0.0], np.cumsum(steps[order])])
-    if micro:
-        reached = (1 + beta * beta) * reached / (np.arange(len(reached)) + beta * beta * total)
+    reached = np.zeros(len(order) + 1)
+    if shares[0]:
+        reached[1:] = shares[0] / len(cuts.hits) * np.cumsum(np.diff(cuts.f_beta(beta)).ravel()[order])
+    if shares[1]:
+        hits = np.concatenate([[0.0], np.cumsum(np.diff(cuts.hits).ravel()[order])])
+        reached += shares[1] * (1 + beta * beta) * hits / (np.arange(len(hits)) + beta * beta * total)
     return float(thresholds[np.where(possible, reached, -1.0).argmax()])
 
 
+def _shares(method: Method) -> tuple[float, float]:
+    """Return the weights of the macro- and the micro-averaged F-score in the objective."""
+    if method.objective == MEAN_F1:
+        return method.macro_weight, 1 - method.macro_weight
+    return (0.0, 1.0) if method.objective in _MICRO else (1.0, 0.0)
+
+
 def _best_for_each(cuts: Cuts, method: Method) -> Floats:
-    """Return the thresholds of the labels that together reach the best F-score."""
-    labels, beta = np.arange(len(cuts.hits)), method.weight
-    if method.objective not in _MICRO:
-        best = np.where(cuts.possible, cuts.f_beta(beta), -1.0).argmax(axis=1)
-        return np.asarray(cuts.thresholds[labels, best])
-    # micro-F is a ratio of sums; Dinkelbach's iteration (1967) finds the cuts that maximise it
-    weight = beta * beta
-    f, reached = -1.0, 0.0
-    while reached > f:
-        f = reached
-        best = np.where(cuts.possible, (1 + weight) * cuts.hits - f * cuts.passed, -np.inf).argmax(axis=1)
-        most = (1 + weight) * cuts.hits[labels, best].sum()
-        reached = float(most / max(best.sum() + weight * cuts.support.sum(), 1.0))
+    """Return the thresholds of the labels that together reach the best score.
+
+    Micro-F is a ratio of sums; Dinkelbach's iteration (1967) finds the cuts that maximise it. For `mean_f1`, the cut of
+    one label at a time is changed to the best beside the others, until none changes.
+    """
+    labels, (macro, micro) = np.arange(len(cuts.hits)), _shares(method)
+    weight, own = method.weight * method.weight, cuts.f_beta(method.weight)
+    best = np.where(cuts.possible, own, -1.0).argmax(axis=1)
+    if macro and micro:
+        score, reached = -1.0, 0.0
+        while reached > score:
+            score = reached
+            for j in labels:
+                hits = cuts.hits[labels, best].sum() - cuts.hits[j, best[j]] + cuts.hits[j]
+                size = best.sum() - best[j] + cuts.passed + weight * cuts.support.sum()
+                both = macro / len(labels) * own[j] + micro * (1 + weight) * hits / np.maximum(size, 1)
+                best[j] = np.where(cuts.possible[j], both, -1.0).argmax()
+            size = max(float(best.sum() + weight * cuts.support.sum()), 1.0)
+            reached = macro * own[labels, best].mean() + micro * (1 + weight) * cuts.hits[labels, best].sum() / size
+    elif micro:
+        f, reached = -1.0, 0.0
+        while reached > f:
+            f = reached
+            best = np.where(cuts.possible, (1 + weight) * cuts.hits - f * cuts.passed, -np.inf).argmax(axis=1)
+            most = (1 + weight) * cuts.hits[labels, best].sum()
+            reached = float(most / max(best.sum() + weight * cuts.support.sum(), 1.0))
     return np.asarray(cuts.thresholds[labels, best])
 
 

@@ -14,6 +14,7 @@ from emotune.scoring import calibration, metrics
 from emotune.scoring.folds import stratified_folds
 from emotune.scoring.thresholds import (
     F_BETA,
+    MEAN_F1,
     PRECISION,
     FoldThresholds,
     Method,
@@ -41,10 +42,11 @@ def methods_of(config: TuningConfig) -> list[Method]:
     """Return the methods that the tuner chooses among; the objective precision has one."""
     if config.objective == PRECISION:
         return [Method("per_label", PRECISION, at_least=config.at_least)]
+    settings = {"beta": config.beta, "macro_weight": config.macro_weight}
     if config.method == "auto":
-        return candidates(config.objective, config.beta)
+        return candidates(config.objective, **settings)
     shrinkage = config.shrinkage if config.method == "shrunk" else 0.0
-    return [Method(config.method, config.objective, shrinkage, config.beta)]
+    return [Method(config.method, config.objective, shrinkage, **settings)]
 
 
 def start_decision(labels: LabelSet, config: DecisionConfig) -> Decision:
@@ -75,6 +77,8 @@ def tune_decision(
         objective |= {"at_least": config.at_least, "unreached": never}
     elif config.objective in F_BETA:
         objective["beta"] = config.beta
+    elif config.objective == MEAN_F1:
+        objective["macro_weight"] = config.macro_weight
     record = {
         "method": str(tuned.method),
         **objective,

@@ -31,7 +31,7 @@ from emotune.runs import layout
 from emotune.runs.layout import CachedRows, cached_rows
 from emotune.scoring.calibration import Calibration, calibrate, rescaled_thresholds
 from emotune.scoring.folds import stratified_folds
-from emotune.scoring.thresholds import F_BETA, PRECISION, FoldThresholds, Tuned, precision_and_recall
+from emotune.scoring.thresholds import F_BETA, MEAN_F1, PRECISION, FoldThresholds, Tuned, precision_and_recall
 from emotune.scoring.tuning import FOLD_SEED, finite, temperature_warnings, tune_decision
 
 _CARD = "README.md"
@@ -207,6 +207,8 @@ def _settings(request: TuneRequest, found: FoundModel) -> TuningConfig:
     config, asked = TuningConfig(**(start.model_dump() | dict(request.asked))), request.asked
     if "beta" in asked and config.objective not in F_BETA:
         raise UsageError("--beta belongs to an F-beta", hint="Add: --objective f_beta")
+    if "macro_weight" in asked and config.objective != MEAN_F1:
+        raise UsageError("--macro-weight belongs to the mean of both F1s", hint="Add: --objective mean_f1")
     if config.objective == PRECISION and ("shrinkage" in asked or asked.get("method") in ("global", "shrunk")):
         raise UsageError("the objective precision needs each label's own threshold", hint="Omit --method.")
     if "shrinkage" in asked and config.method != "shrunk":
