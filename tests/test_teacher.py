@@ -22,6 +22,7 @@ from emotune.data.records import Corpus
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from emotune.reporter import NullReporter
 from emotune.runs import teacher
+from emotune.scoring.thresholds import Method, choose
 from emotune.training.session import Session, Taught
 from test_linear_kinds import trained
 
@@ -192,6 +193,34 @@ def test_a_student_is_trained_from_texts_beside(kind: str, run: Path, base: Path
     if kind == "ngrams":
         assert json.loads(result.stdout)["validation"]["macro_f1"] > 0.9
     assert call("evaluate", out, "--json").exit_code == 0
+
+
+def test_thresholds_are_chosen_on_what_a_cross_trained_teacher_says_of_the_training_rows(
+    run: Path, base: Path, tmp_path: Path
+) -> None:
+    data, own = tiny.multi_label(base), tmp_path / "teacher"
+    made = call("train", "starter", "--data", data, "--out", own, "--folds", 2, "--set", "model.kind=tfidf")
+    assert made.exit_code == 0, made.output
+    arguments = ["train", "starter", "--data", data, "--set", "model.kind=ngrams", "--set", "tuning.rows=teacher"]
+    refused = call(*arguments, "--out", tmp_path / "without")
+    assert refused.exit_code == 2
+    assert "tuning.rows teacher needs a teacher" in refused.stderr
+    refused = call(*arguments, "--out", tmp_path / "without", *settings(teacher=run))
+    assert refused.exit_code == 2
+    assert "has no out-of-fold probabilities of these rows" in refused.stderr
+    assert not (tmp_path / "without").exists()
+    done = call(*arguments, "--out", tmp_path / "student", *settings(teacher=own), "--set", "tuning.method=per_label")
+    assert done.exit_code == 0, done.output
+    assert "validation: " in done.stderr
+    student, rows = emotune.load(tmp_path / "student").decision, load_file(own / "oof.safetensors")
+    expected = choose(student.probabilities(rows["logits"]), rows["targets"] > 0.5, Method("per_label"))
+    np.testing.assert_allclose(student.thresholds, expected, atol=1e-5)
+    assert student.tuning["split"] == "train, out of fold by the teacher"
+    assert student.tuning["rows"] == len(rows["targets"])
+    judged = call("evaluate", tmp_path / "student", "--data", data, "--split", "valid", "--json")
+    assert "tuned on these rows" not in judged.output
+    card = (tmp_path / "student" / "model" / "README.md").read_text()
+    assert "rows of train, out of fold by the teacher" in card
 
 
 def test_members_of_a_cross_training_share_the_teacher(run: Path, base: Path, tmp_path: Path) -> None:

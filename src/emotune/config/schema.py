@@ -281,6 +281,11 @@ class TuningConfig(Section):
         default=10.0, ge=0, description="positives at which a label's own threshold counts half (shrunk)"
     )
     folds: int = Field(default=5, ge=2, description="folds of the cross-validation")
+    rows: Literal["valid", "teacher"] = Field(
+        default="valid",
+        description="rows that choose the thresholds of a training; teacher: the training rows, by the out-of-fold "
+        "probabilities of data.teacher",
+    )
     calibrate: bool = Field(default=True, description="fold one temperature into the last layer")
 
 

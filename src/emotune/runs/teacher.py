@@ -31,6 +31,7 @@ from emotune.training.session import Taught
 
 _CHUNK, _BATCH = 1024, 64  # texts between reports of progress, and in a batch
 _LONGEST_FRAGMENT = 8  # words
+_CROSS_TRAINED = "Train one on the same data: emotune train RECIPE --folds 5 --out DIR, then --set data.teacher=DIR"
 
 
 def teach(
@@ -39,11 +40,14 @@ def teach(
     """Return the teacher's probabilities of the training texts; None without a teacher.
 
     resumed: the run that is resumed, which may have kept them; None for a new one. Raises MissingInputError for a
-    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels, and DataError for a
-    file that cannot be read.
+    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels or without the
+    probabilities that `tuning.rows` needs, and DataError for a file that cannot be read.
     """
     data = config.data
+    chooses = config.tuning.rows == "teacher"
     if data.teacher is None:
+        if chooses:
+            raise UsageError("tuning.rows teacher needs a teacher", hint=_CROSS_TRAINED)
         return None
     records = [record for record in corpus.splits["train"] if record.text.strip()]
     more = [*_unlabelled(data), *_fragments(records, data.fragments, config.training.seed)]
@@ -56,8 +60,12 @@ def teach(
             kept = None if resumed is None else _kept(resumed, digest, probabilities.shape)
             if kept is None:
                 found = _open(data.teacher, corpus.labels)
+                known = out_of_fold(found, reporter)
+                if chooses and any(record.text not in known for record in records):
+                    message = f"tuning.rows teacher: {data.teacher} has no out-of-fold probabilities of these rows"
+                    raise UsageError(message, hint=_CROSS_TRAINED)
                 reporter.info(note)
-                kept = score(found, out_of_fold(found, reporter), corpus.labels, texts, reporter, device)
+                kept = score(found, known, corpus.labels, texts, reporter, device)
             else:
                 reporter.info(f"teacher {data.teacher}: the run has its probabilities of {len(texts):,} texts")
             probabilities = kept

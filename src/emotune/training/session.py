@@ -56,8 +56,8 @@ class Session:
 
     source: the pretrained checkpoint that the model starts from; None without one. started: when the training time
     starts, by `time.perf_counter`. emoji_records: rows of emoji and emoticons that stand alone. train_records: the
-    labelled training rows. rows, targets (n, labels): all that the model is trained on; a teacher adds texts and makes
-    targets soft. Validation targets are the labels alone.
+    labelled training rows; taught: what a teacher says of texts. rows, targets (n, labels): all that the model is
+    trained on; a teacher adds texts and makes targets soft. Validation targets are the labels alone.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Session:
         reporter: TrainingReporter,
         taught: Taught | None = None,
     ) -> None:
-        self.started = time.perf_counter()
+        self.started, self.taught = time.perf_counter(), taught
         self.config, self.corpus, self.source, self.tuning = config, corpus, source, tuning_of(config)
         self.published = tell_published(corpus, config.data, reporter)
         self.start = start_decision(corpus.labels, config.decision)

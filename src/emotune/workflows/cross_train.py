@@ -246,7 +246,7 @@ class _Folds:
         changed = {
             "data": {"fold": [number, self.num_folds]},
             "training": {"folds": None, **({"keep": "last", "patience": None} if has_steps else {})},
-            "tuning": {"calibrate": False},
+            "tuning": {"calibrate": False, "rows": "valid"},
             "tracking": {"run_name": f"{config.tracking.run_name or config.name}-fold-{number}"},
         }
         sections = {key: getattr(config, key).model_copy(update=values) for key, values in changed.items()}

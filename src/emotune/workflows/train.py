@@ -23,17 +23,17 @@ from emotune.config.loading import recipe_names
 from emotune.config.schema import Config
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
-from emotune.data.records import Corpus
-from emotune.decision import Decision
+from emotune.data.records import Corpus, targets_of
+from emotune.decision import Decision, logit
 from emotune.display import FrameData, Shown, Table
 from emotune.errors import ConfigError, DataError, MissingInputError, Place, UsageError
-from emotune.labels import Task
+from emotune.labels import Task, positives
 from emotune.reporter import NullReporter, Reporter
 from emotune.reports.card import CardFacts, make_card
 from emotune.reports.tables import chosen_thresholds, percent, validation_scores
 from emotune.runs import backup, layout, teacher, tracking
 from emotune.runs import resume as resuming
-from emotune.runs.layout import save_rows
+from emotune.runs.layout import Floats, save_rows
 from emotune.runs.lock import locked, require_unlocked
 from emotune.runs.log import cut_log
 from emotune.scoring.calibration import fit_temperature
@@ -47,6 +47,8 @@ from emotune.training.session import FittedModel, Session, Taught, fit_model
 
 if TYPE_CHECKING:
     from emotune.training.network import StepSession, TrainedNetwork
+
+_CLIP = 1e-7  # of a teacher's probability before its logit
 
 
 @dataclass(frozen=True)
@@ -471,9 +473,11 @@ def _finish(
             temperature = fit_temperature(logits, targets, corpus.labels.task)
             trained.divide_logits(stage, temperature)
             logits = logits / np.float32(temperature)
-        tuned_on = {"split": "valid", "data_sha256": session.fingerprints["valid"]["sha256"]}
-        decision, tuned = tune_decision(logits, targets, session.start, session.tuning, tuned_on)
+        decision, tuned = _tuned(session, logits)
         validation = session.metrics(logits) | ({} if tuned is None else tuned.out_of_fold_f1)
+        if tuned is not None and session.tuning.rows == "teacher":
+            decided = decision.decide(decision.probabilities(logits))
+            validation |= tuned.method.figures(positives(targets), decided)
         write_json(stage / DECISION, decision.to_json())
         facts = _card_facts(session, trained, findings, validation, temperature)
         write_file(stage / "README.md", make_card(facts, decision))
@@ -494,9 +498,21 @@ def _finish(
         reporter.warn(warning)
     if tuned is not None:
         reporter.info(chosen_thresholds(tuned))
-    else:
+    if tuned is None or session.tuning.rows == "teacher":
         reporter.info(f"validation: {validation_scores(validation)}")
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
+
+
+def _tuned(session: Session, logits: Floats) -> tuple[Decision, Tuned | None]:
+    """Tune the thresholds on the validation logits, or on what the teacher says, out of fold, of the training rows."""
+    split, of, targets = "valid", "valid", session.valid_targets
+    if session.tuning.rows == "teacher":
+        assert session.taught is not None, "the teacher was checked"
+        split, of = "train", "train, out of fold by the teacher"
+        targets = targets_of(session.train_records, len(session.corpus.labels))
+        logits = logit(session.taught.of(session.train_records).astype(np.float64), _CLIP).astype(np.float32)
+    tuned_on = {"split": of, "data_sha256": session.fingerprints[split]["sha256"]}
+    return tune_decision(logits, targets, session.start, session.tuning, tuned_on)
 
 
 def _card_facts(
