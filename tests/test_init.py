@@ -126,16 +126,6 @@ def test_a_share_lies_between_the_encoder_and_the_model(run: Path, base: Path) -
         config_from({"model": {"init_share": 0.5}})
 
 
-def test_a_bilstm_starts_from_a_bilstm(base: Path, tmp_path: Path) -> None:
-    small = ("model.kind=bilstm", "model.embedding_size=8", "model.hidden_size=6", "model.layers=1")
-    settings = [part for setting in small for part in ("--set", setting)]
-    call("train", "starter", *tiny.options(base, tiny.multi_label(base), epochs=1), *settings, "--out", tmp_path / "a")
-    changed = {key.removeprefix("model."): yaml.safe_load(value) for key, _, value in (s.partition("=") for s in small)}
-    started = session(base, tmp_path / "a", tiny.multi_label(base), **changed)
-    for name, value in load_file(tmp_path / "a/model/model.safetensors").items():
-        torch.testing.assert_close(started.model.state_dict()[name], value, rtol=0, atol=0)
-
-
 # A training
 
 
@@ -182,7 +172,7 @@ def test_models_without_fitting_weights_are_refused(run: Path, base: Path, tmp_p
     exported, both = tmp_path / "export", tmp_path / "both"
     call("ensemble", run, tiny.ngrams(base), "--out", both)
     for model, kind, remedy in (
-        ("default", "onnx", "the run that it was exported from"),
+        ("default", "onnx", "An export has no PyTorch weights"),
         (tiny.ngrams(base), "tfidf", "a trained model of kind encoder"),
         (both, "ensemble", str(both / "model/members")),
     ):
@@ -203,4 +193,4 @@ def test_another_architecture_is_refused(run: Path, base: Path) -> None:
 
 def test_other_kinds_have_no_such_setting() -> None:
     with pytest.raises(ConfigError, match="init"):
-        config_from({"model": {"kind": "tfidf", "init": "runs/any"}})
+        config_from({"model": {"kind": "bilstm", "init": "runs/any"}})

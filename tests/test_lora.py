@@ -116,7 +116,7 @@ def test_adapters_are_added_to_the_weights_of_another_model(checkpoint: Checkpoi
     for parameter in other.parameters():
         nn.init.normal_(parameter)
     labels = LabelSet(("anger", "fear", "joy"))
-    assert encoders.start_from(model, other, labels, labels) == ["anger", "fear", "joy"]
+    assert encoders.start_from(model, other, labels, labels, EncoderConfig()) == ["anger", "fear", "joy"]
     adapters.merge(model)
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, other.state_dict()[name], rtol=0, atol=0)

@@ -328,23 +328,17 @@ def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], ta
 
 
 def start_from(
-    model: PreTrainedModel,
-    other: PreTrainedModel,
-    known: LabelSet,
-    labels: LabelSet,
-    share: float = 1.0,
-    *,
-    own_mean: bool = False,
+    model: PreTrainedModel, other: PreTrainedModel, known: LabelSet, labels: LabelSet, config: EncoderConfig
 ) -> list[str]:
-    """Move the weights of a network towards those of another one of the same architecture.
+    """Move the weights of a network towards those of another one, by `init_share`.
 
-    known: the labels of the other one. In the last layer, the rows of labels that both have are copied. share: of the
-    other one in all other weights; tokens that only it has are copied. own_mean: the network has a mean layer; it stays
-    as it is if the other one has none. Return the labels that both have. Raises ConfigError for another architecture.
+    known: the labels of the other one. The rows of the last layer of labels that both have are copied, and so are the
+    embeddings of tokens that only the other one has. A mean layer that it lacks stays as it is. Return the labels that
+    both have. Raises ConfigError for another architecture.
     """
     last, others = final_linear(model), final_linear(other)
     kept = [last]
-    if own_mean and model.config.num_hidden_layers == other.config.num_hidden_layers + 1:
+    if config.pooling == "mean" and model.config.num_hidden_layers == other.config.num_hidden_layers + 1:
         kept.append(model.get_submodule(layer_names(model)[-1]))
     words, other_words = (m.get_input_embeddings().weight for m in (model, other))
     add_embeddings(model, {number: other_words[number] for number in range(len(words), len(other_words))})
@@ -356,7 +350,7 @@ def start_from(
     shared = {i: rows[label_key(name)] for i, name in enumerate(labels.names) if label_key(name) in rows}
     with torch.no_grad():
         for name, parameter in own.items():
-            parameter.lerp_(theirs[name], share)
+            parameter.lerp_(theirs[name], config.init_share)
         for parameter, given in zip(last.parameters(), others.parameters(), strict=True):
             parameter[list(shared)] = given[list(shared.values())]
     return [labels.names[i] for i in shared]

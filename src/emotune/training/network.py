@@ -44,8 +44,7 @@ class StepSession(Session):
         init: FoundModel | None = None,
     ) -> None:
         super().__init__(config, corpus, source, reporter, taught)
-        self.kind, self.init = kind, init
-        self.checkpoint = source.directory if init is None else init.directory
+        self.kind, self.checkpoint = kind, source.directory if init is None else init.directory
         target = precision.pick(device)
         self.precision = precision.choose(config.training.precision, target)
         each = f", in each of {processes.count()} processes" if processes.count() > 1 else ""
@@ -72,19 +71,18 @@ class StepSession(Session):
             reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
 
     def _start_from(self, init: FoundModel, reporter: TrainingReporter) -> None:
-        labels, settings = self.corpus.labels, self.config.network
-        own_mean = isinstance(settings, EncoderConfig) and settings.pooling == "mean"
+        labels, settings = self.corpus.labels, self.config.model
+        assert isinstance(settings, EncoderConfig), "other kinds have no such setting"
         other, known = self.kind.load(init.directory), init.decision.labels
         try:
-            shared = encoders.start_from(self.model, other, known, labels, settings.init_share, own_mean=own_mean)
+            shared = encoders.start_from(self.model, other, known, labels, settings)
         except ConfigError as error:
             hint = "Set model.encoder, layers, pooling and head as that model has them"
             hint += f": it was made from {init.manifest.encoder}." if init.manifest else f": model.encoder={init.name}."
             raise ConfigError(f"model.init {init.name}: {error.message}", hint=hint) from None
-        named = f": {', '.join(shared)}" if shared else ""
-        part = "" if settings.init_share == 1 else f" (share {settings.init_share:g})"
-        head = f"with its head for {len(shared)} of {len(labels)} labels{named}"
-        reporter.info(f"starting from {init.name}{part}, {head}")
+        share = "" if settings.init_share == 1 else f" (share {settings.init_share:g})"
+        head = f"{len(shared)} of {len(labels)} labels" + (f": {', '.join(shared)}" if shared else "")
+        reporter.info(f"starting from {init.name}{share}, with its head for {head}")
 
     def examples(self, records: Sequence[Record]) -> Examples:
         encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)

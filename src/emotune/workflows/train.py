@@ -22,7 +22,7 @@ from emotune.atomic import how_to_restore, require_writable, staged, write_file,
 from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, Kind, TrainedKind, find_kind
 from emotune.config.loading import recipe_names
 from emotune.config.schema import Config
-from emotune.config.settings import NetworkConfig
+from emotune.config.settings import EncoderConfig
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
 from emotune.data.records import Corpus, Record, text_keys
@@ -355,7 +355,7 @@ def resolved_config(config: Config, source: DataSource) -> Config:
     model = config.model
     if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
         model = model.model_copy(update={"encoder": str(encoder.resolve())})
-    if isinstance(model, NetworkConfig):
+    if isinstance(model, EncoderConfig):
         model = model.model_copy(update={"init": _absolute_model(model.init)})
     return config.model_copy(update={"data": data, "model": model})
 
@@ -399,13 +399,13 @@ def _with_initial_model(material: Material, reporter: Reporter) -> tuple[Materia
     invalid one, UsageError for one of another kind.
     """
     settings, corpus = material.config.model, material.corpus
-    if not isinstance(settings, NetworkConfig) or settings.init is None:
+    if not isinstance(settings, EncoderConfig) or settings.init is None:
         return material, None
     found = open_model(settings.init)
     if found.kind != settings.kind:
         hint = f"Name a trained model of kind {settings.kind}."
         if isinstance(find_kind(found.kind), ExportedKind):
-            hint = "An export has no PyTorch weights: name the run that it was exported from, or train one first."
+            hint = "An export has no PyTorch weights. Name a run, such as one of: emotune train goemotions"
         elif found.members:
             hint = f"Name one of its members, such as {found.members[0].model.directory}."
         raise UsageError(f"model.init {found.name} is a model of kind {found.kind}, not {settings.kind}", hint=hint)
