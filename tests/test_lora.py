@@ -111,6 +111,17 @@ def test_adapters_start_without_an_effect_and_merge_with_theirs(family: str, che
         torch.testing.assert_close(model(**batch).logits, expected, rtol=0, atol=1e-5)
 
 
+def test_adapters_are_added_to_the_weights_of_another_model(checkpoint: Checkpoint) -> None:
+    other, model = build(checkpoint("bert"), adapter="none", lora_rank=16), build(checkpoint("bert"))
+    for parameter in other.parameters():
+        nn.init.normal_(parameter)
+    labels = LabelSet(("anger", "fear", "joy"))
+    assert encoders.start_from(model, other, labels, labels, EncoderConfig()) == ["anger", "fear", "joy"]
+    adapters.merge(model)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, other.state_dict()[name], rtol=0, atol=0)
+
+
 def test_the_saved_model_is_plain(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
     model = moved(build(checkpoint(family))).eval()
     batch = batch_of(checkpoint(family), model)

@@ -78,6 +78,15 @@ class EncoderConfig(NetworkConfig):
     """A pretrained encoder with a new head."""
 
     kind: Literal["encoder"] = "encoder"
+    init: str | None = Field(
+        default=None,
+        min_length=1,
+        description="encoder model of the same architecture that the network starts from, with its tokenizer and its "
+        "head of the labels that both have: a run, a model or a hub id; null: the encoder alone",
+    )
+    init_share: Number = Field(
+        default=1.0, gt=0, le=1, description="share of that model in the weights at the start; the rest: the encoder"
+    )
     layers: int | None = Field(default=None, ge=1, description="number of encoder layers, from the bottom; null: all")
     pooling: Literal["class", "mean"] = Field(
         default="class",
@@ -113,6 +122,13 @@ class EncoderConfig(NetworkConfig):
         description="names or patterns (*.query) of the linear layers with an adapter; null: all within the encoder's "
         "layers",
     )
+
+    @field_validator("init_share")
+    @classmethod
+    def _belongs_to_a_model(cls, share: float, info: ValidationInfo) -> float:
+        if share != 1 and info.data.get("init") is None:
+            raise ValueError("applies only with another model to start from, which model.init=MODEL names")
+        return share
 
     @field_validator("adapter")
     @classmethod

@@ -33,6 +33,11 @@ def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if ".lora_" in name}
 
 
+def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters besides those of adapters, by their names in a model without adapters."""
+    return {name.replace(".base_layer.", "."): p for name, p in model.named_parameters() if ".lora_" not in name}
+
+
 def merge(model: PreTrainedModel) -> None:
     """Merge the adapters into the weights of their layers, in place; nothing happens to a model without."""
     if not parameters(model):

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from emotune.config.settings import EncoderConfig, NetworkConfig
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ConfigError, ModelError, OutputError, Place
-from emotune.labels import LabelSet, Task
+from emotune.labels import LabelSet, Task, label_key
 from emotune.models import adapters, heads
 from emotune.models.scoring import Scorer, pick_device
 
@@ -325,6 +325,47 @@ def start_at_priors(model: PreTrainedModel, targets: npt.NDArray[np.float32], ta
     if bias is not None:
         with torch.no_grad():
             bias.copy_(torch.as_tensor(prior, dtype=bias.dtype))
+
+
+def start_from(
+    model: PreTrainedModel, other: PreTrainedModel, known: LabelSet, labels: LabelSet, config: EncoderConfig
+) -> list[str]:
+    """Move the weights of a network towards those of another one, by `init_share`.
+
+    known: the labels of the other one. The rows of the last layer of labels that both have are copied, and so are the
+    embeddings of tokens that only the other one has. A mean layer that it lacks stays as it is. Return the labels that
+    both have. Raises ConfigError for another architecture.
+    """
+    last, others = final_linear(model), final_linear(other)
+    kept = [last]
+    if config.pooling == "mean" and model.config.num_hidden_layers == other.config.num_hidden_layers + 1:
+        kept.append(model.get_submodule(layer_names(model)[-1]))
+    words, other_words = (m.get_input_embeddings().weight for m in (model, other))
+    add_embeddings(model, {number: other_words[number] for number in range(len(words), len(other_words))})
+    own, theirs = _without(model, kept), _without(other, [others])
+    if {name: p.shape for name, p in theirs.items()} != {name: p.shape for name, p in own.items()}:
+        message = f"it is a network of {_size(other)}, and the configuration describes one of {_size(model)}"
+        raise ConfigError(message)
+    rows = {label_key(name): row for row, name in enumerate(known.names)}
+    shared = {i: rows[label_key(name)] for i, name in enumerate(labels.names) if label_key(name) in rows}
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.lerp_(theirs[name], config.init_share)
+        for parameter, given in zip(last.parameters(), others.parameters(), strict=True):
+            parameter[list(shared)] = given[list(shared.values())]
+    return [labels.names[i] for i in shared]
+
+
+def _without(model: PreTrainedModel, parts: Sequence[nn.Module]) -> dict[str, nn.Parameter]:
+    """Return the parameters without those of some parts and of adapters, by their names without adapters."""
+    left_out = {id(parameter) for part in parts for parameter in part.parameters()}
+    return {name: p for name, p in adapters.plain_parameters(model).items() if id(p) not in left_out}
+
+
+def _size(model: PreTrainedModel) -> str:
+    settings = model.config
+    size = f"{settings.num_hidden_layers} layers, width {settings.hidden_size}"
+    return f"type {settings.model_type}, {size}, {settings.vocab_size:,} tokens"
 
 
 def divide_logits(model: PreTrainedModel, temperature: float | npt.NDArray[np.float64]) -> None:

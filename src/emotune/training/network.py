@@ -8,10 +8,12 @@ import torch
 from transformers import PreTrainedModel
 
 from emotune import hub
+from emotune.artifact.opening import FoundModel
 from emotune.config.kinds import TrainedKind
 from emotune.config.schema import Config
 from emotune.config.settings import EncoderConfig
 from emotune.data.records import Corpus, Record, targets_of
+from emotune.errors import ConfigError
 from emotune.models import adapters, losses
 from emotune.models import encoder as encoders
 from emotune.models.encoder import TorchBackend, update_layer
@@ -24,7 +26,11 @@ from emotune.training.session import SCORING_BATCH, Floats, Session, Taught
 
 
 class StepSession(Session):
-    """A training step by step: the network and its token ids, ready for the training loop."""
+    """A training step by step: the network and its token ids, ready for the training loop.
+
+    init: the model whose weights and tokenizer it starts from; None for those of `source`. Raises ConfigError for one
+    of another architecture.
+    """
 
     def __init__(
         self,
@@ -35,20 +41,23 @@ class StepSession(Session):
         device: str,
         reporter: TrainingReporter,
         taught: Taught | None = None,
+        init: FoundModel | None = None,
     ) -> None:
         super().__init__(config, corpus, source, reporter, taught)
-        self.kind, self.checkpoint = kind, source.directory
+        self.kind, self.checkpoint = kind, source.directory if init is None else init.directory
         target = precision.pick(device)
         self.precision = precision.choose(config.training.precision, target)
         each = f", in each of {processes.count()} processes" if processes.count() > 1 else ""
         reporter.info(f"training on {target.type if each else target} in {self.precision.reason}{each}")
         torch.manual_seed(config.training.seed)  # everything else uses a generator of its own
         self.accelerator = make_accelerator(str(target), self.precision.name)
-        self.model = kind.build(self.checkpoint, config.model, corpus.labels, target)
+        self.model = kind.build(source.directory, config.model, corpus.labels, target)
         self.encoder = encoders.text_encoder(self.checkpoint, self.model)
         self.train = replace(self.examples(self.rows), targets=self.targets)
         self.valid = self.examples(corpus.splits["valid"])
         encoders.start_at_priors(self.model, self.train.targets, corpus.labels.task)
+        if init is not None:
+            self._start_from(init, reporter)
         # a loss, or a parameter name to freeze or exempt, that does not fit is reported before anything is written
         losses.require_suited(config.loss, corpus.labels.task)
         encoders.freeze(self.model, config.network)
@@ -60,6 +69,20 @@ class StepSession(Session):
         if cut := self.train.encoded.num_cut:
             texts = "text is" if cut == 1 else "texts are"
             reporter.info(f"{cut:,} training {texts} cut to {config.network.max_length} tokens (model.max_length)")
+
+    def _start_from(self, init: FoundModel, reporter: TrainingReporter) -> None:
+        labels, settings = self.corpus.labels, self.config.model
+        assert isinstance(settings, EncoderConfig), "other kinds have no such setting"
+        other, known = self.kind.load(init.directory), init.decision.labels
+        try:
+            shared = encoders.start_from(self.model, other, known, labels, settings)
+        except ConfigError as error:
+            hint = "Set model.encoder, layers, pooling and head as that model has them"
+            hint += f": it was made from {init.manifest.encoder}." if init.manifest else f": model.encoder={init.name}."
+            raise ConfigError(f"model.init {init.name}: {error.message}", hint=hint) from None
+        share = "" if settings.init_share == 1 else f" (share {settings.init_share:g})"
+        head = f"{len(shared)} of {len(labels)} labels" + (f": {', '.join(shared)}" if shared else "")
+        reporter.info(f"starting from {init.name}{share}, with its head for {head}")
 
     def examples(self, records: Sequence[Record]) -> Examples:
         encoded = self.encoder.cut([r.text for r in records], self.config.network.max_length)

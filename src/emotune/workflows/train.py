@@ -15,25 +15,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emotune import hub
-from emotune.artifact.manifest import DECISION, DEFAULT, nearest_run, seal, versions
+from emotune.artifact.manifest import CARD, DECISION, DEFAULT, nearest_run, run_of, seal, versions
+from emotune.artifact.opening import FoundModel, open_model
 from emotune.artifact.safety.files import read_json
 from emotune.atomic import how_to_restore, require_writable, staged, write_file, write_json
 from emotune.config.kinds import EnsembleKind, ExportedKind, FittedKind, Kind, TrainedKind, find_kind
 from emotune.config.loading import recipe_names
 from emotune.config.schema import Config
+from emotune.config.settings import EncoderConfig
 from emotune.data.corpus import DataSource, fingerprints, has_validation, is_name, load_corpus, locate, resolve_data
 from emotune.data.quality.checks import check
-from emotune.data.records import Corpus, targets_of
+from emotune.data.records import Corpus, Record, targets_of, text_keys
 from emotune.decision import Decision, logit
 from emotune.display import FrameData, Shown, Table
 from emotune.errors import ConfigError, DataError, MissingInputError, Place, UsageError
 from emotune.labels import Task, positives
 from emotune.reporter import NullReporter, Reporter
-from emotune.reports.card import CardFacts, make_card
+from emotune.reports.card import CardFacts, make_card, published_of
 from emotune.reports.tables import chosen_thresholds, percent, validation_scores
 from emotune.runs import backup, layout, teacher, tracking
 from emotune.runs import resume as resuming
-from emotune.runs.layout import Floats, save_rows
+from emotune.runs.layout import Floats, records_of, save_rows
 from emotune.runs.lock import locked, require_unlocked
 from emotune.runs.log import cut_log
 from emotune.scoring.calibration import fit_temperature
@@ -197,9 +199,10 @@ def train_on(
         if config.checkpoint is not None:
             source = hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
             reporter.info(f"encoder {config.checkpoint.encoder} from {source.origin}")
+        material, init = _with_initial_model(material, reporter)
     material = with_teacher(material, out if resume else None, reporter, device)
     with processes.together():
-        session = _session(material, source, device, reporter)
+        session = _session(material, source, init, device, reporter)
     network = _as_network(session)
     if network is None and processes.count() > 1:
         reporter.info(f"one of the {processes.count()} processes fits this kind of model; the others wait for it")
@@ -354,6 +357,8 @@ def resolved_config(config: Config, source: DataSource) -> Config:
     model = config.model
     if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
         model = model.model_copy(update={"encoder": str(encoder.resolve())})
+    if isinstance(model, EncoderConfig):
+        model = model.model_copy(update={"init": _absolute_model(model.init)})
     return config.model_copy(update={"data": data, "model": model})
 
 
@@ -389,7 +394,45 @@ def findings_of(corpus: Corpus, reporter: TrainingReporter) -> list[str]:
     return findings
 
 
-def _session(material: Material, source: hub.Source | None, device: str, reporter: TrainingReporter) -> Session:
+def _with_initial_model(material: Material, reporter: Reporter) -> tuple[Material, FoundModel | None]:
+    """Return the model that a network starts from (`model.init`), if any, and the input with a note about it.
+
+    Warns of validation texts that it was trained on. Raises MissingInputError for a missing model, ModelError for an
+    invalid one, UsageError for one of another kind.
+    """
+    settings, corpus = material.config.model, material.corpus
+    if not isinstance(settings, EncoderConfig) or settings.init is None:
+        return material, None
+    found = open_model(settings.init)
+    if found.kind != settings.kind:
+        hint = f"Name a trained model of kind {settings.kind}."
+        if isinstance(find_kind(found.kind), ExportedKind):
+            hint = "An export has no PyTorch weights. Name a run, such as one of: emotune train goemotions"
+        elif found.members:
+            hint = f"Name one of its members, such as {found.members[0].model.directory}."
+        raise UsageError(f"model.init {found.name} is a model of kind {found.kind}, not {settings.kind}", hint=hint)
+    known = np.isin(text_keys(corpus.splits["valid"]), text_keys(_texts_of(found))).sum()
+    if known:
+        number = f"{known:,} of the {len(corpus.splits['valid']):,} validation texts"
+        reporter.warn(f"{found.name} was trained on {number}, which inflates the validation scores")
+    card = found.directory / CARD
+    published = published_of(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else []
+    data = ", ".join(f"{data_set.title} (licence: {data_set.licence})" for data_set in published)
+    note = f"the network starts from the model {found.name}" + (f", which was trained on {data}" if data else "")
+    return replace(material, corpus=replace(corpus, description=(*corpus.description, note))), found
+
+
+def _texts_of(model: FoundModel) -> Sequence[Record]:
+    """Return the training rows of a model; none where they are not at hand."""
+    run, trained_on = run_of(model.directory), model.manifest and model.manifest.data.get("train")
+    if run is None or not trained_on:
+        return []
+    return records_of(run, "train", model.decision.labels, str(trained_on["sha256"])) or []
+
+
+def _session(
+    material: Material, source: hub.Source | None, init: FoundModel | None, device: str, reporter: TrainingReporter
+) -> Session:
     """Return the data, and for a network also the model, ready for the training."""
     config, corpus = material.config, material.corpus
     kind = find_kind(config.model.kind)
@@ -399,7 +442,7 @@ def _session(material: Material, source: hub.Source | None, device: str, reporte
         from emotune.training.network import StepSession
 
         assert source is not None, "a network is built from a checkpoint, or for its tokenizer"
-        return StepSession(config, kind, corpus, source, device, reporter, material.taught)
+        return StepSession(config, kind, corpus, source, device, reporter, material.taught, init)
     session = Session(config, corpus, source, reporter, material.taught)
     ignored = [
         f"{name}.{key}"
