@@ -92,8 +92,9 @@ def _reduced(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
     """
     settings = copy.deepcopy(model.config)
     _list_layers(settings, kept)
-    attention = model.config._attn_implementation
-    smaller = AutoModelForSequenceClassification.from_config(settings, attn_implementation=attention)
+    smaller = AutoModelForSequenceClassification.from_config(
+        settings, attn_implementation=model.config._attn_implementation, dtype=torch.float32
+    )
     weights, names = model.state_dict(), layer_names(model)
     moved = {place: names[layer - 1] for place, layer in zip(layer_names(smaller), kept, strict=True)}
 
