@@ -49,8 +49,8 @@ class Measured:
     def speed(self) -> float:
         return statistics.median(self.speeds)
 
-    def slower(self, student: "Measured") -> float:
-        """How many times as fast the student is."""
+    def times_slower(self, student: "Measured") -> float:
+        """Return how many times as fast the student is: the median of the ratios of each turn."""
         return statistics.median(a / b for a, b in zip(student.speeds, self.speeds, strict=True))
 
 
@@ -103,7 +103,7 @@ def main() -> None:
             model.speeds.append(measure(model))
     rows: list[dict[str, Any]] = []
     for model in models:
-        times = model.slower(models[0])
+        times = model.times_slower(models[0])
         rows.append({"model": model.name, "texts_per_second": round(model.speed), "student_is_faster": round(times, 2)})
         rows[-1] |= {"megabytes": round(model.megabytes, 1), "load_seconds": round(model.load_seconds, 3)}
         print(
