@@ -1,14 +1,15 @@
 """The speed, size and scores of a student beside other models, on one core, from texts to logits in process.
 
     taskset -c 1 python benchmarks/students.py STUDENT --others TFIDF default --data FILE [--texts 43000] [--turns 5]
-    taskset -c 1 python benchmarks/students.py EXPORT --others RUN OTHER-EXPORT --data FILE --labelled DATA
+    taskset -c 1 python benchmarks/students.py EXPORT --others OTHER-EXPORT --data FILE --labelled DATA
 
 FILE has one text per line, or is a TSV file with the text in its first column (GoEmotions); it is repeated until there
 are enough texts. The models take turns, and each is measured by the processor time of this process, which other
 processes hardly change. A slow model scores a tenth of the texts, or a hundredth. Prints the median of the turns, the
 time to load each model, its size, and how many times as fast the student is: the median of the turns' ratios. DATA is
-labelled data as `emotune evaluate --data` takes it: macro-F1 and micro-F1 of each model, with thresholds out of fold,
-show what an export costs. The last line is one JSON object.
+labelled data as `emotune evaluate --data` takes it, for macro-F1 and micro-F1 of each model with thresholds out of
+fold. Each model has thresholds of its own, which alone moves macro-F1 by up to 0.01: `emotune export` says what an
+export loses at the same thresholds. The last line is one JSON object.
 """
 
 import argparse
