@@ -159,6 +159,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_and_its_line(write, text: st
         ("data:\n  labels:\n  - a\n  - 1\n", "own.yaml:4: data.labels.1 should be a valid string; put quotes"),
         ("data:\n  labels: joy\n", "own.yaml:2: data.labels is a list, such as [joy], not 'joy'"),
         (
+            "model:\n  layers: 0\n",
+            "own.yaml:2: model.layers is a number of layers, or a list of layers from the bottom",
+        ),
+        ("model:\n  layers: [3,\n   1]\n", "own.yaml:2: model.layers is a number of layers, or a list"),
+        ("model: {layers: true}\n", "own.yaml:1: model.layers is a number of layers"),
+        (
             "data:\n  split: [1, 2, 3]\n",
             "own.yaml:2: data.split needs three fractions (train, valid, test) that add up",
         ),

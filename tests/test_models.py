@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, pipeline
 
+import tiny
 from emotune.config.settings import EncoderConfig
 from emotune.decision import Decision
 from emotune.errors import ConfigError, ModelError
@@ -123,9 +125,34 @@ def test_an_encoder_can_be_reduced_to_its_lowest_layers(family: str, checkpoint:
     torch.testing.assert_close(plain(**batch).logits, lower(**batch).logits, rtol=0, atol=2e-6)
 
 
-def test_more_layers_than_there_are_cannot_be_used(checkpoint: Checkpoint) -> None:
-    with pytest.raises(ConfigError, match=r"model.layers is 3, but the encoder has 2 layers"):
-        build(checkpoint("bert"), layers=3)
+def test_an_encoder_can_be_reduced_to_some_of_its_layers(family: str, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    source = checkpoint(family)
+    whole, upper = build(source).eval(), build(source, layers=[2]).eval()
+    assert encoders.layer_names(upper) == (LAYER[family].format(0).removesuffix("."),)
+    weights = whole.state_dict()
+    for name, found in upper.state_dict().items():
+        theirs = weights[name.replace(LAYER[family].format(0), LAYER[family].format(1))]
+        torch.testing.assert_close(found, theirs, rtol=0, atol=0)
+    encoders.save(upper, source, encoders.text_encoder(source, upper), tmp_path)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
+    batch = batch_of(source, upper)
+    torch.testing.assert_close(plain(**batch).logits, upper(**batch).logits, rtol=0, atol=2e-6)
+
+
+def test_chosen_layers_follow_each_other(base: Path) -> None:
+    source = tiny.encoder(base, layers=4)
+    whole, some = build(source).eval(), build(source, layers=[1, 3, 4]).eval()
+    layers = whole.base_model.encoder.layer
+    del layers[1]
+    batch = batch_of(source, whole)
+    torch.testing.assert_close(some(**batch).logits, whole(**batch).logits, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layers", [3, [1, 3]], ids=str)
+def test_more_layers_than_there_are_cannot_be_used(layers: int | list[int], checkpoint: Checkpoint) -> None:
+    message = f"model.layers is {layers}, but the encoder has 2 layers"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        build(checkpoint("bert"), layers=layers)
 
 
 def test_weights_in_half_precision_are_trained_in_full(checkpoint: Checkpoint, tmp_path: Path) -> None:

@@ -195,6 +195,15 @@ def test_a_former_run_is_replaced_when_asked(copied: Path, base: Path, tmp_path:
     verify(copied / "model")
 
 
+def test_a_trained_model_starts_and_teaches_a_smaller_one(run: Path, base: Path) -> None:
+    options = tiny.options(base, tiny.multi_label(base), epochs=1)
+    smaller = ["--set", f"model.encoder={run / 'model'}", "--set", "model.layers=[2]", "--set", f"data.teacher={run}"]
+    call("train", "starter", *options, *smaller, "--out", "small")
+    assert json.loads(Path("small/model/config.json").read_text())["num_hidden_layers"] == 1
+    assert "| layers of the encoder | 2 |" in Path("small/model/README.md").read_text()
+    verify(Path("small/model"))
+
+
 def test_an_unfinished_run_is_taken_over(copied: Path, base: Path) -> None:
     (copied / "model").rename(copied / ".model.1234.part")
     call("train", "starter", *tiny.options(base, tiny.multi_class(base), epochs=1), "--out", copied)

@@ -1,5 +1,6 @@
 """The section `model`: the settings of each kind of model. `kinds` has the table of the kinds."""
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -87,7 +88,10 @@ class EncoderConfig(NetworkConfig):
     init_share: Number = Field(
         default=1.0, gt=0, le=1, description="share of that model in the weights at the start; the rest: the encoder"
     )
-    layers: int | None = Field(default=None, ge=1, description="number of encoder layers, from the bottom; null: all")
+    layers: int | list[int] | None = Field(
+        default=None,
+        description="number of encoder layers, from the bottom; or a list of them, where 1 is the lowest; null: all",
+    )
     pooling: Literal["class", "mean"] = Field(
         default="class",
         description="input of the head; class: as the transformers class has it, mostly the first token; "
@@ -129,6 +133,15 @@ class EncoderConfig(NetworkConfig):
         if share != 1 and info.data.get("init") is None:
             raise ValueError("applies only with another model to start from, which model.init=MODEL names")
         return share
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers_ascend(cls, found: Any) -> Any:
+        numbers = found if isinstance(found, list) else [found]
+        whole = found is None or all(type(number) is int and number > 0 for number in numbers)
+        if not whole or not numbers or any(a >= b for a, b in pairwise(numbers)):
+            raise ValueError("is a number of layers, or a list of layers from the bottom, such as [1, 3, 6]")
+        return found
 
     @field_validator("adapter")
     @classmethod

@@ -125,10 +125,14 @@ class TrainedNetwork:
     def settings(self) -> dict[str, str]:
         """The settings that the model card shows."""
         config, model = self.session.config, self.session.config.model
-        rate, lora = f"encoder {config.optimizer.lr:g}", {}
+        rate, parts = f"encoder {config.optimizer.lr:g}", {}
+        if isinstance(model, EncoderConfig) and model.layers is not None:
+            parts["layers of the encoder"] = (
+                f"the lowest {model.layers}" if isinstance(model.layers, int) else ", ".join(map(str, model.layers))
+            )
         if isinstance(model, EncoderConfig) and model.adapter == "lora":
             rate = f"adapters {config.optimizer.adapter_lr:g}"
-            lora = {"adapters": f"LoRA of rank {model.lora_rank}, merged into the weights"}
+            parts["adapters"] = f"LoRA of rank {model.lora_rank}, merged into the weights"
         return {
             "precision": self.session.precision.reason,
             "epochs": f"{config.training.epochs}, weights of the {config.training.keep} epoch",
@@ -137,7 +141,7 @@ class TrainedNetwork:
             "loss": f"{config.loss.name}, weights {config.loss.weights}",
             "moving average": f"{config.training.ema:g}",
             "frozen": config.network.freeze,
-            **lora,
+            **parts,
             "seed": str(config.training.seed),
             "interrupted": "yes" if self.interrupted else "no",
         }
