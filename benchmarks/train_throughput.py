@@ -205,12 +205,16 @@ def profile(trainer: Trainer) -> None:
     lengths, size = trainer.train.encoded.lengths, trainer.config.training.batch_size
     batches = shuffled_buckets(lengths, size, np.random.default_rng(0))
     with cpu_shortcuts.applied(trainer.core, trainer.accelerator.device):
-        for rows in batches[:-_PROFILED]:
+        for rows in batches[:WARM_UP]:
+            trainer._step(1, [rows])
+        spent.clear()
+        counted = batches[WARM_UP:-_PROFILED]
+        for rows in counted:
             trainer._step(1, [rows])
         whole = spent.pop("step")
         spent["rest"] = whole - sum(spent.values())
         for part, seconds in sorted(spent.items(), key=lambda item: -item[1]):
-            print(f"{part:16} {1000 * seconds / (len(batches) - _PROFILED):7.1f} ms a step {seconds / whole:6.1%}")
+            print(f"{part:16} {1000 * seconds / len(counted):7.1f} ms a step {seconds / whole:6.1%}")
         with torch.profiler.profile() as profiler:
             for rows in batches[-_PROFILED:]:
                 trainer._step(1, [rows])
