@@ -33,7 +33,8 @@ from emotune.inference.classifier import load
 from emotune.labels import LabelSet
 from emotune.models import bilstm, export
 from emotune.models import encoder as encoders
-from emotune.models.onnx import Scorer
+from emotune.models.onnx import Scorer, feed
+from emotune.models.quantize import compressed
 from emotune.scoring.parity import Limits, Parity
 
 LABELS = LabelSet(("anger", "fear", "joy", "sadness"))
@@ -54,11 +55,11 @@ def _traced_once() -> Iterator[None]:
     traced: dict[str, export.Exported] = {}
     make = export.make_graph
 
-    def make_once(found: FoundModel) -> export.Exported:
+    def make_once(found: FoundModel, *, one_length: bool = False) -> export.Exported:
         weights = found.directory / "model.safetensors"
         key = file_digest(weights) if weights.is_file() else str(found.directory)
         if key not in traced:
-            traced[key] = make(found)
+            traced[key] = make(found, one_length=one_length)
         return traced[key]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -110,6 +111,7 @@ def logits_of_graph(made: export.Exported, texts: list[str], folder: Path) -> np
 @pytest.mark.parametrize(
     "family",
     [
+        "bert",
         "distilbert",
         "deberta-v2",
         "modernbert",
@@ -167,6 +169,48 @@ def test_a_score_does_not_depend_on_its_batch(exported: Path) -> None:
     for batch_size in (1, 2, 5):
         np.testing.assert_allclose(found.predict_proba(TEXTS, batch_size=batch_size), alone, atol=CLOSE, rtol=0)
     assert found.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("profile", ["exact", "compact", "fast"])
+def test_rows_of_any_lengths_share_a_batch_and_have_the_logits_of_one_alone(
+    profile: str, checkpoint: Callable[[str], Path], tmp_path: Path
+) -> None:
+    made = export.make_graph(open_model(str(classifier(checkpoint("bert"), tmp_path / "model"))))
+    random = np.random.default_rng(0)
+    rows = [random.integers(0, 20, length) for length in (1, 2, 3, 5, 7, 8, 15, 16, 17, 30, 31, 32)]
+    graph = made.graph
+    if profile != "exact":
+        graph = compressed(graph, profile, [feed(rows, packed=True)])
+    (tmp_path / "graph.onnx").write_bytes(export.serialized(graph))
+    scorer = Scorer(tmp_path / "graph.onnx", 1)
+    assert made.packed
+    assert scorer.packed
+    alone = np.concatenate([scorer.run([row]) for row in rows])
+    assert np.abs(np.diff(alone, axis=0)).min() > 0
+    for _ in range(20):
+        some = random.permutation(len(rows))[: random.integers(1, len(rows) + 1)]
+        np.testing.assert_array_equal(scorer.run([rows[i] for i in some]), alone[some])
+
+
+def test_few_rows_are_shared_out_to_the_threads(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    run = Scorer.run
+    monkeypatch.setattr(Scorer, "run", lambda self, rows: sizes.append(len(rows)) or run(self, rows))
+    texts = [f"happy {'tea ' * i}" for i in range(20)]
+    for threads, expected in ((1, [16, 4]), (2, [5, 5, 5, 5]), (30, [1] * 20)):
+        sizes.clear()
+        load(exported, threads=threads).logits(texts)
+        assert sorted(sizes, reverse=True) == expected
+
+
+def test_a_row_without_tokens_is_scored_beside_others(exported: Path) -> None:
+    found = load(exported)
+    assert not found.needs_one_length
+    rows = [np.array(row, np.int32) for row in ([3, 4, 5], [], [6])]
+    np.testing.assert_array_equal(
+        found.score_rows(rows, 8, None).logits,
+        np.concatenate([found.score_rows([row], 8, None).logits for row in rows]),
+    )
 
 
 def test_equal_texts_are_computed_once(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,8 +401,9 @@ def test_a_profile_compresses_the_graph_by_typical_texts(
     assert done.exit_code == 0, done.output
     profile, samples = seen
     assert profile == "fast"
-    assert sum(map(len, samples)) == tiny.SPLITS["train"]
-    assert all(rows.ndim == 2 and rows.dtype == np.int64 for rows in samples)
+    assert sum(len(each["lengths"]) for each in samples) == tiny.SPLITS["train"]
+    assert all(len(each["input_ids"]) == each["lengths"].sum() for each in samples)
+    assert {array.dtype for each in samples for array in each.values()} == {np.dtype(np.int64)}
     parity = json.loads((tmp_path / "out" / EXPORT).read_text())["parity"]
     assert 0.001 < parity["largest_difference"] < 0.03
 
@@ -511,6 +556,14 @@ def with_function(found: onnx.ModelProto) -> None:
     found.functions.append(helper.make_function("own", "F", ["x"], ["y"], [node], [helper.make_opsetid("", 20)]))
 
 
+def no_lengths(found: onnx.ModelProto) -> None:
+    del found.graph.input[1]
+
+
+def wide_lengths(found: onnx.ModelProto) -> None:
+    found.graph.input[1].type.tensor_type.shape.dim.add()
+
+
 def renamed_input(found: onnx.ModelProto) -> None:
     found.graph.input[0].name = "ids"
 
@@ -540,8 +593,10 @@ INVALID = {
     "a loop": (graph(with_loop), "'loop' (Loop) has a graph of its own"),
     "a sparse constant": (graph(with_sparse_constant), "'c' (Constant) has sparse weights"),
     "functions": (graph(with_function), "functions of its own"),
-    "another input": (graph(another_input), "has the inputs input_ids, attention_mask"),
-    "an input of another name": (graph(renamed_input), "has the inputs ids"),
+    "another input": (graph(another_input), "has the inputs input_ids, lengths, attention_mask"),
+    "an input less": (graph(no_lengths), "has the inputs input_ids;"),
+    "an input of another shape": (graph(wide_lengths), "has the inputs input_ids, lengths;"),
+    "an input of another name": (graph(renamed_input), "has the inputs ids, lengths"),
     "other labels": (graph(other_labels), "computes 28 logits, but decision.json has 3 labels"),
     "an unknown operator": (graph(unknown_operator), "ONNX Runtime cannot open this graph"),
 }

@@ -109,15 +109,15 @@ def constants(model: Any) -> dict[str, npt.NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def samples() -> list[npt.NDArray[np.int64]]:
-    return [token_ids(16, tokens, seed=tokens) for tokens in (3, 9, 14)]
+def samples() -> list[dict[str, npt.NDArray[np.int64]]]:
+    return [{"input_ids": token_ids(16, tokens, seed=tokens)} for tokens in (3, 9, 14)]
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_compressed_graph_is_close_to_the_exact_one_and_closer_with_samples(profile: Profile) -> None:
     exact, ids = encoder(), token_ids(64, 11)
     wanted = run(exact, ids)
-    typical = [token_ids(64, tokens, seed=tokens) for tokens in (3, 9, 14)]
+    typical = [{"input_ids": token_ids(64, tokens, seed=tokens)} for tokens in (3, 9, 14)]
     sampled, plain = (
         np.abs(run(compressed(exact, profile, given), ids) - wanted).mean() / wanted.std() for given in (typical, ())
     )
@@ -217,7 +217,7 @@ def test_a_table_with_another_use_stays_fp32() -> None:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_graph_of_the_size_of_minilm_has_at_most_24_mb(profile: Profile) -> None:
     exact = encoder(words=30522 + 512, size=384, inner=1536, count=12, layers=6)
-    model = compressed(exact, profile, [token_ids(16, 20, words=30522)])
+    model = compressed(exact, profile, [{"input_ids": token_ids(16, 20, words=30522)}])
     assert exact.ByteSize() > 90e6
     assert model.ByteSize() <= 24e6
     ids = token_ids(16, 20, seed=2, words=30522)

@@ -725,7 +725,7 @@ def test_a_server_that_cannot_start_says_why(args: list[str], message: str, tmp_
 class Model:
     """A model whose logit is the first token of a row; 13 makes it fail."""
 
-    concurrent = True
+    needs_one_length = True
     labels = ("x",)
 
     def __init__(self) -> None:
@@ -773,9 +773,9 @@ def test_a_batch_has_rows_of_one_length_the_oldest_first_and_few_tokens() -> Non
     assert model.batches == [[1], [2, 5, 6], [3, 4], [7]]
 
 
-def test_similar_lengths_share_a_batch_where_rows_are_padded() -> None:
+def test_similar_lengths_share_a_batch_where_they_may() -> None:
     model = Model()
-    model.concurrent, model.wait = False, 0.05
+    model.needs_one_length, model.wait = False, 0.05
 
     async def work(batcher: Batcher) -> None:
         first = batcher.submit(prepared((1, 3)))

@@ -384,7 +384,7 @@ class EmotionClassifier:
         return Prepared(texts, tokens, lambda scored: scored)
 
     def score_rows(self, rows: Sequence[Any], batch_size: int, max_windows: int | None) -> Scored:
-        """Score rows of any `prepare`, for a `concurrent` model rows of one length. Raises ModelError.
+        """Score rows of any `prepare`, of one length if the model `needs_one_length`. Raises ModelError.
 
         The result has one entry for each row. max_windows: for models that read texts whole.
         """
@@ -394,8 +394,14 @@ class EmotionClassifier:
 
     @property
     def concurrent(self) -> bool:
-        """Whether several threads may call `score_rows` at a time, with rows of one length."""
-        return isinstance(self._backend, _Windowed) and self._backend.run is not None
+        """Whether several threads may call `score_rows` at a time."""
+        return isinstance(self._backend, _Windowed) and self._backend.graph is not None
+
+    @property
+    def needs_one_length(self) -> bool:
+        """Whether the rows that `score_rows` gets must have the same number of tokens."""
+        graph = self._backend.graph if isinstance(self._backend, _Windowed) else None
+        return graph is not None and not graph.packed
 
     def _valid(self, scored: Scored) -> Scored:
         found = scored.logits.shape[1]
@@ -610,7 +616,7 @@ def _windowed(
     """Return the backend of a network, and the tokens of a window."""
     if isinstance(kind, ExportedKind):
         graph, encoder = _exported(found, kind, threads)
-        return _Windowed(graph, encoder, run=graph.run), encoder.max_tokens
+        return _Windowed(graph, encoder, graph=graph), encoder.max_tokens
     network, encoder = _network(found, kind, device)
     return _Windowed(network, encoder), encoder.max_tokens
 
@@ -619,10 +625,10 @@ class _Windowed:
     """The backend of a network, which reads a long text in windows and averages them, weighted by tokens."""
 
     def __init__(
-        self, network: "Scorer | onnx.Scorer", encoder: TextEncoder, run: Callable[[Ints], Floats] | None = None
+        self, network: "Scorer | onnx.Scorer", encoder: TextEncoder, graph: "onnx.Scorer | None" = None
     ) -> None:
-        """run: scores rows of one length, in several threads at a time."""
-        self._network, self._encoder, self.run = network, encoder, run
+        """graph: the network, if several threads may run it at a time."""
+        self._network, self._encoder, self.graph = network, encoder, graph
 
     def __call__(self, texts: Sequence[str], batch_size: int, max_windows: int | None) -> Scored:
         encoded, unread = self._encoded(texts, max_windows)
@@ -634,8 +640,9 @@ class _Windowed:
         return Prepared(rows, encoded.lengths, lambda scored: _gathered(encoded, unread, scored.logits))
 
     def score_rows(self, rows: Sequence[npt.NDArray[np.int32]], batch_size: int) -> Scored:
-        if self.run is not None and len(rows[0]):
-            logits = self.run(np.stack(rows).astype(np.int64))
+        if self.graph is not None:
+            blank = np.array([self._encoder.pad_id], dtype=np.int32)
+            logits = self.graph.run([row if len(row) else blank for row in rows])
         else:
             offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
             encoded = Encoded(np.concatenate(rows), offsets, np.arange(len(rows)))

@@ -35,25 +35,34 @@ _SIZES = (
 
 def load(directory: Path, device: str) -> Scorer | None:
     """Return the scorer of a model directory; None if it is not a BERT classifier as this module knows it."""
+    found = read(directory)
+    if found is None:
+        return None
+    config, weights = found
+    target = pick_device(device)
+    # a copy: pages of a mapped file would become resident one by one, and a file that is replaced could end the process
+    network = _Bert(config, {name: value.to(target, torch.float32, copy=True) for name, value in weights.items()})
+    return Scorer(
+        network.logits, num_labels=len(config["id2label"]), num_embeddings=config["vocab_size"], device=target
+    )
+
+
+def read(directory: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return the settings and parameters of a BERT classifier, by the names of transformers; None for another model."""
     config = read_json(directory / CONFIG)
     if config.get("model_type") != "bert" or any(config.get(key, value) != value for key, value in _KNOWN.items()):
         return None
     sizes = [config.get(key) for key in _SIZES]
     if not all(type(size) is int and size > 0 for size in sizes) or not isinstance(config.get("id2label"), dict):
         return None
-    epsilon = config.get("layer_norm_eps", _EPSILON)
+    epsilon = config.setdefault("layer_norm_eps", _EPSILON)
     if config["hidden_size"] % config["num_attention_heads"] or not isinstance(epsilon, float) or epsilon <= 0:
         return None
-    target = pick_device(device)
     weights = load_file(directory / WEIGHTS) if (directory / WEIGHTS).is_file() else {}
     for name, shape in _shapes(config).items():
         if name not in weights or weights[name].shape != shape or not weights[name].is_floating_point():
             return None  # transformers names what does not fit
-    # a copy: pages of a mapped file would become resident one by one, and a file that is replaced could end the process
-    network = _Bert(config, {name: weights[name].to(target, torch.float32, copy=True) for name in _shapes(config)})
-    return Scorer(
-        network.logits, num_labels=len(config["id2label"]), num_embeddings=config["vocab_size"], device=target
-    )
+    return config, {name: weights[name] for name in _shapes(config)}
 
 
 def _shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -85,7 +94,7 @@ class _Bert:
     def __init__(self, config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
         self._weights = weights
         self._layers, self._heads = config["num_hidden_layers"], config["num_attention_heads"]
-        self._epsilon = config.get("layer_norm_eps", _EPSILON)
+        self._epsilon = config["layer_norm_eps"]
 
     def logits(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Shapes: (rows, tokens) each → (rows, labels)."""

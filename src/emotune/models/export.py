@@ -1,14 +1,14 @@
-"""Making ONNX graphs of trained models: input `input_ids` (rows, tokens), output `logits` (rows, labels).
+"""Making ONNX graphs of trained models, in one of the two forms that `emotune.models.onnx` describes.
 
-The rows of a batch have the same length, so the graphs have no attention mask and no padding. Transformers are traced
-by `torch.onnx`; where the head reads only the first token, the last layer computes no other. ONNX Runtime's fusions for
-transformers are not applied: on one core they made MiniLM slower (16 texts of 16 tokens in 28.3 instead of 24.8 ms, one
-in 3.85 instead of 3.69).
+BERT classifiers become packed graphs: all tokens of a batch go through the linear layers without padding, and only the
+attention sees rows. Other transformers are traced by `torch.onnx`, for rows of one length. Where the head reads only
+the first token, the last layer computes no other. ONNX Runtime's fusions for transformers are not applied: on one core
+they made MiniLM slower (16 texts of 16 tokens in 28.3 instead of 24.8 ms, one in 3.85 instead of 3.69).
 """
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,14 @@ from emotune.artifact.opening import FoundModel
 from emotune.artifact.safety.directory import TOKENIZER
 from emotune.data.tokens import TextEncoder
 from emotune.errors import ModelError, Place, UsageError
-from emotune.models import bilstm, cpu_shortcuts, features
+from emotune.models import bert, bilstm, cpu_shortcuts, features
 from emotune.models import encoder as encoders
 from emotune.models.embedding import Embedder
-from emotune.models.onnx import INPUT, OUTPUT
+from emotune.models.onnx import INPUT, LENGTHS, OUTPUT
 
 _OPSET, _IR = 20, 10
+_CONTRIB = "com.microsoft"  # operators that ONNX Runtime has built in
+_UNSEEN = -1e30  # the score of what is beyond the end of a row; its weight is exactly 0
 _ROWS, _TOKENS = 3, 8  # of the example that is traced; 1 would be taken for a constant
 _MOST_BYTES = 2**31 - 1  # of a protobuf file
 # the gates of an LSTM in torch: input, forget, cell, output; in ONNX: input, output, forget, cell
@@ -44,9 +46,16 @@ class Exported:
     encoder: TextEncoder
     max_tokens: int
 
+    @property
+    def packed(self) -> bool:
+        """Whether its rows may have several lengths."""
+        return any(value.name == LENGTHS for value in self.graph.graph.input)
 
-def make_graph(found: FoundModel) -> Exported:
+
+def make_graph(found: FoundModel, *, one_length: bool = False) -> Exported:
     """Return the fp32 graph of a model of kind encoder, bilstm or features.
+
+    one_length: no packed graph, so that other software can run it.
 
     Raises ModelError for an architecture that cannot be traced, UsageError for another kind of model.
     """
@@ -61,8 +70,11 @@ def make_graph(found: FoundModel) -> Exported:
         return Exported(_bilstm_graph(network), encoder, encoder.max_tokens)
     if found.kind == "encoder":
         network = encoders.load(directory)
-        network.set_attn_implementation("eager")
         encoder = _text_encoder(found, network)
+        parameters = None if one_length else bert.read(directory)
+        if parameters is not None:
+            return Exported(_bert_graph(*parameters), encoder, encoder.max_tokens)
+        network.set_attn_implementation("eager")
         return Exported(_traced(_Classifier(network), network, directory), encoder, encoder.max_tokens)
     raise UsageError(f"a model of kind {found.kind} has no ONNX graph")
 
@@ -174,55 +186,67 @@ def _clean(model: onnx.ModelProto) -> onnx.ModelProto:
 # Built by hand
 
 
-def _bilstm_graph(network: Any) -> onnx.ModelProto:
-    """Return the graph of a BiLSTM; the exporter of torch fixes the number of rows of an LSTM."""
-    weights: dict[str, np.ndarray[Any, Any]] = {}
-    nodes: list[onnx.NodeProto] = []
+class _Builder:
+    """Nodes and constants of a graph."""
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, np.ndarray[Any, Any]] = {}
 
-    def weight(name: str, value: Any) -> str:
-        weights[name] = np.ascontiguousarray(value.detach().numpy() if isinstance(value, Tensor) else value)
+    def node(self, kind: str, inputs: list[str], *outputs: str, domain: str = "", **attributes: Any) -> str:
+        """Add a node and return the name of its first output."""
+        self.nodes.append(helper.make_node(kind, inputs, outputs, name=outputs[0], domain=domain, **attributes))
+        return outputs[0]
+
+    def constant(self, name: str, value: Any) -> str:
+        """Add a constant, unless there is one of this name, and return the name."""
+        array = value.detach().float().numpy() if isinstance(value, Tensor) else value
+        self._constants.setdefault(name, np.ascontiguousarray(array))
         return name
 
-    layers, hidden = network.encoder.layers, network.config.hidden_size
-    words = weight("words", network.get_input_embeddings().weight)
-    states = node(
-        "Transpose",
-        [
-            node("Gather", [words, INPUT], "embedded"),
-        ],
-        "by_token",
-        perm=[1, 0, 2],
-    )
-    join = weight("join", np.array([0, 0, 2 * hidden], np.int64))
-    for i, layer in enumerate(layers):
-        inputs = [states, *(weight(f"{part}_{i}", _lstm_weights(layer, part)) for part in ("W", "R", "B"))]
-        outputs = [f"states_{i}", f"last_{i}"]
-        nodes.append(
-            helper.make_node("LSTM", inputs, outputs, name=f"lstm_{i}", hidden_size=hidden, direction="bidirectional")
+    def integers(self, *values: int) -> str:
+        """Return a constant of shape (n,)."""
+        return self.constant("_".join(["integers", *map(str, values)]), np.array(values, np.int64))
+
+    def integer(self, value: int) -> str:
+        """Return a constant without dimensions."""
+        return self.constant(f"integer_{value}", np.array(value, np.int64))
+
+    def model(self, inputs: Mapping[str, list[str]], num_labels: int, *more_domains: str) -> onnx.ModelProto:
+        """Return the graph with these inputs of integers, by their shapes, and the output `logits`."""
+        graph = helper.make_graph(
+            self.nodes,
+            "emotune",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in inputs.items()],
+            [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", num_labels])],
+            [numpy_helper.from_array(value, name) for name, value in self._constants.items()],
         )
+        opsets = [helper.make_opsetid("", _OPSET), *(helper.make_opsetid(domain, 1) for domain in more_domains)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="emotune")
+
+
+def _bilstm_graph(network: Any) -> onnx.ModelProto:
+    """Return the graph of a BiLSTM; the exporter of torch fixes the number of rows of an LSTM."""
+    build = _Builder()
+    node, constant = build.node, build.constant
+    layers, hidden = network.encoder.layers, network.config.hidden_size
+    words = constant("words", network.get_input_embeddings().weight)
+    states = node("Transpose", [node("Gather", [words, INPUT], "embedded")], "by_token", perm=[1, 0, 2])
+    join = build.integers(0, 0, 2 * hidden)
+    for i, layer in enumerate(layers):
+        inputs = [states, *(constant(f"{part}_{i}", _lstm_weights(layer, part)) for part in ("W", "R", "B"))]
+        node("LSTM", inputs, f"states_{i}", f"last_{i}", hidden_size=hidden, direction="bidirectional")
         turned = node("Transpose", [f"states_{i}"], f"turned_{i}", perm=[0, 2, 1, 3])
         states = node("Reshape", [turned, join], f"joined_{i}")
     if network.config.pooling == "max":
-        pooled = node("ReduceMax", [states, weight("axes", np.array([0], np.int64))], "pooled", keepdims=0)
+        pooled = node("ReduceMax", [states, build.integers(0)], "pooled", keepdims=0)
     else:
-        del nodes[-2:]  # the last layer's states of each direction at its end are one output of the LSTM
+        del build.nodes[-2:]  # the last layer's states of each direction at its end are one output of the LSTM
         turned = node("Transpose", [f"last_{len(layers) - 1}"], "turned", perm=[1, 0, 2])
-        pooled = node("Reshape", [turned, weight("flat", np.array([0, 2 * hidden], np.int64))], "pooled")
+        pooled = node("Reshape", [turned, build.integers(0, 2 * hidden)], "pooled")
     head = network.classifier
-    node("Gemm", [pooled, weight("head", head.weight), weight("bias", head.bias)], OUTPUT, transB=1)
-    graph = helper.make_graph(
-        nodes,
-        "emotune",
-        [helper.make_tensor_value_info(INPUT, TensorProto.INT64, ["rows", "tokens"])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["rows", len(head.bias)])],
-        [numpy_helper.from_array(value, name) for name, value in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", _OPSET)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="emotune")
+    node("Gemm", [pooled, constant("head", head.weight), constant("bias", head.bias)], OUTPUT, transB=1)
+    return build.model({INPUT: ["rows", "tokens"]}, len(head.bias))
 
 
 def _lstm_weights(layer: nn.LSTM, part: str) -> np.ndarray[Any, Any]:
@@ -235,3 +259,120 @@ def _lstm_weights(layer: nn.LSTM, part: str) -> np.ndarray[Any, Any]:
 
     directions = [np.concatenate([ordered(name + suffix) for name in names]) for suffix in ("", "_reverse")]
     return np.stack(directions)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Names of tensors that tell where the tokens of a batch are; `longest`: the tokens of the longest row.
+
+    starts: the first token of each row, shape (rows,); positions: of each token in its row, shape (tokens,).
+    unseen: added to the scores of attention, shape (rows, 1, 1, longest), and `unseen_square` for each token, shape
+    (rows, 1, longest, longest). into: the parts of tokens that are the values of the heads, shape (rows, heads,
+    longest), beyond the end of a row those of its first token; back: the values of the heads that are the parts of
+    tokens, shape (tokens, heads).
+    """
+
+    starts: str
+    positions: str
+    unseen: str
+    unseen_square: str
+    into: str
+    back: str
+
+
+def _rows(build: _Builder, heads: int) -> _Rows:
+    """Add the nodes that find the tokens of rows."""
+    node, zero, last = build.node, build.integer(0), build.integers(-1)
+    longest = node("ReduceMax", [LENGTHS], "longest", keepdims=0)
+    place = node("Range", [zero, longest, build.integer(1)], "place")
+    inside = node("Less", [place, node("Unsqueeze", [LENGTHS, last], "lengths_column")], "inside")
+    starts = node("CumSum", [LENGTHS, zero], "starts", exclusive=1)
+    kept = node("Mul", [place, node("Cast", [inside], "inside_integer", to=TensorProto.INT64)], "place_inside")
+    token = node("Add", [node("Unsqueeze", [starts, last], "starts_column"), kept], "token")
+    node("Split", [node("NonZero", [inside], "found")], "found_row", "found_position", axis=0, num_outputs=2)
+    row, positions = (
+        node("Squeeze", [name, build.integers(0)], output)
+        for name, output in (("found_row", "row"), ("found_position", "position"))
+    )
+    head = np.arange(heads, dtype=np.int64)
+
+    def by_head(number: str, axis: int, output: str) -> str:
+        """Number the heads of rows or tokens."""
+        first = node("Mul", [number, build.integer(heads)], f"{output}_first")
+        wide = node("Unsqueeze", [first, build.integers(axis)], f"{output}_wide")
+        shape = (-1, 1) if axis == 1 else (-1,)
+        return node("Add", [wide, build.constant(f"{output}_head", head.reshape(shape))], output)
+
+    outside = node("Cast", [node("Not", [inside], "outside")], "outside_float", to=TensorProto.FLOAT)
+    by_row = node("Mul", [outside, build.constant("unseen_score", np.float32(_UNSEEN))], "unseen_row")
+    unseen = node("Unsqueeze", [by_row, build.integers(1, 2)], "unseen")
+    size = node("Unsqueeze", [longest, build.integers(0)], "size")
+    square = node("Concat", [build.integers(1, 1), size, build.integers(1)], "square", axis=0)
+    wide = node("Unsqueeze", [positions, last], "position_column")
+    first = node("Mul", [by_head(row, -1, "row_head"), longest], "row_start")
+    return _Rows(
+        starts,
+        positions,
+        unseen,
+        node("Expand", [unseen, square], "unseen_square"),  # a sum of large equal parts is faster than one of rows
+        by_head(token, 1, "into"),
+        node("Add", [first, wide], "back"),
+    )
+
+
+def _bert_graph(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """Return the packed graph of a BERT classifier (`emotune.models.bert`), whose head reads the first token."""
+    build = _Builder()
+    node, constant, integers = build.node, build.constant, build.integers
+    hidden, heads, layers = (config[key] for key in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
+    size = hidden // heads
+    rows = _rows(build, heads)
+
+    def linear(name: str, x: str, scale: float = 1) -> str:
+        weight = constant(f"{name}.weight", weights[f"{name}.weight"].float().T * scale)
+        product = node("MatMul", [x, weight], f"{name}.product")
+        return node("Add", [product, constant(f"{name}.bias", weights[f"{name}.bias"].float() * scale)], name)
+
+    def normalized(name: str, x: str, y: str) -> str:
+        parts = [constant(f"{name}.{part}", weights[f"{name}.{part}"]) for part in ("weight", "bias")]
+        total = node("Add", [x, y], f"{name}.sum")
+        return node("LayerNormalization", [total, *parts], name, axis=-1, epsilon=config["layer_norm_eps"])
+
+    def in_heads(x: str) -> str:
+        """Shapes: (tokens, hidden) → (rows, heads, longest, size)."""
+        return node("Gather", [node("Reshape", [x, integers(-1, size)], f"{x}.parts"), rows.into], f"{x}.heads", axis=0)
+
+    table, places = "bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight"
+    types = weights["bert.embeddings.token_type_embeddings.weight"].float()[0]
+    words = node("Gather", [constant(table, weights[table]), INPUT], "words")
+    positions = node("Gather", [constant(places, weights[places].float() + types), rows.positions], "positions")
+    x = normalized("bert.embeddings.LayerNorm", words, positions)
+    for i in range(layers):
+        layer = f"bert.encoder.layer.{i}"
+        attention, first_only = f"{layer}.attention.self", i == layers - 1
+        asking = node("Gather", [x, rows.starts], "first", axis=0) if first_only else x
+        query = linear(f"{attention}.query", asking, size**-0.5)
+        if first_only:
+            # twice: the product of one row with a matrix depends on the number of columns in the last bit
+            once = node("Reshape", [query, integers(-1, heads, 1, size)], f"{query}.once")
+            query = node("Concat", [once, once], f"{query}.heads", axis=2)
+        else:
+            query = in_heads(query)
+        key, value = (in_heads(linear(f"{attention}.{part}", x)) for part in ("key", "value"))
+        scores = node("FusedMatMul", [query, key], f"{attention}.scores", domain=_CONTRIB, transB=1)
+        seen = node("Add", [scores, rows.unseen if first_only else rows.unseen_square], f"{attention}.seen")
+        found = node("MatMul", [node("Softmax", [seen], f"{attention}.softmax", axis=-1), value], f"{attention}.found")
+        if first_only:
+            found = node("Slice", [found, integers(0), integers(1), integers(2)], f"{attention}.once")
+        else:
+            parts = node("Reshape", [found, integers(-1, size)], f"{attention}.parts")
+            found = node("Gather", [parts, rows.back], f"{attention}.by_token", axis=0)
+        context = node("Reshape", [found, integers(-1, hidden)], attention)
+        output = f"{layer}.attention.output"
+        attended = normalized(f"{output}.LayerNorm", linear(f"{output}.dense", context), asking)
+        inner = node("Gelu", [linear(f"{layer}.intermediate.dense", attended)], f"{layer}.intermediate")
+        x = normalized(f"{layer}.output.LayerNorm", linear(f"{layer}.output.dense", inner), attended)
+    pooled = node("Tanh", [linear("bert.pooler.dense", x)], "pooled")
+    head = [constant(f"classifier.{part}", weights[f"classifier.{part}"]) for part in ("weight", "bias")]
+    node("Gemm", [pooled, *head], OUTPUT, transB=1)
+    return build.model({INPUT: ["tokens"], LENGTHS: ["rows"]}, len(weights["classifier.bias"]), _CONTRIB)

@@ -1,9 +1,11 @@
 """Scoring exported models with ONNX Runtime: no PyTorch, no transformers, no onnx package.
 
-A graph has one input, `input_ids` of shape (rows, tokens), and one output, `logits` of shape (rows, labels). It has no
-padding: the rows of a batch have the same length, so the logits of a text do not depend on the texts beside it.
+A graph has one output, `logits` of shape (rows, labels). It has no padding, so the logits of a text do not depend on
+the texts beside it. A packed graph has two inputs: `input_ids` of shape (tokens,), the rows one after another, and
+their `lengths` of shape (rows,). Another graph has one: `input_ids` of shape (rows, tokens), rows of one length.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,16 +14,21 @@ import numpy.typing as npt
 import onnxruntime
 
 from emotune.artifact.safety.directory import GRAPH
+from emotune.artifact.safety.graph import is_packed
 from emotune.config.kinds import available_cpus
-from emotune.data.tokens import Encoded, batches_of_one_length
+from emotune.data.tokens import Encoded, batches_by_length, batches_of_one_length
 from emotune.errors import ModelError, Place
 
-INPUT, OUTPUT = "input_ids", "logits"
+INPUT, LENGTHS, OUTPUT = "input_ids", "lengths", "logits"
+_PACKED_ROWS = 16  # of a packed graph at a time: more do not stay in the caches of a processor
 _FATAL_ONLY = 4  # ONNX Runtime prints errors that it also raises
 
 
 class Scorer:
-    """The graph of a model directory in an ONNX Runtime session on the CPU."""
+    """The graph of a model directory in an ONNX Runtime session on the CPU.
+
+    packed: whether the rows of a call of `run` may have several lengths.
+    """
 
     def __init__(self, path: Path, threads: int) -> None:
         """Open the graph, which `emotune.artifact.safety.graph` has checked; raises ModelError for an invalid one.
@@ -34,7 +41,8 @@ class Scorer:
         # basic: int8 weights are expanded once; more makes a graph that multiplies in int8 slower (1.7 times)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.enable_mem_pattern = False  # the pattern of every shape would be kept
-        options.enable_cpu_mem_arena = False  # it would keep memory for batches of every shape
+        # the arena keeps memory for rows of every length, so it is for packed graphs, whose batches are small
+        options.enable_cpu_mem_arena = self.packed = is_packed(path)
         # on processors without VNNI, the fast kernel for uint8 x int8 saturates
         options.add_session_config_entry("session.x64quantprecision", "1")
         # threads that wait for the next text must not use a processor
@@ -55,8 +63,8 @@ class Scorer:
         tokens = [encoded.ids[start:end] for start, end in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
         which = [distinct.setdefault(row.tobytes(), len(distinct)) for row in tokens]
         rows = [np.frombuffer(row, dtype=np.int32) if row else np.array([pad_id], np.int32) for row in distinct]
-        order = list(batches_of_one_length(np.array([len(row) for row in rows], np.int64), batch_size))
-        batches = (np.stack([rows[i] for i in batch]).astype(np.int64) for batch in order)
+        order = self._batches(np.array([len(row) for row in rows], np.int64), batch_size)
+        batches = ([rows[i] for i in batch] for batch in order)
         if len(order) > 1 and self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:  # scoring releases the lock of the interpreter
                 found = list(pool.map(self.run, batches))
@@ -68,14 +76,32 @@ class Scorer:
         places[np.concatenate(order)] = np.arange(len(rows))
         return np.asarray(np.concatenate(found)[places[which]], dtype=np.float32)
 
-    def run(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Return the logits of rows of one length; shapes (rows, tokens) → (rows, labels). Raises ModelError."""
+    def _batches(self, lengths: npt.NDArray[np.int64], batch_size: int) -> list[npt.NDArray[np.int64]]:
+        if not self.packed:
+            return list(batches_of_one_length(lengths, batch_size))
+        if self._threads > 1:  # few rows are shared out too: two batches for each thread, as the longest come first
+            batch_size = min(batch_size, -(-len(lengths) // (2 * self._threads)))
+        return list(batches_by_length(lengths, min(batch_size, _PACKED_ROWS)))
+
+    def run(self, rows: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float32]:
+        """Return the logits of rows of token ids, none empty, which must have one length unless the graph is `packed`.
+
+        Shape (rows, labels). Raises ModelError. Several threads may call it at a time.
+        """
         try:
-            logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: ids})[0]
+            logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], feed(rows, packed=self.packed))[0]
         except Exception as error:  # the library raises nothing narrower
-            message = f"the graph fails on a text of {ids.shape[1]:,} tokens: {_reason(error)}"
+            tokens = max(map(len, rows))
+            message = f"the graph fails on a text of {tokens:,} tokens: {_reason(error)}"
             raise ModelError(message, place=Place(self._path)) from error
         return logits
+
+
+def feed(rows: Sequence[npt.NDArray[np.integer]], *, packed: bool) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the inputs of a graph for rows of token ids."""
+    if not packed:
+        return {INPUT: np.stack(rows).astype(np.int64)}
+    return {INPUT: np.concatenate(rows).astype(np.int64), LENGTHS: np.array([len(row) for row in rows], np.int64)}
 
 
 def _reason(error: Exception) -> str:

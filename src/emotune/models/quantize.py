@@ -79,15 +79,15 @@ class _Codes:
 
 
 def compressed(
-    model: onnx.ModelProto, profile: Profile, samples: Iterable[npt.NDArray[np.int64]] = ()
+    model: onnx.ModelProto, profile: Profile, samples: Iterable[Mapping[str, npt.NDArray[np.int64]]] = ()
 ) -> onnx.ModelProto:
-    """Return a graph whose weights and tables are int8. The input `input_ids` and the outputs stay as they are.
+    """Return a graph whose weights and tables are int8. Its inputs and outputs stay as they are.
 
     Embedding tables have one scale per row, weights one per output channel. The layer that computes an output of the
     graph, biases, and constants with few elements stay fp32. `fast` leaves recurrent layers as they are.
 
-    samples: token ids of typical texts, an array of shape (rows, tokens) for each run. The inputs of layers are
-    measured on them. Without samples the graph is less accurate, and `fast` is slower: it quantizes all per token.
+    samples: token ids of typical texts, the inputs of each run by name. The inputs of layers are measured on them.
+    Without samples the graph is less accurate, and `fast` is slower: it quantizes all per token.
     """
     source = _Source(model)
     inputs = sorted({layer.input for layer in source.linears.values()})
@@ -375,7 +375,7 @@ def _rounded_product(weights: Floats, moment: npt.NDArray[np.float64] | None) ->
 
 
 def _measured(
-    model: onnx.ModelProto, names: Sequence[str], samples: Iterable[npt.NDArray[np.int64]]
+    model: onnx.ModelProto, names: Sequence[str], samples: Iterable[Mapping[str, npt.NDArray[np.int64]]]
 ) -> dict[str, _Measured]:
     """Return what the samples show of tensors, by name; empty without samples."""
     found: dict[str, _Measured] = {}
@@ -387,8 +387,8 @@ def _measured(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # only fatal errors: the types of the probed tensors have no shapes
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for ids in samples:
-        for name, values in zip(names, session.run(list(names), {session.get_inputs()[0].name: ids}), strict=True):
+    for inputs in samples:
+        for name, values in zip(names, session.run(list(names), dict(inputs)), strict=True):
             measured = _Measured.of(values.reshape(-1, values.shape[-1]))
             found[name] = found[name].joined(measured) if name in found else measured
     return found

@@ -16,11 +16,12 @@ from itertools import count
 
 import numpy as np
 
+from emotune.config.kinds import available_cpus
 from emotune.inference.classifier import DEFAULT_BATCH_SIZE, EmotionClassifier, Prepared, Scored
 from emotune.serving.metrics import ModelMetrics
 
 _LONGEST_WAIT = 60  # seconds that a client is told to wait, at most
-_NICER = 3  # the priority of the threads that score, below that of the event loop
+_NICER, _NICER_ALONE = 10, 3  # the priority of the threads that score, below the event loop's; alone: on one CPU
 _MEMORY = 0.9  # of the moving average of the speed
 
 
@@ -118,7 +119,7 @@ class Batcher:
     def _take(self) -> list[tuple[_Job, int]]:
         """Wait for rows; return the next batch: the oldest row, and others of its length or nearest to it.
 
-        Return an empty one at the end. Several threads score rows of one length each; that is as fast for exports.
+        Return an empty one at the end.
         """
         batch: list[tuple[_Job, int]] = []
         with self._changed:
@@ -128,7 +129,9 @@ class Batcher:
                         return []
                     self._changed.wait()
                 oldest = min(self._rows, key=lambda length: self._rows[length][0][0])
-                others = [] if self._classifier.concurrent else sorted(self._rows, key=lambda n: abs(n - oldest))[1:]
+                others = (
+                    [] if self._classifier.needs_one_length else sorted(self._rows, key=lambda n: abs(n - oldest))[1:]
+                )
                 longest = 0
                 for length in (oldest, *others):
                     longest = max(longest, length)
@@ -147,7 +150,8 @@ class Batcher:
     def _run(self) -> None:
         if sys.platform == "linux":  # elsewhere a thread has no priority of its own
             # the event loop goes first: the more requests it has read, the more rows a batch has
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + _NICER)
+            nicer = _NICER if available_cpus() > 1 else _NICER_ALONE
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + nicer)
         while batch := self._take():
             started = time.perf_counter()
             rows = [job.prepared.rows[row] for job, row in batch]

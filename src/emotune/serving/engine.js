@@ -540,11 +540,13 @@ async function open(parts, progress) {
     graphOptimizationLevel: "basic", // int8 weights are expanded once
     enableMemPattern: false,
   });
-  const [input, output] = [session.inputNames[0], session.outputNames[0]];
+  const integers = (values, shape) => new ort.Tensor("int64", BigInt64Array.from(values, BigInt), shape);
+  const packed = session.inputNames.includes("lengths");
   const run = async (rows) => {
-    const ids = BigInt64Array.from(rows.flat(), BigInt);
-    const found = await session.run({ [input]: new ort.Tensor("int64", ids, [rows.length, rows[0].length]) });
-    const { data, dims } = found[output];
+    const ids = rows.flat();
+    const inputs = { input_ids: integers(ids, packed ? [ids.length] : [rows.length, rows[0].length]) };
+    if (packed) inputs.lengths = integers(rows.map((row) => row.length), [rows.length]);
+    const { data, dims } = (await session.run(inputs)).logits;
     const logits = rows.map((_, i) => data.slice(i * dims[1], (i + 1) * dims[1]));
     if (!data.every(Number.isFinite)) throw new RequestError(500, "this model computes infinite or NaN scores");
     return logits;

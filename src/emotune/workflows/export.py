@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from emotune.config.loading import Overrides
 from emotune.config.schema import DataConfig
 from emotune.data.corpus import STARTER, hub_id, load_corpus, load_stored_splits, locate, resolve_data
 from emotune.data.records import Record, targets_of
-from emotune.data.tokens import TextEncoder, batches_of_one_length
+from emotune.data.tokens import batches_of_one_length
 from emotune.decision import Bools, Floats
 from emotune.display import FrameData, Shown
 from emotune.errors import (
@@ -40,12 +40,16 @@ from emotune.errors import (
 )
 from emotune.inference.classifier import EmotionClassifier, run_model
 from emotune.labels import positives
+from emotune.models.onnx import feed
 from emotune.reporter import Reporter
 from emotune.reports.card import export_card
 from emotune.reports.tables import Table, beyond_limit, parity_table, size
 from emotune.runs import layout
 from emotune.runs.layout import records_of, save_rows
 from emotune.scoring.parity import Limits, Parity, parity_of
+
+if TYPE_CHECKING:
+    from emotune.models.export import Exported
 
 Progress = Callable[[int, int], None]
 PROFILES = {
@@ -66,7 +70,8 @@ class ExportRequest:
 
     texts: a file with a text in each line; data: labelled data, with its split and settings (`data.key=value`). Without
     either, the validation rows of the model's run, or else the texts of the starter corpus. limits: values that
-    replace those of the profile, by their names in `Limits`.
+    replace those of the profile, by their names in `Limits`. one_length: the graph has the single input `input_ids`,
+    rows of one length, which other software takes too; it is slower.
     """
 
     model: str
@@ -80,6 +85,7 @@ class ExportRequest:
     overwrite: bool = False
     threads: int | None = None
     batch_size: int = 64
+    one_length: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,7 +154,7 @@ def export_model(request: ExportRequest, reporter: Reporter, progress: Progress 
     limits = replace(PROFILES[request.profile], **(request.limits or {}))
     with staged(request.out) as stage:
         reporter.info(f"making the graph of {found.directory}, profile {request.profile}")
-        _write_parts(found, stage, request.profile)
+        _write_parts(found, stage, request.profile, one_length=request.one_length)
         reporter.info(f"comparing it with the trained model on {len(rows.texts):,} texts: {rows.name}")
         models = (replace(found, notes=()), open_model(str(stage)))
         trained, exported = (
@@ -240,17 +246,17 @@ def _lines(path: Path) -> list[str]:
 # The export
 
 
-def _write_parts(found: FoundModel, stage: Path, profile: str) -> None:
+def _write_parts(found: FoundModel, stage: Path, profile: str, *, one_length: bool) -> None:
     """Write graph, tokenizer and decision, of an ensemble those of its members, and a manifest."""
     typical = [] if profile == "exact" else _typical_texts(found)
     if not found.members:
-        _write_single(found, stage, profile, typical)
+        _write_single(found, stage, profile, typical, one_length=one_length)
         return
     for member in found.members:
         target = stage / MEMBERS / member.name
         if "torch" in find_kind(member.model.kind).needs:
             target.mkdir(parents=True)
-            _write_single(member.model, target, profile, typical)
+            _write_single(member.model, target, profile, typical, one_length=one_length)
         else:
             assert member.model.manifest is not None, "members are models of ours"
             copy_files(member.model.directory, target, [*member.model.manifest.files, MANIFEST])
@@ -274,22 +280,22 @@ def _starter_texts() -> list[str]:
     return [record.text for records in corpus.splits.values() for record in records]
 
 
-def _token_ids(encoder: TextEncoder, texts: Sequence[str], max_tokens: int) -> list[npt.NDArray[np.int64]]:
-    """Return the token ids of texts in batches of rows of one length, shape (rows, tokens) each."""
-    encoded = encoder.windows(texts, max_tokens)
+def _samples(made: "Exported", texts: Sequence[str]) -> list[dict[str, npt.NDArray[np.int64]]]:
+    """Return the inputs of a graph for texts, in batches of rows of one length."""
+    encoded = made.encoder.windows(texts, made.max_tokens)
     batches = batches_of_one_length(encoded.lengths, _BATCH)
-    return [ids for batch in batches if (ids := encoded.padded(batch, 0)[0]).size]
+    rows = [[encoded.ids[encoded.offsets[i] : encoded.offsets[i + 1]] for i in batch] for batch in batches]
+    return [feed(each, packed=made.packed) for each in rows if len(each[0])]
 
 
-def _write_single(found: FoundModel, stage: Path, profile: str, typical: Sequence[str]) -> None:
+def _write_single(found: FoundModel, stage: Path, profile: str, typical: Sequence[str], *, one_length: bool) -> None:
     from emotune.models import export
     from emotune.models.quantize import compressed
 
-    made = export.make_graph(found)
+    made = export.make_graph(found, one_length=one_length)
     graph = made.graph
     if profile != "exact":
-        samples = _token_ids(made.encoder, typical, made.max_tokens)
-        graph = compressed(graph, "compact" if profile == "compact" else "fast", samples)
+        graph = compressed(graph, "compact" if profile == "compact" else "fast", _samples(made, typical))
     write_file(stage / GRAPH, export.serialized(graph))
     made.encoder.save(stage / TOKENIZER)
     write_json(stage / DECISION, found.decision.to_json())

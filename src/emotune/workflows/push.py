@@ -245,7 +245,7 @@ def _text(content: Path | bytes) -> str:
 
 def _export(request: PushRequest, out: Path, reporter: Reporter) -> dict[str, Path | bytes]:
     """Export the model, and return the files of the folder `onnx`: a complete model with a manifest of its own."""
-    export_model(ExportRequest(request.model, out), reporter)
+    export_model(ExportRequest(request.model, out, one_length=True), reporter)
     files = _published(out, read_manifest(out))
     return {f"{EXPORTED}/{name}": content for name, content in files.items()}
 

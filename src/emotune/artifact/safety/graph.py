@@ -18,6 +18,7 @@ _MAX_NODES, _MAX_NAME = 200_000, 200
 _VARINT, _BYTES = 0, 2
 _FIXED = {1: 8, 5: 4}  # wire types of 64 and 32 bits
 _FLOAT, _INT64 = 1, 7
+_LENGTHS = "lengths"
 # field numbers
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_FUNCTIONS = 7, 8, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
@@ -56,6 +57,15 @@ def require_safe_graph(path: Path, num_labels: int) -> None:
             _check_model(file, path.stat().st_size, num_labels)
     except _InvalidError as error:
         raise ModelError(str(error), place=place) from None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a graph that was checked takes rows of several lengths: it has the input `lengths`."""
+    with path.open("rb") as file:
+        graph = next(part for part in _skipping(file, path.stat().st_size) if part.number == _MODEL_GRAPH)
+        file.seek(graph.start)
+        inputs = (part for part in _skipping(file, graph.start + graph.size) if part.number == _GRAPH_INPUT)
+        return any(_value(_message(file, part)).name == _LENGTHS for part in inputs)
 
 
 class _InvalidError(ValueError):
@@ -110,8 +120,10 @@ def _check_graph(file: BinaryIO, graph: _Field, num_labels: int) -> None:
 
 def _check_signature(inputs: list[_Value], outputs: list[_Value], num_labels: int) -> None:
     found = ", ".join(value.name for value in inputs) or "none"
-    if [value.name for value in inputs] != ["input_ids"] or inputs[0].kind != _INT64 or len(inputs[0].shape) != 2:
-        raise _InvalidError(f"the graph has the inputs {found}; expected is input_ids, int64 of (rows, tokens)")
+    shapes = {value.name: len(value.shape) for value in inputs}
+    if shapes not in ({"input_ids": 2}, {"input_ids": 1, _LENGTHS: 1}) or any(v.kind != _INT64 for v in inputs):
+        expected = "input_ids of (rows, tokens), or input_ids of (tokens) and lengths of (rows), all int64"
+        raise _InvalidError(f"the graph has the inputs {found}; expected is {expected}")
     found = ", ".join(value.name for value in outputs) or "none"
     if [value.name for value in outputs] != ["logits"] or outputs[0].kind != _FLOAT or len(outputs[0].shape) != 2:
         raise _InvalidError(f"the graph has the outputs {found}; expected is logits, float32 of (rows, labels)")
