@@ -1,6 +1,7 @@
 """Training throughput of emotune and the Hugging Face Trainer, in one run on the same rows and checkpoint.
 
     python benchmarks/train_throughput.py --data DIR
+    python benchmarks/train_throughput.py --data DIR --profile
 
 Compared in turn:
   emotune     the goemotions recipe as shipped, and the same with batch 32
@@ -9,6 +10,11 @@ Compared in turn:
 
 Each trains one epoch on its share of the same random rows. The first steps, in which kernels are chosen, are not
 counted. Prints examples per second and ratios; the last line is one JSON object.
+
+The share of the ceiling is the FLOPs of the matrix products of emotune's steps, per second, divided by what the device
+reaches in one matrix product, in the same precision and with the same number of threads, measured after each training.
+
+--profile prints instead where the time of a step goes: by part of the step, and by operation.
 """
 
 import argparse
@@ -19,11 +25,13 @@ import platform
 import statistics
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import DataCollatorWithPadding, TrainerCallback, TrainingArguments
 from transformers import Trainer as TheirTrainer
 
@@ -33,14 +41,19 @@ from emotune.config.schema import Config
 from emotune.config.settings import EncoderConfig
 from emotune.data.corpus import load_corpus, resolve_data
 from emotune.data.records import Corpus, targets_of
+from emotune.data.tokens import shuffled_buckets
+from emotune.models import cpu_shortcuts
 from emotune.models import encoder as encoders
 from emotune.models.scoring import pick_device
 from emotune.training import device as precision
+from emotune.training import loop
 from emotune.training.device import make_accelerator
 from emotune.training.loop import Trainer
 from emotune.training.progress import EpochReport, Examples, StepReport
 
 WARM_UP = 10
+_PRODUCTS = 100  # repetitions of a matrix product
+_PROFILED = 20  # steps
 
 
 class Clock:
@@ -82,8 +95,10 @@ class _Callback(TrainerCallback):  # type: ignore[misc]
         self.clock.tick(self.batch)
 
 
-def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]) -> float:
-    """Return the examples per second of emotune's training loop on these rows."""
+def build(
+    config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int], observer: _Observer | None = None
+) -> Trainer:
+    """Return emotune's training loop on these rows."""
     device = pick_device("auto")
     chosen = precision.choose(config.training.precision, device)
     accelerator = make_accelerator(device.type, chosen.name)
@@ -97,8 +112,7 @@ def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]
         encoded = encoder.cut([r.text for r in part], config.network.max_length)
         return Examples(encoded, targets_of(part, len(corpus.labels)), lambda i: str(part[i].place))
 
-    observer = _Observer()
-    trainer = Trainer(
+    return Trainer(
         model,
         examples(len(records)),
         examples(config.training.batch_size),
@@ -107,10 +121,104 @@ def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]
         metric=lambda _: dict.fromkeys(("macro_f1", "loss"), 0.0),
         pad_id=encoder.pad_id,
         task=corpus.labels.task,
-        observer=observer,
+        observer=observer or _Observer(),
     )
-    trainer.fit()
+
+
+def ours(config: Config, corpus: Corpus, source: hub.Source, rows: Sequence[int]) -> float:
+    """Return the examples per second of emotune's training loop on these rows."""
+    observer = _Observer()
+    build(config, corpus, source, rows, observer).fit()
     return observer.rate
+
+
+def work(trainer: Trainer) -> float:
+    """Return the FLOPs of the matrix products of an epoch per example, from one in five of its batches."""
+    lengths, size = trainer.train.encoded.lengths, trainer.config.training.batch_size
+    batches = shuffled_buckets(lengths, size, np.random.default_rng(0))
+    chosen = sorted(batches, key=lambda rows: int(lengths[rows].max()))[2::5]
+    with cpu_shortcuts.applied(trainer.core, trainer.accelerator.device), FlopCounterMode(display=False) as counter:
+        for rows in chosen:
+            trainer._step(1, [rows])
+    return float(counter.get_total_flops()) / sum(map(len, chosen))
+
+
+def ceilings(trainer: Trainer) -> dict[str, float]:
+    """Return the FLOPs per second of matrix products in the training precision.
+
+    `square` is one of 2,048 × 2,048 matrices; `model` are those of a step in the feed-forward part of a layer: of the
+    tokens of an average batch, forward and backward.
+    """
+    accelerator, settings = trainer.accelerator, trainer.core.config
+    dtype = torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
+    tokens = round(trainer.config.training.batch_size * float(trainer.train.encoded.lengths.mean()))
+    wide, narrow = settings.intermediate_size, settings.hidden_size
+
+    def matrix(rows: int, columns: int) -> torch.Tensor:
+        return torch.randn(rows, columns, device=accelerator.device).to(dtype)
+
+    x, weight, gradient = matrix(tokens, narrow), matrix(wide, narrow), matrix(tokens, wide)
+    square = matrix(2048, 2048)
+    products = {
+        "square": [(square, square)],
+        "model": [(x, weight.T), (gradient, weight), (gradient.T, x)],
+    }
+    return {name: _flops_per_second(pairs, accelerator.device) for name, pairs in products.items()}
+
+
+def _flops_per_second(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> float:
+    work = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in pairs)
+    seconds = []
+    for _ in range(_PRODUCTS):
+        start = time.perf_counter()
+        for a, b in pairs:
+            a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return work / statistics.median(seconds)
+
+
+def profile(trainer: Trainer) -> None:
+    """Print where the time of steps goes, by part and by operation (CPU); the first steps are not counted."""
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def timed(owner: Any, name: str, part: str) -> None:
+        original = getattr(owner, name)
+
+        def wrapper(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return original(*arguments, **named)
+            finally:
+                spent[part] += time.perf_counter() - start
+
+        setattr(owner, name, wrapper)
+
+    timed(loop, "model_inputs", "batch")
+    timed(trainer.model, "forward", "forward")
+    timed(trainer.accelerator, "backward", "backward")
+    timed(trainer, "_clip", "clipping")
+    timed(trainer.optimizer, "step", "optimizer")
+    timed(trainer.average, "update", "moving average")
+    timed(trainer, "_step", "step")
+    lengths, size = trainer.train.encoded.lengths, trainer.config.training.batch_size
+    batches = shuffled_buckets(lengths, size, np.random.default_rng(0))
+    with cpu_shortcuts.applied(trainer.core, trainer.accelerator.device):
+        for rows in batches[:WARM_UP]:
+            trainer._step(1, [rows])
+        spent.clear()
+        counted = batches[WARM_UP:-_PROFILED]
+        for rows in counted:
+            trainer._step(1, [rows])
+        whole = spent.pop("step")
+        spent["rest"] = whole - sum(spent.values())
+        for part, seconds in sorted(spent.items(), key=lambda item: -item[1]):
+            print(f"{part:16} {1000 * seconds / len(counted):7.1f} ms a step {seconds / whole:6.1%}")
+        with torch.profiler.profile() as profiler:
+            for rows in batches[-_PROFILED:]:
+                trainer._step(1, [rows])
+    print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=45))
 
 
 def theirs(corpus: Corpus, source: hub.Source, rows: Sequence[int], *, padded: bool) -> float:
@@ -171,6 +279,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder with GoEmotions' files")
     parser.add_argument("--rows", type=int, default=6400, help="training rows of an epoch")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true", help="print where the time of a step goes, and end")
     args = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -179,10 +288,18 @@ def main() -> None:
     corpus = load_corpus(resolve_data(config.data), ("train",))
     source = hub.resolve_encoder(config.network.encoder)
     rows = np.random.default_rng(0).permutation(len(corpus.splits["train"]))[: args.rows].tolist()
+    if args.profile:
+        profile(build(config, corpus, source, rows))
+        return
     few = rows[: max(16 * (WARM_UP + 20), args.rows // 10)]
     rates: dict[str, list[float]] = {"emotune": [], "emotune batch 32": [], "trainer-b": [], "trainer-a": []}
+    measured = build(config, corpus, source, rows)
+    flops = work(measured)
+    reached: dict[str, list[float]] = {"square": [], "model": []}
     for round_ in range(args.rounds):
         rates["emotune"].append(ours(config, corpus, source, rows))
+        for name, value in ceilings(measured).items():
+            reached[name].append(value)
         rates["trainer-b"].append(theirs(corpus, source, rows, padded=False))
         rates["emotune batch 32"].append(ours(batch_32, corpus, source, rows))
         rates["trainer-a"].append(theirs(corpus, source, few, padded=True))
@@ -197,8 +314,13 @@ def main() -> None:
     }
     for name, value in ratios.items():
         print(f"{name}: {value:.2f} times")
+    shares = {}
+    for name, values in reached.items():
+        shares[name] = statistics.median(flops * r / c for r, c in zip(rates["emotune"], values, strict=True))
+        ceiling = f"{statistics.median(values) / 1e9:.0f} GFLOP/s ({name})"
+        print(f"share of the ceiling of {ceiling}: {shares[name]:.0%} at {flops / 1e9:.2f} GFLOP an example")
     about = {"machine": platform.machine(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    print(json.dumps({**about, "rows": args.rows, "examples_per_second": medians, "ratios": ratios}))
+    print(json.dumps({**about, "rows": args.rows, "examples_per_second": medians, "ratios": ratios, "shares": shares}))
 
 
 if __name__ == "__main__":

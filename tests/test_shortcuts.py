@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from emotune.config.settings import EncoderConfig
@@ -105,19 +104,35 @@ def test_attention_drops_within_the_shortcuts_as_without(family: str, checkpoint
         assert torch.equal(model(**batch).logits, model(**batch).logits)
 
 
-def test_the_shortened_layer_drops_attention_at_its_rate(checkpoint: Checkpoint, monkeypatch: Any) -> None:
+def test_the_layers_drop_attention_at_its_rate(checkpoint: Checkpoint) -> None:
     model = build(checkpoint("bert"), dropout=0.0, attention_dropout=0.375).train()
     rates = []
-    real = nn.functional.dropout
-
-    def spy(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
-        rates.append((p, training))
-        return real(x, p, training, inplace)
-
-    monkeypatch.setattr(nn.functional, "dropout", spy)
     with cpu_shortcuts.applied(model, CPU):
+        for layer in model.base_model.encoder.layer:
+            dropout = layer.attention.self.dropout
+            assert isinstance(dropout, cpu_shortcuts.ByteDropout)
+            dropout.register_forward_hook(lambda module, _i, _o: rates.append((module.p, module.training)))
         model(**batch_of(checkpoint("bert"), model))
     assert rates == [(0.375, True)] * 2
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 15, 16, 40])
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_softmax_of_rows_of_any_length_is_that_of_pytorch(tokens: int, masked: bool) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 3, 4, tokens) * 5
+    if masked and tokens > 1:
+        scores[..., tokens // 2 :] = torch.finfo(torch.float32).min
+    gradient = torch.randn_like(scores)
+    for dtype, tolerance in ((torch.float32, 1e-6), (torch.bfloat16, 1e-6)):
+        own, other = (scores.to(dtype, copy=True).requires_grad_() for _ in range(2))
+        result, expected = cpu_shortcuts.softmax(own), other.float().softmax(dim=-1)
+        assert result.dtype is torch.float32
+        torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
+        result.backward(gradient)
+        expected.backward(gradient)
+        assert own.grad is not None
+        torch.testing.assert_close(own.grad, other.grad, rtol=1e-2, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.999])
@@ -146,4 +161,15 @@ def test_byte_dropout_does_nothing_in_evaluation_or_at_rate_0() -> None:
     x = torch.randn(5, 3)
     assert torch.equal(cpu_shortcuts.ByteDropout(0.5).eval()(x), x)
     assert torch.equal(cpu_shortcuts.ByteDropout(0.0).train()(x), x)
-    assert cpu_shortcuts.ByteDropout(0.5).train()(x.bfloat16()).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_byte_dropout_scales_what_it_keeps_in_every_precision(dtype: torch.dtype) -> None:
+    dropout, x = cpu_shortcuts.ByteDropout(0.25).train(), torch.full((64, 7), 3.0, dtype=dtype, requires_grad=True)
+    y = dropout(x)
+    y.sum().backward()
+    factor = torch.tensor(256 / 192, dtype=dtype)
+    assert y.dtype is dtype
+    assert set(y.unique().tolist()) == {0.0, float(3 * factor)}
+    assert x.grad is not None
+    assert torch.equal(x.grad * 3, y.detach())

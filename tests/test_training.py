@@ -227,6 +227,20 @@ def test_every_step_and_epoch_is_reported(checkpoint: Checkpoint, multi_label_co
         assert e.loss == pytest.approx(sum(s.loss * s.examples for s in own) / 37)
 
 
+def test_only_a_gradient_above_the_limit_is_scaled(checkpoint: Checkpoint, multi_label_corpus: Path) -> None:
+    trainer = prepared(checkpoint("bert"), multi_label_corpus).trainer
+    for parameter in trainer.trained:
+        parameter.grad = torch.randn_like(parameter)
+    before = [p.grad.clone() for p in trainer.trained if p.grad is not None]
+    norm = float(torch.cat([g.flatten() for g in before]).norm())
+    assert trainer._clip(2 * norm) == pytest.approx(norm, rel=1e-5)
+    assert all(torch.equal(p.grad, g) for p, g in zip(trainer.trained, before, strict=True) if p.grad is not None)
+    assert trainer._clip(norm / 4) == pytest.approx(norm, rel=1e-5)
+    for parameter, gradient in zip(trainer.trained, before, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(parameter.grad, gradient / 4, rtol=1e-4, atol=1e-6)
+
+
 def test_the_first_loss_is_the_mean_over_the_examples_of_the_step(
     checkpoint: Checkpoint, multi_label_corpus: Path
 ) -> None:

@@ -20,7 +20,7 @@ from emotune.errors import ModelError, Place
 
 Ints = npt.NDArray[np.int64]
 _CHUNK = 4096
-_BUCKET_BATCHES = 50
+_BUCKET_BATCHES = 200
 _OVERLAP = 4  # windows overlap by one fourth
 # bounds for the tokens of a text: a character may become several; a word of 16 characters is mostly several tokens
 _TOKENS_OF_A_CHARACTER, _CHARACTERS_OF_A_TOKEN = 16, 16
@@ -244,7 +244,7 @@ def batches_of_one_length(lengths: Ints, batch_size: int) -> Iterator[Ints]:
 def shuffled_buckets(lengths: Ints, batch_size: int, rng: "np.random.Generator") -> list[Ints]:
     """All rows once, in shuffled batches of texts of similar length: for training.
 
-    Rows are shuffled, sorted by length within chunks of 50 batches, and cut into batches. The batches are shuffled;
+    Rows are shuffled, sorted by length within chunks of 200 batches, and cut into batches. The batches are shuffled;
     incomplete ones come last.
     """
     order = rng.permutation(len(lengths))

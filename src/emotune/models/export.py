@@ -153,7 +153,7 @@ def _first_token_only(network: Any) -> Iterator[None]:
     if network is None:
         yield
         return
-    with cpu_shortcuts.applied(network, torch.device("cpu")):
+    with cpu_shortcuts.first_token_only(network):
         yield
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from emotune.config.schema import Config
@@ -219,7 +219,7 @@ class Trainer:
         loss = processes.add_up_gradients([p for p in self.trained if p.requires_grad], loss)
         norm, limit = None, self.config.optimizer.clip_norm
         if limit is not None:
-            norm = float(self.accelerator.clip_grad_norm_(self.trained, limit))
+            norm = self._clip(limit)
         rate = float(self.schedule.get_last_lr()[0])
         self.optimizer.step()
         self.schedule.step()
@@ -231,6 +231,14 @@ class Trainer:
             give_back()
             forget_tiny(self.optimizer.optimizer)
         return StepReport(epoch, step, self.num_steps, loss / examples, rate, norm, examples)
+
+    def _clip(self, limit: float) -> float:
+        """Limit the norm of the gradient, and return it; a smaller gradient is not even multiplied by 1."""
+        self.accelerator.unscale_gradients()
+        norm = nn.utils.get_total_norm([p.grad for p in self.trained if p.grad is not None])
+        if not norm <= limit:
+            nn.utils.clip_grads_with_norm_(self.trained, limit, norm)
+        return float(norm)
 
     def _gradient(self, epoch: int, window: Sequence[Ints], examples: int) -> float:
         """Compute this process's part of the gradient of the mean loss, and return its part of the sum of the loss.
