@@ -163,7 +163,8 @@ def any_decision(draw: st.DrawFn) -> Decision:
         tuple(draw(st.floats(0, 1)) for _ in names),
         draw(st.sampled_from(Fallback if has_neutral else [Fallback.NOTHING, Fallback.BEST])),
         draw(st.booleans()) if has_neutral else False,
-        draw(st.dictionaries(st.text(), finite, max_size=3)),
+        # a tuning on known rows must have more keys; Hypothesis finds the name of its key in the source
+        draw(st.dictionaries(st.text().filter(lambda key: key != "data_sha256"), finite, max_size=3)),
     )
 
 
