@@ -564,6 +564,10 @@ def wide_lengths(found: onnx.ModelProto) -> None:
     found.graph.input[1].type.tensor_type.shape.dim.add()
 
 
+def input_twice(found: onnx.ModelProto) -> None:
+    found.graph.input.append(found.graph.input[0])
+
+
 def renamed_input(found: onnx.ModelProto) -> None:
     found.graph.input[0].name = "ids"
 
@@ -594,6 +598,7 @@ INVALID = {
     "a sparse constant": (graph(with_sparse_constant), "'c' (Constant) has sparse weights"),
     "functions": (graph(with_function), "functions of its own"),
     "another input": (graph(another_input), "has the inputs input_ids, lengths, attention_mask"),
+    "an input twice": (graph(input_twice), "has the inputs input_ids, lengths, input_ids;"),
     "an input less": (graph(no_lengths), "has the inputs input_ids;"),
     "an input of another shape": (graph(wide_lengths), "has the inputs input_ids, lengths;"),
     "an input of another name": (graph(renamed_input), "has the inputs ids, lengths"),

@@ -120,8 +120,8 @@ def _check_graph(file: BinaryIO, graph: _Field, num_labels: int) -> None:
 
 def _check_signature(inputs: list[_Value], outputs: list[_Value], num_labels: int) -> None:
     found = ", ".join(value.name for value in inputs) or "none"
-    shapes = {value.name: len(value.shape) for value in inputs}
-    if shapes not in ({"input_ids": 2}, {"input_ids": 1, _LENGTHS: 1}) or any(v.kind != _INT64 for v in inputs):
+    forms = ([("input_ids", _INT64, 2)], [("input_ids", _INT64, 1), (_LENGTHS, _INT64, 1)])
+    if [(value.name, value.kind, len(value.shape)) for value in inputs] not in forms:
         expected = "input_ids of (rows, tokens), or input_ids of (tokens) and lengths of (rows), all int64"
         raise _InvalidError(f"the graph has the inputs {found}; expected is {expected}")
     found = ", ".join(value.name for value in outputs) or "none"
