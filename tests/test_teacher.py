@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from safetensors.numpy import load_file
 from typer.testing import CliRunner, Result
 
 import emotune
+import killing
 import tiny
 from emotune.cli.app import app
+from emotune.cli.terminal import Terminal
 from emotune.config.loading import config_from
 from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import load_corpus, resolve_data
@@ -21,7 +24,7 @@ from emotune.data.formats.texts import read_texts
 from emotune.data.records import Corpus
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from emotune.reporter import NullReporter
-from emotune.runs import teacher
+from emotune.runs import layout, teacher
 from emotune.scoring.thresholds import Method, choose
 from emotune.training.session import Session, Taught
 from test_linear_kinds import trained
@@ -155,7 +158,7 @@ def test_the_same_run_scores_its_texts_once(
 ) -> None:
     config = config_of(run, fragments=1)
     first = teach(config, corpus, tmp_path)
-    teacher.keep(first, config, corpus.labels, tmp_path)
+    teacher.keep(first, tmp_path)
     monkeypatch.setattr(teacher, "open_model", lambda _: pytest.fail("the teacher is opened again"))
     again = teach(config, corpus, tmp_path)
     np.testing.assert_array_equal(again.probabilities, first.probabilities)
@@ -270,6 +273,143 @@ def test_the_training_loop_gets_the_targets_of_the_teacher(
     np.testing.assert_array_equal(loop.valid.targets, corpus.targets("valid"))
 
 
+# A teacher that the run trains itself
+
+
+def test_a_run_trains_its_teacher_as_a_cross_training_would(base: Path, tmp_path: Path) -> None:
+    data, out, apart, kind = tiny.multi_label(base), tmp_path / "run", tmp_path / "apart", ["--set", "model.kind=tfidf"]
+    more = [*settings(teacher_weight=0.7), "--set", "tuning.rows=teacher"]
+    result = call("train", "starter", "--data", data, "--out", out, *kind, *settings(teacher_folds=2), *more)
+    assert result.exit_code == 0, result.output
+    assert f"the teacher is trained first: starter-teacher, 2 folds, in {out / 'teacher'}" in result.stderr
+    assert "validation: macro-F1 " in result.stderr
+    assert call("train", "starter", "--data", data, "--out", apart, "--folds", 2, *kind).exit_code == 0
+    same = call("train", "starter", "--data", data, "--out", tmp_path / "same", *kind, *settings(teacher=apart), *more)
+    assert same.exit_code == 0, same.output
+    for part in ("oof.safetensors", "valid.safetensors", "model/decision.json"):
+        assert (out / "teacher" / part).read_bytes() == (apart / part).read_bytes(), part
+    for part in ("valid.safetensors", "model/decision.json"):
+        assert (out / part).read_bytes() == (tmp_path / "same" / part).read_bytes(), part
+    assert "teacher of 2 folds: its probabilities become targets" in (out / "model" / "README.md").read_text()
+    for run in (out, out / "teacher"):
+        assert call("evaluate", run, "--data", data, "--json").exit_code == 0
+    assert "nothing to resume" in call("train", "--resume", out).stderr
+    api = emotune.train("starter", data, tmp_path / "api", model__kind="dummy", data__teacher_folds=2)
+    assert api.model == tmp_path / "api" / "model"
+
+
+def test_a_teacher_has_a_recipe_of_its_own(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("large.yaml").write_text("name: large\nmodel: {kind: tfidf, C: 3.5}\ntuning: {method: none}\n")
+    more = ["--set", "model.kind=ngrams", *settings(teacher_folds=2, teacher_recipe="large.yaml")]
+    result = call("train", "starter", "--data", tiny.multi_label(base), "--out", "run", *more)
+    assert result.exit_code == 0, result.output
+    config = layout.read_config(Path("run/teacher"))
+    assert (config.model.kind, config.model.model_dump()["C"], config.tuning.method) == ("tfidf", 3.5, "none")
+    assert config.data.teacher_folds is None
+    assert layout.read_config(Path("run")).data.teacher_recipe == str(tmp_path / "large.yaml")
+    assert layout.read_config(Path("run")).model.kind == "ngrams"
+
+
+def test_a_teacher_may_have_a_teacher(base: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "second.yaml"
+    recipe.write_text("model: {kind: ngrams}\ndata: {teacher_folds: 2, teacher_weight: 0.6, fragments: 1}\n")
+    more = ["--set", "model.kind=ngrams", *settings(teacher_folds=2, teacher_recipe=recipe)]
+    out = tmp_path / "run"
+    result = call("train", "starter", "--data", tiny.multi_label(base), "--out", out, *more)
+    assert result.exit_code == 0, result.output
+    assert layout.read_config(out / "teacher").data.teacher_weight == 0.6
+    assert layout.read_config(out / "teacher" / "teacher").data.teacher_folds is None
+    assert (out / "teacher" / "teacher" / "oof.safetensors").is_file()
+
+
+def test_a_folder_without_a_validation_file_has_one_division_for_both(base: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(tiny.multi_label(base) / "train.csv", data)
+    out, more = tmp_path / "run", ["--set", "model.kind=tfidf", "--set", "tuning.rows=teacher"]
+    result = call("train", "starter", "--data", data, "--out", out, *more, *settings(teacher_folds=2))
+    assert result.exit_code == 0, result.output
+    assert len(load_file(out / "teacher" / "oof.safetensors")["logits"]) < 160
+    assert load_file(out / "teacher.safetensors")["probabilities"].shape[0] < 160
+
+
+def of_own(base: Path, out: Path, *more: str) -> list[str]:
+    """The arguments of a training of a network with its own teacher."""
+    every = tiny.options(base, tiny.multi_label(base), epochs=1)
+    return ["train", "starter", "--out", str(out), *map(str, every), *settings(teacher_folds=2), *more]
+
+
+@pytest.mark.parametrize(
+    ("place", "nth"),
+    [
+        ("emotune.workflows.train._session", 2),  # the second member begins
+        pytest.param("emotune.runs.teacher.score", 1, marks=pytest.mark.slow),
+        pytest.param("emotune.runs.teacher.keep", 1, marks=pytest.mark.slow),
+        ("emotune.workflows.train.make_card", 3),  # of the student
+    ],
+)
+def test_killed_in_a_place_it_resumes_with_one_command(place: str, nth: int, base: Path, tmp_path: Path) -> None:
+    whole = tiny.once(base, "own-teacher", lambda path: killing.seconds(of_own(base, path), path.with_suffix(".said")))
+    run, said = tmp_path / "run", tmp_path / "said"
+    assert killing.emotune(of_own(base, run), said, kill=place, nth=nth) == -9, said.read_text()
+    assert "holds an unfinished run" in call(*of_own(base, run)).stderr
+    assert killing.emotune(["train", "--resume", str(run)], said) == 0, said.read_text()
+    assert "no checkpoint to resume from" not in said.read_text()
+    assert tiny.contents(run / "model") == tiny.contents(whole / "model")
+    assert tiny.contents(run / "teacher" / "model") == tiny.contents(whole / "teacher" / "model")
+
+
+def test_ctrl_c_in_the_teacher_names_the_whole_run(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Terminal, "on_step", lambda _, report: report.step == 2 and signal.raise_signal(signal.SIGINT))
+        result = call(*of_own(base, run, "--json"))
+    assert result.exit_code == 130
+    assert f"to resume the training: emotune train --resume {run}\n" in result.stderr
+    assert json.loads(result.stdout)["run"] == str(run)
+    with monkeypatch.context() as patch:  # while the teacher scores the texts
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr(teacher, "score", stop)
+        result = call("train", "--resume", run)
+    assert result.exit_code == 130
+    assert f"to resume the training: emotune train --resume {run}\n" in result.stderr
+    assert call("train", "--resume", run).exit_code == 0
+
+
+def test_overwrite_restores_the_former_run_unless_the_teacher_has_begun(base: Path, tmp_path: Path) -> None:
+    run, data = tmp_path / "run", tiny.multi_label(base)
+    assert call("train", "starter", "--data", data, "--out", run, "--set", "model.kind=tfidf").exit_code == 0
+    former = tiny.contents(run)
+    again = of_own(base, run, "--overwrite")
+    assert call(*again, *settings(teacher_recipe=tmp_path / "none.yaml")).exit_code == 66
+    assert call(*again, "--set", "model.encoder=nowhere/at-all-12").exit_code == 66
+    assert tiny.contents(run) == former
+    assert killing.emotune(again, tmp_path / "said", kill="emotune.workflows.train._session", nth=2) == -9
+    assert (run / ".former" / "model").is_dir()
+    assert call("train", "--resume", run).exit_code == 0
+    assert not (run / ".former").exists()
+
+
+def test_where_no_teacher_is_trained_the_setting_is_refused(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"applies only with data\.teacher_folds"):
+        config_from({"data": {"teacher_recipe": "goemotions"}})
+    arguments = ["search", "starter", "--data", tiny.multi_label(base), "--set", "model.kind=tfidf", "--trials", 1]
+    result = call(*arguments, "--out", tmp_path / "search", *settings(teacher_folds=2))
+    assert result.exit_code == 2
+    assert "data.teacher_folds: here no teacher is trained" in result.stderr
+    assert "--set data.teacher=DIR" in result.stderr
+
+
+def test_a_teacher_that_is_named_takes_the_place_of_an_own_one(run: Path, base: Path, tmp_path: Path) -> None:
+    out, more = tmp_path / "run", ["--set", "model.kind=ngrams", *settings(teacher_folds=2, teacher=run)]
+    assert call("train", "starter", "--data", tiny.multi_label(base), "--out", out, *more).exit_code == 0
+    assert not (out / "teacher").exists()
+
+
 # What is wrong with it
 
 
@@ -304,7 +444,7 @@ def test_a_missing_teacher_or_file_is_refused(base: Path, run: Path, corpus: Cor
 def test_settings_of_a_teacher_need_one(key: str) -> None:
     name, value = key.split("=")
     typed = value if name == "unlabelled_texts" else float(value) if "." in value else int(value)
-    with pytest.raises(ConfigError, match=f"data.{name}.*applies only with a teacher, which data.teacher=MODEL names"):
+    with pytest.raises(ConfigError, match=f"data.{name}.*applies only with a teacher: data.teacher=MODEL names one"):
         config_from({"data": {name: typed}})
 
 

@@ -118,10 +118,9 @@ def train(
     if data is not None:
         settings["data.path"] = data_path(data)
     config = load_config(recipe, settings)
-    fit = training.train if config.training.folds is None else cross_train.train_folds
     reporter = reporter_of(progress)
     with reporter.training():
-        outcome = fit(
+        outcome = cross_train.train_configured(
             config,
             run if run is not None else next_free(Path("runs"), config.name),
             reporter=reporter,

@@ -63,7 +63,7 @@ def train(
     from emotune.runs.layout import next_free
     from emotune.training import processes
     from emotune.workflows import train as training
-    from emotune.workflows.cross_train import train_folds
+    from emotune.workflows.cross_train import train_configured
 
     settings = list(override or [])
     if folds is not None:
@@ -86,9 +86,10 @@ def train(
         if finished:
             content = {"run": str(run), "model": str(run / "model"), "complete": True}
         else:
-            fit = training.train if config.training.folds is None else train_folds
             with terminal.training():
-                outcome = fit(config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume)
+                outcome = train_configured(
+                    config, run, reporter=terminal, device=device, overwrite=overwrite, resume=resume
+                )
             content = {} if outcome is None else outcome.to_json()
     if not processes.is_first():  # the first reports the outcome
         return

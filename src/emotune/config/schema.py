@@ -92,6 +92,17 @@ class DataConfig(Section):
         description="model of the same labels whose probabilities become soft targets: a run, a model, a hub id, or "
         "default, the model of the package",
     )
+    teacher_folds: int | None = Field(
+        default=None,
+        ge=2,
+        description="without data.teacher: first train a teacher of this many models, each without one fold of the "
+        "training rows, in the folder teacher/ of the run; null: no teacher",
+    )
+    teacher_recipe: str | None = Field(
+        default=None,
+        min_length=1,
+        description="recipe or YAML file of the teacher that teacher_folds asks for; null: the settings of the run",
+    )
     teacher_weight: Number = Field(
         default=0.5, gt=0, le=1, description="share of the teacher in the targets of a labelled text; the rest: labels"
     )
@@ -133,9 +144,19 @@ class DataConfig(Section):
     @field_validator("teacher_weight", "unlabelled_texts", "fragments")
     @classmethod
     def _belongs_to_a_teacher(cls, value: object, info: ValidationInfo) -> object:
-        if value != cls.model_fields[str(info.field_name)].default and info.data.get("teacher") is None:
-            raise ValueError("applies only with a teacher, which data.teacher=MODEL names")
+        changed = value != cls.model_fields[str(info.field_name)].default
+        if changed and info.data.get("teacher") is None and info.data.get("teacher_folds") is None:
+            raise ValueError(
+                "applies only with a teacher: data.teacher=MODEL names one, data.teacher_folds=5 trains one"
+            )
         return value
+
+    @field_validator("teacher_recipe")
+    @classmethod
+    def _recipe_has_folds(cls, recipe: str | None, info: ValidationInfo) -> str | None:
+        if recipe is not None and info.data.get("teacher_folds") is None:
+            raise ValueError("applies only with data.teacher_folds, such as 5")
+        return recipe
 
     @field_validator("split")
     @classmethod
@@ -327,6 +348,11 @@ class Config(Section):
     tuning: TuningConfig = TuningConfig()
     decision: DecisionConfig = DecisionConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def trains_teacher(self) -> bool:
+        """Whether the run trains its teacher before its model."""
+        return self.data.teacher is None and self.data.teacher_folds is not None
 
     def __eq__(self, other: object) -> bool:
         """Whether all keys have the same values. The class differs between kinds of models."""

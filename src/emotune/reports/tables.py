@@ -231,6 +231,7 @@ def speed(texts_per_second: float | None) -> str:
     return f"{float(f'{texts_per_second:.3g}'):,.0f}" if texts_per_second >= 10 else f"{texts_per_second:.1f}"
 
 
-def validation_scores(validation: Mapping[str, float]) -> str:
-    """The accuracy and the macro-F1 of a model without thresholds."""
-    return ", ".join(f"{metric_name(name)} {percent(validation[name])}" for name in ("accuracy", "macro_f1"))
+def validation_scores(validation: Mapping[str, float], task: Task) -> str:
+    """The scores of validation rows on which no thresholds were chosen."""
+    names = ("macro_f1", "micro_f1") if task is Task.MULTI_LABEL else ("accuracy", "macro_f1")
+    return ", ".join(f"{metric_name(name)} {percent(validation[name])}" for name in names)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from emotune.atomic import BACKUP, LOCK, MOVING, how_to_restore, sweep, writing
 from emotune.errors import OutputError, Place
-from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TEACHER, TRAIN_TEXTS, VALID
+from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TEACHER, TEACHER_RUN, TRAIN_TEXTS, VALID
 from emotune.training.checkpoint import newest, remove_all
 
 _STAY = {LOCK, BACKUP, MOVING}
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, TEACHER, FOLDS, CHECKPOINTS, "model", "eval", "tracking"} | _STAY
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, TEACHER, TEACHER_RUN, FOLDS, CHECKPOINTS} | _STAY
+_OURS |= {"model", "eval", "tracking"}
 
 
 # May a run be written here?
@@ -31,7 +32,7 @@ def require_free(run: Path, *, overwrite: bool) -> None:
     if (run / "model").exists():
         message = "the output directory exists and holds a trained model"
         raise OutputError(message, place=Place(run), hint="Choose another place (--out DIR), or --overwrite this one.")
-    if any((run / CHECKPOINTS).glob("step-*")) or has_folds(run):
+    if any((run / CHECKPOINTS).glob("step-*")) or has_parts(run):
         message = "the output directory exists and holds an unfinished run"
         hint = f"Resume it: emotune train --resume {run}. Or choose another place (--out DIR), or --overwrite it."
         raise OutputError(message, place=Place(run), hint=hint)
@@ -65,9 +66,11 @@ def _require_ours(run: Path) -> None:
     raise OutputError(message, place=Place(run), hint=hint)
 
 
-def has_folds(run: Path) -> bool:
-    """Return whether a member of a cross-training, or a checkpoint of one, is there."""
-    return any(any(run.glob(f"{FOLDS}/*/{part}")) for part in ("model", f"{CHECKPOINTS}/step-*"))
+def has_parts(run: Path) -> bool:
+    """Return whether a member of a cross-training, or a checkpoint of one, is there, of the run or of its teacher."""
+    if any(any(run.glob(f"{FOLDS}/*/{part}")) for part in ("model", f"{CHECKPOINTS}/step-*")):
+        return True
+    return (run / TEACHER_RUN).is_dir() and has_parts(run / TEACHER_RUN)
 
 
 def _has_started(run: Path) -> bool:
@@ -148,7 +151,7 @@ def restore_unless_begun(run: Path) -> bool:
     if not (run / BACKUP).exists():
         return False
     if (run / BACKUP / "model").exists():
-        if (run / "model").exists() or newest(run / CHECKPOINTS) is not None or has_folds(run):
+        if (run / "model").exists() or newest(run / CHECKPOINTS) is not None or has_parts(run):
             return False
         make_room(run)
     with writing(run):

@@ -7,6 +7,7 @@ valid.safetensors     validation logits (fp32, of the saved model) and targets
 oof.safetensors       of train --folds: logits of each training row by the member not trained on it, targets, folds
 folds/N/              of train --folds: the run of each member
 teacher.safetensors   probabilities that the teacher of the training gave (emotune.runs.teacher)
+teacher/              of data.teacher_folds: the run of the teacher
 train_texts.safetensors   8-byte digests of the training texts, to detect leaks into a scored split
 tracking/             the files of TensorBoard and Weights & Biases, when `tracking.with` names them
 model/                the model directory
@@ -39,7 +40,7 @@ from emotune.labels import LabelSet
 
 CONFIG, DATA, LOG = "config.yaml", "data.json", "log.jsonl"
 VALID, OOF, TRAIN_TEXTS = "valid.safetensors", "oof.safetensors", "train_texts.safetensors"
-TEACHER = "teacher.safetensors"
+TEACHER, TEACHER_RUN = "teacher.safetensors", "teacher"
 FOLDS, CHECKPOINTS = "folds", "checkpoints"
 SPLITS = {OOF: "train", VALID: "valid"}  # the split of each file of cached logits; the first that exists is tuned on
 OUT_OF_FOLD = "train, out of fold"
@@ -227,8 +228,12 @@ def save_rows(path: Path, logits: Floats, targets: Floats, **more: npt.NDArray[A
 def records_of(run: Path, split: str, labels: LabelSet, sha256: str) -> list[Record] | None:
     """Return the texts of the cached rows, in these labels; None where the run's data is gone or has changed."""
     with suppress(EmotuneError, OSError):
-        corpus = load_corpus(resolve_data(read_config(run).data), (split,))
-        records = corpus.splits[split]
-        if corpus.labels == labels and fingerprint(records, labels) == sha256:
-            return records
+        data = resolve_data(read_config(run).data)
+        for splits in [(split,), ("train", "valid")][
+            : 1 + (split == "train")
+        ]:  # without a validation file, two readings
+            corpus = load_corpus(data, splits)
+            records = corpus.splits[split]
+            if corpus.labels == labels and fingerprint(records, labels) == sha256:
+                return records
     return None

@@ -35,58 +35,67 @@ _CROSS_TRAINED = "Train one on the same data: emotune train RECIPE --folds 5 --o
 
 
 def teach(
-    config: Config, corpus: Corpus, resumed: Path | None, reporter: TrainingReporter, device: str
+    config: Config,
+    corpus: Corpus,
+    resumed: Path | None,
+    reporter: TrainingReporter,
+    device: str,
+    *,
+    own: Path | None = None,
 ) -> Taught | None:
     """Return the teacher's probabilities of the training texts; None without a teacher.
 
-    resumed: the run that is resumed, which may have kept them; None for a new one. Raises MissingInputError for a
-    missing teacher or file, ModelError for an invalid teacher, UsageError for one of other labels or without the
+    resumed: the run that is resumed, which may have kept them; None for a new one. own: the run of the teacher that
+    `data.teacher_folds` asks for, which is trained already. Raises MissingInputError for a missing teacher or file,
+    ModelError for an invalid teacher, UsageError for one of other labels, one that is not trained, or one without the
     probabilities that `tuning.rows` needs, and DataError for a file that cannot be read.
     """
     data = config.data
     chooses = config.tuning.rows == "teacher"
-    if data.teacher is None:
+    if config.trains_teacher and own is None:
+        raise UsageError("data.teacher_folds: here no teacher is trained", hint=_CROSS_TRAINED)
+    teacher = data.teacher if own is None else str(own)
+    if teacher is None:
         if chooses:
             raise UsageError("tuning.rows teacher needs a teacher", hint=_CROSS_TRAINED)
         return None
+    name = teacher if own is None else f"of {data.teacher_folds} folds"
     records = [record for record in corpus.splits["train"] if record.text.strip()]
     more = [*_unlabelled(data), *_fragments(records, data.fragments, config.training.seed)]
     texts = list(dict.fromkeys(record.text for record in (*records, *more)))
-    note = _described(data, records, more)
+    note = _described(name, data, records, more)
+    digest = _digest(name, corpus.labels, texts)
     probabilities = np.empty((len(texts), len(corpus.labels)), dtype=np.float32)
     with processes.together():  # the first process scores them, or has kept them, for all
         if processes.is_first():
-            digest = _digest(data.teacher, corpus.labels, texts)
             kept = None if resumed is None else _kept(resumed, digest, probabilities.shape)
             if kept is None:
-                found = _open(data.teacher, corpus.labels)
+                found = _open(teacher, corpus.labels)
                 known = out_of_fold(found, reporter)
                 if chooses and any(record.text not in known for record in records):
-                    message = f"tuning.rows teacher: {data.teacher} has no out-of-fold probabilities of these rows"
+                    message = f"tuning.rows teacher: {teacher} has no out-of-fold probabilities of these rows"
                     raise UsageError(message, hint=_CROSS_TRAINED)
                 reporter.info(note)
                 kept = score(found, known, corpus.labels, texts, reporter, device)
             else:
-                reporter.info(f"teacher {data.teacher}: the run has its probabilities of {len(texts):,} texts")
+                reporter.info(f"teacher {name}: the run has its probabilities of {len(texts):,} texts")
             probabilities = kept
     probabilities = processes.array_from_first(probabilities)
-    return Taught(probabilities, {text: i for i, text in enumerate(texts)}, more, data.teacher_weight, note)
+    return Taught(probabilities, {text: i for i, text in enumerate(texts)}, more, data.teacher_weight, note, digest)
 
 
-def keep(taught: Taught, config: Config, labels: LabelSet, run: Path) -> None:
+def keep(taught: Taught, run: Path) -> None:
     """Write the probabilities to a run; raises OutputError."""
-    assert config.data.teacher is not None, "there are probabilities"
-    digest = _digest(config.data.teacher, labels, list(taught.rows))
-    save_arrays(run / TEACHER, probabilities=taught.probabilities, sha256=digest)
+    save_arrays(run / TEACHER, probabilities=taught.probabilities, sha256=taught.sha256)
 
 
-def _described(data: DataConfig, records: Sequence[Record], more: Sequence[Record]) -> str:
+def _described(name: str, data: DataConfig, records: Sequence[Record], more: Sequence[Record]) -> str:
     """Describe what the teacher scores, in a sentence for the user."""
     fragments = sum(record.id == _FRAGMENT for record in more)
     parts = [f"{len(records):,} training texts (weight {data.teacher_weight:g} beside their labels)"]
     parts += [f"{len(more) - fragments:,} of {data.unlabelled_texts}"] if len(more) > fragments else []
     parts += [f"{fragments:,} fragments of training texts"] if fragments else []
-    return f"teacher {data.teacher}: its probabilities become targets of {', '.join(parts)}"
+    return f"teacher {name}: its probabilities become targets of {', '.join(parts)}"
 
 
 # The texts without labels

@@ -28,7 +28,8 @@ class Taught:
     """The probabilities that a teacher gives to texts, which become soft targets.
 
     probabilities: shape (texts, labels). rows: the row of each text. more: training texts without labels. weight: the
-    share of the teacher in the targets of a labelled text. note: a sentence about them for the user.
+    share of the teacher in the targets of a labelled text. note: a sentence about them for the user. sha256: of the
+    teacher's name, the labels and the texts, shape (32,).
     """
 
     probabilities: Floats
@@ -36,6 +37,7 @@ class Taught:
     more: Sequence[Record]
     weight: float
     note: str
+    sha256: npt.NDArray[np.uint8]
 
     def of(self, records: Sequence[Record]) -> Floats:
         """Return the probabilities of records, shape (n, labels)."""

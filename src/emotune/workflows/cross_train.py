@@ -1,24 +1,32 @@
-"""`emotune train --folds K`: K models, each trained without one fold of the training rows; the model is their mean.
+"""`emotune train`, also of several models: `train_configured` trains what a configuration asks for.
+
+`--folds K`: K models, each trained without one fold of the training rows; the model is their mean.
 
 read and check data → each fold's run in folds/N (finished ones are not trained again) → the logits of its held-out rows
 → temperature and thresholds fitted on those → the members as one model, in place
 
 The scores on the training rows are honest only if nothing about a member was chosen on its held-out rows. So a member
 trains all epochs, keeps the weights of the last one, and has no temperature of its own.
+
+`data.teacher_folds=K`: such a mean model is trained first, in the folder `teacher/` of the run, and then teaches the
+model of the run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from emotune import hub
 from emotune.artifact.ensemble import combined, compose, members_of
 from emotune.artifact.opening import FoundModel, Member, open_model
 from emotune.atomic import staged
 from emotune.config.kinds import TrainedKind, find_kind
-from emotune.config.schema import Config
+from emotune.config.loading import load_config
+from emotune.config.schema import Config, DataConfig
 from emotune.data.corpus import fingerprints, folds_of, held_out, tell_published
 from emotune.decision import Decision
 from emotune.display import FrameData, Shown
@@ -49,9 +57,12 @@ from emotune.training import processes
 from emotune.training.progress import TrainingReporter
 from emotune.workflows.train import (
     Material,
+    TrainOutcome,
     check_and_read,
     reporter_of_all,
+    require_trainable,
     train_on,
+    with_absolute_paths,
     with_teacher,
     writable_run,
 )
@@ -141,7 +152,7 @@ class _FoldReporter(NullReporter):
         self._reporter.on_progress(done, whole)
 
 
-def train_folds(
+def train_configured(
     config: Config,
     out: Path,
     *,
@@ -149,21 +160,105 @@ def train_folds(
     device: str = "auto",
     overwrite: bool = False,
     resume: bool = False,
-) -> FoldsOutcome | None:
-    """Cross-train as configured (`training.folds`) and write the run directory of the mean model to `out`.
+) -> TrainOutcome | FoldsOutcome | None:
+    """Train as configured and write the run directory to `out`: one model, or the mean model of `training.folds`.
 
-    Several processes train each member together, one member after another; None in all processes but the first.
-    resume: resume the current fold, from its newest checkpoint. After Ctrl-C there is no model yet. Raises as `train`.
+    With `data.teacher_folds`, its teacher is trained first. Several processes train each model together, one model
+    after another; None in all processes but the first. resume: resume the current model, from its newest checkpoint.
+    After Ctrl-C in a fold, also of the teacher, there is no model yet. Raises as `train`.
     """
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
-        return train_folds_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
+        try:
+            return _train_configured_on(material, out, out, reporter, device, overwrite=overwrite, resume=resume)
+        except KeyboardInterrupt:
+            if backup.has_parts(out):
+                reporter_of_all(reporter).info(f"to resume the training: emotune train --resume {out}")
+            raise
+
+
+def _train_configured_on(
+    material: Material,
+    out: Path,
+    whole: Path,
+    reporter: TrainingReporter,
+    device: str,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> TrainOutcome | FoldsOutcome | None:
+    """Train on data that was read. whole: the run that the user resumes, if this one is that of its teacher."""
+    how: dict[str, Any] = {"reporter": reporter, "device": device, "overwrite": overwrite, "resume": resume}
+    if not material.config.trains_teacher:
+        if material.config.training.folds is None:
+            return train_on(material, out, **how)
+        return train_folds_on(material, out, **how, whole=whole)
+    with processes.together():
+        teachers = _teacher_of(material)
+        for config in (material.config, teachers.config):  # before hours of training
+            require_trainable(find_kind(config.model.kind))
+            if config.checkpoint is not None:
+                hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
+    held = writable_run(material, out, overwrite=overwrite, resume=resume) if processes.is_first() else nullcontext()
+    with held:
+        own = out / layout.TEACHER_RUN
+        finished, begun = processes.from_first(_state(own) if processes.is_first() else None)
+        reporter_of_all(reporter).info(
+            f"the teacher is {'already trained' if finished else 'trained first'}: "
+            f"{teachers.config.name}, {material.config.data.teacher_folds} folds, in {own}"
+        )
+        if not finished:
+            outcome = _train_configured_on(teachers, own, whole, reporter, device, overwrite=not begun, resume=begun)
+            stopped = isinstance(outcome, FoldsOutcome) and outcome.interrupted is not None
+            if processes.from_first(stopped):
+                return outcome and replace(outcome, run=out)
+        material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device, own=own)
+        reporter_of_all(reporter).info("the teacher is ready: training its student")
+        if material.config.training.folds is None:
+            return train_on(material, out, **how, held=True)
+        return train_folds_on(material, out, **how, whole=whole, held=True)
+
+
+def _teacher_of(material: Material) -> Material:
+    """Return the input of the teacher's training, on the data of the run; raises ConfigError for its recipe."""
+    recipe = material.resolved.data.teacher_recipe
+    asked = None if recipe is None else load_config(recipe)
+    config, resolved = (_teacher_config(config, asked) for config in (material.config, material.resolved))
+    return Material(config, with_absolute_paths(resolved), material.corpus, ())
+
+
+def _teacher_config(config: Config, asked: Config | None) -> Config:
+    """Return the configuration of the teacher of a run, by a recipe or, for None, by the settings of the run."""
+    name, tracking = f"{config.name}-teacher", config.tracking
+    taught_by = (DataConfig() if asked is None else asked.data).model_dump(
+        include={"teacher", "teacher_folds", "teacher_recipe", "teacher_weight", "unlabelled_texts", "fragments"}
+    )
+    base = config if asked is None else asked
+    tuning = base.tuning.model_copy(update={"rows": "valid"}) if asked is None else base.tuning
+    sections = {
+        "data": config.data.model_copy(update=taught_by),
+        "training": base.training.model_copy(update={"folds": config.data.teacher_folds}),
+        "tuning": tuning,
+        "tracking": tracking.model_copy(update={"run_name": f"{tracking.run_name or config.name}-teacher"}),
+    }
+    return base.model_copy(update={"name": name, **sections})
 
 
 def train_folds_on(
-    material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
+    material: Material,
+    out: Path,
+    *,
+    reporter: TrainingReporter,
+    device: str,
+    overwrite: bool,
+    resume: bool,
+    whole: Path | None = None,
+    held: bool = False,
 ) -> FoldsOutcome | None:
-    """Cross-train on data that was read; otherwise as `train_folds`."""
+    """Cross-train on data that was read; otherwise as `train_configured`.
+
+    whole: the run that the user resumes, if this one is a part of it. held: the caller holds the run directory.
+    """
     config = material.config
     assert config.training.folds is not None, "the caller checks it"
     material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device)
@@ -171,17 +266,25 @@ def train_folds_on(
     if not processes.is_first():
         training.train_members()
         return None
-    with writable_run(material, out, overwrite=overwrite, resume=resume):
+    with nullcontext() if held else writable_run(material, out, overwrite=overwrite, resume=resume):
         if material.taught is not None:
-            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
+            teacher.keep(material.taught, out)
         interrupted = training.train_members()
         if interrupted is not None:
             reporter.warn(f"interrupted in fold {interrupted} of {training.num_folds}: there is no model yet")
-            reporter.info(f"to resume the training: emotune train --resume {out}")
+            reporter.info(f"to resume the training: emotune train --resume {whole or out}")
             return FoldsOutcome(out, training.num_folds, training.start, None, 1.0, {}, None, (), interrupted)
         outcome = training.join()
         backup.clean_up_finished(out, keep_checkpoints=config.training.keep_checkpoints)
     return outcome
+
+
+def _state(run: Path) -> tuple[bool, bool]:
+    """Return whether a part of a run has finished, and whether it has started and can be resumed."""
+    try:
+        return resuming.is_finished(run), run.exists()
+    except MissingInputError:  # interrupted, and without a checkpoint
+        return False, False
 
 
 class _Folds:
@@ -214,18 +317,10 @@ class _Folds:
                 return number
         return None
 
-    def _state(self, number: int) -> tuple[bool, bool]:
-        """Return whether a member has finished, and whether it has started and can be resumed."""
-        run = self._run(number)
-        try:
-            return resuming.is_finished(run), run.exists()
-        except MissingInputError:  # interrupted, and without a checkpoint
-            return False, False
-
     def _train_member(self, number: int, reporter: TrainingReporter) -> bool:
         """Train a member, or resume it; return in the first process whether it has finished."""
         run, name = self._run(number), f"fold {number} of {self.num_folds}"
-        finished, resume = processes.from_first(self._state(number) if processes.is_first() else None)
+        finished, resume = processes.from_first(_state(run) if processes.is_first() else None)
         if finished:
             self.reporter.info(f"{name} is already trained")
             return True

@@ -7,7 +7,7 @@ read and check data → resolve the encoder → fit → save in fp32 → score v
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ class TrainOutcome(Shown):
         if self.tuned is not None:
             yield chosen_thresholds(self.tuned)
         elif self.validation:
-            yield f"validation: {validation_scores(self.validation)}"
+            yield f"validation: {validation_scores(self.validation, self.decision.labels.task)}"
 
     def _tables(self) -> Iterator[tuple[str, Table]]:
         second = "micro_f1" if self.decision.labels.task is Task.MULTI_LABEL else "accuracy"
@@ -151,9 +151,9 @@ def train(
     far become the model; in the first epoch there are none. Raises EmotuneError subclasses for what the user can fix.
     Nothing is written before data, configuration and encoder have been checked.
     """
-    if config.training.folds is not None:
-        hint = "emotune.workflows.cross_train.train_folds trains them."
-        raise UsageError("training.folds asks for several models", hint=hint)
+    if config.training.folds is not None or config.trains_teacher:
+        hint = "emotune.workflows.cross_train.train_configured trains them."
+        raise UsageError("training.folds or data.teacher_folds asks for several models", hint=hint)
     with processes.joined():
         material = check_and_read(config, out, reporter, overwrite=overwrite, resume=resume)
         return train_on(material, out, reporter=reporter, device=device, overwrite=overwrite, resume=resume)
@@ -190,9 +190,16 @@ def _check_and_read(
 
 
 def train_on(
-    material: Material, out: Path, *, reporter: TrainingReporter, device: str, overwrite: bool, resume: bool
+    material: Material,
+    out: Path,
+    *,
+    reporter: TrainingReporter,
+    device: str,
+    overwrite: bool,
+    resume: bool,
+    held: bool = False,
 ) -> TrainOutcome | None:
-    """Train on data that was read; otherwise as `train`."""
+    """Train on data that was read; otherwise as `train`. held: the caller holds the run directory (`writable_run`)."""
     config, reporter = material.config, reporter_of_all(reporter)
     with processes.together():
         source = None
@@ -204,15 +211,17 @@ def train_on(
     with processes.together():
         session = _session(material, source, init, device, reporter)
     network = _as_network(session)
+    if held:  # a model that has not begun is not resumed
+        resume = resume and newest(out / layout.CHECKPOINTS) is not None
     if network is None and processes.count() > 1:
         reporter.info(f"one of the {processes.count()} processes fits this kind of model; the others wait for it")
     if not processes.is_first():
         if network is not None:
             resuming.train_network(network, material.resolved, out, None, resume=resume)
         return None
-    with writable_run(material, out, overwrite=overwrite, resume=resume):
+    with nullcontext() if held else writable_run(material, out, overwrite=overwrite, resume=resume):
         if material.taught is not None and config.data.fold is None:
-            teacher.keep(material.taught, material.resolved, material.corpus.labels, out)
+            teacher.keep(material.taught, out)
         with tracking.RunObserver(config, out, reporter) as observer:
             trained, fitted = _fit(session, material.resolved, out, observer, device, resume=resume)
             if not fitted.has_result:
@@ -235,10 +244,12 @@ def train_on(
     return outcome
 
 
-def with_teacher(material: Material, resumed: Path | None, reporter: TrainingReporter, device: str) -> Material:
+def with_teacher(
+    material: Material, resumed: Path | None, reporter: TrainingReporter, device: str, *, own: Path | None = None
+) -> Material:
     """Return the input with the targets of its teacher, if it has one; arguments and errors as of `teacher.teach`."""
     corpus = material.corpus
-    taught = material.taught or teacher.teach(material.resolved, corpus, resumed, reporter, device)
+    taught = material.taught or teacher.teach(material.resolved, corpus, resumed, reporter, device, own=own)
     if taught is None or taught is material.taught:
         return material
     return replace(material, taught=taught, corpus=replace(corpus, description=(*corpus.description, taught.note)))
@@ -316,7 +327,7 @@ def writable_run(material: Material, out: Path, *, overwrite: bool, resume: bool
     with locked(out), backup.restored_on_failure(out):
         _require_place(out, material.resolved, overwrite=overwrite, resume=resume)
         data = out / layout.DATA
-        if resume and data.is_file() and backup.has_folds(out):
+        if resume and data.is_file() and backup.has_parts(out):
             stored = read_json(data).get("splits", {})
             resuming.require_same_data(stored, fingerprints(material.corpus), Place(data))
         backup.clean_up(out)
@@ -352,8 +363,17 @@ def resolved_config(config: Config, source: DataSource) -> Config:
     """Return the configuration with absolute paths, so that it means the same wherever it is read."""
     pinned = source.pinned
     path = pinned.path if source.origin else _absolute(pinned.path)
-    files = {key: _absolute(getattr(pinned, key)) for key in ("labels_file", "unlabelled_texts")}
-    data = pinned.model_copy(update={"path": path, "teacher": _absolute_model(pinned.teacher), **files})
+    return with_absolute_paths(config.model_copy(update={"data": pinned.model_copy(update={"path": path})}))
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """Return the configuration with absolute paths of all that it names but its data."""
+    files: dict[str, str | None] = {
+        key: _absolute(getattr(config.data, key)) for key in ("labels_file", "unlabelled_texts")
+    }
+    recipe = config.data.teacher_recipe
+    files["teacher_recipe"] = recipe if recipe is None or recipe in recipe_names() else str(Path(recipe).absolute())
+    data = config.data.model_copy(update={"teacher": _absolute_model(config.data.teacher), **files})
     model = config.model
     if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
         model = model.model_copy(update={"encoder": str(encoder.resolve())})
@@ -542,7 +562,7 @@ def _finish(
     if tuned is not None:
         reporter.info(chosen_thresholds(tuned))
     if tuned is None or session.tuning.rows == "teacher":
-        reporter.info(f"validation: {validation_scores(validation)}")
+        reporter.info(f"validation: {validation_scores(validation, corpus.labels.task)}")
     return TrainOutcome(out, decision, tuned, validation, fitted, temperature)
 
 
