@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from emotune.artifact.manifest import DEFAULT, find_model, verify
 from emotune.cli.app import app
 from emotune.config.behaviour import read_suite
 from emotune.labels import GOEMOTIONS
+from emotune.models import onnx
 from emotune.workflows.check import Tally, run_cases
 
 TEXTS = [
@@ -73,6 +75,25 @@ def test_a_score_does_not_depend_on_the_batch(classifier: emotune.EmotionClassif
     for _ in range(5):
         order = rng.permutation(len(TEXTS))
         assert np.abs(classifier.logits([TEXTS[i] for i in order]) - together[order]).max() <= 5e-6
+
+
+def test_texts_by_themselves_share_the_threads_and_keep_their_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    own = onnx.Scorer._open
+    monkeypatch.setattr(onnx.Scorer, "_open", lambda self, threads: (opened.append(threads), own(self, threads))[1])
+    classifier = emotune.load(threads=2)
+    together = classifier.logits(TEXTS)
+    for _ in range(3):
+        alone = np.concatenate([classifier.logits([text]) for text in TEXTS])
+        np.testing.assert_array_equal(alone, together)
+    assert opened == [1, 2]
+    opened.clear()
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda text: classifier.logits([text]), TEXTS * 20))
+    np.testing.assert_array_equal(np.concatenate(found), np.tile(together, (20, 1)))
+    one = emotune.load(threads=1)
+    np.testing.assert_array_equal(np.concatenate([one.logits([text]) for text in TEXTS * 3]), np.tile(together, (3, 1)))
+    assert opened == [1]
 
 
 def test_a_command_without_a_model_uses_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

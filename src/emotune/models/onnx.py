@@ -8,6 +8,7 @@ their `lengths` of shape (rows,). Another graph has one: `input_ids` of shape (r
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from emotune.errors import ModelError, Place
 
 INPUT, LENGTHS, OUTPUT = "input_ids", "lengths", "logits"
 _PACKED_ROWS = 16  # of a packed graph at a time: more do not stay in the caches of a processor
+# calls with one text until several threads compute such a text together; their number; bytes of the largest such graph
+_FEW, _MOST_OF_ONE, _LARGEST = 8, 4, 200_000_000
 _FATAL_ONLY = 4  # ONNX Runtime prints errors that it also raises
 
 
@@ -35,24 +38,32 @@ class Scorer:
 
         threads: the batches that are scored at the same time.
         """
+        self._path, self._threads, self._singles = path, threads, 0
+        # the arena keeps memory for rows of every length, so it is for packed graphs, whose batches are small
+        self.packed = is_packed(path)
+        self._session = self._open(1)  # threads take a batch each: faster than several threads for one batch
+        self._shares_out = threads > 1 and path.stat().st_size <= _LARGEST
+        self._of_one_text: onnxruntime.InferenceSession | None = None
+        self._alone = Lock()
+
+    def _open(self, threads: int) -> onnxruntime.InferenceSession:
+        """Open the graph for calls that compute with this many threads; raises ModelError."""
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # threads take a batch each: faster than several threads for one batch
+        options.intra_op_num_threads = threads
         options.log_severity_level = _FATAL_ONLY
         # basic: int8 weights are expanded once; more makes a graph that multiplies in int8 slower (1.7 times)
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.enable_mem_pattern = False  # the pattern of every shape would be kept
-        # the arena keeps memory for rows of every length, so it is for packed graphs, whose batches are small
-        options.enable_cpu_mem_arena = self.packed = is_packed(path)
+        options.enable_cpu_mem_arena = self.packed
         # on processors without VNNI, the fast kernel for uint8 x int8 saturates
         options.add_session_config_entry("session.x64quantprecision", "1")
-        # threads that wait for the next text must not use a processor
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._path, self._threads = path, threads
+        # threads of one call wait for each other for microseconds; those that wait for a text must not use a processor
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
         try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            return onnxruntime.InferenceSession(self._path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the library raises nothing narrower
             message = f"ONNX Runtime cannot open this graph: {_reason(error)}"
-            raise ModelError(message, place=Place(path)) from error
+            raise ModelError(message, place=Place(self._path)) from error
 
     def logits(self, encoded: Encoded, batch_size: int, pad_id: int) -> npt.NDArray[np.float32]:
         """Return logits of shape (rows, labels). Equal rows are computed once; a row without tokens is one `pad_id`.
@@ -68,6 +79,8 @@ class Scorer:
         if len(order) > 1 and self._threads > 1:
             with ThreadPoolExecutor(self._threads) as pool:  # scoring releases the lock of the interpreter
                 found = list(pool.map(self.run, batches))
+        elif len(rows) == 1:
+            found = [self._run_alone(rows)]
         else:
             found = list(map(self.run, batches))
         if not found:
@@ -88,8 +101,29 @@ class Scorer:
 
         Shape (rows, labels). Raises ModelError. Several threads may call it at a time.
         """
+        return self._run(self._session, rows)
+
+    def _run_alone(self, rows: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float32]:
+        """Return the logits of a text by itself: from some such calls on, several threads compute it together.
+
+        The logits are the same. Calls at the same time take a thread each. Raises ModelError.
+        """
+        if not self._shares_out or not self._alone.acquire(blocking=False):
+            return self.run(rows)
         try:
-            logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], feed(rows, packed=self.packed))[0]
+            if self._of_one_text is None:
+                self._singles += 1
+                if self._singles > _FEW:  # it needs the memory of the weights once more, and time to open
+                    self._of_one_text = self._open(min(self._threads, _MOST_OF_ONE))
+            return self._run(self._of_one_text or self._session, rows)
+        finally:
+            self._alone.release()
+
+    def _run(
+        self, session: onnxruntime.InferenceSession, rows: Sequence[npt.NDArray[np.integer]]
+    ) -> npt.NDArray[np.float32]:
+        try:
+            logits: npt.NDArray[np.float32] = session.run([OUTPUT], feed(rows, packed=self.packed))[0]
         except Exception as error:  # the library raises nothing narrower
             tokens = max(map(len, rows))
             message = f"the graph fails on a text of {tokens:,} tokens: {_reason(error)}"
