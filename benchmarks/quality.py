@@ -4,9 +4,12 @@
     python benchmarks/quality.py semeval2025 --data DIR --seeds 1 --folds 5    # cross-validation on the training rows
 
 Multi-label: 5 stratified folds of the validation rows, seed 0; thresholds are chosen on four and decide the fifth; F1
-is computed once over all decisions, micro and macro from the same. With --folds, a model is trained without each fold
+is computed once over all decisions, micro and macro from the same. With `tuning.rows` teacher, the thresholds of the
+model decide, which no validation row has chosen. With --folds, a model is trained without each fold
 of the training rows, and its logits of that fold replace the validation logits. Nothing is then chosen on these rows:
 the weights of the last epoch are scored, without a temperature.
+
+A recipe with `data.teacher_folds` trains a teacher with each seed; for all seeds: --set data.teacher=RUN/teacher
 
 Prints a line for each seed, then mean, spread and a 95 % interval; the last line is one JSON object.
 """
@@ -26,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from emotune.artifact.manifest import read_decision
 from emotune.config.loading import load_config
 from emotune.config.schema import Config
 from emotune.data.corpus import folds_of, load_corpus, resolve_data
@@ -36,7 +40,7 @@ from emotune.reporter import NullReporter
 from emotune.runs import layout
 from emotune.scoring.metrics import score
 from emotune.scoring.tuning import decide_out_of_fold
-from emotune.workflows.train import train
+from emotune.workflows.cross_train import train_configured
 
 METRICS = ("macro_f1", "micro_f1", "weighted_f1", "accuracy")
 
@@ -81,16 +85,20 @@ def one_seed(config: Config, seed: int, folds: int) -> Result:
             logits, targets = cross_validated(config, corpus, folds, Path(folder))
         else:
             logits, targets = trained(config, Path(folder) / "run", corpus.labels)
-    seconds = time.perf_counter() - start
-    rule = Decision.default(corpus.labels)
-    decided, probabilities = decide_out_of_fold(logits, targets, rule, config.tuning), rule.probabilities(logits)
+        seconds = time.perf_counter() - start
+        rule = Decision.default(corpus.labels)
+        probabilities = rule.probabilities(logits)
+        if config.tuning.rows == "teacher" and not folds:
+            decided = read_decision(Path(folder) / "run" / "model").decide(probabilities)
+        else:
+            decided = decide_out_of_fold(logits, targets, rule, config.tuning)
     scores = score(positives(targets), decided, probabilities, corpus.labels)
     return Result(seed, {m: scores.overall[m] for m in METRICS}, scores.intervals, seconds)
 
 
 def trained(config: Config, run: Path, labels: LabelSet) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Train a run; return its validation logits and targets."""
-    train(config, run, reporter=NullReporter(), device="auto")
+    train_configured(config, run, reporter=NullReporter(), device="auto")
     return layout.read_valid(run, labels)
 
 

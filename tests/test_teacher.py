@@ -24,7 +24,7 @@ from emotune.data.formats.texts import read_texts
 from emotune.data.records import Corpus
 from emotune.errors import ConfigError, DataError, EmotuneError, MissingInputError
 from emotune.reporter import NullReporter
-from emotune.runs import layout, teacher
+from emotune.runs import layout, log, teacher
 from emotune.scoring.thresholds import Method, choose
 from emotune.training.session import Session, Taught
 from test_linear_kinds import trained
@@ -291,6 +291,8 @@ def test_a_run_trains_its_teacher_as_a_cross_training_would(base: Path, tmp_path
     for part in ("valid.safetensors", "model/decision.json"):
         assert (out / part).read_bytes() == (tmp_path / "same" / part).read_bytes(), part
     assert "teacher of 2 folds: its probabilities become targets" in (out / "model" / "README.md").read_text()
+    seconds = [log.training_seconds(run) or 0.0 for run in (out, out / "teacher")]
+    assert seconds[0] > seconds[1] > 0.0  # with those of the teacher
     for run in (out, out / "teacher"):
         assert call("evaluate", run, "--data", data, "--json").exit_code == 0
     assert "nothing to resume" in call("train", "--resume", out).stderr

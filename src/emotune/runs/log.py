@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from emotune.atomic import write_file, writing
-from emotune.runs.layout import LOG
+from emotune.runs.layout import LOG, TEACHER_RUN
 from emotune.scoring.metrics import Floats, metric_name
 
 
@@ -68,12 +68,16 @@ def was_interrupted(run: Path) -> bool | None:
 
 
 def training_seconds(run: Path) -> float | None:
-    """Return the training time in its log: that of the end event, else the sum over epochs; None without either."""
+    """Return the training time in its log: that of the end event, else the sum over epochs; None without either.
+
+    With that of the teacher, if the run has trained its own.
+    """
     events = read_events(run)
     ends = [event["seconds"] for event in events if event.get("event") == "end" and "seconds" in event]
     epochs = {event.get("epoch"): event.get("seconds") for event in events if event.get("event") == "epoch"}
     known = [value for value in (ends[-1:] or epochs.values()) if isinstance(value, int | float)]
-    return float(sum(known)) if known else None
+    own = training_seconds(run / TEACHER_RUN) if (run / TEACHER_RUN).is_dir() else None
+    return float(sum(known)) + (own or 0.0) if known else None
 
 
 def seconds_of_all(runs: Sequence[Path | None]) -> dict[str, float]:
