@@ -320,6 +320,7 @@ def test_a_teacher_may_have_a_teacher(base: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = call("train", "starter", "--data", tiny.multi_label(base), "--out", out, *more)
     assert result.exit_code == 0, result.output
+    assert f"the out-of-fold probabilities of {out / 'teacher'} are too confident" in result.stderr
     assert layout.read_config(out / "teacher").data.teacher_weight == 0.6
     assert layout.read_config(out / "teacher" / "teacher").data.teacher_folds is None
     assert (out / "teacher" / "teacher" / "oof.safetensors").is_file()

@@ -24,7 +24,7 @@ from emotune.errors import MissingInputError, UsageError
 from emotune.inference.classifier import run_model
 from emotune.labels import LabelSet, in_order, label_difference
 from emotune.reporter import Reporter
-from emotune.runs.layout import OOF, TEACHER, Floats, cached_rows, load_arrays, records_of, save_arrays
+from emotune.runs.layout import OOF, TEACHER, Floats, cached_rows, load_arrays, read_config, records_of, save_arrays
 from emotune.training import processes
 from emotune.training.progress import TrainingReporter
 from emotune.training.session import Taught
@@ -179,6 +179,11 @@ def out_of_fold(found: FoundModel, reporter: Reporter) -> dict[str, Floats]:
             f"the training data of {found.name} is gone or has changed: its out-of-fold probabilities are not used"
         )
         return {}
+    if read_config(run).trains_teacher:
+        reporter.warn(
+            f"the out-of-fold probabilities of {found.name} are too confident: the labels of these rows have reached "
+            "its members through their teacher"
+        )
     reporter.info(
         f"the {len(records):,} training texts of {found.name}: the probabilities of the member that was not trained "
         "on them"
