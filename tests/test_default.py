@@ -80,6 +80,7 @@ def test_a_score_does_not_depend_on_the_batch(classifier: emotune.EmotionClassif
 def test_texts_by_themselves_share_the_threads_and_keep_their_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
     own = onnx.Scorer._open
+    monkeypatch.setattr(onnx, "_LONG", 0.0)
     monkeypatch.setattr(onnx.Scorer, "_open", lambda self, threads: (opened.append(threads), own(self, threads))[1])
     classifier = emotune.load(threads=2)
     together = classifier.logits(TEXTS)
@@ -94,6 +95,12 @@ def test_texts_by_themselves_share_the_threads_and_keep_their_scores(monkeypatch
     one = emotune.load(threads=1)
     np.testing.assert_array_equal(np.concatenate([one.logits([text]) for text in TEXTS * 3]), np.tile(together, (3, 1)))
     assert opened == [1]
+    monkeypatch.setattr(onnx, "_LONG", 60.0)
+    short = emotune.load(threads=2)
+    np.testing.assert_array_equal(
+        np.concatenate([short.logits([text]) for text in TEXTS * 3]), np.tile(together, (3, 1))
+    )
+    assert opened == [1, 1]
 
 
 def test_a_command_without_a_model_uses_it_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

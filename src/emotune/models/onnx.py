@@ -5,6 +5,8 @@ the texts beside it. A packed graph has two inputs: `input_ids` of shape (tokens
 their `lengths` of shape (rows,). Another graph has one: `input_ids` of shape (rows, tokens), rows of one length.
 """
 
+import statistics
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +24,8 @@ from emotune.errors import ModelError, Place
 
 INPUT, LENGTHS, OUTPUT = "input_ids", "lengths", "logits"
 _PACKED_ROWS = 16  # of a packed graph at a time: more do not stay in the caches of a processor
-# calls with one text until several threads compute such a text together; their number; bytes of the largest such graph
-_FEW, _MOST_OF_ONE, _LARGEST = 8, 4, 200_000_000
+# threads share texts that are scored by themselves, if the first few take so many seconds; threads; bytes of the graph
+_FEW, _LONG, _MOST_OF_ONE, _LARGEST = 8, 0.002, 4, 200_000_000
 _FATAL_ONLY = 4  # ONNX Runtime prints errors that it also raises
 
 
@@ -38,13 +40,13 @@ class Scorer:
 
         threads: the batches that are scored at the same time.
         """
-        self._path, self._threads, self._singles = path, threads, 0
+        self._path, self._threads = path, threads
         # the arena keeps memory for rows of every length, so it is for packed graphs, whose batches are small
         self.packed = is_packed(path)
         self._session = self._open(1)  # threads take a batch each: faster than several threads for one batch
         self._shares_out = threads > 1 and path.stat().st_size <= _LARGEST
         self._of_one_text: onnxruntime.InferenceSession | None = None
-        self._alone = Lock()
+        self._alone, self._seconds = Lock(), list[float]()
 
     def _open(self, threads: int) -> onnxruntime.InferenceSession:
         """Open the graph for calls that compute with this many threads; raises ModelError."""
@@ -104,18 +106,24 @@ class Scorer:
         return self._run(self._session, rows)
 
     def _run_alone(self, rows: Sequence[npt.NDArray[np.integer]]) -> npt.NDArray[np.float32]:
-        """Return the logits of a text by itself: from some such calls on, several threads compute it together.
+        """Return the logits of a text by itself, which several threads compute together where that takes long enough.
 
-        The logits are the same. Calls at the same time take a thread each. Raises ModelError.
+        The logits are the same. Threads that wait for each other gain nothing in a millisecond. Calls at the same time
+        take a thread each. Raises ModelError.
         """
         if not self._shares_out or not self._alone.acquire(blocking=False):
             return self.run(rows)
         try:
-            if self._of_one_text is None:
-                self._singles += 1
-                if self._singles > _FEW:  # it needs the memory of the weights once more, and time to open
+            if self._of_one_text is not None:
+                return self._run(self._of_one_text, rows)
+            started = time.perf_counter()
+            logits = self.run(rows)
+            self._seconds.append(time.perf_counter() - started)
+            if len(self._seconds) == _FEW:
+                self._shares_out = statistics.median(self._seconds) > _LONG
+                if self._shares_out:  # it needs the memory of the weights once more, and time to open
                     self._of_one_text = self._open(min(self._threads, _MOST_OF_ONE))
-            return self._run(self._of_one_text or self._session, rows)
+            return logits
         finally:
             self._alone.release()
 
