@@ -229,9 +229,8 @@ def records_of(run: Path, split: str, labels: LabelSet, sha256: str) -> list[Rec
     """Return the texts of the cached rows, in these labels; None where the run's data is gone or has changed."""
     with suppress(EmotuneError, OSError):
         data = resolve_data(read_config(run).data)
-        for splits in [(split,), ("train", "valid")][
-            : 1 + (split == "train")
-        ]:  # without a validation file, two readings
+        # without a validation file, training rows are set aside for it only where it is read
+        for splits in ((split,), ("train", "valid")) if split == "train" else ((split,),):
             corpus = load_corpus(data, splits)
             records = corpus.splits[split]
             if corpus.labels == labels and fingerprint(records, labels) == sha256:
