@@ -54,6 +54,7 @@ from emotune.scoring.tuning import (
     validation_metrics,
 )
 from emotune.training import processes
+from emotune.training.checkpoint import newest
 from emotune.training.progress import TrainingReporter
 from emotune.workflows.train import (
     Material,
@@ -188,15 +189,19 @@ def _train_configured_on(
     resume: bool,
 ) -> TrainOutcome | FoldsOutcome | None:
     """Train on data that was read. whole: the run that the user resumes, if this one is that of its teacher."""
-    how: dict[str, Any] = {"reporter": reporter, "device": device, "overwrite": overwrite, "resume": resume}
-    if not material.config.trains_teacher:
+
+    def train_it(material: Material, *, resume: bool, held: bool) -> TrainOutcome | FoldsOutcome | None:
+        how: dict[str, Any] = {"reporter": reporter, "device": device, "overwrite": overwrite, "resume": resume}
         if material.config.training.folds is None:
-            return train_on(material, out, **how)
-        return train_folds_on(material, out, **how, whole=whole)
+            return train_on(material, out, **how, held=held)
+        return train_folds_on(material, out, **how, held=held, whole=whole)
+
+    if not material.config.trains_teacher:
+        return train_it(material, resume=resume, held=False)
     with processes.together():
         teachers = _teacher_of(material)
+        require_trainable(find_kind(teachers.config.model.kind))
         for config in (material.config, teachers.config):  # before hours of training
-            require_trainable(find_kind(config.model.kind))
             if config.checkpoint is not None:
                 hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
     held = writable_run(material, out, overwrite=overwrite, resume=resume) if processes.is_first() else nullcontext()
@@ -214,9 +219,8 @@ def _train_configured_on(
                 return outcome and replace(outcome, run=out)
         material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device, own=own)
         reporter_of_all(reporter).info("the teacher is ready: training its student")
-        if material.config.training.folds is None:
-            return train_on(material, out, **how, held=True)
-        return train_folds_on(material, out, **how, whole=whole, held=True)
+        # only a student that has begun is resumed
+        return train_it(material, resume=resume and newest(out / layout.CHECKPOINTS) is not None, held=True)
 
 
 def _teacher_of(material: Material) -> Material:

@@ -211,8 +211,6 @@ def train_on(
     with processes.together():
         session = _session(material, source, init, device, reporter)
     network = _as_network(session)
-    if held:  # a model that has not begun is not resumed
-        resume = resume and newest(out / layout.CHECKPOINTS) is not None
     if network is None and processes.count() > 1:
         reporter.info(f"one of the {processes.count()} processes fits this kind of model; the others wait for it")
     if not processes.is_first():
