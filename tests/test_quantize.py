@@ -148,6 +148,17 @@ def test_weights_and_tables_take_a_byte_each_and_the_last_layer_stays_exact(prof
     assert large == []
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_two_constants_have_the_same_name(profile: Profile) -> None:
+    exact = encoder()
+    tensors = {tensor.name: tensor for tensor in exact.graph.initializer}
+    for node in exact.graph.node:
+        if node.op_type == "Add" and node.input[1] in tensors:  # the name that a bias has in graphs of BERT
+            tensors[node.input[1]].name = node.input[1] = f"{node.output[0]}.bias"
+    names = [tensor.name for tensor in compressed(exact, profile, samples()).graph.initializer]
+    assert len(names) == len(set(names))
+
+
 def test_layers_with_one_input_share_its_quantization() -> None:
     found = kinds(compressed(encoder(layers=1), "fast", samples()))
     # query, key and value; the attention's output; the two layers of the feed-forward; the pooler

@@ -286,7 +286,7 @@ class _Fast(_Rewriter):
         weights, scales = _rounded_product(rows, moment)
         inputs = [codes.tensor, self.constant(name, weights), codes.scale]
         inputs += [self.constant(f"{name}.scale", scales[0]), codes.zero]
-        bias = None if layer.bias is None else self.constant(f"{output}.bias", layer.bias)
+        bias = None if layer.bias is None else self.constant(f"{name}.bias", layer.bias)
         if codes.row_scale is None:
             inputs += [] if bias is None else ["", bias]
             self.node("MatMulIntegerToFloat", inputs, output, domain=_CONTRIB)
