@@ -107,8 +107,10 @@ def _forward(layer: Any, normalise: Callable[[Tensor], Tensor], *, first_only: b
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         """Shapes: (batch, tokens, hidden) → the same, or (batch, 1, hidden) for the first token only."""
-        asking = hidden[:, :1] if first_only else hidden
-        query, key, value = split(attention.query(asking)), split(attention.key(hidden)), split(attention.value(hidden))
+        # cast once: autocast would cast it for each of the three products, and keeps only casts of parameters
+        read = hidden.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else hidden
+        asking, asked = (hidden[:, :1], read[:, :1]) if first_only else (hidden, read)
+        query, key, value = split(attention.query(asked)), split(attention.key(read)), split(attention.value(read))
         scores = query @ key.transpose(2, 3) * attention.scaling
         if attention_mask is not None:
             scores = scores + attention_mask[:, :, :1]

@@ -28,7 +28,7 @@ _EPOCHS, _RATE = 8, 0.01
 _PULL = 1e-4  # towards the start: half the weight of the squared distance in the loss
 _REPEATS = 3  # of rows of emoji alone
 _SCALE = 1024.0  # of the loss: in fp16, small gradients would be 0; a power of two changes nothing else
-_ROWS, _BATCHES = 16, 4  # a step has several batches: texts of one length alone are all emoji, or none
+_ROWS, _BATCHES = 32, 2  # a step has several batches: texts of one length alone are all emoji, or none
 
 
 class _Words(nn.Module):
