@@ -1,6 +1,8 @@
 # Each target does its own set-up: a virtual environment in .venv, versions from constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+# --no-compile: most modules of torch and transformers are never imported, and the others are compiled at the first import
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
 .PHONY: demo test test-slow check base docs bench clean
 
@@ -52,15 +54,15 @@ bench: .venv/.dev
 	$(PYTHON) -m venv .venv
 
 .venv/.train: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	$(INSTALL) -e '.[all]'
 	@touch $@
 
-.venv/.dev: .venv/.train
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
-	@touch $@
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) -e '.[all,dev]'
+	@touch .venv/.train $@
 
 .venv/.docs: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 clean:

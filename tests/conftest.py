@@ -6,6 +6,7 @@ Everything heavy is imported and made when a test first asks for it.
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import pytest
 import tiny
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny models run slower on many threads
+gc.set_threshold(50_000, 20, 50)  # collections took a tenth of the time: torch and others are many objects
 
 WORDS_OF = {
     "anger": ("furious", "angry", "rage", "annoyed"),

@@ -78,8 +78,8 @@ class Grid:
 
     def find(self, usual: Sequence[str]) -> str | None:
         """The first column with one of these names, in their order."""
-        found = (find_column(name, self.columns) for name in usual)
-        return next((column for column in found if column is not None), None)
+        first = {column.casefold(): column for column in reversed(self.columns)}
+        return next((first[name] for name in usual if name in first), None)
 
     def configured(self, name: str, option: str) -> str:
         """The column that the configuration names; raises DataError when there is none."""
