@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import partial
@@ -398,6 +399,19 @@ def test_the_average_is_what_a_hand_computes() -> None:
     with average.in_place():
         assert model.weight.item() == pytest.approx(expected)
     assert model.weight.item() == -1.0
+
+
+def test_after_a_hundred_steps_the_average_has_every_fourth_with_the_weight_of_four() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    average, expected = MovingAverage(model, decay=0.97), model.weight.item()
+    for step in range(1, 303):
+        model.weight.data.fill_(math.sin(step))
+        average.update()
+        recent = [step] if step <= 100 else range(step - 3, step + 1) if step % 4 == 0 else []
+        decay = math.prod(min(0.97, (1 + each) / (10 + each)) for each in recent)
+        expected = decay * expected + (1 - decay) * math.sin(step)
+    with average.in_place():
+        assert model.weight.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_average_is_taken_out_again_whatever_happens() -> None:

@@ -57,6 +57,26 @@ def test_shortcuts_change_neither_logits_nor_gradients(padded: bool, family: str
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
+def test_layers_hand_on_bf16_while_gradients_and_logits_stay_near_those_of_fp32(
+    name: str, checkpoint: Checkpoint
+) -> None:
+    model = build(checkpoint(name), dropout=0.0).train()
+    batch, kinds = batch_of(checkpoint(name), model), []
+    logits, gradients = logits_and_gradients(model, batch)
+    for layer in model.base_model.encoder.layer:  # the input of a layer is what the one below hands on
+        layer.attention.self.query.register_forward_hook(lambda _m, inputs, _o: kinds.append(inputs[0].dtype))
+    with cpu_shortcuts.applied(model, CPU), torch.autocast("cpu", dtype=torch.bfloat16):
+        short_logits, short_gradients = logits_and_gradients(model, batch)
+    assert kinds == [torch.bfloat16] * 2
+    torch.testing.assert_close(short_logits.float(), logits, rtol=0, atol=0.02 * logits.abs().max().item())
+    assert all(gradient.dtype is torch.float32 for gradient in short_gradients.values())
+    for key, gradient in gradients.items():
+        if key.endswith("key.bias"):  # no score depends on it: its gradient is 0 but for rounding
+            continue
+        assert torch.cosine_similarity(short_gradients[key].flatten(), gradient.flatten(), dim=0) > 0.99, key
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "electra"])
 def test_the_last_layer_works_on_the_first_token_alone(name: str, checkpoint: Checkpoint) -> None:
     model = build(checkpoint(name)).eval()
     widths = []

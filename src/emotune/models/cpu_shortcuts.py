@@ -2,7 +2,8 @@
 
 A classifier that reads only the first token needs only that token's output of the last layer: its query, attention
 output and feed-forward. PyTorch computes the softmax of short rows one value at a time; other ways to the same numbers
-are several times faster. A dropout mask needs one random byte per cell, not a float. None changes what is saved.
+are several times faster. A dropout mask needs one random byte per cell, not a float. Under autocast, layers hand on
+bf16, as between their products. None changes what is saved.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - as everywhere in this field
 from transformers import PreTrainedModel
 
 _BERT_LIKE = {"bert", "roberta", "electra"}  # their layers have the same parts, and their heads read the first token
@@ -107,16 +109,24 @@ def _forward(layer: Any, normalise: Callable[[Tensor], Tensor], *, first_only: b
 
     def forward(hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
         """Shapes: (batch, tokens, hidden) → the same, or (batch, 1, hidden) for the first token only."""
-        # cast once: autocast would cast it for each of the three products, and keeps only casts of parameters
+        # sums and norms get the type of the products: half of the bytes of fp32, which autocast would give them
         read = hidden.to(torch.get_autocast_dtype("cpu")) if torch.is_autocast_enabled("cpu") else hidden
-        asking, asked = (hidden[:, :1], read[:, :1]) if first_only else (hidden, read)
-        query, key, value = split(attention.query(asked)), split(attention.key(read)), split(attention.value(read))
+        asking = read[:, :1] if first_only else read
+        query, key, value = split(attention.query(asking)), split(attention.key(read)), split(attention.value(read))
         scores = query @ key.transpose(2, 3) * attention.scaling
         if attention_mask is not None:
             scores = scores + attention_mask[:, :, :1]
         weights = attention.dropout(normalise(scores))
         context = (weights @ value).transpose(1, 2).reshape(asking.shape)
-        attended = layer.attention.output(context, asking)
-        return layer.output(layer.intermediate(attended), attended)  # type: ignore[no-any-return]
+        attended = _added(layer.attention.output, context, asking)
+        return _added(layer.output, layer.intermediate(attended), attended)
 
     return forward
+
+
+def _added(output: Any, x: Tensor, residual: Tensor) -> Tensor:
+    """Return the normalised sum of the residual and a linear layer, in the type of the residual."""
+    total = output.dropout(output.dense(x)) + residual
+    norm = output.LayerNorm
+    with torch.autocast("cpu", enabled=False):  # which would cast it to fp32
+        return F.layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)

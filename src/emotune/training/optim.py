@@ -23,6 +23,7 @@ from emotune.training import device as rng
 from emotune.training import processes
 
 _BETAS, _EPS, _MOMENTUM = (0.9, 0.999), 1e-8, 0.9
+_ALL_AVERAGED, _AVERAGED = 100, 4  # steps, the second a divisor of the first
 _TINY = 1e-30  # a subnormal number is below 1.2e-38: another 170 steps at the usual 0.9
 
 
@@ -75,7 +76,8 @@ def make_schedule(optimizer: Optimizer, config: OptimizerConfig, num_steps: int)
 class MovingAverage:
     """An exponential moving average of the trained weights, with a shorter memory at the start.
 
-    `values` are the averages after `steps` steps, in the order of the model's trained parameters.
+    `values` are the averages after `steps` steps, in the order of the model's trained parameters. After the first 100
+    steps, every fourth counts for four: each update reads and writes all weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -85,10 +87,13 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Add the weights of another step."""
+        """Count another step, and add its weights, or those of the fourth of four steps."""
         self.steps += 1
-        decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-        torch._foreach_lerp_(self.values, self._trained, 1 - decay)
+        counted = 1 if self.steps <= _ALL_AVERAGED else _AVERAGED
+        if self.steps % counted == 0:
+            recent = range(self.steps - counted + 1, self.steps + 1)
+            decay = math.prod(min(self._decay, (1 + step) / (10 + step)) for step in recent)
+            torch._foreach_lerp_(self.values, self._trained, 1 - decay)
 
     @torch.no_grad()
     def restore(self, steps: int, average: Sequence[Tensor]) -> None:
