@@ -653,6 +653,15 @@ def test_a_mirror_without_xet_is_named(hub: Hub, run: Path, monkeypatch: pytest.
     with unchanged(hub):
         assert "HF_HUB_DISABLE_XET=1" in refused(73, run, NAME)
 
+    def _upload_xet_files(**_: object) -> None:
+        raise RuntimeError("Network error: operation timed out")
+
+    monkeypatch.setattr("huggingface_hub._commit_api._upload_xet_files", _upload_xet_files)
+    with unchanged(hub):
+        error = refused(73, run, NAME)
+    assert "operation timed out" in error
+    assert "HF_HUB_DISABLE_XET=1" in error
+
 
 def test_an_error_is_json_where_the_result_would_be(hub: Hub, run: Path) -> None:
     hub.faults["/commit/"] = Fault(status=403)

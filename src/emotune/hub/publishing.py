@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from emotune.errors import EmotuneError, OutputError, UsageError
@@ -263,6 +264,12 @@ def _answer(error: Exception) -> Any:
     return next((r for each in _causes(error) if (r := getattr(each, "response", None)) is not None), None)
 
 
+def _sent_by_xet(error: Exception) -> bool:
+    """Return whether xet failed; its exceptions are RuntimeErrors, and not all name it."""
+    calls = (frame for each in _causes(error) for frame, _ in walk_tb(each.__traceback__))
+    return any("xet" in frame.f_code.co_name for frame in calls)
+
+
 def _push_error(name: str, error: Exception) -> OutputError:
     """Return the error for a push that the hub refused, or that did not reach it."""
     from huggingface_hub.errors import OfflineModeIsEnabled
@@ -275,7 +282,7 @@ def _push_error(name: str, error: Exception) -> OutputError:
         cause = next((str(each) for each in _causes(error.__cause__) if str(each)), "")
         reason = "; ".join(dict.fromkeys(line.strip().rstrip(".") for line in (*lines[:3], cause) if line.strip()))
         hint = _AGAIN.format(later="when the network works")
-        if "xet" in reason.casefold():
+        if _sent_by_xet(error):
             hint += " Behind a proxy or a mirror, HF_HUB_DISABLE_XET=1 sends files by plain HTTP."
         return OutputError(f"{name} cannot be pushed ({reason}); {_NOTHING}", hint=hint)
     status = answer.status_code
