@@ -18,7 +18,7 @@ import pytest
 import tiny
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tiny models run slower on many threads
-gc.set_threshold(50_000, 20, 50)  # collections took a tenth of the time: torch and others are many objects
+gc.set_threshold(50_000, 20, 50)  # collections took a sixth of the data tests' processor time
 
 WORDS_OF = {
     "anger": ("furious", "angry", "rage", "annoyed"),

@@ -63,8 +63,8 @@ def test_layers_hand_on_bf16_while_gradients_and_logits_stay_near_those_of_fp32(
     model = build(checkpoint(name), dropout=0.0).train()
     batch, kinds = batch_of(checkpoint(name), model), []
     logits, gradients = logits_and_gradients(model, batch)
-    for layer in model.base_model.encoder.layer:  # the input of a layer is what the one below hands on
-        layer.attention.self.query.register_forward_hook(lambda _m, inputs, _o: kinds.append(inputs[0].dtype))
+    for layer in model.base_model.encoder.layer:
+        layer.register_forward_hook(lambda _m, _i, output: kinds.append(output.dtype))
     with cpu_shortcuts.applied(model, CPU), torch.autocast("cpu", dtype=torch.bfloat16):
         short_logits, short_gradients = logits_and_gradients(model, batch)
     assert kinds == [torch.bfloat16] * 2

@@ -264,8 +264,8 @@ def _answer(error: Exception) -> Any:
     return next((r for each in _causes(error) if (r := getattr(each, "response", None)) is not None), None)
 
 
-def _sent_by_xet(error: Exception) -> bool:
-    """Return whether xet failed; its exceptions are RuntimeErrors, and not all name it."""
+def _failed_in_xet(error: Exception) -> bool:
+    """Return whether an exception comes from a call of xet; its message does not always say so."""
     calls = (frame for each in _causes(error) for frame, _ in walk_tb(each.__traceback__))
     return any("xet" in frame.f_code.co_name for frame in calls)
 
@@ -282,7 +282,7 @@ def _push_error(name: str, error: Exception) -> OutputError:
         cause = next((str(each) for each in _causes(error.__cause__) if str(each)), "")
         reason = "; ".join(dict.fromkeys(line.strip().rstrip(".") for line in (*lines[:3], cause) if line.strip()))
         hint = _AGAIN.format(later="when the network works")
-        if _sent_by_xet(error):
+        if _failed_in_xet(error):
             hint += " Behind a proxy or a mirror, HF_HUB_DISABLE_XET=1 sends files by plain HTTP."
         return OutputError(f"{name} cannot be pushed ({reason}); {_NOTHING}", hint=hint)
     status = answer.status_code
