@@ -226,7 +226,7 @@ def test_an_export_beside_the_model_is_verified_and_needs_no_pytorch(hub: Hub, b
     trained = load(NAME)
     assert not hub.sent("onnx/model.onnx")
     exported = load(f"{NAME}/onnx")
-    assert exported.needs_one_length, "other software has no `lengths`"
+    assert exported.length_ratio == 1, "other software has no `lengths`"
     assert read_manifest(find_model(f"{NAME}/onnx")).kind == "onnx"
     assert exported.predict_proba(TEXTS) == pytest.approx(trained.predict_proba(TEXTS), abs=1e-4)
     pushed(run, NAME)

@@ -725,7 +725,7 @@ def test_a_server_that_cannot_start_says_why(args: list[str], message: str, tmp_
 class Model:
     """A model whose logit is the first token of a row; 13 makes it fail."""
 
-    needs_one_length = True
+    length_ratio = 1.0
     labels = ("x",)
 
     def __init__(self) -> None:
@@ -773,9 +773,10 @@ def test_a_batch_has_rows_of_one_length_the_oldest_first_and_few_tokens() -> Non
     assert model.batches == [[1], [2, 5, 6], [3, 4], [7]]
 
 
-def test_similar_lengths_share_a_batch_where_they_may() -> None:
+@pytest.mark.parametrize(("ratio", "expected"), [(1.4, [[1], [2, 4], [3]]), (float("inf"), [[1], [2, 4, 3]])])
+def test_similar_lengths_share_a_batch_where_they_may(ratio: float, expected: list[list[int]]) -> None:
     model = Model()
-    model.needs_one_length, model.wait = False, 0.05
+    model.length_ratio, model.wait = ratio, 0.05
 
     async def work(batcher: Batcher) -> None:
         first = batcher.submit(prepared((1, 3)))
@@ -783,8 +784,8 @@ def test_similar_lengths_share_a_batch_where_they_may() -> None:
         rest = [batcher.submit(prepared((2, 5))), batcher.submit(prepared((3, 9), (4, 6)))]
         await asyncio.gather(first, *rest)
 
-    batching(model, work)
-    assert model.batches == [[1], [2, 4], [3]]
+    batching(model, work, batch_tokens=100)
+    assert model.batches == expected
 
 
 def test_a_failed_batch_fails_alone() -> None:

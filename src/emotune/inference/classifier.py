@@ -1,5 +1,6 @@
 """The classifier of the Python interface: texts in, labels and scores out. A backend runs a model of any kind."""
 
+import math
 import os
 import time
 import warnings
@@ -57,6 +58,7 @@ SAMPLE = 512  # maximum number of texts to measure speed on
 AT_LEAST = 0.5  # minimum seconds of a measurement
 _FEW, _AT_MOST = 16, 5.0  # texts of a first measurement, and the maximum seconds of one pass over the sample
 _INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # blanks, control and format characters
+_SIMILAR = 1.4  # the ratio of the lengths of two rows that are scored together without much loss
 _SHOWN_TEXT, _SHOWN_SCORES = 60, 5  # characters of a text, and scores, that a prediction shows
 
 
@@ -384,7 +386,7 @@ class EmotionClassifier:
         return Prepared(texts, tokens, lambda scored: scored)
 
     def score_rows(self, rows: Sequence[Any], batch_size: int, max_windows: int | None) -> Scored:
-        """Score rows of any `prepare`, of one length if the model `needs_one_length`. Raises ModelError.
+        """Score rows of any `prepare`, of one length if its `length_ratio` is 1. Raises ModelError.
 
         The result has one entry for each row. max_windows: for models that read texts whole.
         """
@@ -398,10 +400,15 @@ class EmotionClassifier:
         return isinstance(self._backend, _Windowed) and self._backend.graph is not None
 
     @property
-    def needs_one_length(self) -> bool:
-        """Whether the rows that `score_rows` gets must have the same number of tokens."""
-        graph = self._backend.graph if isinstance(self._backend, _Windowed) else None
-        return graph is not None and not graph.packed
+    def length_ratio(self) -> float:
+        """How many times the tokens of one row of `score_rows` another row should have at most.
+
+        1: the rows must have one length. Networks compute attention for the longest row: other lengths cost time.
+        """
+        if not isinstance(self._backend, _Windowed):
+            return math.inf
+        graph = self._backend.graph
+        return 1.0 if graph is not None and not graph.packed else _SIMILAR
 
     def _valid(self, scored: Scored) -> Scored:
         found = scored.logits.shape[1]
@@ -636,7 +643,7 @@ class _Windowed:
 
     def prepare(self, texts: Sequence[str], max_windows: int | None) -> Prepared:
         encoded, unread = self._encoded(texts, max_windows)
-        rows = [encoded.ids[start:end] for start, end in pairwise(encoded.offsets)]
+        rows = [encoded.ids[start:end] for start, end in pairwise(encoded.offsets.tolist())]
         return Prepared(rows, encoded.lengths, lambda scored: _gathered(encoded, unread, scored.logits))
 
     def score_rows(self, rows: Sequence[npt.NDArray[np.int32]], batch_size: int) -> Scored:

@@ -1,6 +1,7 @@
 """The routes of the server, as an ASGI application: limits, the key, answers, errors, metrics and the log."""
 
 import asyncio
+import gc
 import hmac
 import json
 import logging
@@ -49,12 +50,12 @@ LOG = logging.getLogger("emotune.serving")
 MOST_EXPLAINED = 16  # texts of a request; each is scored once for each of its words
 _LINGER = 2.0  # seconds in which the rest of a body that is refused is read, so that the client gets the answer
 _LINGER_BYTES = 1 << 26
-_SECURITY = {
-    "x-content-type-options": "nosniff",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
+_SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
 _OPEN = ("/", "/docs", "/openapi.json", "/health", "/ready")  # GET needs no key
 _Answer = Callable[[Request], Awaitable[Response]]
 _WATCH_AFTER = 0.1  # seconds of a request, after which it is noticed that its client has left; most are answered before
@@ -130,6 +131,7 @@ class App:
     @asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
         self.models.start()
+        gc.freeze()  # what is loaded stays: collecting garbage need not visit it
         if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload_soon)
         yield
@@ -407,7 +409,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             own = {name for name, _ in message["headers"]}
-            more = [(name.encode(), value.encode()) for name, value in _SECURITY.items() if name.encode() not in own]
+            more = [header for header in _SECURITY if header[0] not in own]
             message["headers"] = [*message["headers"], *more, (b"x-request-id", self.id.encode())]
         await self._send(message)
 

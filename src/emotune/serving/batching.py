@@ -117,7 +117,7 @@ class Batcher:
             self._metrics.queue_tokens.set(self._tokens)
 
     def _take(self) -> list[tuple[_Job, int]]:
-        """Wait for rows; return the next batch: the oldest row, and others of its length or nearest to it.
+        """Wait for rows; return the next batch: the oldest row, and others of its length or of similar ones.
 
         Return an empty one at the end.
         """
@@ -129,11 +129,9 @@ class Batcher:
                         return []
                     self._changed.wait()
                 oldest = min(self._rows, key=lambda length: self._rows[length][0][0])
-                others = (
-                    [] if self._classifier.needs_one_length else sorted(self._rows, key=lambda n: abs(n - oldest))[1:]
-                )
+                similar = (n for n in self._rows if max(n, oldest) <= self._classifier.length_ratio * min(n, oldest))
                 longest = 0
-                for length in (oldest, *others):
+                for length in sorted(similar, key=lambda n: abs(n - oldest)):
                     longest = max(longest, length)
                     waiting = self._rows[length]
                     while waiting and (not batch or (len(batch) + 1) * longest <= self._batch_tokens):
