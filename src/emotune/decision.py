@@ -7,6 +7,7 @@ same everywhere. It needs numpy only.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -74,15 +75,20 @@ class Decision:
             raise ValueError(f"probabilities have shape {p.shape}, not (n, {len(self.labels)})")
         if self.labels.task is Task.MULTI_CLASS:
             return _best(p)
-        passed, neutral = passing(p, np.asarray(self.thresholds)), self.labels.neutral
+        passed, neutral = passing(p, self._thresholds), self.labels.neutral
         if self.neutral_excludes and neutral is not None:
             passed[np.delete(passed, neutral, axis=1).any(axis=1), neutral] = False
-        nothing = ~passed.any(axis=1)
-        if self.fallback is Fallback.BEST:
-            passed[nothing] = _best(p[nothing])
-        elif self.fallback is Fallback.NEUTRAL and neutral is not None:
-            passed[nothing, neutral] = True
+        if self.fallback is not Fallback.NOTHING:
+            nothing = ~passed.any(axis=1)
+            if self.fallback is Fallback.BEST:
+                passed[nothing] = _best(p[nothing])
+            elif neutral is not None:
+                passed[nothing, neutral] = True
         return passed
+
+    @cached_property
+    def _thresholds(self) -> Floats:
+        return np.array(self.thresholds)
 
     def names(self, decided: Bools, probabilities: Floats) -> list[list[str]]:
         """Return the predicted label names of each row, the most probable first (label order among equals)."""
@@ -136,7 +142,7 @@ def probabilities(logits: npt.ArrayLike, task: Task) -> Floats:
         e = np.exp(x - x.max(axis=1, keepdims=True))
         return np.asarray(e / e.sum(axis=1, keepdims=True))
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1.0 / (1.0 + e), e / (1.0 + e))
+    return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
 def ranked_names(labels: LabelSet, decided: Bools, probabilities: Floats) -> list[list[str]]:

@@ -4,10 +4,9 @@ The token ids of all texts are in one array without padding, to save memory. A b
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
 
@@ -46,7 +45,7 @@ class Encoded:
     @property
     def lengths(self) -> Ints:
         """Tokens of each row, shape (n,)."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def averaged(self, rows: npt.NDArray[np.float32], num_texts: int) -> npt.NDArray[np.float32]:
         """The values of rows, shape (rows, d), averaged over the windows of each text, weighted by tokens."""
@@ -132,7 +131,8 @@ class TextEncoder:
     def _start(self, text: str, room: int) -> str:
         """The start of a text that has at most `room` tokens, special tokens aside."""
         while True:
-            with self._truncated(None):
+            with self._truncating:
+                self._truncate_to(None)
                 encoding = self._tokenizer.encode(_without_surrogates(text), add_special_tokens=False)
             if len(encoding.ids) <= room:
                 return text
@@ -148,17 +148,16 @@ class TextEncoder:
         for start, chunk in self._encodings(texts, (max_tokens, stride)):
             rows: list[list[int]] = []
             for i, encoding in enumerate(chunk, start=start):
-                more = encoding.overflowing if len(encoding.ids) == max_tokens else []
+                more = encoding.overflowing if len(encoding) == max_tokens else []
                 num_cut += bool(more) and not windowed
                 windows = [encoding, *(more if windowed else ())]
                 rows.extend(window.ids for window in windows)
                 owner.extend([i] * len(windows))
             lengths.extend(map(len, rows))
             ids.append(np.fromiter(chain.from_iterable(rows), dtype=np.int32))  # one array per chunk
-        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        joined = np.concatenate(ids) if ids else np.zeros(0, dtype=np.int32)
-        return Encoded(joined, offsets, np.asarray(owner, dtype=np.int64), num_cut)
+        offsets = np.array([0, *accumulate(lengths)], dtype=np.int64)
+        joined = ids[0] if len(ids) == 1 else np.concatenate([np.zeros(0, dtype=np.int32), *ids])
+        return Encoded(joined, offsets, np.array(owner, dtype=np.int64), num_cut)
 
     def token_counts(self, texts: Sequence[str]) -> Ints:
         """The number of tokens of each whole text, special tokens included, shape (n,)."""
@@ -188,20 +187,18 @@ class TextEncoder:
         """
         for start in range(0, len(texts), _CHUNK):
             chunk = [_without_surrogates(text) for text in texts[start : start + _CHUNK]]
-            with self._truncated(truncation):
+            with self._truncating:
+                self._truncate_to(truncation)
                 found = self._tokenizer.encode_batch_fast(chunk)
             yield start, found
 
-    @contextmanager
-    def _truncated(self, truncation: tuple[int, int] | None) -> Iterator[None]:
-        """Give the tokenizer a truncation, see `_encodings`, and keep it while entered."""
-        with self._truncating:
-            if truncation is None and self._truncation is not None:
-                self._tokenizer.no_truncation()
-            elif truncation is not None and truncation != self._truncation:
-                self._tokenizer.enable_truncation(truncation[0], stride=truncation[1])
-            self._truncation = truncation
-            yield
+    def _truncate_to(self, truncation: tuple[int, int] | None) -> None:
+        """Give the tokenizer a truncation, see `_encodings`; the caller has the lock."""
+        if truncation is None and self._truncation is not None:
+            self._tokenizer.no_truncation()
+        elif truncation is not None and truncation != self._truncation:
+            self._tokenizer.enable_truncation(truncation[0], stride=truncation[1])
+        self._truncation = truncation
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json`, without padding and truncation."""
@@ -210,7 +207,8 @@ class TextEncoder:
 
     def to_json(self) -> str:
         """The content of `tokenizer.json`, without padding and truncation."""
-        with self._truncated(None):
+        with self._truncating:
+            self._truncate_to(None)
             return str(self._tokenizer.to_str(pretty=True))
 
 
