@@ -16,14 +16,16 @@ JSON object; figures are medians of the rounds.
 """
 
 import argparse
-import asyncio
 import itertools
 import json
 import resource
+import selectors
+import socket
 import statistics
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,76 +61,81 @@ def read_texts(path: Path, number: int) -> list[str]:
     return [line for line in lines if line][:number]
 
 
-class Client(asyncio.Protocol):
-    """A connection that sends one request at a time; `latencies` has the seconds of all answers of all clients."""
+class Client:
+    """A connection that sends one request at a time."""
 
-    def __init__(self, requests: Iterator[bytes], latencies: list[float], *, closed: bool) -> None:
-        self.requests, self.latencies, self.closed, self.stopped = requests, latencies, closed, False
-        self.idle = asyncio.Event()
-        self.buffer = b""
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.received = b""
+        self.due = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.idle.set()
-        if self.closed:
-            self.send(time.perf_counter())
-
-    def send(self, due: float) -> None:
+    def send(self, request: bytes, due: float) -> None:
         self.due = due
-        self.idle.clear()
-        self.transport.write(next(self.requests))
+        self.socket.sendall(request)
 
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        head, found, body = self.buffer.partition(b"\r\n\r\n")
-        if not found:
-            return
-        at = head.lower().index(b"content-length:") + 15
-        if len(body) < int(head[at:].split(b"\r\n", 1)[0]):
-            return
+    def receive(self) -> float | None:
+        """Read what has come; return the latency in seconds if the answer is complete."""
+        data = self.socket.recv(1 << 16)
+        assert data, "the server has closed a connection"
+        self.received += data
+        head, _, body = self.received.partition(b"\r\n\r\n")
+        at = head.find(b"content-length: ") + 16
+        if at < 16 or len(body) < int(head[at:].split(b"\r\n", 1)[0]):
+            return None
         assert head.startswith(b"HTTP/1.1 200"), head
-        self.buffer = b""
-        now = time.perf_counter()
-        self.latencies.append(now - self.due)
-        self.idle.set()
-        if self.closed and not self.stopped:
-            self.send(now)
+        self.received = b""
+        return time.perf_counter() - self.due
 
 
-async def clients(port: int, texts: Sequence[str], number: int, seconds: float, rate: float | None) -> dict[str, float]:
-    """Send texts over that many connections; rate: of texts per second, None for as many as are answered."""
-    bodies = [json.dumps({"text": text}).encode() for text in texts]
-    head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
-    requests = itertools.cycle([f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies])
-    latencies: list[float] = []
-    loop = asyncio.get_running_loop()
-    made = []
-    for _ in range(number):
-        _, client = await loop.create_connection(
-            lambda: Client(requests, latencies, closed=rate is None), "127.0.0.1", port
-        )
-        made.append(client)
-    await asyncio.sleep(WARM_UP if rate is None else 0)
-    latencies.clear()
-    started, cpu = time.perf_counter(), time.process_time()
+class Clients:
+    """Connections in one thread, on plain sockets: the less they compute, the more of the CPUs the server has."""
+
+    def __init__(self, port: int, texts: Sequence[str], number: int) -> None:
+        bodies = [json.dumps({"text": text}).encode() for text in texts]
+        head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: "
+        self.requests = itertools.cycle([f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies])
+        self.idle, self.number = deque(Client(port) for _ in range(number)), number
+        self.selector = selectors.DefaultSelector()
+        for client in self.idle:
+            self.selector.register(client.socket, selectors.EVENT_READ, client)
+
+    def receive(self, timeout: float | None) -> list[float]:
+        """Wait for answers; return their latencies in seconds."""
+        latencies = []
+        for key, _ in self.selector.select(timeout):
+            latency = key.data.receive()
+            if latency is not None:
+                latencies.append(latency)
+                self.idle.append(key.data)
+        return latencies
+
+    def run(self, seconds: float, rate: float | None) -> list[float]:
+        """Send texts for that long; return the latencies of the answers. rate: of texts per second, None: unlimited."""
+        started, sent, latencies = time.perf_counter(), 0, []
+        while (now := time.perf_counter()) < started + seconds:
+            due = now if rate is None else started + sent / rate
+            if self.idle and due <= now:
+                self.idle.popleft().send(next(self.requests), due)
+                sent += 1
+            else:
+                latencies += self.receive(due - now if self.idle else None)
+        return latencies
+
+
+def clients(port: int, texts: Sequence[str], number: int, seconds: float, rate: float | None) -> dict[str, float]:
+    """Send texts over that many connections; rate: see `Clients.run`."""
+    made = Clients(port, texts, number)
     if rate is None:
-        await asyncio.sleep(seconds)
-    else:
-        for i, client in zip(range(int(rate * seconds)), itertools.cycle(made), strict=False):
-            due = started + i / rate
-            await asyncio.sleep(max(0, due - time.perf_counter()))
-            await client.idle.wait()
-            client.send(due)
+        made.run(WARM_UP, rate)
+    started, cpu = time.perf_counter(), time.process_time()
+    latencies = made.run(seconds, rate)
     passed, cpu = time.perf_counter() - started, time.process_time() - cpu
-    answered = len(latencies)
-    for client in made:
-        client.stopped = True
-        await client.idle.wait()
-        client.transport.close()
+    while len(made.idle) < number:
+        made.receive(None)
     ranked = sorted(latencies)
     return {
-        "per_second": answered / passed,
+        "per_second": len(ranked) / passed,
         "p50_ms": 1000 * ranked[len(ranked) // 2],
         "p99_ms": 1000 * ranked[int(0.99 * len(ranked))],
         "client_cpu_percent": 100 * cpu / passed,
@@ -153,15 +160,16 @@ def serving(model: str, more: Sequence[str]) -> Iterator[tuple[int, int]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         started = json.loads(process.stdout.readline())
-        yield started["port"], process.pid
-        process.terminate()
+        try:
+            yield started["port"], process.pid
+        finally:
+            process.terminate()
         assert process.wait() == 0
 
 
 @contextmanager
 def piping(model: Path) -> Iterator[tuple[int, int]]:
     """Run a server around the pipeline of transformers; yields its port and process."""
-    import socket
     import urllib.request
     from contextlib import suppress
 
@@ -175,8 +183,10 @@ def piping(model: Path) -> Iterator[tuple[int, int]]:
             time.sleep(0.2)
             with suppress(OSError):
                 ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/health").status == 200
-        yield port, process.pid
-        process.terminate()
+        try:
+            yield port, process.pid
+        finally:
+            process.terminate()
 
 
 def bulk(model: str, texts: Sequence[str], seconds: float) -> dict[str, float]:
@@ -206,7 +216,7 @@ def main() -> None:
     parser.add_argument("--as-clients", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.as_clients:
-        print(json.dumps(asyncio.run(clients(**options.as_clients))))
+        print(json.dumps(clients(**options.as_clients)))
         return
     texts = read_texts(options.data, options.texts)
     shared = {"texts": texts[:500], "number": options.clients, "seconds": options.seconds}
