@@ -313,6 +313,37 @@ def test_a_teacher_has_a_recipe_of_its_own(base: Path, tmp_path: Path, monkeypat
     assert layout.read_config(Path("run")).model.kind == "ngrams"
 
 
+def test_several_recipes_teach_together(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data, kind = tiny.multi_label(base), ["--set", "model.kind=ngrams"]
+    Path("counts.yaml").write_text("model: {kind: tfidf}\ntraining: {seed: 3}\n")
+    Path("hashed.yaml").write_text("model: {kind: ngrams}\n")
+    recipes = settings(teacher_folds=2, teacher_recipe="[counts.yaml, hashed.yaml, counts.yaml]")
+    train = ["train", "starter", "--data", data, *kind, "--set", "tuning.rows=teacher"]
+    result = call(*train, "--out", "run", *recipes)
+    assert result.exit_code == 0, result.output
+    parts = [Path("run/teachers") / str(n) for n in (1, 2, 3)]
+    assert [layout.read_config(part).training.seed for part in parts] == [3, 0, 4]
+    assert [layout.read_config(part).model.kind for part in parts] == ["tfidf", "ngrams", "tfidf"]
+    assert "starter-teacher-2, 2 folds, in run/teachers/2" in result.stderr
+    mean = np.mean([load_file(part / "oof.safetensors")["logits"] for part in parts], axis=0)
+    np.testing.assert_allclose(load_file("run/teacher/oof.safetensors")["logits"], mean, atol=1e-6)
+    assert layout.read_config(Path("run")).data.teacher_recipes[1] == str(tmp_path / "hashed.yaml")
+    same = call(*train, "--out", "same", *settings(teacher="run/teacher"))
+    assert same.exit_code == 0, same.output
+    for part in ("valid.safetensors", "model/decision.json"):
+        assert (Path("run") / part).read_bytes() == (Path("same") / part).read_bytes(), part
+    assert log.training_seconds(Path("run/teacher")) == pytest.approx(sum(log.training_seconds(p) or 0 for p in parts))
+    assert call(*train, "--out", "run", *recipes, "--overwrite").exit_code == 0
+    shutil.rmtree("run/model")
+    shutil.rmtree("run/teacher")
+    shutil.rmtree("run/teachers/3")
+    resumed = call("train", "--resume", "run")
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.stderr.count("the teacher is already trained") == 2
+    assert (Path("run") / "model/decision.json").read_bytes() == (Path("same") / "model/decision.json").read_bytes()
+
+
 def test_a_teacher_may_have_a_teacher(base: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "second.yaml"
     recipe.write_text("model: {kind: ngrams}\ndata: {teacher_folds: 2, teacher_weight: 0.6, fragments: 1}\n")
@@ -400,6 +431,8 @@ def test_overwrite_restores_the_former_run_unless_the_teacher_has_begun(base: Pa
 def test_where_no_teacher_is_trained_the_setting_is_refused(base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"applies only with data\.teacher_folds"):
         config_from({"data": {"teacher_recipe": "goemotions"}})
+    with pytest.raises(ConfigError, match="needs a recipe, or null"):
+        config_from({"data": {"teacher_folds": 2, "teacher_recipe": []}})
     arguments = ["search", "starter", "--data", tiny.multi_label(base), "--set", "model.kind=tfidf", "--trials", 1]
     result = call(*arguments, "--out", tmp_path / "search", *settings(teacher_folds=2))
     assert result.exit_code == 2

@@ -15,6 +15,7 @@ _USED_WITH |= dict.fromkeys(("gamma_pos", "gamma_neg", "clip"), ("name", "asl"))
 # arguments of the optimizers
 _ARGUMENTS = {"adamw": ("betas", "eps"), "adam": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
 _ASCII = bytes(range(128))
+_Name = Annotated[str, Field(min_length=1)]
 # encodings of domain names and of Python's source code
 _NOT_OF_TEXT = ("idna", "unicode-escape", "raw-unicode-escape")
 
@@ -98,10 +99,10 @@ class DataConfig(Section):
         description="without data.teacher: first train a teacher of this many models, each without one fold of the "
         "training rows, in the folder teacher/ of the run; null: no teacher",
     )
-    teacher_recipe: str | None = Field(
+    teacher_recipe: _Name | list[_Name] | None = Field(
         default=None,
-        min_length=1,
-        description="recipe or YAML file of the teacher that teacher_folds asks for; null: the settings of the run",
+        description="recipe or YAML file of the teacher that teacher_folds asks for; several: their mean, each named "
+        "again with its next seed; null: the settings of the run",
     )
     teacher_weight: Number = Field(
         default=0.5, gt=0, le=1, description="share of the teacher in the targets of a labelled text; the rest: labels"
@@ -153,9 +154,11 @@ class DataConfig(Section):
 
     @field_validator("teacher_recipe")
     @classmethod
-    def _recipe_has_folds(cls, recipe: str | None, info: ValidationInfo) -> str | None:
+    def _recipe_has_folds(cls, recipe: str | list[str] | None, info: ValidationInfo) -> str | list[str] | None:
         if recipe is not None and info.data.get("teacher_folds") is None:
             raise ValueError("applies only with data.teacher_folds, such as 5")
+        if recipe == []:
+            raise ValueError("needs a recipe, or null for the settings of the run")
         return recipe
 
     @field_validator("split")
@@ -171,6 +174,11 @@ class DataConfig(Section):
         if fold is not None and (len(fold) != 2 or not 1 <= fold[0] <= fold[1] or fold[1] < 2):
             raise ValueError("needs two numbers, [n, folds], with n from 1 to folds and folds at least 2")
         return fold
+
+    @property
+    def teacher_recipes(self) -> list[str]:
+        """The recipes of the teacher that `teacher_folds` asks for; none: it has the settings of the run."""
+        return [self.teacher_recipe] if isinstance(self.teacher_recipe, str) else self.teacher_recipe or []
 
 
 class LossConfig(Section):

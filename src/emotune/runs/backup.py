@@ -13,11 +13,23 @@ from pathlib import Path
 
 from emotune.atomic import BACKUP, LOCK, MOVING, how_to_restore, sweep, writing
 from emotune.errors import OutputError, Place
-from emotune.runs.layout import CHECKPOINTS, CONFIG, DATA, FOLDS, LOG, OOF, TEACHER, TEACHER_RUN, TRAIN_TEXTS, VALID
+from emotune.runs.layout import (
+    CHECKPOINTS,
+    CONFIG,
+    DATA,
+    FOLDS,
+    LOG,
+    OOF,
+    TEACHER,
+    TEACHER_RUN,
+    TEACHERS,
+    TRAIN_TEXTS,
+    VALID,
+)
 from emotune.training.checkpoint import newest, remove_all
 
 _STAY = {LOCK, BACKUP, MOVING}
-_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, TEACHER, TEACHER_RUN, FOLDS, CHECKPOINTS} | _STAY
+_OURS = {CONFIG, DATA, LOG, VALID, TRAIN_TEXTS, OOF, TEACHER, TEACHER_RUN, TEACHERS, FOLDS, CHECKPOINTS} | _STAY
 _OURS |= {"model", "eval", "tracking"}
 
 
@@ -67,10 +79,10 @@ def _require_ours(run: Path) -> None:
 
 
 def has_parts(run: Path) -> bool:
-    """Return whether a member of a cross-training, or a checkpoint of one, is there, of the run or of its teacher."""
+    """Return whether a member of a cross-training, or a checkpoint of one, is there, of the run or of its teachers."""
     if any(any(run.glob(f"{FOLDS}/*/{part}")) for part in ("model", f"{CHECKPOINTS}/step-*")):
         return True
-    return (run / TEACHER_RUN).is_dir() and has_parts(run / TEACHER_RUN)
+    return any(has_parts(teacher) for teacher in [*run.glob(TEACHER_RUN), *run.glob(f"{TEACHERS}/*")])
 
 
 def _has_started(run: Path) -> bool:

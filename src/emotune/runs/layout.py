@@ -8,6 +8,7 @@ oof.safetensors       of train --folds: logits of each training row by the membe
 folds/N/              of train --folds: the run of each member
 teacher.safetensors   probabilities that the teacher of the training gave (emotune.runs.teacher)
 teacher/              of data.teacher_folds: the run of the teacher
+teachers/N/           of several recipes in data.teacher_recipe: the runs whose mean is the teacher
 train_texts.safetensors   8-byte digests of the training texts, to detect leaks into a scored split
 tracking/             the files of TensorBoard and Weights & Biases, when `tracking.with` names them
 model/                the model directory
@@ -40,7 +41,7 @@ from emotune.labels import LabelSet
 
 CONFIG, DATA, LOG = "config.yaml", "data.json", "log.jsonl"
 VALID, OOF, TRAIN_TEXTS = "valid.safetensors", "oof.safetensors", "train_texts.safetensors"
-TEACHER, TEACHER_RUN = "teacher.safetensors", "teacher"
+TEACHER, TEACHER_RUN, TEACHERS = "teacher.safetensors", "teacher", "teachers"
 FOLDS, CHECKPOINTS = "folds", "checkpoints"
 SPLITS = {OOF: "train", VALID: "valid"}  # the split of each file of cached logits; the first that exists is tuned on
 OUT_OF_FOLD = "train, out of fold"

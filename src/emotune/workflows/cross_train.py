@@ -9,7 +9,7 @@ The scores on the training rows are honest only if nothing about a member was ch
 trains all epochs, keeps the weights of the last one, and has no temperature of its own.
 
 `data.teacher_folds=K`: such a mean model is trained first, in the folder `teacher/` of the run, and then teaches the
-model of the run.
+model of the run. Several recipes: one such model of each, in `teachers/N/`, and their mean in `teacher/`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +56,7 @@ from emotune.scoring.tuning import (
 from emotune.training import processes
 from emotune.training.checkpoint import newest
 from emotune.training.progress import TrainingReporter
+from emotune.workflows.ensemble import EnsembleRequest, make_ensemble
 from emotune.workflows.train import (
     Material,
     TrainOutcome,
@@ -198,42 +199,56 @@ def _train_configured_on(
 
     if not material.config.trains_teacher:
         return train_it(material, resume=resume, held=False)
+    own = out / layout.TEACHER_RUN
     with processes.together():
-        teachers = _teacher_of(material)
-        require_trainable(find_kind(teachers.config.model.kind))
-        for config in (material.config, teachers.config):  # before hours of training
+        teachers = _teachers_of(material)
+        for teacher in teachers:
+            require_trainable(find_kind(teacher.config.model.kind))
+        for config in (material.config, *(teacher.config for teacher in teachers)):  # before hours of training
             if config.checkpoint is not None:
                 hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
+    runs = [own] if len(teachers) == 1 else [out / layout.TEACHERS / str(n + 1) for n in range(len(teachers))]
     held = writable_run(material, out, overwrite=overwrite, resume=resume) if processes.is_first() else nullcontext()
     with held:
-        own = out / layout.TEACHER_RUN
-        finished, begun = processes.from_first(_state(own) if processes.is_first() else None)
-        reporter_of_all(reporter).info(
-            f"the teacher is {'already trained' if finished else 'trained first'}: "
-            f"{teachers.config.name}, {material.config.data.teacher_folds} folds, in {own}"
-        )
-        if not finished:
-            outcome = _train_configured_on(teachers, own, whole, reporter, device, overwrite=not begun, resume=begun)
-            stopped = isinstance(outcome, FoldsOutcome) and outcome.interrupted is not None
-            if processes.from_first(stopped):
-                return outcome and replace(outcome, run=out)
+        for teacher, run in zip(teachers, runs, strict=True):
+            finished, begun = processes.from_first(_state(run) if processes.is_first() else None)
+            reporter_of_all(reporter).info(
+                f"the teacher is {'already trained' if finished else 'trained first'}: "
+                f"{teacher.config.name}, {material.config.data.teacher_folds} folds, in {run}"
+            )
+            if not finished:
+                how = {"overwrite": not begun, "resume": begun}
+                outcome = _train_configured_on(teacher, run, whole, reporter, device, **how)
+                stopped = isinstance(outcome, FoldsOutcome) and outcome.interrupted is not None
+                if processes.from_first(stopped):
+                    return outcome and replace(outcome, run=out)
+        if len(runs) > 1 and processes.is_first() and not own.exists():
+            reporter.info(f"the teacher is the mean of these {len(runs)}, in {own}")
+            make_ensemble(EnsembleRequest([str(run) for run in runs], own), reporter)
         material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device, own=own)
         reporter_of_all(reporter).info("the teacher is ready: training its student")
         # only a student that has begun is resumed
         return train_it(material, resume=resume and newest(out / layout.CHECKPOINTS) is not None, held=True)
 
 
-def _teacher_of(material: Material) -> Material:
-    """Return the input of the teacher's training, on the data of the run; raises ConfigError for its recipe."""
-    recipe = material.resolved.data.teacher_recipe
-    asked = None if recipe is None else load_config(recipe)
-    config, resolved = (_teacher_config(config, asked) for config in (material.config, material.resolved))
-    return Material(config, with_absolute_paths(resolved), material.corpus, ())
+def _teachers_of(material: Material) -> list[Material]:
+    """Return the input of the training of each teacher, on the data of the run; raises ConfigError for its recipe."""
+    recipes: list[str | None] = [*material.resolved.data.teacher_recipes] or [None]
+    found = []
+    for n, recipe in enumerate(recipes):
+        asked = None if recipe is None else load_config(recipe)
+        if asked is not None:
+            seed = asked.training.seed + recipes[:n].count(recipe)
+            asked = asked.model_copy(update={"training": asked.training.model_copy(update={"seed": seed})})
+        suffix = "teacher" if len(recipes) == 1 else f"teacher-{n + 1}"
+        config, resolved = (_teacher_config(config, asked, suffix) for config in (material.config, material.resolved))
+        found.append(Material(config, with_absolute_paths(resolved), material.corpus, ()))
+    return found
 
 
-def _teacher_config(config: Config, asked: Config | None) -> Config:
-    """Return the configuration of the teacher of a run, by a recipe or, for None, by the settings of the run."""
-    name, tracking = f"{config.name}-teacher", config.tracking
+def _teacher_config(config: Config, asked: Config | None, suffix: str) -> Config:
+    """Return the configuration of a teacher of a run, by a recipe or, for None, by the settings of the run."""
+    name, tracking = f"{config.name}-{suffix}", config.tracking
     taught_by = (DataConfig() if asked is None else asked.data).model_dump(
         include={"teacher", "teacher_folds", "teacher_recipe", "teacher_weight", "unlabelled_texts", "fragments"}
     )
@@ -243,7 +258,7 @@ def _teacher_config(config: Config, asked: Config | None) -> Config:
         "data": config.data.model_copy(update=taught_by),
         "training": base.training.model_copy(update={"folds": config.data.teacher_folds}),
         "tuning": tuning,
-        "tracking": tracking.model_copy(update={"run_name": f"{tracking.run_name or config.name}-teacher"}),
+        "tracking": tracking.model_copy(update={"run_name": f"{tracking.run_name or config.name}-{suffix}"}),
     }
     return base.model_copy(update={"name": name, **sections})
 

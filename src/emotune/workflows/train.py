@@ -366,11 +366,10 @@ def resolved_config(config: Config, source: DataSource) -> Config:
 
 def with_absolute_paths(config: Config) -> Config:
     """Return the configuration with absolute paths of all that it names but its data."""
-    files: dict[str, str | None] = {
-        key: _absolute(getattr(config.data, key)) for key in ("labels_file", "unlabelled_texts")
-    }
-    recipe = config.data.teacher_recipe
-    files["teacher_recipe"] = recipe if recipe is None or recipe in recipe_names() else str(Path(recipe).absolute())
+    files: dict[str, Any] = {key: _absolute(getattr(config.data, key)) for key in ("labels_file", "unlabelled_texts")}
+    if recipes := config.data.teacher_recipes:
+        paths = [name if name in recipe_names() else str(Path(name).absolute()) for name in recipes]
+        files["teacher_recipe"] = paths if isinstance(config.data.teacher_recipe, list) else paths[0]
     data = config.data.model_copy(update={"teacher": _absolute_model(config.data.teacher), **files})
     model = config.model
     if config.checkpoint and (encoder := hub.local_path(config.checkpoint.encoder)) is not None:
