@@ -33,6 +33,7 @@ FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 VERBS_OF_VERBS = {
     ("ladder", "train"),
     ("cross_train", "train"),
+    ("cross_train", "ensemble"),
     ("search", "train"),
     ("search", "cross_train"),
     ("predict_ray", "predict"),
