@@ -202,23 +202,23 @@ def _train_configured_on(
     own = out / layout.TEACHER_RUN
     with processes.together():
         teachers = _teachers_of(material)
-        for teacher in teachers:
-            require_trainable(find_kind(teacher.config.model.kind))
-        for config in (material.config, *(teacher.config for teacher in teachers)):  # before hours of training
+        for each in teachers:
+            require_trainable(find_kind(each.config.model.kind))
+        for config in (material.config, *(each.config for each in teachers)):  # before hours of training
             if config.checkpoint is not None:
                 hub.resolve_encoder(config.checkpoint.encoder, config.checkpoint.revision)
     runs = [own] if len(teachers) == 1 else [out / layout.TEACHERS / str(n + 1) for n in range(len(teachers))]
     held = writable_run(material, out, overwrite=overwrite, resume=resume) if processes.is_first() else nullcontext()
     with held:
-        for teacher, run in zip(teachers, runs, strict=True):
+        for each, run in zip(teachers, runs, strict=True):
             finished, begun = processes.from_first(_state(run) if processes.is_first() else None)
             reporter_of_all(reporter).info(
                 f"the teacher is {'already trained' if finished else 'trained first'}: "
-                f"{teacher.config.name}, {material.config.data.teacher_folds} folds, in {run}"
+                f"{each.config.name}, {material.config.data.teacher_folds} folds, in {run}"
             )
             if not finished:
                 how = {"overwrite": not begun, "resume": begun}
-                outcome = _train_configured_on(teacher, run, whole, reporter, device, **how)
+                outcome = _train_configured_on(each, run, whole, reporter, device, **how)
                 stopped = isinstance(outcome, FoldsOutcome) and outcome.interrupted is not None
                 if processes.from_first(stopped):
                     return outcome and replace(outcome, run=out)
