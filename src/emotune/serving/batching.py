@@ -64,7 +64,7 @@ class Batcher:
     ) -> None:
         """Start the threads. batch_tokens: of a batch, at most, unless it has one row. queue_tokens: see `full`."""
         self._classifier, self._metrics, self._max_windows = classifier, metrics, max_windows
-        self._batch_tokens, self._queue_tokens = batch_tokens, queue_tokens
+        self._batch_tokens, self._queue_tokens, self._ratio = batch_tokens, queue_tokens, classifier.length_ratio
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._rows: dict[int, deque[tuple[int, _Job, int]]] = {}  # by tokens: number, job, row of the job
@@ -129,7 +129,7 @@ class Batcher:
                         return []
                     self._changed.wait()
                 oldest = min(self._rows, key=lambda length: self._rows[length][0][0])
-                similar = (n for n in self._rows if max(n, oldest) <= self._classifier.length_ratio * min(n, oldest))
+                similar = (n for n in self._rows if max(n, oldest) <= self._ratio * min(n, oldest))
                 longest = 0
                 for length in sorted(similar, key=lambda n: abs(n - oldest)):
                     longest = max(longest, length)

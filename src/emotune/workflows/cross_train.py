@@ -222,9 +222,10 @@ def _train_configured_on(
                 stopped = isinstance(outcome, FoldsOutcome) and outcome.interrupted is not None
                 if processes.from_first(stopped):
                     return outcome and replace(outcome, run=out)
-        if len(runs) > 1 and processes.is_first() and not own.exists():
-            reporter.info(f"the teacher is the mean of these {len(runs)}, in {own}")
-            make_ensemble(EnsembleRequest([str(run) for run in runs], own), reporter)
+        with processes.together():
+            if len(runs) > 1 and processes.is_first() and not own.exists():
+                reporter.info(f"the teacher is the mean of these {len(runs)}, in {own}")
+                make_ensemble(EnsembleRequest([str(run) for run in runs], own), reporter)
         material = with_teacher(material, out if resume else None, reporter_of_all(reporter), device, own=own)
         reporter_of_all(reporter).info("the teacher is ready: training its student")
         # only a student that has begun is resumed
