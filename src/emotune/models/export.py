@@ -267,9 +267,8 @@ class _Rows:
 
     starts: the first token of each row, shape (rows,); positions: of each token in its row, shape (tokens,).
     unseen: added to the scores of attention, shape (rows, 1, 1, longest), and `unseen_square` for each token, shape
-    (rows, 1, longest, longest). into: the parts of tokens that are the values of the heads, shape (rows, heads,
-    longest), beyond the end of a row those of its first token; back: the values of the heads that are the parts of
-    tokens, shape (tokens, heads).
+    (rows, 1, longest, longest). into: the token at each position of the rows, shape (longest, rows), beyond the end of
+    a row its first; back: the values of the heads that are the parts of tokens, shape (tokens, heads).
     """
 
     starts: str
@@ -294,28 +293,21 @@ def _rows(build: _Builder, heads: int) -> _Rows:
         node("Squeeze", [name, build.integers(0)], output)
         for name, output in (("found_row", "row"), ("found_position", "position"))
     )
-    head = np.arange(heads, dtype=np.int64)
-
-    def by_head(number: str, axis: int, output: str) -> str:
-        """Number the heads of rows or tokens."""
-        first = node("Mul", [number, build.integer(heads)], f"{output}_first")
-        wide = node("Unsqueeze", [first, build.integers(axis)], f"{output}_wide")
-        shape = (-1, 1) if axis == 1 else (-1,)
-        return node("Add", [wide, build.constant(f"{output}_head", head.reshape(shape))], output)
-
     outside = node("Cast", [node("Not", [inside], "outside")], "outside_float", to=TensorProto.FLOAT)
     by_row = node("Mul", [outside, build.constant("unseen_score", np.float32(_UNSEEN))], "unseen_row")
     unseen = node("Unsqueeze", [by_row, build.integers(1, 2)], "unseen")
     size = node("Unsqueeze", [longest, build.integers(0)], "size")
     square = node("Concat", [build.integers(1, 1), size, build.integers(1)], "square", axis=0)
     wide = node("Unsqueeze", [positions, last], "position_column")
-    first = node("Mul", [by_head(row, -1, "row_head"), longest], "row_start")
+    row_heads = node("Unsqueeze", [node("Mul", [row, build.integer(heads)], "row_first"), last], "row_column")
+    head = build.constant("head_numbers", np.arange(heads, dtype=np.int64))
+    first = node("Mul", [node("Add", [row_heads, head], "row_head"), longest], "row_start")
     return _Rows(
         starts,
         positions,
         unseen,
         node("Expand", [unseen, square], "unseen_square"),  # a sum of large equal parts is faster than one of rows
-        by_head(token, 1, "into"),
+        node("Transpose", [token], "into", perm=[1, 0]),
         node("Add", [first, wide], "back"),
     )
 
@@ -339,8 +331,9 @@ def _bert_graph(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> onn
         return node("LayerNormalization", [total, *parts], name, axis=-1, epsilon=config["layer_norm_eps"])
 
     def in_heads(x: str) -> str:
-        """Shapes: (tokens, hidden) → (rows, heads, longest, size)."""
-        return node("Gather", [node("Reshape", [x, integers(-1, size)], f"{x}.parts"), rows.into], f"{x}.heads", axis=0)
+        """Shapes: (tokens, hidden) → (longest, rows, heads, size)."""
+        by_position = node("Gather", [x, rows.into], f"{x}.rows", axis=0)
+        return node("Reshape", [by_position, integers(0, 0, heads, size)], f"{x}.heads")
 
     table, places = "bert.embeddings.word_embeddings.weight", "bert.embeddings.position_embeddings.weight"
     types = weights["bert.embeddings.token_type_embeddings.weight"].float()[0]
@@ -354,14 +347,17 @@ def _bert_graph(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> onn
         query = linear(f"{attention}.query", asking, size**-0.5)
         if first_only:
             # twice: the product of one row with a matrix depends on the number of columns in the last bit
-            once = node("Reshape", [query, integers(-1, heads, 1, size)], f"{query}.once")
-            query = node("Concat", [once, once], f"{query}.heads", axis=2)
+            once = node("Reshape", [query, integers(1, -1, heads, size)], f"{query}.once")
+            query = node("Concat", [once, once], f"{query}.heads", axis=0)
         else:
             query = in_heads(query)
         key, value = (in_heads(linear(f"{attention}.{part}", x)) for part in ("key", "value"))
-        scores = node("FusedMatMul", [query, key], f"{attention}.scores", domain=_CONTRIB, transB=1)
+        # products of each row and head, which are the dimensions after the first
+        by_head: dict[str, Any] = {"domain": _CONTRIB, "transBatchB": 1}
+        scores = node("FusedMatMul", [query, key], f"{attention}.scores", transBatchA=1, transB=1, **by_head)
         seen = node("Add", [scores, rows.unseen if first_only else rows.unseen_square], f"{attention}.seen")
-        found = node("MatMul", [node("Softmax", [seen], f"{attention}.softmax", axis=-1), value], f"{attention}.found")
+        weighed = node("Softmax", [seen], f"{attention}.softmax", axis=-1)
+        found = node("FusedMatMul", [weighed, value], f"{attention}.found", **by_head)
         if first_only:
             found = node("Slice", [found, integers(0), integers(1), integers(2)], f"{attention}.once")
         else:

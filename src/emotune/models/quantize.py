@@ -2,9 +2,9 @@
 
 `compact` stores the weights as int8 and computes in fp32. `fast` also multiplies in int8. Dynamic quantization of ONNX
 Runtime has one scale for a whole batch, so a text's score depends on the texts beside it. Here the scale is a constant
-after a layer normalization, where the range hardly varies, and one per token elsewhere. Channels with large values
-are scaled down before rounding, and their weights up (SmoothQuant, https://arxiv.org/abs/2211.10438). The rounding
-errors of weights compensate each other on typical texts (GPTQ, https://arxiv.org/abs/2210.17323).
+after a layer normalization or attention, where the range hardly varies, and one per token elsewhere. Channels with
+large values are scaled down before rounding, and their weights up (SmoothQuant, https://arxiv.org/abs/2211.10438). The
+rounding errors of weights compensate each other on typical texts (GPTQ, https://arxiv.org/abs/2210.17323).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,6 +30,8 @@ _GELU_MIN = 0.17  # no value of a GELU is less than -0.17
 _GELU_ZERO = 16  # its code: 239 of 255 codes are for positive values
 _KEEP_VALUES = {"Slice", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Gather", "Flatten"}
 _RECURRENT = {"LSTM", "GRU", "RNN"}
+# one scale serves all tokens of a layer normalization, and of attention, which takes means of values
+_STEADY = {"LayerNormalization", "MatMul", "FusedMatMul"}
 
 
 @dataclass(frozen=True)
@@ -299,7 +301,7 @@ class _Fast(_Rewriter):
     def _quantized(self, name: str) -> _Codes:
         """Quantize the input of linear layers, once for all of them."""
         origin = self._source.origin(name)
-        if name in self._measured and origin == "LayerNormalization":
+        if name in self._measured and origin in _STEADY:
             return self._quantized_in_range(name, self._measured[name])
         if origin == "Gelu":
             return self._quantized_by_token(name, _GELU_ZERO, 255 - _GELU_ZERO)
