@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import itertools
 import json
 import os
 import re
@@ -20,6 +22,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import tiny
+from emotune.cli import lines
 from emotune.cli.app import app
 from emotune.errors import EmotuneWarning, HubError, UsageError
 from emotune.inference.classifier import DEFAULT_MAX_WINDOWS, load
@@ -131,6 +134,21 @@ def test_many_lines_stay_in_order(run: Path) -> None:
     found = answers(call("-m", run, "--json", stdin="\n".join(texts)))
     assert [one["text"] for one in found] == texts
     assert {one["labels"][0] for one in found[::3]} == {"joy"}
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.1, 131_072), (2.0, 2048)])
+def test_blocks_of_lines_grow_while_each_is_answered_soon(
+    seconds: float, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=seconds)  # it is looked at before and after each block
+    monkeypatch.setattr(lines.time, "monotonic", lambda: next(clock))
+    content = f"{HAPPY}\n".encode() * 20_000
+    monkeypatch.setattr(lines, "open_stdin", lambda: io.BufferedReader(io.BytesIO(content)))
+    blocks = list(lines.read_blocks(None, pytest.fail))
+    assert [line for block in blocks for line in block.lines] == [HAPPY] * 20_000
+    ends = [block.position for block in blocks]
+    assert ends[0] == 2048, "the first answers come soon"
+    assert max(end - start for start, end in itertools.pairwise(ends)) == largest
 
 
 def test_the_progress_of_a_long_input_is_on_the_terminal_and_the_results_are_not(run: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from pathlib import Path
 from emotune.errors import MissingInputError, Place, UsageError
 from emotune.stdin import open_stdin
 
-_FIRST_BLOCK, _BLOCK = 2048, 16_384  # bytes that are read at first and at a time, at most
+_FIRST_BLOCK, _LARGEST_BLOCK = 2048, 131_072  # bytes that are read at first, and at most
+_SOON = 0.5  # seconds: a block that was answered faster is followed by one twice as large
 _BOMS_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _BOMS_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)  # the first begins with that of UTF-16
 _LAST_PLANE = 0x10  # of Unicode: the third byte of a character in UTF-32 is at most this
@@ -43,6 +45,7 @@ def stdin_size() -> int | None:
 def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block]:
     """Yield the lines of stdin as they arrive; a byte order mark is removed.
 
+    Blocks grow while the caller is done with each in half a second: many lines at once are scored faster.
     encoding: None for UTF-8, or UTF-16 or UTF-32 after its byte order mark. warn: called if the first line is not that
     of plain text, and if the text is UTF-8 but another encoding is named. Raises UsageError for an unknown encoding or,
     after the lines before it, a byte that it does not have; MissingInputError for a stdin that cannot be read.
@@ -62,8 +65,9 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
         return
     unfinished: list[str] = []
     position = number = 0
+    size = _FIRST_BLOCK
     try:
-        block = stream.read1(_FIRST_BLOCK)
+        block = stream.read1(size)
         if encoding is None:
             _require_text(block)
         name = encoding or _marked(block) or "utf-8"
@@ -85,14 +89,17 @@ def _blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[Block
             if number == 0 and lines:
                 _warn_of_structure(lines[0], warn)
             number += len(lines)
+            started = time.monotonic()
             yield Block(lines, position)
+            if time.monotonic() - started < _SOON:
+                size = min(2 * size, _LARGEST_BLOCK)
             if bad:
                 place = Place(_STDIN, number + 1)
                 hint = "Name its encoding, such as --encoding cp1252 (Windows, Western Europe) or --encoding utf-16-le."
                 raise UsageError(f"byte 0x{bad.hex()} is not {name.upper()}", place=place, hint=hint)
             if not block:
                 return
-            block = stream.read1(_BLOCK)
+            block = stream.read1(size)
     except OSError as error:
         raise MissingInputError(f"cannot read it: {error.strerror or error}", place=Place(_STDIN)) from error
 

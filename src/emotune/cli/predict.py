@@ -167,7 +167,7 @@ def predict(
     brief = typed or 0 < given <= _BLOCK
     with terminal.predicting(given or stdin_size(), shown=not brief) as move:
         for block in blocks:
-            for prediction in classifier.stream(
+            for prediction in classifier.predict(
                 block.lines, threshold=threshold, level=level, batch_size=batch_size, max_windows=max_windows
             ):
                 emit_json(prediction.to_json(top_k)) if as_json else emit(_shown(prediction, top_k))
