@@ -31,7 +31,9 @@ from emotune.models.onnx import INPUT, LENGTHS, OUTPUT
 
 _OPSET, _IR = 20, 10
 _CONTRIB = "com.microsoft"  # operators that ONNX Runtime has built in
-_UNSEEN = -1e30  # the score of what is beyond the end of a row; its weight is exactly 0
+# added to the score of what is beyond the end of a row: its weight of 1e-26 changes no sum in fp32. From -86 on, the
+# exponential has denormal numbers, and a softmax takes 4 to 10 times as long
+_UNSEEN = -60.0
 _ROWS, _TOKENS = 3, 8  # of the example that is traced; 1 would be taken for a constant
 _MOST_BYTES = 2**31 - 1  # of a protobuf file
 # the gates of an LSTM in torch: input, forget, cell, output; in ONNX: input, output, forget, cell
