@@ -1,5 +1,7 @@
 """Logistic regression equals that of scikit-learn, also for soft targets and for constant labels."""
 
+import threading
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from emotune.config.settings import LogisticConfig
 from emotune.decision import probabilities
 from emotune.labels import Task
+from emotune.models import linear
 from emotune.models.linear import Linear, fit
 
 RNG = np.random.default_rng(0)
@@ -45,6 +48,18 @@ def test_each_label_is_what_scikit_learn_fits(class_weight: str, rows: object) -
         theirs = LogisticRegression(C=2.0, class_weight=None if class_weight == "none" else class_weight)
         expected = theirs.fit(rows, targets[:, label]).predict_proba(rows)[:, 1]
         np.testing.assert_allclose(found[:, label], expected, atol=1e-3)
+
+
+def test_labels_of_sparse_rows_are_fitted_by_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets, rows = hard(4, MULTI_LABEL), sparse.csr_matrix(ROWS)
+    monkeypatch.setattr(linear, "available_cpus", lambda: 1)
+    alone = fitted(targets, MULTI_LABEL, rows)
+    meeting, regression = threading.Barrier(2, timeout=20), linear._regression
+    monkeypatch.setattr(linear, "available_cpus", lambda: 2)
+    monkeypatch.setattr(linear, "_regression", lambda *given: meeting.wait() is None or regression(*given))
+    together = fitted(targets, MULTI_LABEL, rows)
+    np.testing.assert_array_equal(together.weights, alone.weights)
+    np.testing.assert_array_equal(together.bias, alone.bias)
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -7,7 +7,9 @@ softmax over the classes. The settings of a kind that uses it inherit `LogisticC
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save
 
+from emotune.config.kinds import available_cpus
 from emotune.errors import ModelError, Place
 from emotune.labels import Task
 
@@ -80,15 +83,22 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
         return _fit_classes(matrix, targets, config, info)
     weights = np.zeros((matrix.shape[1], targets.shape[1]), dtype=np.float32)
     bias = np.zeros(targets.shape[1], dtype=np.float32)
-    unconverged = 0
-    for label, column in enumerate(targets.T.astype(np.float64)):
+
+    def fit_label(label: int) -> bool:
+        """Fit one label; return whether the fit reached max_iter."""
+        column = targets[:, label].astype(np.float64)
         positives, negatives = column.sum(), (1 - column).sum()
         if not positives or not negatives:
             bias[label] = np.log((positives + HALF_A_ROW) / (negatives + HALF_A_ROW))
-            continue
+            return False
         model = _regression(matrix, np.stack([1 - column, column], axis=1), config)
         weights[:, label], bias[label] = model.coef_[0], model.intercept_[0]
-        unconverged += int(model.n_iter_.max() >= config.max_iter)
+        return bool(model.n_iter_.max() >= config.max_iter)
+
+    # products of sparse matrices take one thread each and release the lock; those of dense ones take all
+    threads = 1 if isinstance(matrix, np.ndarray) else available_cpus()
+    with _unwarned(), ThreadPoolExecutor(threads) as pool:
+        unconverged = sum(pool.map(fit_label, range(len(bias))))
     if unconverged:
         which = "the logistic regression" if len(bias) == 1 else f"{unconverged} of {len(bias)} logistic regressions"
         info(_UNCONVERGED.format(which, config.max_iter))
@@ -151,7 +161,8 @@ def _fit_classes(matrix: Any, targets: Floats, config: "LogisticConfig", info: C
     seen = np.flatnonzero(shares.sum(axis=0))
     weights, bias = np.zeros((matrix.shape[1], shares.shape[1])), np.zeros(shares.shape[1])
     if len(seen) > 1:
-        model = _regression(matrix, shares[:, seen], config)
+        with _unwarned():
+            model = _regression(matrix, shares[:, seen], config)
         # for two classes scikit-learn fits one logit, that of the second class
         fitted = seen if len(seen) > 2 else seen[1:]
         weights[:, fitted], bias[fitted] = model.coef_.T, model.intercept_
@@ -169,7 +180,6 @@ def _fit_classes(matrix: Any, targets: Floats, config: "LogisticConfig", info: C
 
 def _regression(matrix: Any, shares: Doubles, config: "LogisticConfig") -> Any:
     """Fit scikit-learn's regression to the share of each row in each class, shape (n, classes); no class is empty."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     rows, classes = np.nonzero(shares)
@@ -178,7 +188,14 @@ def _regression(matrix: Any, shares: Doubles, config: "LogisticConfig") -> Any:
         weights = weights * (shares.sum() / (shares.shape[1] * shares.sum(axis=0)))[classes]
     if not np.array_equal(rows, np.arange(matrix.shape[0])):  # a soft row belongs to several classes
         matrix = matrix[rows]
-    model = LogisticRegression(C=config.C, max_iter=config.max_iter)
+    return LogisticRegression(C=config.C, max_iter=config.max_iter).fit(matrix, classes, sample_weight=weights)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Silence scikit-learn about fits that reached max_iter: `info` reports them, once for all labels."""
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `info` reports it once for all fits
-        return model.fit(matrix, classes, sample_weight=weights)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
