@@ -30,6 +30,7 @@ Doubles = npt.NDArray[np.float64]
 # added to counts, so that a label without a positive (or a negative) row has a finite logit
 HALF_A_ROW = 0.5
 _TOLERANCE = 1e-5  # relative decrease of the loss of all labels in the last iteration
+_MOST_AT_ONCE = 8  # labels that are fitted by threads: with soft targets, each copies the features
 _UNCONVERGED = "{} stopped after {:,} iterations (model.max_iter) without converging"
 
 
@@ -96,7 +97,7 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
         return bool(model.n_iter_.max() >= config.max_iter)
 
     # products of sparse matrices take one thread each and release the lock; those of dense ones take all
-    threads = 1 if isinstance(matrix, np.ndarray) else available_cpus()
+    threads = 1 if isinstance(matrix, np.ndarray) else min(available_cpus(), _MOST_AT_ONCE)
     with _unwarned(), ThreadPoolExecutor(threads) as pool:
         unconverged = sum(pool.map(fit_label, range(len(bias))))
     if unconverged:
