@@ -454,9 +454,10 @@ def test_an_export_beyond_the_limits_is_not_written(run: Path, tmp_path: Path) -
 
 def test_each_limit_is_checked() -> None:
     limits = Limits(largest_difference=0.1, flipped=0.01, macro_f1_lost=0.01, batch_dependence=0.1)
-    parity = Parity(9, 0.2, 0.1, 0.02, 0.02, 0.02, 0.2)
+    parity = Parity(9, 0.2, 0.1, 0.02, 2 / 9, 0.02, 0.2)
     assert limits.exceeded(parity).keys() == {"largest_difference", "flipped", "macro_f1_lost", "batch_dependence"}
     assert limits.exceeded(Parity(9, 0.1, 0.1, 0.01, 1, None, 0.1)) == {}
+    assert limits.exceeded(Parity(9, 0.1, 0.1, 0.02, 1 / 9, 0.02, 0.1)) == {}, "one text of few"
     assert limits.exceeded(Parity(9, float("nan"), 0, 0, 0, None, 0)).keys() == {"largest_difference"}
 
 

@@ -33,6 +33,9 @@ class Parity:
         return asdict(self)
 
 
+_OF_DECISIONS = {"flipped", "macro_f1_lost"}
+
+
 @dataclass(frozen=True)
 class Limits:
     """The largest values of a `Parity` that are allowed, under the same names."""
@@ -43,8 +46,13 @@ class Limits:
     batch_dependence: float
 
     def exceeded(self, parity: Parity) -> dict[str, tuple[float, float]]:
-        """Return the values beyond their limits, each with its limit, by name."""
+        """Return the values beyond their limits, each with its limit, by name.
+
+        A single text with other decisions exceeds none: of few texts, it would change macro-F1 by more than a limit.
+        """
         pairs = {name: (getattr(parity, name), limit) for name, limit in asdict(self).items()}
+        if parity.texts * parity.flipped_texts < 1.5:
+            pairs = {name: pair for name, pair in pairs.items() if name not in _OF_DECISIONS}
         return {name: pair for name, pair in pairs.items() if pair[0] is not None and not pair[0] <= pair[1]}
 
 
