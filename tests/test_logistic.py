@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_info
 
 from emotune.config.settings import LogisticConfig
 from emotune.decision import probabilities
@@ -56,8 +57,16 @@ def test_labels_of_sparse_rows_are_fitted_by_several_threads(monkeypatch: pytest
     alone = fitted(targets, MULTI_LABEL, rows)
     meeting, regression = threading.Barrier(2, timeout=20), linear._regression
     monkeypatch.setattr(linear, "available_cpus", lambda: 2)
-    monkeypatch.setattr(linear, "_regression", lambda *given: meeting.wait() is None or regression(*given))
+    of_blas = set[int]()
+
+    def met(*given: object) -> object:
+        meeting.wait()
+        of_blas.update(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+        return regression(*given)
+
+    monkeypatch.setattr(linear, "_regression", met)
     together = fitted(targets, MULTI_LABEL, rows)
+    assert of_blas == {1}, "threads of BLAS would wait for each other"
     np.testing.assert_array_equal(together.weights, alone.weights)
     np.testing.assert_array_equal(together.bias, alone.bias)
 

@@ -9,7 +9,7 @@ softmax over the classes. The settings of a kind that uses it inherit `LogisticC
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -80,8 +80,18 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
     a constant logit; a class with no rows is as likely as half a row would make it.
     info: reports fits that reached max_iter. Raises ImportError without scikit-learn.
     """
-    if task is Task.MULTI_CLASS:
-        return _fit_classes(matrix, targets, config, info)
+    sparse = not isinstance(matrix, np.ndarray)
+    with _unwarned(), _one_blas_thread() if sparse else nullcontext():
+        if task is Task.MULTI_CLASS:
+            return _fit_classes(matrix, targets, config, info)
+        # products of sparse matrices take one thread each and release the lock; those of dense ones take all
+        threads = min(available_cpus(), _MOST_AT_ONCE) if sparse else 1
+        return _fit_labels(matrix, targets, config, info, threads)
+
+
+def _fit_labels(
+    matrix: Any, targets: Floats, config: "LogisticConfig", info: Callable[[str], None], threads: int
+) -> Linear:
     weights = np.zeros((matrix.shape[1], targets.shape[1]), dtype=np.float32)
     bias = np.zeros(targets.shape[1], dtype=np.float32)
 
@@ -96,9 +106,7 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
         weights[:, label], bias[label] = model.coef_[0], model.intercept_[0]
         return bool(model.n_iter_.max() >= config.max_iter)
 
-    # products of sparse matrices take one thread each and release the lock; those of dense ones take all
-    threads = 1 if isinstance(matrix, np.ndarray) else min(available_cpus(), _MOST_AT_ONCE)
-    with _unwarned(), ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         unconverged = sum(pool.map(fit_label, range(len(bias))))
     if unconverged:
         which = "the logistic regression" if len(bias) == 1 else f"{unconverged} of {len(bias)} logistic regressions"
@@ -162,8 +170,7 @@ def _fit_classes(matrix: Any, targets: Floats, config: "LogisticConfig", info: C
     seen = np.flatnonzero(shares.sum(axis=0))
     weights, bias = np.zeros((matrix.shape[1], shares.shape[1])), np.zeros(shares.shape[1])
     if len(seen) > 1:
-        with _unwarned():
-            model = _regression(matrix, shares[:, seen], config)
+        model = _regression(matrix, shares[:, seen], config)
         # for two classes scikit-learn fits one logit, that of the second class
         fitted = seen if len(seen) > 2 else seen[1:]
         weights[:, fitted], bias[fitted] = model.coef_.T, model.intercept_
@@ -190,6 +197,15 @@ def _regression(matrix: Any, shares: Doubles, config: "LogisticConfig") -> Any:
     if not np.array_equal(rows, np.arange(matrix.shape[0])):  # a soft row belongs to several classes
         matrix = matrix[rows]
     return LogisticRegression(C=config.C, max_iter=config.max_iter).fit(matrix, classes, sample_weight=weights)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Let BLAS compute with one thread: with more, L-BFGS waits for them twice as long as it computes."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @contextmanager
