@@ -46,6 +46,7 @@ def read_blocks(encoding: str | None, warn: Callable[[str], None]) -> Iterator[B
     """Yield the lines of stdin as they arrive; a byte order mark is removed.
 
     Blocks grow while the caller is done with each in half a second: many lines at once are scored faster.
+
     encoding: None for UTF-8, or UTF-16 or UTF-32 after its byte order mark. warn: called if the first line is not that
     of plain text, and if the text is UTF-8 but another encoding is named. Raises UsageError for an unknown encoding or,
     after the lines before it, a byte that it does not have; MissingInputError for a stdin that cannot be read.

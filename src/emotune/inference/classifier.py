@@ -229,9 +229,8 @@ class EmotionClassifier:
         Raises TypeError for anything but texts before any text is scored, with its position.
         """
         checked = list(checked_texts(texts))
-        options: dict[str, Any] = {"threshold": threshold, "level": level}
-        options |= {"batch_size": batch_size, "max_windows": max_windows, "chunk_size": _LISTED}
-        return Predictions(self.stream(checked, **options))
+        options: dict[str, Any] = {"threshold": threshold, "level": level, "max_windows": max_windows}
+        return Predictions(self.stream(checked, batch_size=batch_size, chunk_size=_LISTED, **options))
 
     def stream(
         self,

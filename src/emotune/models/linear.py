@@ -9,7 +9,7 @@ softmax over the classes. The settings of a kind that uses it inherit `LogisticC
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -81,7 +81,7 @@ def fit(matrix: Any, targets: Floats, task: Task, config: "LogisticConfig", info
     info: reports fits that reached max_iter. Raises ImportError without scikit-learn.
     """
     sparse = not isinstance(matrix, np.ndarray)
-    with _unwarned(), _one_blas_thread() if sparse else nullcontext():
+    with _fitting(sparse=sparse):
         if task is Task.MULTI_CLASS:
             return _fit_classes(matrix, targets, config, info)
         # products of sparse matrices take one thread each and release the lock; those of dense ones take all
@@ -200,19 +200,14 @@ def _regression(matrix: Any, shares: Doubles, config: "LogisticConfig") -> Any:
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Let BLAS compute with one thread: with more, L-BFGS waits for them twice as long as it computes."""
+def _fitting(*, sparse: bool) -> Iterator[None]:
+    """Silence scikit-learn about fits that reached max_iter: `info` reports them, once for all labels.
+
+    sparse: let BLAS compute with one thread; with more, L-BFGS waits for them twice as long as it computes.
+    """
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):
-        yield
-
-
-@contextmanager
-def _unwarned() -> Iterator[None]:
-    """Silence scikit-learn about fits that reached max_iter: `info` reports them, once for all labels."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1 if sparse else None, "blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         yield

@@ -51,7 +51,7 @@ class Limits:
         A single text with other decisions exceeds none: of few texts, it would change macro-F1 by more than a limit.
         """
         pairs = {name: (getattr(parity, name), limit) for name, limit in asdict(self).items()}
-        if parity.texts * parity.flipped_texts < 1.5:
+        if round(parity.texts * parity.flipped_texts) <= 1:
             pairs = {name: pair for name, pair in pairs.items() if name not in _OF_DECISIONS}
         return {name: pair for name, pair in pairs.items() if pair[0] is not None and not pair[0] <= pair[1]}
 
